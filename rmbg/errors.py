@@ -1,0 +1,56 @@
+"""Everything that can go wrong, and whose fault it was.
+
+    RmbgError
+     ├── InputError             what the user gave
+     │    ├── PhotoError        the picture cannot be used
+     │    └── OptionError       an option, a colour, a provider or a setting that does not exist
+     ├── NotReadyError          the provider needs something first: a key, a licence, weights, a package
+     ├── NoSubjectError         the provider worked and found nothing to cut out
+     ├── ModelError             a local network failed: weights, device, memory
+     ├── ServiceError           a remote service failed or could not be reached
+     ├── CancelledError         the user stopped it
+     └── OutputError            the result could not be written
+
+Each message is one sentence (or two) for the person who reads it: what was wrong, and what to do. No message holds a key
+or the content of a picture.
+"""
+
+
+class RmbgError(Exception):
+    """Base of all errors that are raised on purpose; ``str(error)`` may be shown to the user as it is."""
+
+
+class InputError(RmbgError, ValueError):
+    """What the user gave cannot be used."""
+
+
+class PhotoError(InputError):
+    """The picture cannot be read, or is beyond the limits."""
+
+
+class OptionError(InputError):
+    """An option has no such value, or there is no such option, provider or setting."""
+
+
+class NotReadyError(RmbgError):
+    """The provider cannot run yet; the message says what it needs."""
+
+
+class NoSubjectError(RmbgError):
+    """The provider found nothing that stands out from its background."""
+
+
+class ModelError(RmbgError):
+    """A network on this machine could not be loaded or run."""
+
+
+class ServiceError(RmbgError):
+    """A remote service refused, failed or could not be reached."""
+
+
+class CancelledError(RmbgError):
+    """The user stopped the work."""
+
+
+class OutputError(RmbgError, OSError):
+    """The result could not be written; what was there before is untouched."""

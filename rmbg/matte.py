@@ -1,0 +1,206 @@
+"""What can be done to a matte: resize, bring to full size by a guide, clean, shift, feather, measure, view.
+
+Pure functions; a matte is a float32 array (H, W) with alpha in [0, 1].
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image
+from scipy import ndimage
+
+#: Below and above these, alpha is taken as fully out and fully in: half a level of 8 bits, and the same from the top.
+OUT, IN = 0.5 / 255, 254.5 / 255
+
+#: Side of the tiles that the full-size steps work in: small enough for the cache, large enough for few of them.
+TILE = 512
+
+
+def resize(matte: np.ndarray, height: int, width: int) -> np.ndarray:
+    """`matte` at another size: float32 (height, width), bilinear, antialiased where it shrinks."""
+    image = Image.fromarray(np.ascontiguousarray(matte, dtype=np.float32))
+    return np.clip(np.asarray(image.resize((width, height), Image.Resampling.BILINEAR)), 0.0, 1.0)
+
+
+def upsample_guided(
+    matte: np.ndarray, rgb: np.ndarray, *, guide_side: int = 768, radius: int = 6, epsilon: float = 1e-4
+) -> np.ndarray:
+    """A small matte at the photo's size, its edges drawn to the photo's own edges.
+
+    The fast guided filter with a colour guide: K. He and J. Sun, "Fast Guided Filter", arXiv 1505.00996, 2015, after K. He,
+    J. Sun and X. Tang, "Guided Image Filtering", TPAMI 35(6), 2013, equations 19 to 21. In each window the matte is fitted as a
+    linear function of the colour on a small copy of the photo; the functions' coefficients, not the matte, are brought to full
+    size and applied to the photo's own pixels. Only tiles that hold a soft pixel are computed: elsewhere the matte is
+    constant.
+
+    Parameters
+    ----------
+    matte : float array (h, w)
+        Alpha in [0, 1] of any size, the whole photo.
+    rgb : uint8 array (H, W, 3)
+        The photo.
+    guide_side : int
+        Longest side, in pixels, of the copy that the functions are fitted on.
+    radius : int
+        Half of the window's side, in pixels of that copy.
+    epsilon : float
+        Regularisation, in squared units of colour in [0, 1]: larger is smoother.
+
+    Returns
+    -------
+    float32 array (H, W)
+    """
+    height, width = rgb.shape[:2]
+    scale = min(1.0, guide_side / max(height, width))
+    small = max(1, round(width * scale)), max(1, round(height * scale))
+    guide = np.asarray(Image.fromarray(rgb).resize(small, Image.Resampling.BOX, reducing_gap=None), dtype=np.float32) / 255
+    target = resize(matte, small[1], small[0])
+    slope, offset = _fit(guide, target, radius, epsilon)
+    planes = [Image.fromarray(np.ascontiguousarray(plane)) for plane in (*np.moveaxis(slope, 2, 0), offset)]
+
+    result = resize(matte, height, width)
+    soft = (target > OUT) & (target < IN)
+    reach = ndimage.binary_dilation(soft, iterations=2 * radius)
+    for rows, columns in tiles(height, width):
+        box = _box(rows, columns, small[0] / width, small[1] / height)
+        if not reach[_inside(box, reach.shape)].any():
+            continue
+        size = columns.stop - columns.start, rows.stop - rows.start
+        a = [np.asarray(plane.resize(size, Image.Resampling.BILINEAR, box=box)) for plane in planes]
+        part = rgb[rows, columns]
+        value = a[3].copy()
+        for channel in range(3):
+            value += a[channel] * (part[..., channel] * np.float32(1 / 255))
+        result[rows, columns] = np.clip(value, 0.0, 1.0)
+    return result
+
+
+def _fit(guide: np.ndarray, target: np.ndarray, radius: int, epsilon: float) -> tuple[np.ndarray, np.ndarray]:
+    """Coefficients of the window-wise linear functions of colour: slope (h, w, 3) and offset (h, w), float32."""
+    side = 2 * radius + 1
+
+    def mean(plane: np.ndarray) -> np.ndarray:
+        return ndimage.uniform_filter(plane, side, mode="nearest")
+
+    centre = [mean(guide[..., c]) for c in range(3)]
+    level = mean(target)
+    cross = np.stack([mean(guide[..., c] * target) - centre[c] * level for c in range(3)], axis=-1)
+    spread = np.empty((*target.shape, 3, 3), np.float32)
+    for i in range(3):
+        for j in range(i, 3):
+            spread[..., i, j] = spread[..., j, i] = mean(guide[..., i] * guide[..., j]) - centre[i] * centre[j]
+        spread[..., i, i] += epsilon
+    slope = np.linalg.solve(spread, cross[..., None])[..., 0]
+    offset = level - sum(slope[..., c] * centre[c] for c in range(3))
+    slope = np.stack([mean(slope[..., c]) for c in range(3)], axis=-1)
+    return slope.astype(np.float32), mean(offset).astype(np.float32)
+
+
+def tiles(height: int, width: int, side: int = TILE) -> list[tuple[slice, slice]]:
+    """Slices (rows, columns) that cover an array of `height` x `width` without overlap."""
+    return [
+        (slice(top, min(top + side, height)), slice(left, min(left + side, width)))
+        for top in range(0, height, side)
+        for left in range(0, width, side)
+    ]
+
+
+def _box(rows: slice, columns: slice, across: float, down: float) -> tuple[float, float, float, float]:
+    """A tile as (left, top, right, bottom) in the coordinates of a copy that is scaled by `across` and `down`."""
+    return columns.start * across, rows.start * down, columns.stop * across, rows.stop * down
+
+
+def _inside(box: tuple[float, float, float, float], shape: tuple[int, ...]) -> tuple[slice, slice]:
+    left, top, right, bottom = box
+    return slice(int(top), min(int(bottom) + 1, shape[0])), slice(int(left), min(int(right) + 1, shape[1]))
+
+
+def clean(matte: np.ndarray, *, specks: float = 0.001, holes: float = 0.0005) -> np.ndarray:
+    """Without islands and holes that are too small to be meant.
+
+    Parameters
+    ----------
+    matte : float array (H, W)
+    specks, holes : float
+        Islands of alpha and holes in it that cover less than this share of the picture go; 0 keeps them all. The largest
+        island always stays.
+
+    Returns
+    -------
+    float32 array (H, W)
+    """
+    result = matte.astype(np.float32, copy=True)
+    islands, count = ndimage.label(result > OUT)
+    if specks > 0 and count > 1:
+        area = np.bincount(islands.ravel())
+        area[0] = 0
+        small = area < specks * matte.size
+        small[[0, int(area.argmax())]] = False
+        result[small[islands]] = 0.0
+    gaps, count = ndimage.label(result < 0.5)
+    if holes > 0 and count:
+        area = np.bincount(gaps.ravel())
+        small = area < holes * matte.size
+        small[0] = False
+        result[small[gaps]] = 1.0
+    return result
+
+
+def shift(matte: np.ndarray, pixels: float) -> np.ndarray:
+    """The edge moved outward by `pixels` (inward where negative), in parts of a pixel, its softness kept.
+
+    Grey dilation and erosion by a disc; between two whole radii the two results are mixed.
+    """
+    if pixels == 0:
+        return matte.astype(np.float32, copy=True)
+    whole, part = int(abs(pixels)), abs(pixels) % 1
+    grow = ndimage.grey_dilation if pixels > 0 else ndimage.grey_erosion
+
+    def by(radius: int) -> np.ndarray:
+        return grow(matte, footprint=_disc(radius)) if radius else matte
+
+    result = by(whole) if part == 0 else (1 - part) * by(whole) + part * by(whole + 1)
+    return result.astype(np.float32)
+
+
+def _disc(radius: int) -> np.ndarray:
+    y, x = np.ogrid[-radius : radius + 1, -radius : radius + 1]
+    return x * x + y * y <= (radius + 0.25) ** 2
+
+
+def feather(matte: np.ndarray, pixels: float) -> np.ndarray:
+    """The edge softened by a Gaussian of standard deviation `pixels`."""
+    if pixels <= 0:
+        return matte.astype(np.float32, copy=True)
+    return np.clip(ndimage.gaussian_filter(matte.astype(np.float32), pixels, mode="nearest"), 0.0, 1.0)
+
+
+def invert(matte: np.ndarray) -> np.ndarray:
+    """What was kept goes, and the other way round."""
+    return (1.0 - matte).astype(np.float32)
+
+
+def subject_box(matte: np.ndarray, *, margin: float = 0.0, threshold: float = 0.05) -> tuple[slice, slice]:
+    """The subject's bounding box as (rows, columns), for cropping.
+
+    Parameters
+    ----------
+    matte : float array (H, W)
+    margin : float
+        Room around the subject as a share of the box's longer side; never beyond the picture.
+    threshold : float
+        Alpha from which on a pixel belongs to the subject. An empty matte gives the whole picture.
+    """
+    seen = matte > threshold
+    rows, columns = np.flatnonzero(seen.any(axis=1)), np.flatnonzero(seen.any(axis=0))
+    if rows.size == 0:
+        return slice(0, matte.shape[0]), slice(0, matte.shape[1])
+    room = round(margin * max(np.ptp(rows) + 1, np.ptp(columns) + 1))
+    top, left = max(0, int(rows[0]) - room), max(0, int(columns[0]) - room)
+    bottom, right = int(rows[-1]) + 1 + room, int(columns[-1]) + 1 + room
+    return slice(top, min(bottom, matte.shape[0])), slice(left, min(right, matte.shape[1]))
+
+
+def to_bytes(matte: np.ndarray) -> np.ndarray:
+    """The matte as uint8 (H, W), rounded to the nearest level."""
+    return (matte * np.float32(255) + np.float32(0.5)).astype(np.uint8)

@@ -1,0 +1,38 @@
+"""All providers, in one literal table. README.md in this folder says how to add one."""
+
+from __future__ import annotations
+
+from rmbg.errors import OptionError
+from rmbg.providers.base import Call, Option, Provider, ProviderInfo, Status
+from rmbg.providers.builtin import Builtin
+from rmbg.settings import Settings
+
+__all__ = ["AUTO", "PROVIDERS", "Call", "Option", "Provider", "ProviderInfo", "Status", "find", "providers"]
+
+PROVIDERS: dict[str, Provider] = {
+    "builtin": Builtin(),
+}
+
+#: The order in which ``auto`` looks for a provider that is ready: best first, free ones only.
+AUTO = ("builtin",)
+
+
+def providers() -> list[ProviderInfo]:
+    """What there is to say about every provider, in the order of the table."""
+    return [provider.info for provider in PROVIDERS.values()]
+
+
+def find(name: str, settings: Settings | None = None) -> Provider:
+    """The provider with this id; ``auto`` is the best free one that is ready.
+
+    Raises
+    ------
+    OptionError
+        If there is none; the message lists those that there are.
+    """
+    if name == "auto":
+        settings = settings or Settings.from_environ()
+        return next(PROVIDERS[i] for i in AUTO if PROVIDERS[i].status(settings).state == "ready")
+    if name not in PROVIDERS:
+        raise OptionError(f"There is no provider {name[:60]!r}; choose from auto, {', '.join(PROVIDERS)}.")
+    return PROVIDERS[name]
