@@ -107,10 +107,7 @@ def write(path: str | os.PathLike[str], data: bytes) -> None:
         If the folder is missing, full or not writable.
     """
     target = Path(path)
-    if target.is_dir():
-        raise OutputError(f"{target} is a folder; give the name of a file.")
-    if not target.parent.is_dir():
-        raise OutputError(f"There is no folder {target.parent}; make it first.")
+    check_writable(target)
     temporary = None
     try:
         handle, temporary = tempfile.mkstemp(prefix=".", suffix=".part", dir=target.parent)
@@ -124,6 +121,17 @@ def write(path: str | os.PathLike[str], data: bytes) -> None:
         if temporary:
             Path(temporary).unlink(missing_ok=True)
         raise OutputError(f"{target} cannot be written: {error.strerror or error}.") from None
+
+
+def check_writable(path: str | os.PathLike[str]) -> None:
+    """Raise OutputError if it is plain already that nothing can be written at `path`."""
+    target = Path(path)
+    if target.is_dir():
+        raise OutputError(f"{target} is a folder; give the name of a file.")
+    if not target.parent.is_dir():
+        raise OutputError(f"There is no folder {target.parent}; make it first.")
+    if not os.access(target.parent, os.W_OK):
+        raise OutputError(f"The folder {target.parent} may not be written to; choose another.")
 
 
 def _umask() -> int:

@@ -1,0 +1,63 @@
+"""The command line: ``python -m rmbg COMMAND ...``.
+
+Exit 0 done; 1 it failed, with one sentence on standard error; 2 wrong usage; 130 interrupted. Results that a program reads go
+to standard output, all else to standard error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from rmbg import __version__
+from rmbg.commands import COMMANDS
+from rmbg.errors import OptionError, RmbgError
+
+
+class Parser(argparse.ArgumentParser):
+    """Usage errors in one sentence that names the way to more."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}. Try '{self.prog} --help'.\n")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of all commands; each command adds its own arguments."""
+    top = Parser(prog="rmbg", description="Take the background off a picture.")
+    top.add_argument("--version", action="version", version=f"rmbg {__version__}")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, module in COMMANDS.items():
+        summary = (module.__doc__ or "").splitlines()[0]
+        sub = commands.add_parser(name, help=summary, description=summary)
+        module.add_arguments(sub)
+        sub.set_defaults(run=module.run)
+    return top
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    arguments = parser().parse_args(argv)
+    try:
+        arguments.run(arguments)
+        sys.stdout.flush()
+        return 0
+    except OptionError as error:
+        print(f"rmbg: {error}", file=sys.stderr)
+        return 2
+    except RmbgError as error:
+        print(f"rmbg: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("rmbg: Stopped.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader has gone. Python would complain once more when it closes standard output.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,14 @@
+"""The commands of the command line, one small module each, in one literal table.
+
+A command is a module with ``add_arguments(parser)`` and ``run(arguments)``; the first line of its docstring is its help.
+"""
+
+from types import ModuleType
+
+from rmbg.commands import providers, remove, serve
+
+COMMANDS: dict[str, ModuleType] = {
+    "remove": remove,
+    "providers": providers,
+    "serve": serve,
+}

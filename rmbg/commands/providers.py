@@ -1,0 +1,69 @@
+"""List the providers: what they are, whether they are ready, what they cost."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+from rmbg.cutout import dollars
+from rmbg.providers import PROVIDERS
+from rmbg.providers.base import ProviderInfo, Status
+from rmbg.settings import Settings
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print a JSON list with everything known about each")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    settings = Settings.from_environ()
+    found = [(provider.info, provider.status(settings)) for provider in PROVIDERS.values()]
+    if arguments.json:
+        print(json.dumps([describe(*pair) for pair in found], ensure_ascii=False, indent=2))
+        return
+    rows = [("ID", "STATUS", "PRICE", "MODEL")]
+    rows += [(info.id, status.text, price(info), info.model) for info, status in found]
+    widths = [max(len(row[i]) for row in rows) for i in range(3)]
+    for row in rows:
+        print("  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[3]]))
+
+
+def price(info: ProviderInfo) -> str:
+    """The expected price of one image in a word or two."""
+    if info.price_usd is None:
+        return "own hardware" if info.kind == "local" else "unknown"
+    return f"{dollars(info.price_usd)} {info.price_basis}"
+
+
+def describe(info: ProviderInfo, status: Status) -> dict[str, Any]:
+    """A provider as JSON."""
+    return {
+        "id": info.id,
+        "title": info.title,
+        "kind": info.kind,
+        "model": info.model,
+        "status": {"state": status.state, "text": status.text},
+        "price": {
+            "usd": None if info.price_usd is None else float(info.price_usd),
+            "basis": info.price_basis,
+            "seen": info.price_seen or None,
+        },
+        "licence": info.licence,
+        "licence_url": info.licence_url,
+        "pixels": info.pixels,
+        "input_size": info.input_size,
+        "supports": list(info.supports),
+        "options": [
+            {
+                "name": option.name,
+                "kind": option.kind,
+                "default": option.default,
+                "help": option.help,
+                "minimum": option.minimum,
+                "maximum": option.maximum,
+                "choices": list(option.choices),
+            }
+            for option in info.options
+        ],
+    }
