@@ -2,8 +2,9 @@
 
 Two steps on a small copy. First, how far every pixel is from the border by way of colour: the geodesic distance of Y. Wei,
 F. Wen, W. Zhu and J. Sun, "Geodesic Saliency Using Background Priors", ECCV 2012. It is small on plain and on graded
-backgrounds, however large they are, as each single step is small. Then colour models of background and subject, seeded by it,
-and a minimum cut between them as in C. Rother, V. Kolmogorov and A. Blake, "GrabCut", SIGGRAPH 2004, with colour histograms for the mixtures.
+backgrounds, however large they are, as each single step is small. Then colour models of background and subject, seeded by
+it, and a minimum cut between them as in C. Rother, V. Kolmogorov and A. Blake, "GrabCut", SIGGRAPH 2004, with colour
+histograms for the mixtures.
 """
 
 from __future__ import annotations

@@ -12,11 +12,12 @@ from scipy import ndimage
 
 from rmbg.cutout import Cutout
 from rmbg.errors import OptionError, PhotoError
-from rmbg.matte import resize
+from rmbg.matte import resize, subject_box, to_bytes
 from rmbg.photo import open_photo
 from rmbg.settings import Settings
 
 Colour = tuple[int, int, int]
+View = Literal["cutout", "mask", "original"]
 
 #: Standard deviation of the blurred background, as a share of the photo's longer side.
 BLUR = 0.02
@@ -67,10 +68,10 @@ def colour(text: str) -> Colour:
         raise OptionError(f"{given[:60]!r} is not a colour; write it like #ff8800 or orange.") from None
 
 
-def parse_background(text: str, *, settings: Settings | None = None) -> Background:
+def parse_background(text: str, *, paths: bool = True, settings: Settings | None = None) -> Background:
     """A background as the command line and the API write it.
 
-    ``transparent``, a colour, ``blur``, ``gradient:#TOP,#BOTTOM`` or the path of a picture.
+    ``transparent``, a colour, ``blur``, ``gradient:#TOP,#BOTTOM`` or, unless `paths` is False, the path of a picture.
 
     Raises
     ------
@@ -88,11 +89,9 @@ def parse_background(text: str, *, settings: Settings | None = None) -> Backgrou
         return Background("colour", (colour(given),))
     except OptionError:
         pass
-    if given.startswith("#") or not re.search(r"[./\\]", given):
-        raise OptionError(
-            f"{given[:60]!r} is no background; give transparent, a colour such as #ff8800, blur, gradient:#ffffff,#cccccc or "
-            "the path of a picture."
-        )
+    if not paths or given.startswith("#") or not re.search(r"[./\\]", given):
+        kinds = "transparent, a colour such as #ff8800, blur or gradient:#ffffff,#cccccc"
+        raise OptionError(f"{given[:60]!r} is no background; give {kinds}{', or the path of a picture' if paths else ''}.")
     return picture(given, settings=settings)
 
 
@@ -135,7 +134,7 @@ def compose(foreground: np.ndarray, matte: np.ndarray, background: Background, r
         Blended in sRGB bytes, exact to half a level.
     """
     if background.kind == "transparent":
-        alpha = (matte * np.float32(255) + np.float32(0.5)).astype(np.uint8)
+        alpha = to_bytes(matte)
         result = np.empty((*matte.shape, 4), np.uint8)
         result[..., :3] = foreground
         result[..., 3] = alpha
@@ -210,6 +209,30 @@ def _spread(values: np.ndarray, sigma: float) -> np.ndarray:
     return ndimage.gaussian_filter(values, (sigma, sigma, 0), mode="nearest")
 
 
-def render(cutout: Cutout, background: Background = TRANSPARENT) -> np.ndarray:
-    """A cutout on a background: uint8 (H, W, 4) if that is transparent, else (H, W, 3). See `compose`."""
-    return compose(cutout.foreground, cutout.matte, background, cutout.photo.rgb)
+def render(
+    cutout: Cutout, background: Background = TRANSPARENT, *, view: View = "cutout", crop: float | None = None
+) -> np.ndarray:
+    """What a user sees or saves of a cutout.
+
+    Parameters
+    ----------
+    cutout : Cutout
+    background : Background
+        Behind the subject, for the view ``cutout``.
+    view : str
+        ``cutout``, ``mask`` (white where the subject is) or ``original``.
+    crop : float, optional
+        Crop to the subject with this share of its longer side as margin; by default nothing is cropped.
+
+    Returns
+    -------
+    uint8 array
+        (H, W, 4) for a cut-out on transparent background, (H, W) for a mask, (H, W, 3) for all others.
+    """
+    if view == "mask":
+        pixels = to_bytes(cutout.matte)
+    elif view == "original":
+        pixels = cutout.photo.rgb
+    else:
+        pixels = compose(cutout.foreground, cutout.matte, background, cutout.photo.rgb)
+    return pixels if crop is None else pixels[subject_box(cutout.matte, margin=crop)]

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from rmbg import compose, encode, matte
+from rmbg import compose, encode
 from rmbg.cutout import Cutout
 from rmbg.errors import OptionError
 from rmbg.photo import open_photo
@@ -47,7 +47,9 @@ def run(arguments: argparse.Namespace) -> None:
     else:
         photo = open_photo(Path(arguments.input), settings=settings)
     cutout = remove_background(photo, arguments.provider, options, progress=_progress(), settings=settings)
-    data = encode.encode(_pixels(cutout, background, arguments), form, quality=arguments.quality)
+    view: compose.View = "mask" if arguments.mask_only else "cutout"
+    pixels = compose.render(cutout, background, view=view, crop=arguments.crop)
+    data = encode.encode(pixels, form, quality=arguments.quality)
     if arguments.output == "-":
         sys.stdout.buffer.write(data)
     else:
@@ -117,10 +119,3 @@ def _progress() -> Any:
         sys.stderr.flush()
 
     return show
-
-
-def _pixels(cutout: Cutout, background: compose.Background, arguments: argparse.Namespace) -> Any:
-    pixels = matte.to_bytes(cutout.matte) if arguments.mask_only else compose.render(cutout, background)
-    if arguments.crop is not None:
-        pixels = pixels[matte.subject_box(cutout.matte, margin=arguments.crop)]
-    return pixels

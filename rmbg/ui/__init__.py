@@ -1,0 +1,80 @@
+"""The page: Gradio Blocks, one file a tab."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+# Before gradio is imported: no analytics, no look-ups, whatever the machine's settings are.
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+
+import gradio as gr
+
+from rmbg.settings import Settings
+from rmbg.ui import about_tab, api, remove_tab
+from rmbg.ui.session import Session
+from rmbg.ui.theme import theme
+
+HERE = Path(__file__).parent
+
+#: Requests that may wait; the next one is told to come back later.
+QUEUE = 32
+
+#: Seconds between two looks at Gradio's temporary files, and the age at which they go.
+SWEEP, AGE = 3600, 86_400
+
+MASTHEAD = (
+    '<div class="masthead"><svg viewBox="0 0 40 40" aria-hidden="true"><rect width="40" height="40" rx="9" fill="#0f766e"/>'
+    '<path d="M20 6v28A14 14 0 0 1 20 6z" fill="#fff"/><path d="M20 6a14 14 0 0 1 0 28" fill="none" stroke="#fff" '
+    'stroke-width="2" stroke-dasharray="3.4 3"/></svg><div><h1>RMBG Studio</h1>'
+    "<p>Take the background off a picture, see what it cost, change the background for free.</p></div></div>"
+)
+
+
+def build() -> gr.Blocks:
+    """The whole app, not yet launched."""
+    settings = Settings.from_environ()
+    with gr.Blocks(title="RMBG Studio", delete_cache=(SWEEP, AGE), analytics_enabled=False) as app:
+        session = gr.State(Session(), delete_callback=Session.close)
+        gr.HTML(MASTHEAD, elem_classes="bare")
+        with gr.Tabs():
+            with gr.Tab("Remove", id="remove"):
+                remove_tab.build(session, settings)
+            with gr.Tab("About", id="about"):
+                about_tab.build(settings)
+        api.build()
+    app.queue(max_size=QUEUE)
+    return app
+
+
+def launch(*, host: str | None = None, port: int | None = None, share: bool = False, **more: Any) -> gr.Blocks:
+    """Build and start the app; returns when it is stopped, unless ``prevent_thread_lock`` is among `more`."""
+    settings = Settings.from_environ()
+    app = build()
+    threading.Thread(target=_warm_up, name="warm-up", daemon=True).start()
+    app.launch(
+        server_name=host,
+        server_port=port,
+        share=share,
+        theme=theme(),
+        css_paths=[HERE / "style.css"],
+        head=f"<script>{(HERE / 'page.js').read_text()}</script>",
+        max_file_size=settings.max_bytes,
+        run_history=False,
+        footer_links=["api"],
+        ssr_mode=False,
+        **more,
+    )
+    return app
+
+
+def _warm_up() -> None:
+    """Compile what is compiled on first use, so that the first visitor does not wait for it."""
+    import numpy as np
+
+    from rmbg.foreground import estimate_foreground
+
+    ramp = np.tile(np.linspace(0, 1, 32, dtype=np.float32), (32, 1))
+    estimate_foreground(np.full((32, 32, 3), 128, np.uint8), ramp)

@@ -1,0 +1,299 @@
+"""The first tab: one photo in, its cut-out, any number of looks at no further cost, one file out."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import numpy as np
+from PIL import Image
+
+from rmbg import compose, encode
+from rmbg.errors import CancelledError, RmbgError
+from rmbg.fetch import fetch
+from rmbg.photo import stem
+from rmbg.providers import find
+from rmbg.remove import remove_background
+from rmbg.settings import Settings
+from rmbg.ui import describe, viewer
+from rmbg.ui.session import PREVIEW_SIDE, Result, Session
+from rmbg.ui.upload import SHOWN_BY_BROWSERS, PhotoInput, Upload, cached
+
+log = logging.getLogger(__name__)
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+
+#: What the visitor is told when the fault is ours; the log has the rest.
+OUR_FAULT = "Something went wrong on this side; please try again. If it stays so, another provider may work."
+
+VIEWS = [("Cut-out", "cutout"), ("Mask", "mask"), ("Original", "original")]
+BACKGROUNDS = [
+    ("Transparent", "transparent"),
+    ("Colour", "colour"),
+    ("Gradient", "gradient"),
+    ("Blur", "blur"),
+    ("Picture", "image"),
+]
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a cutout is shown and saved; changing it never asks a provider."""
+
+    view: compose.View = "cutout"
+    kind: str = "transparent"
+    colour: str = "#ffffff"
+    top: str = "#f8fafc"
+    bottom: str = "#cbd5e1"
+    image: Upload | None = None
+    crop: bool = False
+    margin: float = 5.0
+
+    def background(self, session: Session, *, full: bool) -> compose.Background:
+        """The background, at screen size or in full."""
+        if self.kind == "colour":
+            return compose.Background("colour", (compose.colour(self.colour),))
+        if self.kind == "gradient":
+            return compose.gradient(self.top, self.bottom)
+        if self.kind == "blur":
+            return compose.BLURRED
+        if self.kind == "image" and self.image is not None:
+            small, large = session.background(self.image.path)
+            return large if full else small
+        return compose.TRANSPARENT
+
+    def margin_share(self) -> float | None:
+        return self.margin / 100 if self.crop else None
+
+
+def build(session: gr.State, settings: Settings) -> None:
+    """Lay out the tab and connect its parts."""
+    with gr.Row(equal_height=False):
+        with gr.Column(scale=4, min_width=320):
+            photo = PhotoInput(
+                label="Photo",
+                sources=["upload", "clipboard", "webcam"],
+                height=300,
+                elem_id="photo",
+                buttons=[],
+            )
+            with gr.Row(equal_height=True):
+                address = gr.Textbox(
+                    label="Or the address of a picture", placeholder="https://…", scale=4, elem_id="address", max_lines=1
+                )
+                load = gr.Button("Load", scale=1, min_width=80, elem_id="load")
+            provider = gr.Dropdown(describe.choices(settings), value="auto", label="Provider", elem_id="provider")
+            line = gr.HTML(describe.line("auto", settings), elem_classes="bare", elem_id="provider-line")
+            start = gr.Button("Remove background", variant="primary", size="lg", elem_id="start")
+            cancel = gr.Button("Cancel", visible=False, size="lg", elem_id="cancel")
+            message = gr.HTML("", elem_classes="bare", elem_id="message")
+            _examples(photo)
+        with gr.Column(scale=7, min_width=320):
+            result = gr.HTML(viewer.EMPTY, elem_classes="bare", elem_id="result")
+            facts = gr.HTML("", elem_classes="bare", elem_id="facts")
+            view = gr.Radio(VIEWS, value="cutout", label="View", elem_id="view")
+            kind = gr.Radio(BACKGROUNDS, value="transparent", label="Background", elem_id="background")
+            with gr.Row(visible=False) as colour_row:
+                colour = gr.ColorPicker("#ffffff", label="Background colour", elem_id="colour")
+            with gr.Row(visible=False) as gradient_row:
+                top = gr.ColorPicker("#f8fafc", label="Colour at the top")
+                bottom = gr.ColorPicker("#cbd5e1", label="Colour at the bottom")
+            with gr.Row(visible=False) as image_row:
+                image = PhotoInput(label="Background picture", sources=["upload", "clipboard"], height=160, buttons=[])
+            with gr.Row():
+                form = gr.Dropdown(
+                    [(f.title, f.id) for f in encode.available()], value="png", label="File format", elem_id="format"
+                )
+                quality = gr.Slider(
+                    1, 100, value=encode.QUALITY, step=1, label="Quality of lossy formats", elem_id="quality", visible=False
+                )
+                with gr.Column(min_width=160):
+                    crop = gr.Checkbox(False, label="Crop to the subject", elem_id="crop")
+                    margin = gr.Slider(0, 50, value=5, step=1, label="Margin, % of the subject", visible=False)
+            save = gr.Button("Download", variant="primary", interactive=False, elem_id="save")
+            file = gr.DownloadButton("File", elem_id="file", elem_classes="offstage", visible="hidden")
+            total = gr.HTML("", elem_classes="bare", elem_id="total")
+            strip = gr.Gallery(
+                label="This session",
+                columns=8,
+                height="auto",
+                rows=1,
+                allow_preview=False,
+                visible=False,
+                elem_id="strip",
+                buttons=[],
+                format="webp",
+            )
+
+    look = [view, kind, colour, top, bottom, image, crop, margin]
+    shown = [result, facts, message]
+    private: dict[str, Any] = {"api_visibility": "private"}
+    instant: dict[str, Any] = {**private, "queue": False, "show_progress": "hidden"}
+
+    photo.upload(_check_upload, [photo], [photo, message], **private)
+    gr.on([address.submit, load.click], _load, [address], [photo, message], **private)
+    provider.change(partial(describe.line, settings=settings), provider, line, **instant)
+
+    begun = gr.on(
+        [start.click],
+        lambda: (gr.update(visible=False), gr.update(visible=True), ""),
+        outputs=[start, cancel, message],
+        **instant,
+    )
+    running = begun.then(
+        _remove,
+        [photo, provider, session, *look],
+        [*shown, strip, total, save],
+        show_progress="full",
+        show_progress_on=[result],
+        concurrency_id="device",
+        concurrency_limit=1,
+        **private,
+    )
+    running.then(_idle, outputs=[start, cancel], **instant)
+    cancel.click(_cancel, [session], [start, cancel, message], cancels=[running], **instant)
+
+    for part in (view, kind, colour, top, bottom, image, crop, margin):
+        part.change(_show, [session, *look], shown, trigger_mode="always_last", concurrency_limit=None, **instant)
+    kind.change(_rows, kind, [colour_row, gradient_row, image_row], **instant)
+    form.change(lambda f: gr.update(visible=encode.FORMATS[f].lossy), form, quality, **instant)
+    crop.change(lambda on: gr.update(visible=on), crop, margin, **instant)
+    strip.select(_choose, [session, *look], shown, **instant)
+    save.click(_save, [session, form, quality, *look], [file, message], concurrency_limit=2, **private).success(
+        None, js="() => document.querySelector('#file').click()", **private
+    )
+
+
+def _examples(photo: PhotoInput) -> None:
+    pictures = sorted(EXAMPLES.glob("*/im/*.jpg"))
+    if pictures:
+        gr.Examples([[str(p)] for p in pictures], [photo], label="Examples", examples_per_page=12, elem_id="examples")
+
+
+def _check_upload(upload: Upload | None) -> tuple[Any, str]:
+    """Say at once if a file is no picture; show those that browsers cannot show."""
+    if upload is None:
+        return gr.skip(), ""
+    try:
+        photo = upload.open()
+    except RmbgError as error:
+        return None, viewer.notice(str(error))
+    if Path(upload.name).suffix.lower() in SHOWN_BY_BROWSERS:
+        return gr.skip(), ""
+    alpha = [] if photo.alpha is None else [photo.alpha[..., None]]
+    shown = encode.encode(np.concatenate([photo.rgb, *alpha], axis=2), encode.FORMATS["png"])
+    return cached(shown, f"{stem(upload.name)}.png"), ""
+
+
+def _load(address: str) -> tuple[Any, str]:
+    """Fetch the picture at an address that the visitor typed."""
+    settings = Settings.from_environ()
+    given = address.strip()
+    if not given:
+        return gr.skip(), viewer.notice("Type the address of a picture first, such as https://example.org/photo.jpg.")
+    try:
+        data = fetch(given, max_bytes=settings.max_bytes)
+        name = Path(given.partition("?")[0]).name or "photo"
+        path = cached(data, name)
+        shown, message = _check_upload(Upload(path, name))
+    except RmbgError as error:
+        return gr.skip(), viewer.notice(str(error))
+    return (path if shown == gr.skip() else shown), message
+
+
+def _remove(
+    upload: Upload | None, provider: str, session: Session, *look: Any, progress: gr.Progress = gr.Progress()
+) -> tuple[Any, ...]:
+    """Run the provider once; all other functions of this tab only look at what came out."""
+    if upload is None:
+        return _failed("Choose a photo first: upload one, paste one, or take an example.")
+    session.stop.clear()
+    try:
+        photo = upload.open()
+        cutout = remove_background(
+            photo, provider, progress=lambda done, text: progress(done or 0.0, desc=text), cancelled=session.stop.is_set
+        )
+        result = session.add(cutout)
+        page = _page(session, result, Look(*look))
+    except CancelledError:
+        return _failed("Stopped.", "info")
+    except RmbgError as error:
+        return _failed(str(error))
+    except Exception:
+        log.exception("Removal by %s failed", provider)
+        return _failed(OUR_FAULT)
+    return (*page, _strip(session), f'<div class="total">{session.total()}</div>', gr.update(interactive=True))
+
+
+def _failed(text: str, kind: str = "error") -> tuple[Any, ...]:
+    return gr.skip(), gr.skip(), viewer.notice(text, kind), gr.skip(), gr.skip(), gr.skip()
+
+
+def _idle() -> tuple[Any, Any]:
+    return gr.update(visible=True), gr.update(visible=False)
+
+
+def _cancel(session: Session) -> tuple[Any, Any, str]:
+    session.stop.set()
+    return (*_idle(), viewer.notice("Stopped.", "info"))
+
+
+def _show(session: Session, *look: Any) -> tuple[Any, Any, str]:
+    """The current result in another look."""
+    if session.current is None:
+        return gr.skip(), gr.skip(), ""
+    try:
+        return _page(session, session.current, Look(*look))
+    except RmbgError as error:
+        return gr.skip(), gr.skip(), viewer.notice(str(error))
+
+
+def _choose(event: gr.SelectData, session: Session, *look: Any) -> tuple[Any, Any, str]:
+    """Come back to an earlier result of the session."""
+    newest_first = session.results[::-1]
+    if isinstance(event.index, int) and event.index < len(newest_first):
+        session.current = newest_first[event.index]
+    return _show(session, *look)
+
+
+def _page(session: Session, result: Result, look: Look) -> tuple[str, str, str]:
+    preview, crop = result.preview, look.margin_share()
+    after = compose.render(preview, look.background(session, full=False), view=look.view, crop=crop)
+    before = compose.render(preview, view="original", crop=crop)
+    label = {"cutout": "The cut-out", "mask": "The mask: white is kept", "original": "The photo"}[look.view]
+    title = find(preview.provider).info.title
+    return viewer.compare(before, after, f"{label} of {preview.photo.name}"), viewer.facts(result, title), ""
+
+
+def _strip(session: Session) -> Any:
+    thumbs = []
+    for result in session.results[::-1]:
+        thumb = Image.fromarray(compose.render(result.preview))
+        thumb.thumbnail((PREVIEW_SIDE // 6, PREVIEW_SIDE // 6))
+        thumbs.append((thumb, f"{result.preview.photo.name} · {find(result.preview.provider).info.title}"))
+    return gr.update(value=thumbs, visible=True)
+
+
+def _rows(kind: str) -> tuple[Any, Any, Any]:
+    return tuple(gr.update(visible=kind == name) for name in ("colour", "gradient", "image"))  # type: ignore[return-value]
+
+
+def _save(session: Session, form: str, quality: int, *look: Any) -> tuple[Any, str]:
+    """Make the full-size file of what is on the screen."""
+    if session.current is None:
+        raise gr.Error("Remove a background first; then there is something to download.", print_exception=False)
+    try:
+        chosen, wanted = encode.format_named(form), Look(*look)
+        cutout = session.current.full()
+        pixels = compose.render(cutout, wanted.background(session, full=True), view=wanted.view, crop=wanted.margin_share())
+        data = encode.encode(pixels, chosen, quality=int(quality), matte_colour=compose.colour(wanted.colour))
+        suffix = {"cutout": "cutout", "mask": "mask", "original": "original"}[wanted.view]
+        path = session.download_folder() / f"{cutout.photo.name}-{suffix}{chosen.suffix}"
+        encode.write(path, data)
+    except RmbgError as error:
+        raise gr.Error(str(error), print_exception=False) from None
+    return gr.update(value=str(path)), ""
