@@ -38,9 +38,6 @@ class PhotoInput(gr.Image):
 
     is_template = True  # the browser's half is that of gr.Image
 
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(type="filepath", image_mode=None, **kwargs)
-
     def preprocess(self, payload: ImageData | None) -> Any:
         if payload is None:
             return None

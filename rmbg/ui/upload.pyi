@@ -20,7 +20,6 @@ from rmbg.photo import Photo, open_photo
 #: What browsers show by themselves.
 SHOWN_BY_BROWSERS = (".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
 
-
 @dataclass(frozen=True)
 class Upload:
     """A file on the server and the name that it had on the visitor's machine."""
@@ -39,9 +38,6 @@ class PhotoInput(gr.Image):
 
     is_template = True  # the browser's half is that of gr.Image
 
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(type="filepath", image_mode=None, **kwargs)
-
     def preprocess(self, payload: ImageData | None) -> Any:
         if payload is None:
             return None
@@ -53,10 +49,10 @@ class PhotoInput(gr.Image):
         return Upload(payload.path, payload.orig_name or Path(payload.path).name)
     from typing import Callable, Literal, Sequence, Any, TYPE_CHECKING
     from gradio.blocks import Block
+
     if TYPE_CHECKING:
         from gradio.components import Timer
         from gradio.components.base import Component
-
 
 def cached(data: bytes, name: str) -> str:
     """The path of a file with these bytes in Gradio's cache, where the page may read it and where it is removed in time."""
