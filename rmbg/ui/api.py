@@ -9,13 +9,13 @@ import gradio as gr
 from rmbg import compose, encode
 from rmbg.errors import RmbgError
 from rmbg.remove import remove_background
-from rmbg.ui.upload import PhotoInput, Upload, cached
+from rmbg.ui.upload import Upload, cached, photo_input
 
 
 def build() -> None:
     """Add the endpoints; they have no place on the page."""
     with gr.Row(visible=False):
-        image = PhotoInput(label="image")
+        image = photo_input(label="image")
         provider = gr.Textbox("auto", label="provider")
         background = gr.Textbox("transparent", label="background")
         mask_only = gr.Checkbox(False, label="mask_only")

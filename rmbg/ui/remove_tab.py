@@ -21,7 +21,7 @@ from rmbg.remove import remove_background
 from rmbg.settings import Settings
 from rmbg.ui import describe, viewer
 from rmbg.ui.session import PREVIEW_SIDE, Result, Session
-from rmbg.ui.upload import SHOWN_BY_BROWSERS, PhotoInput, Upload, cached
+from rmbg.ui.upload import SHOWN_BY_BROWSERS, Upload, cached, photo_input
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ def build(session: gr.State, settings: Settings) -> None:
     """Lay out the tab and connect its parts."""
     with gr.Row(equal_height=False):
         with gr.Column(scale=4, min_width=320):
-            photo = PhotoInput(
+            photo = photo_input(
                 label="Photo",
                 sources=["upload", "clipboard", "webcam"],
                 height=300,
@@ -95,33 +95,53 @@ def build(session: gr.State, settings: Settings) -> None:
         with gr.Column(scale=7, min_width=320):
             result = gr.HTML(viewer.EMPTY, elem_classes="bare", elem_id="result")
             facts = gr.HTML("", elem_classes="bare", elem_id="facts")
-            view = gr.Radio(VIEWS, value="cutout", label="View", elem_id="view")
-            kind = gr.Radio(BACKGROUNDS, value="transparent", label="Background", elem_id="background")
+            with gr.Row(equal_height=True):
+                view = gr.Radio(VIEWS, value="cutout", label="View", elem_id="view", scale=2, min_width=250)
+                kind = gr.Radio(
+                    BACKGROUNDS, value="transparent", label="Background", elem_id="background", scale=3, min_width=320
+                )
             with gr.Row(visible=False) as colour_row:
                 colour = gr.ColorPicker("#ffffff", label="Background colour", elem_id="colour")
             with gr.Row(visible=False) as gradient_row:
                 top = gr.ColorPicker("#f8fafc", label="Colour at the top")
                 bottom = gr.ColorPicker("#cbd5e1", label="Colour at the bottom")
             with gr.Row(visible=False) as image_row:
-                image = PhotoInput(label="Background picture", sources=["upload", "clipboard"], height=160, buttons=[])
-            with gr.Row():
+                image = photo_input(
+                    label="Background picture",
+                    sources=["upload", "clipboard"],
+                    height=160,
+                    buttons=[],
+                    elem_id="background-picture",
+                )
+            with gr.Row(equal_height=True):
                 form = gr.Dropdown(
-                    [(f.title, f.id) for f in encode.available()], value="png", label="File format", elem_id="format"
+                    [(f.title, f.id) for f in encode.available()],
+                    value="png",
+                    label="File format",
+                    elem_id="format",
+                    min_width=190,
                 )
                 quality = gr.Slider(
-                    1, 100, value=encode.QUALITY, step=1, label="Quality of lossy formats", elem_id="quality", visible=False
+                    1,
+                    100,
+                    value=encode.QUALITY,
+                    step=1,
+                    label="Quality",
+                    elem_id="quality",
+                    visible=False,
+                    min_width=190,
                 )
-                with gr.Column(min_width=160):
-                    crop = gr.Checkbox(False, label="Crop to the subject", elem_id="crop")
-                    margin = gr.Slider(0, 50, value=5, step=1, label="Margin, % of the subject", visible=False)
-            save = gr.Button("Download", variant="primary", interactive=False, elem_id="save")
+                crop = gr.Checkbox(False, label="Crop to the subject", elem_id="crop", container=True, min_width=170)
+                margin = gr.Slider(
+                    0, 50, value=5, step=1, label="Margin, % of the subject", visible=False, elem_id="margin", min_width=190
+                )
+            save = gr.Button("Download", variant="primary", size="lg", interactive=False, elem_id="save")
             file = gr.DownloadButton("File", elem_id="file", elem_classes="offstage", visible="hidden")
             total = gr.HTML("", elem_classes="bare", elem_id="total")
             strip = gr.Gallery(
                 label="This session",
-                columns=8,
+                columns=None,
                 height="auto",
-                rows=1,
                 allow_preview=False,
                 visible=False,
                 elem_id="strip",
@@ -168,7 +188,7 @@ def build(session: gr.State, settings: Settings) -> None:
     )
 
 
-def _examples(photo: PhotoInput) -> None:
+def _examples(photo: gr.Image) -> None:
     pictures = sorted(EXAMPLES.glob("*/im/*.jpg"))
     if pictures:
         gr.Examples([[str(p)] for p in pictures], [photo], label="Examples", examples_per_page=12, elem_id="examples")
@@ -196,7 +216,7 @@ def _load(address: str) -> tuple[Any, str]:
     if not given:
         return gr.skip(), viewer.notice("Type the address of a picture first, such as https://example.org/photo.jpg.")
     try:
-        data = fetch(given, max_bytes=settings.max_bytes)
+        data = fetch(given, max_bytes=settings.max_bytes, loopback_hosts=settings.result_hosts, plain_http=True)
         name = Path(given.partition("?")[0]).name or "photo"
         path = cached(data, name)
         shown, message = _check_upload(Upload(path, name))

@@ -49,6 +49,7 @@ def theme() -> gr.themes.Base:
         button_secondary_background_fill_dark="#26303b",
         button_secondary_text_color="#1b2430",
         button_secondary_text_color_dark="#e6eaf0",
+        color_accent="#0f766e",
         link_text_color="#0f6a63",
         link_text_color_dark="#5eead4",
         block_shadow="0 1px 2px rgba(16, 24, 40, 0.05)",

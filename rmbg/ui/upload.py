@@ -7,6 +7,7 @@ message of its own. Here the door (rmbg.photo) is the only one that looks into f
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,6 @@ import gradio as gr
 from gradio import processing_utils, utils
 from gradio.data_classes import ImageData
 
-from rmbg.errors import PhotoError
 from rmbg.photo import Photo, open_photo
 
 #: What browsers show by themselves.
@@ -33,20 +33,27 @@ class Upload:
         return open_photo(self.path, name=self.name)
 
 
-class PhotoInput(gr.Image):
-    """``gr.Image`` whose functions get an `Upload`."""
+def photo_input(**kwargs: Any) -> gr.Image:
+    """A ``gr.Image`` whose functions get an `Upload`.
 
-    is_template = True  # the browser's half is that of gr.Image
+    The method is replaced on the instance, as a subclass would make gradio write a type stub beside this file.
+    """
+    box = gr.Image(type="filepath", image_mode=None, **kwargs)
+    setattr(box, "preprocess", partial(_hand_over, box.GRADIO_CACHE))  # noqa: B010 (mypy forbids the assignment)
+    return box
 
-    def preprocess(self, payload: ImageData | None) -> Any:
-        if payload is None:
-            return None
-        if payload.url and payload.url.startswith("data:"):
-            path = processing_utils.save_base64_to_cache(payload.url, cache_dir=self.GRADIO_CACHE)
-            return Upload(path, payload.orig_name or Path(path).name)
-        if not payload.path:
-            raise PhotoError("The upload did not arrive; try it again.")
-        return Upload(payload.path, payload.orig_name or Path(payload.path).name)
+
+def _hand_over(cache: str, payload: ImageData | None) -> Upload | None:
+    """What a function gets for the file that the browser has uploaded, or sent inline (a webcam's picture)."""
+    if payload is None:
+        return None
+    if payload.url and payload.url.startswith("data:"):
+        path = processing_utils.save_base64_to_cache(payload.url, cache_dir=cache)
+    elif payload.path:
+        path = payload.path
+    else:
+        raise gr.Error("The upload did not arrive; try it again.", print_exception=False)
+    return Upload(path, payload.orig_name or Path(path).name)
 
 
 def cached(data: bytes, name: str) -> str:
