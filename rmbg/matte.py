@@ -12,6 +12,9 @@ from scipy import ndimage
 #: Below and above these, alpha is taken as fully out and fully in: half a level of 8 bits, and the same from the top.
 OUT, IN = 0.5 / 255, 254.5 / 255
 
+#: A line fitted through a blurred edge is too flat: in full it reaches from about here to one minus here. Stretched away.
+FLAT = 0.1
+
 #: Side of the tiles that the full-size steps work in: small enough for the cache, large enough for few of them.
 TILE = 512
 
@@ -23,7 +26,7 @@ def resize(matte: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def upsample_guided(
-    matte: np.ndarray, rgb: np.ndarray, *, guide_side: int = 768, radius: int = 6, epsilon: float = 1e-4
+    matte: np.ndarray, rgb: np.ndarray, *, guide_side: int = 768, reach: float = 2.0, epsilon: float = 1e-4
 ) -> np.ndarray:
     """A small matte at the photo's size, its edges drawn to the photo's own edges.
 
@@ -41,8 +44,8 @@ def upsample_guided(
         The photo.
     guide_side : int
         Longest side, in pixels, of the copy that the functions are fitted on.
-    radius : int
-        Half of the window's side, in pixels of that copy.
+    reach : float
+        Half of the window's side, in pixels of `matte`: an edge can be that far from where it should be.
     epsilon : float
         Regularisation, in squared units of colour in [0, 1]: larger is smoother.
 
@@ -55,15 +58,16 @@ def upsample_guided(
     small = max(1, round(width * scale)), max(1, round(height * scale))
     guide = np.asarray(Image.fromarray(rgb).resize(small, Image.Resampling.BOX, reducing_gap=None), dtype=np.float32) / 255
     target = resize(matte, small[1], small[0])
+    radius = max(2, round(reach * max(1.0, small[0] / matte.shape[1], small[1] / matte.shape[0])))
     slope, offset = _fit(guide, target, radius, epsilon)
     planes = [Image.fromarray(np.ascontiguousarray(plane)) for plane in (*np.moveaxis(slope, 2, 0), offset)]
 
     result = resize(matte, height, width)
     soft = (target > OUT) & (target < IN)
-    reach = ndimage.binary_dilation(soft, iterations=2 * radius)
+    touched = ndimage.maximum_filter(soft, 4 * radius + 1)
     for rows, columns in tiles(height, width):
         box = _box(rows, columns, small[0] / width, small[1] / height)
-        if not reach[_inside(box, reach.shape)].any():
+        if not touched[_inside(box, touched.shape)].any():
             continue
         size = columns.stop - columns.start, rows.stop - rows.start
         a = [np.asarray(plane.resize(size, Image.Resampling.BILINEAR, box=box)) for plane in planes]
@@ -71,7 +75,7 @@ def upsample_guided(
         value = a[3].copy()
         for channel in range(3):
             value += a[channel] * (part[..., channel] * np.float32(1 / 255))
-        result[rows, columns] = np.clip(value, 0.0, 1.0)
+        result[rows, columns] = np.clip((value - FLAT) / (1 - 2 * FLAT), 0.0, 1.0)
     return result
 
 

@@ -7,12 +7,12 @@ message of its own. Here the door (rmbg.photo) is the only one that looks into f
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import gradio as gr
-from gradio import processing_utils, utils
+from gradio import component_meta, processing_utils, utils
 from gradio.data_classes import ImageData
 
 from rmbg.photo import Photo, open_photo
@@ -33,27 +33,30 @@ class Upload:
         return open_photo(self.path, name=self.name)
 
 
-def photo_input(**kwargs: Any) -> gr.Image:
-    """A ``gr.Image`` whose functions get an `Upload`.
+# Defining a component makes gradio write a type stub beside the file that defines it; ours is no library of components, and
+# its folder may be read-only.
+with patch.object(component_meta, "create_or_modify_pyi", create=True):
 
-    The method is replaced on the instance, as a subclass would make gradio write a type stub beside this file.
-    """
-    box = gr.Image(type="filepath", image_mode=None, **kwargs)
-    setattr(box, "preprocess", partial(_hand_over, box.GRADIO_CACHE))  # noqa: B010 (mypy forbids the assignment)
-    return box
+    class PhotoInput(gr.Image):
+        """``gr.Image`` whose functions get an `Upload`. Give it ``type="filepath", image_mode=None``."""
+
+        is_template = True  # the browser's half is that of gr.Image
+
+        def preprocess(self, payload: ImageData | None) -> Any:
+            if payload is None:
+                return None
+            if payload.url and payload.url.startswith("data:"):  # a webcam's picture comes inline
+                path = processing_utils.save_base64_to_cache(payload.url, cache_dir=self.GRADIO_CACHE)
+            elif payload.path:
+                path = payload.path
+            else:
+                raise gr.Error("The upload did not arrive; try it again.", print_exception=False)
+            return Upload(path, payload.orig_name or Path(path).name)
 
 
-def _hand_over(cache: str, payload: ImageData | None) -> Upload | None:
-    """What a function gets for the file that the browser has uploaded, or sent inline (a webcam's picture)."""
-    if payload is None:
-        return None
-    if payload.url and payload.url.startswith("data:"):
-        path = processing_utils.save_base64_to_cache(payload.url, cache_dir=cache)
-    elif payload.path:
-        path = payload.path
-    else:
-        raise gr.Error("The upload did not arrive; try it again.", print_exception=False)
-    return Upload(path, payload.orig_name or Path(path).name)
+def photo_input(**kwargs: Any) -> PhotoInput:
+    """A `PhotoInput` that leaves files as they are."""
+    return PhotoInput(type="filepath", image_mode=None, **kwargs)
 
 
 def cached(data: bytes, name: str) -> str:

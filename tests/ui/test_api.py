@@ -1,0 +1,70 @@
+"""The API, called by the official client over a real socket."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+from PIL import Image
+
+from tests.pictures import iou, scene
+
+
+@pytest.fixture(scope="module")
+def client(app: str, tmp_path_factory: pytest.TempPathFactory) -> Client:
+    return Client(app, verbose=False, download_files=str(tmp_path_factory.mktemp("downloads")))
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    path = tmp_path / "a subject.png"
+    Image.fromarray(scene(300, 400)[0]).save(path)
+    return path
+
+
+def test_a_picture_is_all_it_needs(client, photo):
+    result = client.predict(image=handle_file(str(photo)), api_name="/remove_background")
+    pixels = np.asarray(Image.open(result))
+    assert pixels.shape == (300, 400, 4)
+    assert iou(pixels[..., 3] / 255, scene(300, 400)[1]) > 0.9
+    assert Path(result).name == "a subject-cutout.png"
+
+
+def test_all_arguments(client, photo):
+    call = {"image": handle_file(str(photo)), "provider": "builtin", "api_name": "/remove_background"}
+    mask = np.asarray(Image.open(client.predict(**call, mask_only=True, format="webp")).convert("L"))
+    assert mask.shape == (300, 400) and mask[150, 200] == 255 and mask[0, 0] == 0
+    white = Image.open(client.predict(**call, background="#ffffff", format="jpeg"))
+    assert white.mode == "RGB" and min(white.getpixel((1, 1))) > 250
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        ({"provider": "nobody"}, "choose from auto, builtin"),
+        ({"background": "#nothing"}, "is no background"),
+        ({"background": "/etc/hostname"}, "is no background"),
+        ({"format": "bmp"}, "no output format"),
+    ],
+)
+def test_what_is_wrong_is_said(client, photo, arguments, words):
+    with pytest.raises(AppError, match=words):
+        client.predict(image=handle_file(str(photo)), **arguments, api_name="/remove_background")
+
+
+def test_no_picture(client, tmp_path):
+    path = tmp_path / "no.png"
+    path.write_bytes(b"%PDF-1.4")
+    with pytest.raises(AppError, match="PDF"):
+        client.predict(image=handle_file(str(path)), api_name="/remove_background")
+
+
+def test_only_stable_names_are_public(client):
+    named = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
+    assert set(named) == {"/remove_background"}
+    names = [p["parameter_name"] for p in named["/remove_background"]["parameters"]]
+    assert names == ["image", "provider", "background", "mask_only", "format"]
+    assert all(p["parameter_has_default"] for p in named["/remove_background"]["parameters"][1:])

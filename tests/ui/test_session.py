@@ -1,0 +1,82 @@
+"""What a visitor's session keeps: exact at full size, small in memory, gone at the end."""
+
+from __future__ import annotations
+
+import copy
+from decimal import Decimal
+
+import numpy as np
+
+from rmbg import compose
+from rmbg.cutout import Cost, Cutout
+from rmbg.photo import Photo
+from rmbg.ui.session import KEPT, PREVIEW_SIDE, Session, shrink
+from tests.pictures import scene
+
+
+def cutout(height: int = 300, width: int = 400, cost: Cost | None = None) -> Cutout:
+    photo, alpha, fore, _ = scene(height, width)
+    fore = np.where((alpha > 0)[..., None], fore, np.uint8(0))
+    return Cutout(Photo(photo), alpha, fore, "builtin", 0.5, cost or Cost(Decimal("0.018"), "charged"))
+
+
+def test_the_full_size_comes_back_as_it_was():
+    session = Session()
+    kept = cutout()
+    again = session.add(kept).full()
+    np.testing.assert_array_equal(again.photo.rgb, kept.photo.rgb)
+    np.testing.assert_array_equal(again.foreground, kept.foreground)
+    np.testing.assert_allclose(again.matte, kept.matte, atol=1 / 65535)
+    session.close()
+
+
+def test_previews_stay_at_screen_size_whatever_the_photo():
+    """This is what makes looking instant: twelve megapixels are shown from a copy of at most `PREVIEW_SIDE`."""
+    session = Session()
+    result = session.add(cutout(3000, 4000))
+    assert max(result.preview.matte.shape) == PREVIEW_SIDE
+    assert (result.width, result.height) == (4000, 3000)
+    session.close()
+
+
+def test_shrinking_makes_no_dark_rim():
+    """The small copy's composite on white is the full composite made small, to a few levels, edge included."""
+    large = cutout(1600, 2400)
+    small = shrink(large, 600)
+    white = compose.Background("colour", ((255, 255, 255),))
+    wanted = np.asarray(compose.Image.fromarray(compose.render(large, white)).resize((600, 400), compose.Image.Resampling.BOX))
+    assert np.abs(compose.render(small, white).astype(int) - wanted).max() <= 6
+
+
+def test_files_go_with_the_session():
+    session = Session()
+    folder = session.add(cutout()).folder
+    assert folder.exists()
+    session.download_folder()
+    session.close()
+    assert not folder.exists() and not folder.parent.exists()
+
+
+def test_only_so_many_results_are_kept():
+    session = Session()
+    first = session.add(cutout(20, 20)).folder
+    for _ in range(KEPT):
+        session.add(cutout(20, 20))
+    assert len(session.results) == KEPT and not first.exists()
+    assert str(KEPT + 1) in session.total(), "what was spent is not forgotten with the picture"
+    session.close()
+
+
+def test_totals_never_mix_bases_or_count_the_unknown_as_nothing():
+    session = Session()
+    for cost in (Cost(Decimal("0.018"), "charged"), Cost(Decimal("0.018"), "charged"), Cost(None, "unknown")):
+        session.add(cutout(20, 20, cost))
+    assert session.total() == "This session: 2 pictures, $0.036 charged; 1 picture at unknown cost"
+    session.close()
+
+
+def test_every_visitor_begins_empty():
+    session = Session()
+    session.add(cutout(20, 20))
+    assert copy.deepcopy(session).results == []
+    session.close()
