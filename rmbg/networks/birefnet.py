@@ -130,6 +130,7 @@ class Decoder(nn.Module):
         coarse = functional.conv2d(self.decoder_block1(x), last.weight[:, :channels], last.bias)
         weight = last.weight[:, channels:, 0, 0]
         detail = self.ipt_blk1.conv_out
+        assert detail.bias is not None
         kernel = torch.tensordot(weight, detail.weight, 1)
         fine = functional.conv2d(self.ipt_blk1.conv1(image), kernel, weight @ detail.bias, padding=1)
         return resize(coarse, image) + fine
