@@ -50,7 +50,7 @@ def alpha(model: Model, mask: np.ndarray, height: int, width: int) -> np.ndarray
     full = resize_plain(mask, height, width)
     low, high = full.min(), full.max()
     full -= low
-    full *= 255 / max(high - low, np.finfo(np.float32).tiny)
+    full *= 255 / max(high - low, np.float32(1e-12))
     return full.astype(np.uint8)
 
 

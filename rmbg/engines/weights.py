@@ -1,0 +1,265 @@
+"""Weights: from the user's folder or the Hugging Face hub, whole, checked, and read without running anybody's code."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rmbg.engines.models import Model
+from rmbg.errors import ModelError, NotReadyError, RmbgError
+from rmbg.settings import Settings
+
+Progress = Callable[[float | None, str], None]
+
+#: In the data folder: which commit each model was downloaded at, and its checksum.
+MANIFEST = "weights.json"
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A file that is there and has been checked."""
+
+    path: Path
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Record:
+    """What is remembered of a download."""
+
+    hub: str
+    revision: str
+    sha256: str
+
+
+def present(model: Model, settings: Settings) -> Path | None:
+    """Where the model's weights are, if no download is needed; quick, without network."""
+    own = _own_file(model, settings)
+    if own is not None:
+        return own
+    from huggingface_hub import try_to_load_from_cache
+
+    record = _records(settings).get(model.id)
+    revision = record.revision if record is not None and record.hub == model.hub else model.revision
+    cached = try_to_load_from_cache(model.hub, model.file, cache_dir=_cache(settings), revision=revision)
+    return Path(cached) if isinstance(cached, str) else None
+
+
+def fetch(model: Model, settings: Settings, progress: Progress) -> Weights:
+    """The model's weights, downloaded if they are not there.
+
+    `progress` is told the share of the download that is done; it may raise to stop it.
+
+    Raises
+    ------
+    NotReadyError
+        If the hub does not give them; the message says what to do about it.
+    ModelError
+        If they are there and damaged.
+    """
+    own = _own_file(model, settings)
+    if own is not None:
+        return Weights(own, sha256(own))
+    record = _records(settings).get(model.id)
+    if record is not None and record.hub != model.hub:
+        record = None
+    path = _download(model, record.revision if record else model.revision, settings, progress)
+    progress(None, f"Checking the weights of {model.id}")
+    digest = sha256(path)
+    expected = record.sha256 if record else _published_sha256(path)
+    if expected not in (None, digest):
+        path.resolve().unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
+        raise ModelError(
+            f"The downloaded weights of {model.id} are damaged: their checksum is not the published one; they were deleted, "
+            "so try again."
+        )
+    if record is None:
+        _remember(settings, model.id, Record(model.hub, path.parent.name, digest))
+    return Weights(path, digest)
+
+
+def read(weights: Weights) -> dict[str, Any]:
+    """All tensors of a file by their names.
+
+    Raises
+    ------
+    ModelError
+        If it is no whole safetensors file.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(weights.path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ModelError(
+            f"{weights.path} cannot be read as weights ({error}); it is cut off or no safetensors file, so delete it and get "
+            "it again."
+        ) from None
+
+
+def sha256(path: Path) -> str:
+    """The file's checksum; computed once as long as its size and time stay the same."""
+    state = path.stat()
+    key = str(path), state.st_size, state.st_mtime_ns
+    if key not in _checksums:
+        with open(path, "rb") as file:
+            digest = hashlib.sha256()
+            while chunk := file.read(2**22):
+                digest.update(chunk)
+        _checksums[key] = digest.hexdigest()
+    return _checksums[key]
+
+
+_checksums: dict[tuple[str, int, int], str] = {}
+
+
+def offline(settings: Settings) -> bool:
+    """Whether the user has said that the hub must not be asked."""
+    return settings.environ.get("HF_HUB_OFFLINE", "").strip().upper() in ("1", "ON", "YES", "TRUE")
+
+
+def token(settings: Settings) -> str | None:
+    """The user's token for the hub: from the environment, or where ``hf auth login`` has put it."""
+    given = settings.environ.get("HF_TOKEN", "").strip()
+    if given:
+        return given
+    from huggingface_hub import get_token
+
+    return get_token()
+
+
+def _own_file(model: Model, settings: Settings) -> Path | None:
+    if settings.weights is None:
+        return None
+    if not settings.weights.is_dir():
+        raise NotReadyError(f"RMBG_WEIGHTS is {str(settings.weights)!r}, and there is no such folder.")
+    path = settings.weights / f"{model.id}.safetensors"
+    return path if path.is_file() else None
+
+
+def _cache(settings: Settings) -> str | None:
+    """The hub's cache as the settings have it; None leaves it to the library, which knows the process's environment."""
+    if settings.environ.get("HF_HUB_CACHE"):
+        return settings.environ["HF_HUB_CACHE"]
+    home = settings.environ.get("HF_HOME")
+    return os.path.join(home, "hub") if home else None  # noqa: PTH118 - the library wants a string
+
+
+def _records(settings: Settings) -> dict[str, Record]:
+    """The manifest; empty if there is none, or none that can be read: it can be made anew."""
+    try:
+        entries = json.loads((settings.data / MANIFEST).read_text())
+        return {name: Record(**entry) for name, entry in entries.items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}
+
+
+def _remember(settings: Settings, name: str, record: Record | None) -> None:
+    """Write one entry of the manifest, or take it out."""
+    entries = {key: asdict(value) for key, value in _records(settings).items() if key != name}
+    if record is not None:
+        entries[name] = asdict(record)
+    settings.data.mkdir(parents=True, exist_ok=True)
+    temporary = settings.data / f"{MANIFEST}.{os.getpid()}.part"
+    temporary.write_text(json.dumps(entries, indent=1))
+    temporary.replace(settings.data / MANIFEST)
+
+
+def _published_sha256(path: Path) -> str | None:
+    """The checksum that the hub gives for a large file: its cache names the file by it."""
+    name = path.resolve().name
+    return name if re.fullmatch("[0-9a-f]{64}", name) else None
+
+
+def _download(model: Model, revision: str, settings: Settings, progress: Progress) -> Path:
+    from huggingface_hub import hf_hub_download
+
+    try:
+        return Path(
+            hf_hub_download(
+                model.hub,
+                model.file,
+                revision=revision,
+                cache_dir=_cache(settings),
+                endpoint=settings.environ.get("HF_ENDPOINT") or None,
+                token=token(settings) or False,
+                local_files_only=offline(settings),
+                tqdm_class=_bar(f"Downloading {model.id} ({model.megabytes} MB)", progress),
+            )
+        )
+    except RmbgError:
+        raise
+    except Exception as error:  # the library lets the errors of two HTTP clients through, depending on its version
+        sentence = _why(error, model, revision, settings)
+        if type(error).__name__ == "RevisionNotFoundError":
+            _remember(settings, model.id, None)
+        raise NotReadyError(sentence) from error
+
+
+def _bar(text: str, progress: Progress) -> Any:
+    """A progress bar class as the library wants one, that draws nothing and tells `progress`."""
+    from tqdm import tqdm
+
+    class Bar(tqdm):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            kwargs.pop("name", None)
+            super().__init__(*args, **{**kwargs, "disable": True})
+
+        def update(self, n: float | None = 1) -> None:
+            self.n += n or 0
+            progress(min(1.0, self.n / self.total) if self.total else None, text)
+
+    return Bar
+
+
+def _why(error: Exception, model: Model, revision: str, settings: Settings) -> str:
+    """One sentence about a download that failed, with the way out."""
+    from huggingface_hub import errors
+
+    cause = error.__cause__ if isinstance(error, errors.LocalEntryNotFoundError) and error.__cause__ else error
+    status = getattr(getattr(cause, "response", None), "status_code", None)
+    by_hand = f"download {model.file} from {model.page}, name it {model.id}.safetensors and set RMBG_WEIGHTS to its folder"
+    if isinstance(cause, errors.GatedRepoError):
+        if status == 401 or not token(settings):
+            return (
+                f"{model.id} needs a Hugging Face token: accept its licence at {model.page}, make a token at "
+                "https://huggingface.co/settings/tokens and set HF_TOKEN to it."
+            )
+        return (
+            f"The licence of {model.id} has not been accepted by the account of your Hugging Face token: accept it at "
+            f"{model.page} and try again."
+        )
+    if isinstance(cause, errors.RevisionNotFoundError):
+        return f"{model.page} no longer has the version {revision[:12]} of {model.id}; try again to get the current one."
+    if isinstance(cause, errors.RepositoryNotFoundError):
+        return f"There is no {model.page}, or your HF_TOKEN may not see it; check HF_TOKEN and HF_ENDPOINT, or {by_hand}."
+    if isinstance(cause, errors.EntryNotFoundError) and not isinstance(cause, errors.LocalEntryNotFoundError):
+        return f"{model.page} has no file {model.file} any more; set RMBG_WEIGHTS to a folder with {model.id}.safetensors."
+    if offline(settings) or isinstance(cause, errors.OfflineModeIsEnabled):
+        return f"The weights of {model.id} are not on this machine and HF_HUB_OFFLINE is set; unset it, or {by_hand}."
+    if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
+        return (
+            f"The disk is full: {model.id} needs {model.megabytes} MB; free some space, or set HF_HOME to a folder on a larger "
+            "disk, and try again."
+        )
+    if status in (401, 403):
+        return f"{model.page} refused the download ({status}); check HF_TOKEN and HF_ENDPOINT, or {by_hand}."
+    if status is not None:
+        return f"The hub answered {status} when asked for {model.id}; try again later, or {by_hand}."
+    if "Consistency check failed" in str(cause):
+        return f"The download of {model.id} broke off before its end; nothing of it was kept, so try again."
+    if isinstance(cause, OSError) and cause.errno is not None:
+        return f"The weights of {model.id} could not be stored ({cause.strerror}); set HF_HOME to another folder and try again."
+    return (
+        f"The hub could not be reached for the weights of {model.id} ({type(cause).__name__}); check the connection and try "
+        f"again, or {by_hand}."
+    )

@@ -1,0 +1,173 @@
+"""Weights from a folder and from a hub: each failure says what to do, and the next try works."""
+
+import errno
+import json
+
+import pytest
+import torch
+from safetensors.torch import save, save_file
+
+from rmbg.engines import weights
+from rmbg.engines.models import MODELS
+from rmbg.errors import ModelError, NotReadyError
+from rmbg.settings import Settings
+from tests.servers.hub import COMMIT, Hub
+
+MODEL = MODELS["rmbg-1.4"]
+GATED = MODELS["rmbg-2.0"]
+DATA = save({"a": torch.arange(4000.0)})
+
+
+@pytest.fixture
+def hub():
+    with Hub() as server:
+        server.files = {MODEL.hub: {MODEL.file: DATA}, GATED.hub: {GATED.file: DATA}}
+        yield server
+
+
+@pytest.fixture
+def make(tmp_path, hub):
+    """Settings for a fresh machine, with further variables."""
+
+    def settings(**more):
+        return Settings.from_environ(
+            {"RMBG_DATA": str(tmp_path / "data"), "HF_HOME": str(tmp_path / "hf"), "HF_ENDPOINT": hub.url, **more}
+        )
+
+    return settings
+
+
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch):
+    """The library waits longer from try to try; not here. Nor does it find a token of this machine's user."""
+    monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
+
+
+def fetch(settings, model=MODEL):
+    return weights.fetch(model, settings, lambda fraction, text: None)
+
+
+def test_folder_comes_first_and_needs_no_hub(make, hub, tmp_path):
+    save_file({"a": torch.ones(3)}, tmp_path / "rmbg-1.4.safetensors")
+    settings = make(RMBG_WEIGHTS=str(tmp_path))
+    found = fetch(settings)
+    assert found.path == weights.present(MODEL, settings) == tmp_path / "rmbg-1.4.safetensors"
+    assert weights.read(found)["a"].tolist() == [1, 1, 1]
+    assert hub.asked == []
+
+
+def test_folder_that_is_not_there(make):
+    with pytest.raises(NotReadyError, match="RMBG_WEIGHTS is '/nowhere'"):
+        fetch(make(RMBG_WEIGHTS="/nowhere"))
+
+
+def test_download_once_with_progress(make, hub):
+    settings = make()
+    assert weights.present(MODEL, settings) is None
+    told = []
+    found = weights.fetch(MODEL, settings, lambda fraction, text: told.append((fraction, text)))
+    assert (1.0, "Downloading rmbg-1.4 (176 MB)") in told
+    assert torch.equal(weights.read(found)["a"], torch.arange(4000.0))
+    asked = len(hub.asked)
+    assert fetch(settings) == found
+    assert weights.present(MODEL, settings) == found.path
+    assert len(hub.asked) == asked  # the commit is remembered, so the hub need not be asked
+    record = json.loads((settings.data / weights.MANIFEST).read_text())["rmbg-1.4"]
+    assert record == {"hub": MODEL.hub, "revision": COMMIT, "sha256": found.sha256}
+
+
+def test_stopping_a_download(make):
+    def stop(fraction, text):
+        raise NotReadyError("stop")
+
+    with pytest.raises(NotReadyError, match=r"^stop$"):
+        weights.fetch(MODEL, make(), stop)
+    fetch(make())
+
+
+def test_interrupted_download_goes_on_where_it_stopped(make, hub, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 1000)  # what is cut off is one piece at most
+    hub.fault = "interrupted"
+    assert weights.read(fetch(make()))
+    spans = [span for method, _, span in hub.asked if method == "GET" and span]
+    assert spans == ["bytes=8000-"]
+
+
+@pytest.mark.parametrize(
+    ("fault", "sentence"),
+    [
+        ("forbidden", r"refused the download \(403\).*RMBG_WEIGHTS"),
+        ("no repository", r"There is no https://huggingface\.co/briaai/RMBG-1\.4"),
+        ("no revision", "no longer has the version main"),
+        ("no file", r"has no file model\.safetensors"),
+        ("broken", "answered 500.*try again later"),
+        ("truncated", "broke off before its end"),
+        ("corrupt", "damaged.*deleted"),
+    ],
+)
+def test_each_failure_has_its_sentence_and_the_next_try_works(make, hub, fault, sentence):
+    hub.fault = fault
+    with pytest.raises((NotReadyError, ModelError), match=sentence) as raised:
+        fetch(make())
+    assert "\n" not in str(raised.value)
+    hub.fault = None
+    assert weights.read(fetch(make()))
+
+
+def test_gated_without_and_with_a_token(make, hub):
+    hub.gated = True
+    with pytest.raises(NotReadyError, match=r"needs a Hugging Face token: .*briaai/RMBG-2\.0"):
+        fetch(make(), GATED)
+    with pytest.raises(NotReadyError, match="has not been accepted") as raised:
+        fetch(make(HF_TOKEN="hf_secret"), GATED)
+    assert "hf_secret" not in str(raised.value)
+    assert fetch(make(HF_TOKEN="accepted"), GATED)
+
+
+def test_offline(make):
+    with pytest.raises(NotReadyError, match="HF_HUB_OFFLINE is set"):
+        fetch(make(HF_HUB_OFFLINE="1"))
+    found = fetch(make())
+    assert fetch(make(HF_HUB_OFFLINE="1")) == found
+
+
+def test_hub_that_cannot_be_reached(make):
+    with pytest.raises(NotReadyError, match="could not be reached"):
+        fetch(make(HF_ENDPOINT="http://127.0.0.1:1"))
+
+
+@pytest.mark.parametrize(("number", "sentence"), [(errno.ENOSPC, "disk is full: .* 176 MB"), (errno.EROFS, "not be stored")])
+def test_disk(make, monkeypatch, number, sentence):
+    def fail(*args, **kwargs):
+        raise OSError(number, "reason")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("huggingface_hub.hf_hub_download", fail)
+        with pytest.raises(NotReadyError, match=sentence):
+            fetch(make())
+    assert fetch(make())
+
+
+def test_file_that_changed_after_the_download(make):
+    found = fetch(make())
+    blob = found.path.resolve()
+    blob.write_bytes(DATA[:-1] + bytes([DATA[-1] ^ 1]))
+    with pytest.raises(ModelError, match="damaged"):
+        fetch(make())
+    assert fetch(make()) == found
+
+
+def test_half_a_file_and_no_weights_at_all(make, tmp_path):
+    for content in (DATA[: len(DATA) // 2], b"<html>not found</html>", b""):
+        (tmp_path / "rmbg-1.4.safetensors").write_bytes(content)
+        with pytest.raises(ModelError, match=r"rmbg-1\.4\.safetensors cannot be read as weights"):
+            weights.read(fetch(make(RMBG_WEIGHTS=str(tmp_path))))
+
+
+def test_manifest_that_cannot_be_read_is_made_anew(make):
+    settings = make()
+    settings.data.mkdir()
+    (settings.data / weights.MANIFEST).write_text("[1")
+    found = fetch(settings)
+    assert json.loads((settings.data / weights.MANIFEST).read_text())["rmbg-1.4"]["sha256"] == found.sha256
