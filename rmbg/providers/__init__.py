@@ -4,17 +4,25 @@ from __future__ import annotations
 
 from rmbg.errors import OptionError
 from rmbg.providers.base import Call, Option, Provider, ProviderInfo, Status
+from rmbg.providers.birefnet import BIREFNET
+from rmbg.providers.birefnet_lite import BIREFNET_LITE
 from rmbg.providers.builtin import Builtin
+from rmbg.providers.rmbg_1_4 import RMBG_1_4
+from rmbg.providers.rmbg_2_0 import RMBG_2_0
 from rmbg.settings import Settings
 
 __all__ = ["AUTO", "PROVIDERS", "Call", "Option", "Provider", "ProviderInfo", "Status", "find", "providers"]
 
 PROVIDERS: dict[str, Provider] = {
     "builtin": Builtin(),
+    "rmbg-1.4": RMBG_1_4,
+    "rmbg-2.0": RMBG_2_0,
+    "birefnet": BIREFNET,
+    "birefnet-lite": BIREFNET_LITE,
 }
 
 #: The order in which ``auto`` looks for a provider that is ready: best first, free ones only.
-AUTO = ("builtin",)
+AUTO = ("rmbg-2.0", "birefnet", "rmbg-1.4", "birefnet-lite", "builtin")
 
 
 def providers() -> list[ProviderInfo]:

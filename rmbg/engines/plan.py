@@ -1,0 +1,77 @@
+"""Which engine, device and precision a network runs with: the user's wish, or the best that is there."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from rmbg.errors import NotReadyError
+from rmbg.settings import Settings
+
+# A Mac's GPU lacks an operation now and then; torch then uses the processor for it. Read when torch is imported.
+os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a network runs with; the words that results show.
+
+    Attributes
+    ----------
+    engine : str
+        ``torch``.
+    device : str
+        ``cpu``, ``cuda:0``, ``mps``.
+    precision : str
+        ``fp32``, ``bf16`` or ``fp16``.
+    """
+
+    engine: str
+    device: str
+    precision: str
+
+
+def choose(settings: Settings) -> Plan:
+    """The plan for these settings.
+
+    Raises
+    ------
+    NotReadyError
+        If what the user asks for by name is not there: nothing slower is used in its place without a word.
+    """
+    device = choose_device(settings.device)
+    if settings.engine == "openvino":
+        raise NotReadyError("RMBG_ENGINE is 'openvino', which is not supported yet; set it to torch or auto.")
+    return Plan("torch", device, settings.precision if settings.precision != "auto" else best_precision(device))
+
+
+def choose_device(wanted: str) -> str:
+    import torch
+
+    if wanted == "auto":
+        if torch.cuda.is_available():
+            return "cuda:0"
+        return "mps" if torch.backends.mps.is_available() else "cpu"
+    kind, _, number = wanted.partition(":")
+    if kind == "cpu" and not number:
+        return "cpu"
+    if kind == "mps" and not number:
+        if not torch.backends.mps.is_available():
+            raise NotReadyError("RMBG_DEVICE is 'mps', and there is no Apple GPU that torch can use; set it to cpu or auto.")
+        return "mps"
+    if kind == "cuda" and (number.isdecimal() or not number):
+        count, index = torch.cuda.device_count(), int(number or 0)
+        if index >= count:
+            has = f"torch sees {count} CUDA device{'s' * (count != 1)}"
+            raise NotReadyError(f"RMBG_DEVICE is {wanted!r}, and {has} here; set it to cpu or auto, or install CUDA's torch.")
+        return f"cuda:{index}"
+    raise NotReadyError(f"RMBG_DEVICE is {wanted!r}; it must be auto, cpu, cuda, cuda:1 or mps.")
+
+
+def best_precision(device: str) -> str:
+    """The fastest precision whose mattes are the same to the eye."""
+    if device.startswith("cuda"):
+        import torch
+
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    return "fp32"

@@ -1,0 +1,9 @@
+"""BRIA's RMBG-2.0: the finest edges, and the slowest on a processor."""
+
+from __future__ import annotations
+
+from rmbg.engines.models import MODELS
+from rmbg.providers.local import LocalNetwork, describe
+
+MODEL = MODELS["rmbg-2.0"]
+RMBG_2_0 = LocalNetwork(describe(MODEL, "RMBG-2.0", "BiRefNet, 220 million parameters", seconds=31.0), MODEL)

@@ -1,0 +1,110 @@
+"""The published networks as providers, on random weights of the right shapes."""
+
+import io
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from rmbg.__main__ import main
+from rmbg.engines.models import MODELS, build
+from rmbg.errors import ModelError
+from rmbg.photo import Photo
+from rmbg.providers import PROVIDERS, find
+from rmbg.remove import remove_background
+from rmbg.settings import Settings
+from tests.networks.rule import rule_weights
+from tests.servers.hub import Hub
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """RMBG_WEIGHTS with an IS-Net made by the rule."""
+    path = tmp_path_factory.mktemp("weights")
+    network, _ = build(MODELS["rmbg-1.4"])
+    save_file(rule_weights(network.state_dict(), 1), path / "rmbg-1.4.safetensors")
+    return path
+
+
+@pytest.fixture(autouse=True)
+def small_inputs(monkeypatch):
+    """The networks see 64 x 64 pixels: what is tested here does not depend on it, and takes 1/256 of the time."""
+    for name, model in MODELS.items():
+        monkeypatch.setattr(PROVIDERS[name], "model", replace(model, size=64))
+
+
+@pytest.fixture
+def settings(folder, tmp_path):
+    return Settings.from_environ(
+        {"RMBG_WEIGHTS": str(folder), "RMBG_DATA": str(tmp_path), "RMBG_DEVICE": "cpu", "HF_HOME": str(tmp_path)}
+    )
+
+
+@pytest.fixture
+def photo():
+    rgb = np.random.default_rng(0).integers(0, 256, (60, 90, 3), np.uint8)
+    alpha = np.full((60, 90), 255, np.uint8)
+    alpha[:10] = 0
+    return Photo(rgb, alpha)
+
+
+def test_a_cutout_says_what_made_it(settings, photo):
+    told = []
+    cutout = remove_background(photo, "rmbg-1.4", settings=settings, progress=lambda fraction, text: told.append(text))
+    assert (cutout.provider, cutout.device, cutout.cost.basis) == ("rmbg-1.4", "cpu", "estimated")
+    assert cutout.engine in ("torch", "openvino") and cutout.precision in ("fp32", "bf16")
+    assert cutout.matte.max() > 0.9 and cutout.matte.min() == 0
+    assert (cutout.matte[:10] == 0).all()  # the photo's own alpha is respected
+    assert "Running rmbg-1.4 on cpu" in told
+
+
+def test_the_command_line_runs_it(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("RMBG_WEIGHTS", str(folder))
+    monkeypatch.setenv("RMBG_DATA", str(tmp_path))
+    monkeypatch.setenv("RMBG_DEVICE", "cpu")
+    Image.new("RGB", (50, 40), "red").save(tmp_path / "photo.jpg")
+    out = tmp_path / "out.png"
+    assert main(["remove", str(tmp_path / "photo.jpg"), str(out), "--provider", "rmbg-1.4", "--json"]) == 0
+    assert '"provider": "rmbg-1.4"' in capsys.readouterr().out
+    assert Image.open(io.BytesIO(out.read_bytes())).size == (50, 40)
+
+
+def test_download_command(folder, tmp_path, monkeypatch, capsys):
+    with Hub() as hub:
+        data = (folder / "rmbg-1.4.safetensors").read_bytes()
+        hub.files["briaai/RMBG-1.4"] = {"model.safetensors": data}
+        for name, value in {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path), "RMBG_DATA": str(tmp_path)}.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.delenv("RMBG_WEIGHTS", raising=False)
+        assert find("rmbg-1.4").status(Settings.from_environ()).text == "downloads 176 MB on first use"
+        assert main(["download", "rmbg-1.4"]) == 0
+        assert "model.safetensors\nsha256 " in capsys.readouterr().out
+        assert find("rmbg-1.4").status(Settings.from_environ()).state == "ready"
+        assert main(["download", "builtin"]) == 2
+
+
+def test_weights_of_another_model_are_refused_and_the_right_ones_work_afterwards(settings, folder, tmp_path, photo):
+    network, _ = build(MODELS["birefnet-lite"])
+    save_file({name: torch.zeros(1) for name in network.state_dict()}, tmp_path / "rmbg-1.4.safetensors")
+    wrong = Settings.from_environ({**settings.environ, "RMBG_WEIGHTS": str(tmp_path)})
+    with pytest.raises(ModelError, match=r"rmbg-1\.4\.safetensors does not fit rmbg-1\.4\. These are the weights of another"):
+        remove_background(photo, "rmbg-1.4", settings=wrong)
+    assert remove_background(photo, "rmbg-1.4", settings=settings)
+
+
+def test_status_says_what_is_needed(settings):
+    def state(name, **more):
+        return PROVIDERS[name].status(Settings.from_environ({**settings.environ, **more}))
+
+    assert state("rmbg-1.4").state == "ready"
+    assert state("rmbg-2.0").state == "licence" and "https://huggingface.co/briaai/RMBG-2.0" in state("rmbg-2.0").text
+    assert state("rmbg-2.0", HF_TOKEN="hf_x").text.startswith("downloads 885 MB on first use, once the licence")
+    assert state("birefnet", HF_HUB_OFFLINE="1").state == "unavailable"
+    assert state("birefnet", RMBG_WEIGHTS="/nowhere").state == "unavailable"
+
+
+def test_auto_takes_the_best_that_is_ready(settings):
+    assert find("auto", settings).info.id == "rmbg-1.4"
