@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from rmbg.cutout import dollars
@@ -13,7 +14,9 @@ from rmbg.settings import Settings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="print a JSON list with everything known about each")
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--json", action="store_true", help="print a JSON list with everything known about each")
+    how.add_argument("--markdown", action="store_true", help="print the table of the README")
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -22,11 +25,24 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.json:
         print(json.dumps([describe(*pair) for pair in found], ensure_ascii=False, indent=2))
         return
+    if arguments.markdown:
+        print(markdown([provider.info for provider in PROVIDERS.values()]))
+        return
     rows = [("ID", "STATUS", "PRICE", "MODEL")]
     rows += [(info.id, status.text, price(info), info.model) for info, status in found]
     widths = [max(len(row[i]) for row in rows) for i in range(3)]
     for row in rows:
         print("  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[3]]))
+
+
+def markdown(infos: Sequence[ProviderInfo]) -> str:
+    """The table of providers in the README: what does not depend on the machine it is made on."""
+    rows = ["| id | model | a picture costs | licence | your photo |", "|---|---|---|---|---|"]
+    for info in infos:
+        seen = f", seen {info.price_seen}" if info.price_seen else ""
+        licence = f"{info.licence} [Licence]({info.licence_url})" if info.licence_url else info.licence
+        rows.append(f"| `{info.id}` | {info.model} | {price(info)}{seen} | {licence} | {info.pixels} |")
+    return "\n".join(rows)
 
 
 def price(info: ProviderInfo) -> str:
