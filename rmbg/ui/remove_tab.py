@@ -77,7 +77,7 @@ def build(session: gr.State, settings: Settings) -> None:
             photo = photo_input(
                 label="Photo",
                 sources=["upload", "clipboard", "webcam"],
-                height=300,
+                height=250,
                 elem_id="photo",
                 buttons=[],
             )
@@ -96,9 +96,9 @@ def build(session: gr.State, settings: Settings) -> None:
             result = gr.HTML(viewer.EMPTY, elem_classes="bare", elem_id="result")
             facts = gr.HTML("", elem_classes="bare", elem_id="facts")
             with gr.Row(equal_height=True):
-                view = gr.Radio(VIEWS, value="cutout", label="View", elem_id="view", scale=2, min_width=250)
+                view = gr.Radio(VIEWS, value="cutout", label="View", elem_id="view", scale=4, min_width=250)
                 kind = gr.Radio(
-                    BACKGROUNDS, value="transparent", label="Background", elem_id="background", scale=3, min_width=320
+                    BACKGROUNDS, value="transparent", label="Background", elem_id="background", scale=7, min_width=320
                 )
             with gr.Row(visible=False) as colour_row:
                 colour = gr.ColorPicker("#ffffff", label="Background colour", elem_id="colour")
@@ -121,21 +121,15 @@ def build(session: gr.State, settings: Settings) -> None:
                     elem_id="format",
                     min_width=190,
                 )
+                crop = gr.Checkbox(False, label="Crop to the subject", elem_id="crop", min_width=170)
+                save = gr.Button("Download", variant="primary", size="lg", interactive=False, elem_id="save", min_width=190)
+            with gr.Row():
                 quality = gr.Slider(
-                    1,
-                    100,
-                    value=encode.QUALITY,
-                    step=1,
-                    label="Quality",
-                    elem_id="quality",
-                    visible=False,
-                    min_width=190,
+                    1, 100, value=encode.QUALITY, step=1, label="Quality", elem_id="quality", visible=False, min_width=190
                 )
-                crop = gr.Checkbox(False, label="Crop to the subject", elem_id="crop", container=True, min_width=170)
                 margin = gr.Slider(
                     0, 50, value=5, step=1, label="Margin, % of the subject", visible=False, elem_id="margin", min_width=190
                 )
-            save = gr.Button("Download", variant="primary", size="lg", interactive=False, elem_id="save")
             file = gr.DownloadButton("File", elem_id="file", elem_classes="offstage", visible="hidden")
             total = gr.HTML("", elem_classes="bare", elem_id="total")
             strip = gr.Gallery(
