@@ -54,3 +54,9 @@ class CancelledError(RmbgError):
 
 class OutputError(RmbgError, OSError):
     """The result could not be written; what was there before is untouched."""
+
+
+def printable(text: str, length: int) -> str:
+    """`text` from outside as it may stand in a message: on one line, nothing invisible in it, at most `length` characters."""
+    line = "".join(c for c in " ".join(text.split()) if c.isprintable())
+    return line if len(line) <= length else f"{line[: length - 3]}..."
