@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import stat
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 from PIL import Image, features
 
 from rmbg.compose import Colour, blend
-from rmbg.errors import OptionError, OutputError
+from rmbg.errors import OptionError, OutputError, printable
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ FORMATS = {
 QUALITY = 90
 
 #: Longest side that a format's header can hold.
-LONGEST = {"webp": 16383, "webp-lossy": 16383, "jpeg": 65535, "avif": 65535}
+LONGEST = {"webp": 16383, "webp-lossy": 16383, "jpeg": 65500, "avif": 32768}
 
 
 def available() -> list[Format]:
@@ -50,7 +51,9 @@ def format_named(name: str) -> Format:
     key = name.lower().lstrip(".")
     key = {"jpg": "jpeg", "jpe": "jpeg", "jfif": "jpeg"}.get(key, key)
     if key not in {f.id for f in available()}:
-        raise OptionError(f"There is no output format {name!r}; choose from {', '.join(f.id for f in available())}.")
+        raise OptionError(
+            f"There is no output format {printable(name, 60)!r}; choose from {', '.join(f.id for f in available())}."
+        )
     return FORMATS[key]
 
 
@@ -86,11 +89,12 @@ def encode(pixels: np.ndarray, form: Format, *, quality: int = QUALITY, matte_co
             # Level 4 is within a few percent of the smallest file at a third of the time.
             image.save(out, "PNG", compress_level=4)
         case "webp":
-            image.save(out, "WEBP", lossless=True, quality=40, method=2, exact=False)
+            image.save(out, "WEBP", lossless=True, quality=40, method=2, exact=True)
         case "webp-lossy":
             image.save(out, "WEBP", quality=quality, alpha_quality=100, method=4)
         case "jpeg":
-            image.save(out, "JPEG", quality=quality, subsampling=0 if quality >= 90 else 2, optimize=True)
+            # Not optimize=True: libjpeg then needs the whole file in one buffer, and Pillow's is too small for a noisy photo.
+            image.save(out, "JPEG", quality=quality, subsampling=0 if quality >= 90 else 2)
         case "avif":
             image.save(out, "AVIF", quality=quality, speed=8)
     return out.getvalue()
@@ -99,7 +103,8 @@ def encode(pixels: np.ndarray, form: Format, *, quality: int = QUALITY, matte_co
 def write(path: str | os.PathLike[str], data: bytes) -> None:
     """Put `data` at `path`: all of it under its name, or nothing at all.
 
-    The bytes go to a hidden neighbour first and take the name in one step, so a crash leaves the old file as it was.
+    The bytes go to a hidden neighbour first and take the name in one step, so a crash leaves the old file as it was. A file
+    that was there passes its permissions on. What is no file, such as a device or a named pipe, is written to and not replaced.
 
     Raises
     ------
@@ -110,28 +115,48 @@ def write(path: str | os.PathLike[str], data: bytes) -> None:
     check_writable(target)
     temporary = None
     try:
-        handle, temporary = tempfile.mkstemp(prefix=".", suffix=".part", dir=target.parent)
+        if target.exists() and not target.is_file():
+            target.write_bytes(data)
+            return
+        mode = stat.S_IMODE(target.stat().st_mode) if target.exists() else 0o666 & ~_umask()
+        handle, name = tempfile.mkstemp(prefix=".", suffix=".part", dir=target.parent)
+        temporary = Path(name)
         with os.fdopen(handle, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        Path(temporary).chmod(0o666 & ~_umask())
-        Path(temporary).replace(target)
+        temporary.chmod(mode)
+        temporary.replace(target)
+        temporary = None
     except OSError as error:
-        if temporary:
-            Path(temporary).unlink(missing_ok=True)
-        raise OutputError(f"{target} cannot be written: {error.strerror or error}.") from None
+        raise OutputError(f"{_shown(target)} cannot be written: {error.strerror or error}.") from None
+    finally:
+        if temporary:  # also when the user stops it here
+            temporary.unlink(missing_ok=True)
 
 
 def check_writable(path: str | os.PathLike[str]) -> None:
     """Raise OutputError if it is plain already that nothing can be written at `path`."""
     target = Path(path)
-    if target.is_dir():
-        raise OutputError(f"{target} is a folder; give the name of a file.")
-    if not target.parent.is_dir():
-        raise OutputError(f"There is no folder {target.parent}; make it first.")
-    if not os.access(target.parent, os.W_OK):
-        raise OutputError(f"The folder {target.parent} may not be written to; choose another.")
+    if "\0" in str(target):
+        raise OutputError(f"{_shown(target)} cannot be the name of a file.")
+    try:
+        if target.is_dir():
+            raise OutputError(f"{_shown(target)} is a folder; give the name of a file.")
+        if not target.parent.is_dir():
+            raise OutputError(f"There is no folder {_shown(target.parent)}; make it first.")
+        if target.exists() and not os.access(target, os.W_OK):
+            raise OutputError(f"{_shown(target)} is there and may not be written over; choose another name.")
+        if not os.access(target.parent, os.W_OK) and (not target.exists() or target.is_file()):
+            raise OutputError(f"The folder {_shown(target.parent)} may not be written to; choose another.")
+    except OutputError:
+        raise
+    except OSError as error:  # a name that is too long
+        raise OutputError(f"{_shown(target)} cannot be written: {error.strerror or error}.") from None
+
+
+def _shown(path: Path) -> str:
+    return printable(str(path), 120)
 
 
 def _umask() -> int:
