@@ -7,12 +7,14 @@ effect, so callers read when they need a value and tests pass a dictionary.
 from __future__ import annotations
 
 import os
+import re
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
-from rmbg.errors import OptionError
+from rmbg.errors import OptionError, printable
 
 #: Own hardware, US dollars an hour, where nothing is set: the order of what a rented two-core server costs (see prices.py).
 HOURLY_USD = Decimal("0.05")
@@ -91,7 +93,7 @@ def _word(env: Mapping[str, str], name: str) -> str:
 def _choice(env: Mapping[str, str], name: str, choices: tuple[str, ...], default: str = "auto") -> str:
     value = env.get(name, "").strip().lower() or default
     if value not in choices:
-        raise OptionError(f"{name} is {value!r}; it must be one of {', '.join(choices)}.")
+        raise OptionError(f"{name} is {printable(value, 60)!r}; it must be one of {', '.join(choices)}.")
     return value
 
 
@@ -99,8 +101,8 @@ def _whole(env: Mapping[str, str], name: str, default: int) -> int:
     text = env.get(name, "").strip().replace("_", "")
     if not text:
         return default
-    if not text.isdigit() or int(text) < 1:
-        raise OptionError(f"{name} is {text!r}; it must be a whole number of at least 1.")
+    if not re.fullmatch("[0-9]{1,18}", text) or int(text) < 1:
+        raise OptionError(f"{name} is {printable(text, 60)!r}; it must be a whole number of at least 1.")
     return int(text)
 
 
@@ -113,7 +115,7 @@ def _money(env: Mapping[str, str], name: str, default: Decimal | None) -> Decima
     except InvalidOperation:
         value = Decimal("NaN")
     if not value.is_finite() or value < 0:
-        raise OptionError(f"{name} is {text!r}; it must be an amount of US dollars such as 0.50.")
+        raise OptionError(f"{name} is {printable(text, 60)!r}; it must be an amount of US dollars such as 0.50.")
     return value
 
 
@@ -125,4 +127,7 @@ def _data_folder(env: Mapping[str, str]) -> Path:
         return Path(env["LOCALAPPDATA"]) / "rmbg"
     if env.get("XDG_DATA_HOME"):
         return Path(env["XDG_DATA_HOME"]) / "rmbg"
-    return Path.home() / ".local" / "share" / "rmbg"
+    try:
+        return Path.home() / ".local" / "share" / "rmbg"
+    except RuntimeError:  # a container's user without a home
+        return Path(tempfile.gettempdir()) / "rmbg"

@@ -1,0 +1,104 @@
+"""Settings: every variable, what it may be, and what is said if it is not."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from rmbg.errors import OptionError
+from rmbg.settings import Settings
+from tests.sentences import sentence
+
+
+def test_defaults():
+    settings = Settings.from_environ({})
+    assert (settings.device, settings.engine, settings.precision) == ("auto", "auto", "auto")
+    assert settings.weights is None
+    assert (settings.max_pixels, settings.max_bytes) == (64_000_000, 40_000_000)
+    assert settings.hourly_usd > 0
+    assert settings.server_keys is False and settings.daily_budget_usd is None and settings.result_hosts == ()
+    assert settings.data.name == "rmbg" and settings.data.is_absolute()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "field", "expected"),
+    [
+        ("RMBG_DEVICE", " CUDA:1 ", "device", "cuda:1"),
+        ("RMBG_DEVICE", "", "device", "auto"),
+        ("RMBG_ENGINE", "OpenVINO", "engine", "openvino"),
+        ("RMBG_ENGINE", "torch", "engine", "torch"),
+        ("RMBG_PRECISION", "bf16", "precision", "bf16"),
+        ("RMBG_PRECISION", "FP32\n", "precision", "fp32"),
+        ("RMBG_WEIGHTS", "/models", "weights", Path("/models")),
+        ("RMBG_WEIGHTS", "  ", "weights", None),
+        ("RMBG_MAX_PIXELS", "1", "max_pixels", 1),
+        ("RMBG_MAX_PIXELS", "100_000_000", "max_pixels", 100_000_000),
+        ("RMBG_MAX_PIXELS", " ", "max_pixels", 64_000_000),
+        ("RMBG_MAX_BYTES", "5000", "max_bytes", 5000),
+        ("RMBG_HOURLY_USD", "$1.50", "hourly_usd", Decimal("1.50")),
+        ("RMBG_HOURLY_USD", "0", "hourly_usd", Decimal(0)),
+        ("RMBG_SERVER_KEYS", "1", "server_keys", True),
+        ("RMBG_SERVER_KEYS", "0", "server_keys", False),
+        ("RMBG_DAILY_BUDGET_USD", "0", "daily_budget_usd", Decimal(0)),
+        ("RMBG_DAILY_BUDGET_USD", "2.5", "daily_budget_usd", Decimal("2.5")),
+        ("RMBG_DAILY_BUDGET_USD", "", "daily_budget_usd", None),
+        ("RMBG_RESULT_HOSTS", "A.example, 127.0.0.1 ,,", "result_hosts", ("a.example", "127.0.0.1")),
+        ("RMBG_DATA", "/data", "data", Path("/data")),
+    ],
+)
+def test_a_value(name, value, field, expected):
+    settings = Settings.from_environ({name: value})
+    assert getattr(settings, field) == expected
+    assert settings.environ == {name: value}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("RMBG_ENGINE", "tensorflow"),
+        ("RMBG_PRECISION", "int8"),
+        ("RMBG_PRECISION", "fp16\nfp32"),
+        ("RMBG_ENGINE", "x" * 5000),
+        *(
+            (name, value)
+            for name in ("RMBG_MAX_PIXELS", "RMBG_MAX_BYTES")
+            for value in ("0", "-1", "1.5", "1e6", "many", "²", "9" * 5000)
+        ),
+        *(
+            (name, value)
+            for name in ("RMBG_HOURLY_USD", "RMBG_DAILY_BUDGET_USD")
+            for value in ("free", "-1", "nan", "sNaN", "inf", "1,50", "€5", "0x1")
+        ),
+        ("RMBG_SERVER_KEYS", "2"),
+        ("RMBG_SERVER_KEYS", "yes"),
+    ],
+)
+def test_what_cannot_be_understood_is_named(name, value):
+    with pytest.raises(OptionError) as caught:
+        Settings.from_environ({name: value})
+    assert sentence(caught.value).startswith(f"{name} is ")
+
+
+def test_data_folder_follows_the_system(monkeypatch):
+    monkeypatch.setattr("os.name", "posix")
+    assert Settings.from_environ({"XDG_DATA_HOME": "/x"}).data == Path("/x/rmbg")
+    assert Settings.from_environ({"XDG_DATA_HOME": "/x", "RMBG_DATA": " /y "}).data == Path("/y")
+
+
+def test_a_user_without_a_home(monkeypatch):
+    def no_home():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", no_home)
+    assert Settings.from_environ({}).data.name == "rmbg"
+
+
+def test_the_environment_of_the_process(monkeypatch):
+    monkeypatch.setenv("RMBG_MAX_PIXELS", "12345")
+    assert Settings.from_environ().max_pixels == 12345
+
+
+def test_keys_are_not_shown():
+    assert "secret" not in repr(Settings.from_environ({"FAL_KEY": "secret-value"}))
