@@ -14,14 +14,14 @@ from typing import NoReturn
 
 from rmbg import __version__
 from rmbg.commands import COMMANDS
-from rmbg.errors import OptionError, RmbgError
+from rmbg.errors import OptionError, RmbgError, printable
 
 
 class Parser(argparse.ArgumentParser):
     """Usage errors in one sentence that names the way to more."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}. Try '{self.prog} --help'.\n")
+        self.exit(2, f"{self.prog}: {printable(message, 200)}. Try '{self.prog} --help'.\n")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -42,7 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     try:
         arguments.run(arguments)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # it is where the caller has closed it
+            sys.stdout.flush()
         return 0
     except OptionError as error:
         print(f"rmbg: {error}", file=sys.stderr)
@@ -53,9 +54,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("rmbg: Stopped.", file=sys.stderr)
         return 130
-    except BrokenPipeError:
-        # The reader has gone. Python would complain once more when it closes standard output.
+    except OSError as error:
+        # The reader has gone, or the disk behind a redirection is full. Python would complain once more when it closes
+        # standard output.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            print(f"rmbg: The output cannot be written: {error.strerror or error}.", file=sys.stderr)
         return 1
 
 

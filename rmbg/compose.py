@@ -11,7 +11,7 @@ from PIL import Image, ImageColor
 from scipy import ndimage
 
 from rmbg.cutout import Cutout
-from rmbg.errors import OptionError, PhotoError
+from rmbg.errors import OptionError, PhotoError, printable
 from rmbg.matte import resize, subject_box, to_bytes
 from rmbg.photo import open_photo
 from rmbg.settings import Settings
@@ -62,10 +62,11 @@ def colour(text: str) -> Colour:
         if numbers:
             red, green, blue = (min(255, round(float(numbers[i]))) for i in (1, 2, 3))
             return red, green, blue
-        red, green, blue = ImageColor.getrgb(re.sub(r"^hsla(\(.*),[^,]*\)$", r"hsl\1)", given))[:3]
+        parts = ImageColor.getrgb(re.sub(r"^hsla(\(.*),[^,]*\)$", r"hsl\1)", given))
+        red, green, blue = (min(255, max(0, part)) for part in parts[:3])  # 120% of red is red
         return red, green, blue
     except ValueError:
-        raise OptionError(f"{given[:60]!r} is not a colour; write it like #ff8800 or orange.") from None
+        raise OptionError(f"{printable(given, 60)!r} is not a colour; write it like #ff8800 or orange.") from None
 
 
 def parse_background(text: str, *, paths: bool = True, settings: Settings | None = None) -> Background:
@@ -91,7 +92,8 @@ def parse_background(text: str, *, paths: bool = True, settings: Settings | None
         pass
     if not paths or given.startswith("#") or not re.search(r"[./\\]", given):
         kinds = "transparent, a colour such as #ff8800, blur or gradient:#ffffff,#cccccc"
-        raise OptionError(f"{given[:60]!r} is no background; give {kinds}{', or the path of a picture' if paths else ''}.")
+        kinds += ", or the path of a picture" if paths else ""
+        raise OptionError(f"{printable(given, 60)!r} is no background; give {kinds}.")
     return picture(given, settings=settings)
 
 

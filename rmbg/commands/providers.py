@@ -23,7 +23,7 @@ def run(arguments: argparse.Namespace) -> None:
     settings = Settings.from_environ()
     found = [(provider.info, provider.status(settings)) for provider in PROVIDERS.values()]
     if arguments.json:
-        print(json.dumps([describe(*pair) for pair in found], ensure_ascii=False, indent=2))
+        print(json.dumps([describe(*pair) for pair in found], indent=2))
         return
     if arguments.markdown:
         print(markdown([provider.info for provider in PROVIDERS.values()]))

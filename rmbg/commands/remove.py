@@ -10,7 +10,7 @@ from typing import Any
 
 from rmbg import compose, encode
 from rmbg.cutout import Cutout
-from rmbg.errors import OptionError
+from rmbg.errors import OptionError, printable
 from rmbg.photo import open_photo
 from rmbg.remove import remove_background
 from rmbg.settings import Settings
@@ -43,6 +43,8 @@ def run(arguments: argparse.Namespace) -> None:
     options = _options(arguments.option)
     background = compose.parse_background(arguments.background, settings=settings)
     if arguments.input == "-":
+        if sys.stdin is None:
+            raise OptionError("Standard input is closed; name a file for IN.")
         photo = open_photo(sys.stdin.buffer, name="standard input", settings=settings)
     else:
         photo = open_photo(Path(arguments.input), settings=settings)
@@ -55,7 +57,7 @@ def run(arguments: argparse.Namespace) -> None:
     else:
         encode.write(arguments.output, data)
     if arguments.json:
-        print(json.dumps(summary(cutout), ensure_ascii=False))
+        print(json.dumps(summary(cutout)))  # in ASCII: it can be written to a terminal of any encoding
     elif arguments.output != "-":
         for note in cutout.notes:
             print(f"rmbg: {note}", file=sys.stderr)
@@ -92,6 +94,8 @@ def _check_target(arguments: argparse.Namespace) -> None:
     if arguments.output == "-":
         if arguments.json:
             raise OptionError("--json and a picture cannot both go to standard output; name a file for OUT.")
+        if sys.stdout is None:
+            raise OptionError("Standard output is closed; name a file for OUT.")
         if sys.stdout.isatty():
             raise OptionError("A picture would fill the terminal; name a file for OUT or pipe the output on.")
     else:
@@ -103,7 +107,7 @@ def _options(pairs: list[str]) -> dict[str, str]:
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals or not name:
-            raise OptionError(f"--option {pair!r} must look like NAME=VALUE.")
+            raise OptionError(f"--option {printable(pair, 60)!r} must look like NAME=VALUE.")
         options[name] = value
     return options
 

@@ -1,0 +1,431 @@
+"""The command line: results, exit codes, one sentence for every failure, and files that are whole or not there."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import struct
+import subprocess
+import sys
+import time
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+from rmbg.__main__ import main
+from rmbg.cutout import Cost, Cutout, finish
+from rmbg.errors import NoSubjectError
+from rmbg.providers import PROVIDERS, Provider, ProviderInfo
+from tests.sentences import sentence
+
+ROOT = Path(__file__).resolve().parents[1]
+HEIGHT, WIDTH = 60, 80
+
+
+class Disc(Provider):
+    """Finds a disc in the middle, whatever the picture shows."""
+
+    info = ProviderInfo(
+        id="disc",
+        title="Disc",
+        kind="local",
+        model="a disc",
+        licence="",
+        licence_url="",
+        pixels="They stay.",
+        price_basis="unknown",
+    )
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def cut(self, photo, options, call):
+        self.calls += 1
+        if photo.rgb.max() == 0:
+            raise NoSubjectError("There is nothing in the dark.")
+        y, x = np.mgrid[0 : photo.height, 0 : photo.width]
+        reach = np.hypot(x - photo.width / 2, y - photo.height / 2)
+        matte = (reach < min(photo.width, photo.height) / 4).astype(np.float32)
+        matte, foreground = finish(photo, matte)
+        return Cutout(photo, matte, foreground, "disc", 0.25, Cost(None, "unknown"), "numpy", "cpu", notes=photo.notes)
+
+
+@pytest.fixture(autouse=True)
+def disc(monkeypatch):
+    provider = Disc()
+    monkeypatch.setitem(PROVIDERS, "disc", provider)
+    return provider
+
+
+@pytest.fixture
+def photo(tmp_path):
+    """A red disc on grey, in a folder whose name is not plain."""
+    folder = tmp_path / "Bilder mit Raum – 図"
+    folder.mkdir()
+    image = Image.new("RGB", (WIDTH, HEIGHT), (200, 205, 210))
+    ImageDraw.Draw(image).ellipse((WIDTH // 2 - 15, HEIGHT // 2 - 15, WIDTH // 2 + 15, HEIGHT // 2 + 15), fill=(200, 30, 20))
+    image.save(folder / "mein Apfel äöü.png")
+    return folder / "mein Apfel äöü.png"
+
+
+@pytest.fixture
+def rmbg(capsys):
+    """Runs a command in this process: (exit status, standard output, standard error)."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        try:
+            status = main([str(argument) for argument in arguments])
+        except SystemExit as stop:
+            status = stop.code
+        return (status, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def remove(rmbg, photo):
+    """Cuts `photo` and returns the picture that was written."""
+
+    def run(*arguments: object, out: str = "out.png") -> Image.Image:
+        target = photo.parent / out
+        assert rmbg("remove", photo, target, "--provider", "disc", *arguments) == (0, "", "")
+        with Image.open(target) as image:
+            image.load()
+            return image
+
+    return run
+
+
+def started(*arguments: object, **options) -> subprocess.Popen:
+    command = [sys.executable, "-m", "rmbg", *map(str, arguments)]
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    return subprocess.Popen(command, cwd=ROOT, **{**pipes, **options})
+
+
+def said(error: str | bytes) -> str:
+    """The one sentence on standard error."""
+    text = error.decode() if isinstance(error, bytes) else error
+    assert text.startswith("rmbg") and text.count("\n") == 1 and text.endswith("\n"), text
+    return sentence(text[:-1])
+
+
+# --- what it makes -----------------------------------------------------------------------------------------------------
+
+
+def test_transparent(remove):
+    image = remove()
+    pixels = np.asarray(image)
+    assert image.format == "PNG" and pixels.shape == (HEIGHT, WIDTH, 4)
+    assert pixels[0, 0].tolist() == [0, 0, 0, 0]
+    assert pixels[HEIGHT // 2, WIDTH // 2].tolist() == [200, 30, 20, 255]
+
+
+@pytest.mark.parametrize(
+    ("background", "top", "bottom"),
+    [
+        ("#ff8800", (255, 136, 0), (255, 136, 0)),
+        ("#f80", (255, 136, 0), (255, 136, 0)),
+        ("Orange", (255, 165, 0), (255, 165, 0)),
+        ("rgb(1, 2, 300)", (1, 2, 255), (1, 2, 255)),
+        ("rgb(200%,0%,0%)", (255, 0, 0), (255, 0, 0)),
+        ("rgba(1,2,3,0.5)", (1, 2, 3), (1, 2, 3)),
+        ("gradient:#ffffff,#000000", (255, 255, 255), (0, 0, 0)),
+        ("gradient:rgb(0,0,9),white", (0, 0, 9), (255, 255, 255)),
+        ("blur", (200, 205, 210), (200, 205, 210)),
+    ],
+)
+def test_backgrounds(remove, background, top, bottom):
+    pixels = np.asarray(remove("--background", background)).astype(int)
+    assert pixels.shape == (HEIGHT, WIDTH, 3)
+    assert np.abs(pixels[0, 0] - top).max() <= 1 and np.abs(pixels[-1, -1] - bottom).max() <= 1
+    assert pixels[HEIGHT // 2, WIDTH // 2].tolist() == [200, 30, 20]
+
+
+def test_another_picture_as_background(remove, photo):
+    path = photo.parent / "hinter grund.png"
+    Image.new("RGB", (30, 10), (7, 70, 170)).save(path)
+    pixels = np.asarray(remove("--background", path))
+    assert pixels[0, 0].tolist() == pixels[-1, -1].tolist() == [7, 70, 170]
+
+
+def test_mask_only(remove):
+    image = remove("--mask-only", "--background", "blur")
+    assert image.mode == "L" and image.size == (WIDTH, HEIGHT)
+    assert set(np.unique(image)) == {0, 255}
+
+
+def test_crop(remove):
+    diameter = remove("--crop", "0").size
+    assert 28 <= diameter[0] <= 31 and diameter[0] == diameter[1]
+    assert remove("--crop", "0.1").size[0] == diameter[0] + 6
+    assert remove("--crop", "2").size == (WIDTH, HEIGHT)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "form"),
+    [
+        ("a.PNG", (), "PNG"),
+        ("a.jpg", (), "JPEG"),
+        ("a.webp", (), "WEBP"),
+        ("no suffix", (), "PNG"),
+        ("a.bin", ("--format", "webp-lossy"), "WEBP"),
+        ("a.png", ("--format", "JPEG"), "JPEG"),
+    ],
+)
+def test_formats(remove, name, options, form):
+    image = remove(*options, out=name)
+    assert image.format == form and image.size == (WIDTH, HEIGHT)
+    if form == "JPEG":
+        assert np.asarray(image)[0, 0].min() >= 253  # transparent parts are white
+
+
+def test_quality(remove, photo):
+    sizes = []
+    for quality in (5, 95):
+        remove("--quality", quality, out="a.jpg")
+        sizes.append((photo.parent / "a.jpg").stat().st_size)
+    assert sizes[0] < sizes[1]
+
+
+def test_json_is_one_object_and_nothing_else(rmbg, photo):
+    status, out, err = rmbg("remove", photo, photo.parent / "o.png", "--provider", "disc", "--json")
+    assert (status, err, out.count("\n")) == (0, "", 1) and out.isascii()
+    assert json.loads(out) == {
+        "provider": "disc",
+        "seconds": 0.25,
+        "engine": "numpy",
+        "device": "cpu",
+        "width": WIDTH,
+        "height": HEIGHT,
+        "cost": {"usd": None, "basis": "unknown"},
+        "notes": [],
+    }
+
+
+def test_notes(rmbg, photo):
+    path = photo.parent / "many.gif"
+    frames = [Image.new("RGB", (16, 16), (90 + i, 80, 70)) for i in range(3)]
+    frames[0].save(path, save_all=True, append_images=frames[1:])
+    arguments = ("remove", path, photo.parent / "o.png", "--provider", "disc")
+    status, out, err = rmbg(*arguments)
+    assert (status, out) == (0, "") and "first picture" in said(err)
+    status, out, err = rmbg(*arguments, "--json")
+    assert (status, err) == (0, "") and "first picture" in json.loads(out)["notes"][0]
+
+
+def test_over_the_input_itself(rmbg, photo):
+    assert rmbg("remove", photo, photo, "--provider", "disc")[0] == 0
+    with Image.open(photo) as image:
+        assert image.mode == "RGBA" and image.size == (WIDTH, HEIGHT)
+
+
+def test_providers(rmbg):
+    status, out, err = rmbg("providers")
+    assert (status, err) == (0, "") and {line.split()[0] for line in out.splitlines()[1:]} == set(PROVIDERS)
+    status, out, err = rmbg("providers", "--json")
+    assert [entry["id"] for entry in json.loads(out)] == list(PROVIDERS)
+    assert {"status", "price", "licence", "options", "pixels"} <= set(json.loads(out)[0])
+
+
+@pytest.mark.parametrize("option", ["--help", "--version"])
+def test_help_and_version(rmbg, option):
+    status, out, err = rmbg(option)
+    assert (status, err) == (0, "") and "rmbg" in out
+
+
+# --- what it refuses ---------------------------------------------------------------------------------------------------
+
+
+def png(width: int, height: int, data: bytes = b"\0") -> bytes:
+    def chunk(name: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(data)) + chunk(b"IEND", b"")
+
+
+def saved(form: str, size: tuple[int, int] = (90, 70)) -> bytes:
+    out = io.BytesIO()
+    Image.fromarray(np.random.default_rng(2).integers(0, 256, (size[1], size[0], 3), np.uint8)).save(out, form)
+    return out.getvalue()
+
+
+def bad_checksum() -> bytes:
+    data = bytearray(saved("PNG"))
+    data[data.index(b"IDAT") + 40] ^= 1
+    return bytes(data)
+
+
+BAD_INPUT = {
+    "text": (b"not an image at all\n", "not a picture"),
+    "empty": (b"", "empty"),
+    "0x0": (png(0, 0), "input.png"),
+    "1x1": (saved("PNG", (1, 1)), "1 x 1 pixels"),
+    "1xN": (saved("PNG", (1, 900)), "1 x 900 pixels"),
+    "64 megapixels and more": (png(8000, 8001), "8000 x 8001"),
+    "bomb": (png(60_000, 60_000), "limit of 64 million"),
+    "truncated JPEG": (saved("JPEG")[:-500], "cut off"),
+    "truncated TIFF": (saved("TIFF")[:60], "damaged"),
+    "bad CRC": (bad_checksum(), "damaged"),
+    "SVG": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "SVG"),
+    "PDF named .png": (b"%PDF-1.4\n" + bytes(99), "PDF"),
+    "nothing in it": (png(16, 16, bytes(16 * 49)), "nothing in the dark"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_INPUT)
+def test_bad_input(rmbg, tmp_path, name):
+    data, word = BAD_INPUT[name]
+    path, target = tmp_path / "input.png", tmp_path / "out.png"
+    path.write_bytes(data)
+    for before in (None, b"what was there"):
+        if before:
+            target.write_bytes(before)
+        status, out, err = rmbg("remove", path, target, "--provider", "disc", "--json")
+        assert (status, out) == (1, "") and word in said(err)
+        assert (target.read_bytes() if target.exists() else None) == before
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["input.png", "out.png"]
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        (("--provider", "magic"), "choose from auto, builtin"),
+        (("--background", "#ggg"), "no background"),
+        (("--background", "purplish"), "no background"),
+        (("--background", "two\nlines"), "no background"),
+        (("--background", "#" + "1" * 500), "no background"),
+        (("--background", "gradient:#fff"), "two colours"),
+        (("--background", "gradient:#fff,#zzz"), "not a colour"),
+        (("--background", "none/such.png"), "no file"),
+        (("--format", "gif"), "choose from png"),
+        (("--quality", "0"), "between 1 and 100"),
+        (("--quality", "101"), "between 1 and 100"),
+        (("--quality", "high"), "--quality"),
+        (("--crop", "-1"), "between 0 and 2"),
+        (("--crop", "nan"), "between 0 and 2"),
+        (("--crop", "x"), "--crop"),
+        (("--option", "size"), "NAME=VALUE"),
+        (("--option", "size=3"), "no option"),
+        (("--nonsense",), "--nonsense"),
+        (("--two\nlines",), "lines"),
+        (("third", "fourth"), "third"),
+    ],
+)
+def test_wrong_usage(rmbg, photo, disc, options, word):
+    target = photo.parent / "out.png"
+    arguments = options if "--provider" in options else ("--provider", "disc", *options)
+    status, out, err = rmbg("remove", photo, target, *arguments)
+    assert (status, out) == (2, "") and word in said(err)
+    assert disc.calls == 0 and not target.exists()
+
+
+@pytest.mark.parametrize("arguments", [(), ("nonsense",), ("remove",), ("remove", "a.png"), ("serve", "--port", "x")])
+def test_no_such_command(rmbg, arguments):
+    status, out, err = rmbg(*arguments)
+    assert (status, out) == (2, "") and "--help" in said(err)
+
+
+def test_a_setting_that_is_none(rmbg, photo, monkeypatch):
+    monkeypatch.setenv("RMBG_MAX_PIXELS", "lots")
+    status, out, err = rmbg("remove", photo, photo.parent / "o.png")
+    assert (status, out) == (2, "") and "RMBG_MAX_PIXELS" in said(err)
+
+
+def test_no_such_input(rmbg, photo):
+    for path, word in ((photo.parent / "no\nsuch.png", "no file"), (photo.parent, "folder"), ("", "folder")):
+        status, out, err = rmbg("remove", path, photo.parent / "o.png", "--provider", "disc")
+        assert (status, out) == (1, "") and word in said(err)
+
+
+def test_outputs_that_cannot_be_written_are_found_before_the_work(rmbg, photo, disc, monkeypatch):
+    folder = photo.parent
+    for target, word in (
+        (folder, "is a folder"),
+        (folder / "none" / "o.png", "There is no folder"),
+        (folder / ("long" * 100 + ".png"), "too long"),
+    ):
+        status, out, err = rmbg("remove", photo, target, "--provider", "disc")
+        assert (status, out) == (1, "") and word in said(err)
+    monkeypatch.setattr("os.access", lambda path, mode: Path(path) != folder)  # root may write everywhere
+    status, out, err = rmbg("remove", photo, folder / "o.png", "--provider", "disc")
+    assert (status, out) == (1, "") and "may not be written" in said(err)
+    assert disc.calls == 0 and [entry.name for entry in folder.iterdir()] == [photo.name]
+
+
+def test_a_full_disk_harms_nothing(rmbg, photo, monkeypatch):
+    target = photo.parent / "o.png"
+    target.write_bytes(b"what was there")
+
+    def full(handle):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    status, out, err = rmbg("remove", photo, target, "--provider", "disc", "--json")
+    assert (status, out) == (1, "") and "No space left" in said(err)
+    assert target.read_bytes() == b"what was there"
+    assert sorted(entry.name for entry in photo.parent.iterdir()) == [photo.name, "o.png"]
+
+
+def test_json_and_picture_cannot_share_standard_output(rmbg, photo):
+    status, out, err = rmbg("remove", photo, "-", "--json")
+    assert (status, out) == (2, "") and "standard output" in said(err)
+
+
+# --- as a process of its own -------------------------------------------------------------------------------------------
+
+
+def test_through_pipes(photo):
+    with started("remove", "-", "-", "--background", "#ff8800") as process:
+        out, err = process.communicate(photo.read_bytes(), timeout=60)
+    assert (process.returncode, err) == (0, b"")
+    with Image.open(io.BytesIO(out)) as image:
+        assert image.format == "PNG" and image.getpixel((0, 0)) == (255, 136, 0) and image.size == (WIDTH, HEIGHT)
+
+
+def test_a_failure_in_a_pipe():
+    """A damaged TIFF, of which Pillow and libtiff say much; standard error holds one sentence all the same."""
+    with started("remove", "-", "-") as process:
+        out, err = process.communicate(saved("TIFF")[:40], timeout=60)
+    assert (process.returncode, out) == (1, b"") and "standard input is damaged" in said(err)
+
+
+def test_a_reader_that_has_gone(photo):
+    with started("remove", photo, "-") as process:
+        process.stdout.close()
+        process.wait(60)
+        assert (process.returncode, process.stderr.read()) == (1, b"")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+def test_standard_output_that_is_full(photo):
+    with open("/dev/full", "wb") as full, started("remove", photo, "-", stdout=full) as process:
+        err = process.communicate(timeout=60)[1]
+    assert process.returncode == 1 and "No space left" in said(err)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of Unix")
+def test_interrupted(tmp_path):
+    # Where the tests run in the background, SIGINT is ignored, and a child would inherit that.
+    listening = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
+    with started("remove", "-", tmp_path / "o.png", **listening) as process:
+        process.stdin.write(bytes(1_000_000))  # more than a pipe holds: once it is through, the command is reading
+        process.stdin.flush()
+        time.sleep(0.5)  # until it waits for more; Python sees a signal late that comes just before a read
+        process.send_signal(signal.SIGINT)
+        process.wait(60)
+        assert (process.returncode, process.stdout.read()) == (130, b"") and said(process.stderr.read()) == "rmbg: Stopped."
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a shell of Unix")
+def test_closed_standard_streams(photo):
+    for redirection, words in (("<&-", ["remove", "-", "o.png"]), (">&-", ["remove", str(photo), "-"])):
+        command = ["sh", "-c", f'exec "$@" {redirection}', "sh", sys.executable, "-m", "rmbg", *words]
+        done = subprocess.run(command, cwd=ROOT, stderr=subprocess.PIPE, timeout=60)
+        assert done.returncode == 2 and "is closed" in said(done.stderr)
