@@ -63,11 +63,13 @@ def measure(matte: np.ndarray, truth: np.ndarray) -> dict[str, float | None]:
     matte, truth = _floats(matte), _floats(truth)
     if matte.shape != truth.shape:
         raise ValueError(f"The matte is {matte.shape}, the truth {truth.shape}.")
-    scores = {"iou": iou(matte, truth), "edge": edge(matte, truth), "transparency": transparency(matte, truth)}
+    overlap, near, soft = iou(matte, truth), edge(matte, truth), transparency(matte, truth)
     inside = truth > 0.5
     return {
-        "composite": composite(**scores),
-        **scores,
+        "composite": composite(overlap, near, soft),
+        "iou": overlap,
+        "edge": near,
+        "transparency": soft,
         "mae": matting.mae(matte, truth),
         "f_max": saliency.f_max(matte, inside),
         "f_weighted": saliency.f_weighted(matte, inside),
