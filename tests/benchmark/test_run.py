@@ -1,0 +1,179 @@
+import json
+import signal
+import subprocess
+import sys
+import time
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from fakes import Fake, make_dataset
+
+from rmbg.benchmark import journal as journal_module
+from rmbg.benchmark.clock import Clock, time_left
+from rmbg.benchmark.dataset import open_dataset
+from rmbg.benchmark.journal import Journal
+from rmbg.benchmark.run import expected_usd, run
+from rmbg.errors import CancelledError, NotReadyError
+from rmbg.providers import PROVIDERS
+from rmbg.providers.base import Status
+from rmbg.settings import Settings
+
+SETTINGS = Settings.from_environ({})
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    return open_dataset(make_dataset(tmp_path / "set"), settings=SETTINGS)
+
+
+@pytest.fixture
+def add(monkeypatch):
+    def adder(*fakes):
+        for fake in fakes:
+            monkeypatch.setitem(PROVIDERS, fake.info.id, fake)
+        return fakes
+
+    return adder
+
+
+def test_every_picture_gets_an_answer_and_its_figures(dataset, add, tmp_path):
+    add(Fake("near"), Fake("far", "remote", "0.02"))
+    journal = Journal(tmp_path / "out")
+    run(dataset, ["near", "far"], journal, settings=SETTINGS)
+    for name in ("near", "far"):
+        results = Journal(tmp_path / "out").results(name, dataset.samples)
+        assert [result.id for result in results] == [sample.id for sample in dataset.samples]
+        assert all(result.state == "got" and result.scores["composite"] > 99 for result in results)
+        assert results == journal.results(name, dataset.samples)
+    assert results[0].cost.usd == Decimal("0.02") and results[0].cost.basis == "charged"
+
+
+def test_a_second_run_asks_nobody(dataset, add, tmp_path):
+    near, far = add(Fake("near"), Fake("far", "remote", "0.02"))
+    assert expected_usd(dataset, ["near", "far"], Journal(tmp_path / "out")) == Decimal("0.12")
+    run(dataset, ["near", "far"], Journal(tmp_path / "out"), settings=SETTINGS)
+    assert len(near.calls) == 7 and len(far.calls) == 6  # a local network warms up on one picture
+    run(dataset, ["near", "far"], Journal(tmp_path / "out"), settings=SETTINGS)
+    assert len(near.calls) == 7 and len(far.calls) == 6
+    assert expected_usd(dataset, ["near", "far"], Journal(tmp_path / "out")) == 0
+
+
+def test_figures_of_older_formulas_are_computed_again_from_the_mattes(dataset, add, tmp_path, monkeypatch):
+    (far,) = add(Fake("far", "remote", "0.02"))
+    run(dataset, ["far"], Journal(tmp_path / "out"), settings=SETTINGS)
+    monkeypatch.setattr(journal_module, "FORMULAS", 99)
+    journal = Journal(tmp_path / "out")
+    assert all(result.scores is None for result in journal.results("far", dataset.samples))
+    run(dataset, ["far"], journal, settings=SETTINGS)
+    assert len(far.calls) == 6
+    assert all(result.scores for result in journal.results("far", dataset.samples))
+
+
+def test_a_run_that_is_killed_goes_on_where_it_was(dataset, tmp_path):
+    """Killed with no chance to clean up, in the middle of a paid provider's work."""
+    script = tmp_path / "script.py"
+    here = Path(__file__).parent
+    script.write_text(
+        f"import sys; sys.path[:0] = [{str(here)!r}, {str(here.parents[1])!r}]\n"
+        "from fakes import Fake\n"
+        "from rmbg.providers import PROVIDERS\n"
+        "from rmbg.benchmark import dataset, journal, run\n"
+        "fake = Fake('far', 'remote', '0.02', wait=0.3)\n"
+        "PROVIDERS['far'] = fake\n"
+        "run.AT_ONCE = 1\n"
+        f"run.run(dataset.open_dataset({str(tmp_path / 'set')!r}), ['far'], journal.Journal({str(tmp_path / 'out')!r}))\n"
+        "print(len(fake.calls))\n"
+    )
+    path = tmp_path / "out" / "journal.jsonl"
+    first = subprocess.Popen([sys.executable, str(script)])
+    deadline = time.monotonic() + 60
+    while (
+        not (path.exists() and path.read_bytes().count(b'"got"') >= 2) and first.poll() is None and time.monotonic() < deadline
+    ):
+        time.sleep(0.02)
+    first.kill()
+    assert first.wait() == (-signal.SIGKILL if hasattr(signal, "SIGKILL") else 1)
+    before = Journal(tmp_path / "out").results("far", dataset.samples)
+    answered, sent = [r for r in before if r.answered], [r for r in before if r.state == "sent"]
+    assert len(answered) >= 2 and len(sent) <= 1
+    path.write_bytes(path.read_bytes() + b'{"provider": "far", "digest"')  # a torn line, as a full disk leaves it
+    second = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True)
+    assert int(second.stdout) == len(dataset.samples) - len(before)
+    after = Journal(tmp_path / "out").results("far", dataset.samples)
+    assert [r.state for r in after].count("got") == len(dataset.samples) - len(sent)
+    assert all(r.scores for r in after if r.answered)
+    assert all(json.loads(line) for line in path.read_bytes().splitlines() if not line.endswith(b'"digest"'))
+
+
+def test_what_failed_is_asked_again_only_where_that_is_free(dataset, add, tmp_path):
+    near, far = add(Fake("near", fail={"01"}), Fake("far", "remote", "0.02", fail={"01"}))
+    run(dataset, ["near", "far"], Journal(tmp_path / "out"), settings=SETTINGS)
+    states = [result.state for result in Journal(tmp_path / "out").results("far", dataset.samples)]
+    assert states == ["got", "failed", "got"] * 2
+    near.fail = far.fail = ()
+    far.calls.clear()
+    run(dataset, ["near", "far"], Journal(tmp_path / "out"), settings=SETTINGS)
+    assert far.calls == []
+    assert all(result.state == "got" for result in Journal(tmp_path / "out").results("near", dataset.samples))
+    run(dataset, ["far"], Journal(tmp_path / "out"), settings=SETTINGS, retry=True)
+    assert sorted(far.calls) == ["01", "01"]
+
+
+def test_a_provider_that_only_fails_is_left_alone_and_the_others_go_on(add, tmp_path):
+    dataset = open_dataset(make_dataset(tmp_path / "set", count=8), settings=SETTINGS)
+    near, far = add(Fake("near"), Fake("far", "remote", "0.02", fail={f"0{i}" for i in range(8)}))
+    run(dataset, ["near", "far"], Journal(tmp_path / "out"), settings=SETTINGS)
+    assert len(near.calls) == 17
+    assert 5 <= len(far.calls) <= 8
+
+
+def test_finding_nothing_is_an_answer_and_scores_as_an_empty_matte(dataset, add, tmp_path):
+    add(Fake("near", nothing={"01"}))
+    journal = Journal(tmp_path / "out")
+    run(dataset, ["near"], journal, settings=SETTINGS)
+    composites = [result.scores["composite"] for result in journal.results("near", dataset.samples)]
+    assert composites == [100, 0, 100] * 2 or composites == pytest.approx([100, 0, 100] * 2, abs=1)
+
+
+def test_remote_services_work_at_the_same_time_and_local_networks_do_not(dataset, add, tmp_path):
+    near, far = add(Fake("near", wait=0.03), Fake("far", "remote", "0.02", wait=0.1))
+    run(dataset, ["near", "far"], Journal(tmp_path / "out"), settings=SETTINGS)
+    assert near.most_at_once == 1
+    assert 1 < far.most_at_once <= 4
+
+
+def test_nothing_is_sent_if_one_provider_is_not_ready(dataset, add, tmp_path):
+    near, _ = add(Fake("near"), Fake("far", "remote", "0.02", status=Status("key", "it needs a key, FAR_KEY")))
+    with pytest.raises(NotReadyError, match="Far is not ready: it needs a key"):
+        run(dataset, ["near", "far"], Journal(tmp_path / "out"), settings=SETTINGS)
+    assert near.calls == []
+
+
+def test_stopping_keeps_what_had_come(dataset, add, tmp_path):
+    add(Fake("near", wait=0.05))
+    journal = Journal(tmp_path / "out")
+    with pytest.raises(CancelledError):
+        run(dataset, ["near"], journal, settings=SETTINGS, cancelled=lambda: len(journal.results("near", dataset.samples)) >= 2)
+    assert 2 <= len(Journal(tmp_path / "out").results("near", dataset.samples)) < 6
+
+
+def test_the_clock_adds_local_work_and_takes_the_slowest_remote():
+    told = []
+    clock = Clock(lambda fraction, text: told.append((fraction, text)))
+    clock.plan("A", 10, 2.0, 1, "local")
+    clock.plan("B", 10, 3.0, 1, "local")
+    clock.plan("C", 10, 20.0, 4, "remote")
+    clock.plan("Measuring", 30, 1.0, 2, "after")
+    clock.tell()
+    assert told[-1] == (0.0, "A 0 of 10, B 0 of 10, C 0 of 10, about 65 s left")
+    for _ in range(10):
+        clock.tick("A", 1.0)
+    clock.give_up("C")
+    clock.tell()
+    assert told[-1] == (0.2, "B 0 of 10, about 45 s left")
+    assert [time_left(s) for s in (0.2, 89, 600, 9000)] == ["about 1 s", "about 89 s", "about 10 min", "about 2 h"]
+
+
+def _answers(path: Path) -> int:
+    return path.read_bytes().count(b'"got"') if path.exists() else 0
