@@ -51,10 +51,10 @@ METRICS = (
     Metric("f_weighted", "weighted F", True, 3),
     Metric("s", "S", True, 3),
     Metric("e_mean", "mean E", True, 3),
-    Metric("sad", "SAD (thousands)", False, 2),
+    Metric("sad", "SAD", False, 2),
     Metric("mse", "MSE", False, 4),
-    Metric("gradient", "Gradient (thousands)", False, 2),
-    Metric("connectivity", "Connectivity (thousands)", False, 2),
+    Metric("gradient", "Gradient", False, 2),
+    Metric("connectivity", "Connectivity", False, 2),
 )
 
 

@@ -1,0 +1,63 @@
+"""What a run was made on: hardware and versions, for the foot of a report."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from importlib import metadata
+from pathlib import Path
+
+from rmbg import __version__
+
+#: Packages whose version can change a figure.
+PACKAGES = ("numpy", "scipy", "pillow", "pymatting", "torch", "openvino", "transformers")
+
+
+def describe() -> dict[str, str]:
+    """Names and values, in the order to show them."""
+    found = {
+        "Processor": f"{_processor()}, {_cores()} cores",
+        "Memory": _memory(),
+        "Accelerator": _accelerator(),
+        "System": f"{platform.system()} {platform.release()}",
+        "rmbg": __version__,
+        "Python": platform.python_version(),
+    }
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return {name: value for name, value in found.items() if value}
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.lower().startswith(("model name", "hardware"))]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _memory() -> str:
+    try:
+        return f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GiB"
+    except (AttributeError, OSError, ValueError):  # not on Windows
+        return ""
+
+
+def _accelerator() -> str:
+    """The graphics card that torch sees, if a provider has loaded torch; loading it only to ask takes seconds."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return ""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return "Apple MPS" if torch.backends.mps.is_available() else ""
