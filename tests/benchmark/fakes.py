@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from shapes import chair
 
 from rmbg.cutout import Cost, Cutout
 from rmbg.errors import NoSubjectError, ServiceError
 from rmbg.providers.base import READY, Provider, ProviderInfo, Status
+from tests.benchmark.shapes import chair
 
 TRUTH = np.ascontiguousarray(chair()[::4, ::4])
 

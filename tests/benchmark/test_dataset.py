@@ -4,11 +4,11 @@ import zipfile
 import numpy as np
 import pytest
 from PIL import Image
-from shapes import chair
 
 from rmbg.benchmark.dataset import open_dataset
 from rmbg.errors import InputError
 from rmbg.settings import Settings
+from tests.benchmark.shapes import chair
 
 SETTINGS = Settings.from_environ({})
 

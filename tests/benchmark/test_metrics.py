@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 from scipy import ndimage
-from shapes import chair, seeded, worse_and_worse
 
 from rmbg.benchmark import matting, metrics, saliency
+from tests.benchmark.shapes import chair, seeded, worse_and_worse
 
 #: pysodmetrics 1.6.2 on `shapes.seeded`: max F, weighted F, S, mean E.
 PYSODMETRICS = {

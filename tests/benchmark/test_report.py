@@ -5,7 +5,6 @@ from decimal import Decimal
 from html.parser import HTMLParser
 
 import pytest
-from fakes import Fake, make_dataset
 
 from rmbg.benchmark import plots
 from rmbg.benchmark.dataset import open_dataset
@@ -17,6 +16,7 @@ from rmbg.benchmark.summary import bootstrap, mean_cost, money, summarise
 from rmbg.cutout import Cost
 from rmbg.providers import PROVIDERS
 from rmbg.settings import Settings
+from tests.benchmark.fakes import Fake, make_dataset
 
 SETTINGS = Settings.from_environ({})
 

@@ -7,7 +7,6 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from fakes import Fake, make_dataset
 
 from rmbg.benchmark import journal as journal_module
 from rmbg.benchmark.clock import Clock, time_left
@@ -18,6 +17,7 @@ from rmbg.errors import CancelledError, NotReadyError
 from rmbg.providers import PROVIDERS
 from rmbg.providers.base import Status
 from rmbg.settings import Settings
+from tests.benchmark.fakes import Fake, make_dataset
 
 SETTINGS = Settings.from_environ({})
 
@@ -73,10 +73,9 @@ def test_figures_of_older_formulas_are_computed_again_from_the_mattes(dataset, a
 def test_a_run_that_is_killed_goes_on_where_it_was(dataset, tmp_path):
     """Killed with no chance to clean up, in the middle of a paid provider's work."""
     script = tmp_path / "script.py"
-    here = Path(__file__).parent
     script.write_text(
-        f"import sys; sys.path[:0] = [{str(here)!r}, {str(here.parents[1])!r}]\n"
-        "from fakes import Fake\n"
+        f"import sys; sys.path.insert(0, {str(Path(__file__).resolve().parents[2])!r})\n"
+        "from tests.benchmark.fakes import Fake\n"
         "from rmbg.providers import PROVIDERS\n"
         "from rmbg.benchmark import dataset, journal, run\n"
         "fake = Fake('far', 'remote', '0.02', wait=0.3)\n"
