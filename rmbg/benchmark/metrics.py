@@ -6,6 +6,7 @@ better; README.md in this folder has the formulas and says why they are what the
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -108,19 +109,23 @@ def edge(matte: np.ndarray, truth: np.ndarray) -> float | None:
     true_edge = boundary(truth > 0.5)
     if not true_edge.any():
         return None
-    diagonal = float(np.hypot(*truth.shape))
     distance = ndimage.distance_transform_edt(~true_edge)
-    band = distance <= max(BAND_PIXELS, BAND * diagonal)
+    band = distance <= band_width(truth.shape)
     own_edge = boundary(matte > 0.5)
     if not own_edge.any():
         return 0.0
-    reach = max(TOLERANCE_PIXELS, TOLERANCE * diagonal)
+    reach = max(TOLERANCE_PIXELS, TOLERANCE * math.hypot(*truth.shape))
     precision = float(np.mean(distance[own_edge] <= reach))
     recall = float(np.mean(ndimage.distance_transform_edt(~own_edge)[true_edge] <= reach))
     if precision + recall == 0:
         return 0.0
     f = 2 * precision * recall / (precision + recall)
     return 100.0 * float(np.sqrt(accuracy(matte[band], truth[band]) * f))
+
+
+def band_width(shape: tuple[int, ...]) -> float:
+    """Half the width of the band around a boundary, in pixels."""
+    return max(BAND_PIXELS, BAND * math.hypot(*shape))
 
 
 def transparency(matte: np.ndarray, truth: np.ndarray) -> float | None:
@@ -152,7 +157,7 @@ def semi_transparent(truth: np.ndarray) -> np.ndarray:
     A morphological opening by a square takes away what is soft only because an edge is antialiased.
     """
     soft = (truth > SOFT[0]) & (truth < SOFT[1])
-    side = 2 * max(1, round(SOFT_WIDTH / 2 * float(np.hypot(*truth.shape)))) + 1
+    side = 2 * max(1, round(SOFT_WIDTH / 2 * math.hypot(*truth.shape))) + 1
     return _opening(soft, side)
 
 
