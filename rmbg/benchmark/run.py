@@ -71,7 +71,7 @@ def run(
         If the user stopped it. What had come is kept.
     """
     settings = settings or Settings.from_environ()
-    chosen = ready(ids, settings)
+    chosen = ready(ids, settings, keys)
     names = [provider.info.id for provider in chosen]
     work = {provider.info.id: left(dataset, provider, journal, retry=retry) for provider in chosen}
     stop = threading.Event()
@@ -98,7 +98,7 @@ def run(
     clock.tell()
 
 
-def ready(ids: Sequence[str], settings: Settings) -> list[Provider]:
+def ready(ids: Sequence[str], settings: Settings, keys: Mapping[str, str] | None = None) -> list[Provider]:
     """The providers of these ids, each once.
 
     Raises
@@ -106,10 +106,10 @@ def ready(ids: Sequence[str], settings: Settings) -> list[Provider]:
     NotReadyError
         If one of them cannot run now.
     """
-    chosen = [find(name, settings) for name in dict.fromkeys(ids)]
+    chosen = list({(p := find(name, settings)).info.id: p for name in ids}.values())
     for provider in chosen:
         status = provider.status(settings)
-        if not status.usable:
+        if not status.usable and not (keys or {}).get(provider.info.id):
             raise NotReadyError(f"{provider.info.title} is not ready: {status.text}.")
     return chosen
 
@@ -136,18 +136,19 @@ def unmeasured(dataset: Dataset, names: Sequence[str], journal: Journal) -> list
     ]
 
 
-def expected_usd(dataset: Dataset, ids: Sequence[str], journal: Journal, *, retry: bool = False) -> Decimal | None:
-    """What the remote providers are expected to charge for what is left; None if nobody knows for one of them."""
-    total = Decimal(0)
+def expected_usd(dataset: Dataset, ids: Sequence[str], journal: Journal, *, retry: bool = False) -> tuple[Decimal, list[str]]:
+    """What is expected to be charged for what is left, and the titles of services whose price nobody knows."""
+    total, unknown = Decimal(0), []
     for name in dict.fromkeys(ids):
-        provider = find(name)
-        count = len(left(dataset, provider, journal, retry=retry))
-        if provider.info.kind == "local" or not count:
+        info = find(name).info
+        count = len(left(dataset, find(name), journal, retry=retry))
+        if info.kind == "local" or not count:
             continue
-        if provider.info.price_usd is None:
-            return None
-        total += count * provider.info.price_usd
-    return total
+        if info.price_usd is None:
+            unknown.append(info.title)
+        else:
+            total += count * info.price_usd
+    return total, unknown
 
 
 class _Lane:

@@ -5,10 +5,12 @@ A command is a module with ``add_arguments(parser)`` and ``run(arguments)``; the
 
 from types import ModuleType
 
-from rmbg.commands import download, providers, remove, serve
+from rmbg.commands import benchmark, compare, download, providers, remove, serve
 
 COMMANDS: dict[str, ModuleType] = {
     "remove": remove,
+    "compare": compare,
+    "benchmark": benchmark,
     "providers": providers,
     "download": download,
     "serve": serve,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rmbg import compose, encode
+from rmbg.commands.terminal import progress
 from rmbg.cutout import Cutout
 from rmbg.errors import OptionError, printable
 from rmbg.photo import open_photo
@@ -48,7 +49,7 @@ def run(arguments: argparse.Namespace) -> None:
         photo = open_photo(sys.stdin.buffer, name="standard input", settings=settings)
     else:
         photo = open_photo(Path(arguments.input), settings=settings)
-    cutout = remove_background(photo, arguments.provider, options, progress=_progress(), settings=settings)
+    cutout = remove_background(photo, arguments.provider, options, progress=progress(), settings=settings)
     view: compose.View = "mask" if arguments.mask_only else "cutout"
     pixels = compose.render(cutout, background, view=view, crop=arguments.crop)
     data = encode.encode(pixels, form, quality=arguments.quality)
@@ -110,16 +111,3 @@ def _options(pairs: list[str]) -> dict[str, str]:
             raise OptionError(f"--option {printable(pair, 60)!r} must look like NAME=VALUE.")
         options[name] = value
     return options
-
-
-def _progress() -> Any:
-    """A line that is written over while somebody watches; nothing in a pipe or a log."""
-    if not sys.stderr.isatty():
-        return None
-
-    def show(fraction: float | None, text: str) -> None:
-        done = "" if fraction is None else f" {fraction:4.0%}"
-        sys.stderr.write(f"\r\033[K{text}{done}\r" if fraction != 1 else "\r\033[K")
-        sys.stderr.flush()
-
-    return show

@@ -51,12 +51,12 @@ def test_every_picture_gets_an_answer_and_its_figures(dataset, add, tmp_path):
 
 def test_a_second_run_asks_nobody(dataset, add, tmp_path):
     near, far = add(Fake("near"), Fake("far", "remote", "0.02"))
-    assert expected_usd(dataset, ["near", "far"], Journal(tmp_path / "out")) == Decimal("0.12")
+    assert expected_usd(dataset, ["near", "far"], Journal(tmp_path / "out")) == (Decimal("0.12"), [])
     run(dataset, ["near", "far"], Journal(tmp_path / "out"), settings=SETTINGS)
     assert len(near.calls) == 7 and len(far.calls) == 6  # a local network warms up on one picture
     run(dataset, ["near", "far"], Journal(tmp_path / "out"), settings=SETTINGS)
     assert len(near.calls) == 7 and len(far.calls) == 6
-    assert expected_usd(dataset, ["near", "far"], Journal(tmp_path / "out")) == 0
+    assert expected_usd(dataset, ["near", "far"], Journal(tmp_path / "out")) == (0, [])
 
 
 def test_figures_of_older_formulas_are_computed_again_from_the_mattes(dataset, add, tmp_path, monkeypatch):

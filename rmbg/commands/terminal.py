@@ -1,0 +1,61 @@
+"""What commands have in common: a line of progress, and a question before money is spent."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from decimal import Decimal
+
+from rmbg.cutout import dollars
+from rmbg.errors import CancelledError, OptionError
+
+
+def progress() -> Callable[[float | None, str], None] | None:
+    """A line that is written over while somebody watches; nothing in a pipe or a log."""
+    if not sys.stderr.isatty():
+        return None
+
+    def show(fraction: float | None, text: str) -> None:
+        done = "" if fraction is None else f" {fraction:4.0%}"
+        sys.stderr.write(f"\r\033[K{text}{done}\r" if fraction != 1 else "\r\033[K")
+        sys.stderr.flush()
+
+    return show
+
+
+def print_table(rows: Sequence[Sequence[str]]) -> None:
+    """Rows of cells, each column as wide as its widest cell."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def confirm(usd: Decimal, unknown: Sequence[str], *, yes: bool) -> None:
+    """Ask before anything is sent that may cost money; free work passes without a word.
+
+    Parameters
+    ----------
+    usd : Decimal
+        What is expected to be charged.
+    unknown : sequence of str
+        Who may charge something that nobody knows.
+    yes : bool
+        The answer was given with the command.
+
+    Raises
+    ------
+    CancelledError
+        If the answer is no.
+    OptionError
+        If there is nobody to ask.
+    """
+    if (not usd and not unknown) or yes:
+        return
+    parts = ([f"about {dollars(usd)}"] if usd else []) + ([f"an unknown price at {' and '.join(unknown)}"] if unknown else [])
+    price = " and ".join(parts)
+    if not sys.stdin.isatty():
+        raise OptionError(f"This is expected to cost {price}; add --yes if that is meant.")
+    sys.stderr.write(f"This is expected to cost {price}. Go on? [y/N] ")
+    sys.stderr.flush()
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise CancelledError("Nothing was sent.")
