@@ -15,9 +15,28 @@ Each message is one sentence (or two) for the person who reads it: what was wron
 or the content of a picture.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from rmbg.cutout import Cost
+
+#: Who has to do something about it: the user (a key, a balance, a photo, an option), the service, or whoever looks after the
+#: connection between them.
+Fault = Literal["user", "service", "connection"]
+
 
 class RmbgError(Exception):
-    """Base of all errors that are raised on purpose; ``str(error)`` may be shown to the user as it is."""
+    """Base of all errors that are raised on purpose; ``str(error)`` may be shown to the user as it is.
+
+    Attributes
+    ----------
+    cost : Cost or None
+        What was spent although there is no result: of basis ``unknown`` if it may have been, None if nothing was.
+    """
+
+    cost: Cost | None = None
 
 
 class InputError(RmbgError, ValueError):
@@ -45,7 +64,11 @@ class ModelError(RmbgError):
 
 
 class ServiceError(RmbgError):
-    """A remote service refused, failed or could not be reached."""
+    """A remote service refused, failed or could not be reached; `fault` says who can do something about it."""
+
+    def __init__(self, message: str, fault: Fault = "service") -> None:
+        super().__init__(message)
+        self.fault: Fault = fault
 
 
 class CancelledError(RmbgError):

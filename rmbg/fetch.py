@@ -12,7 +12,7 @@ import httpcore
 import httpx
 
 from rmbg.errors import InputError, ServiceError
-from rmbg.network import DeadlineError, Trip, client, is_loopback
+from rmbg.network import DeadlineError, Trip, client, is_this_machine
 
 #: Redirects to follow at most; each is checked like the first address.
 REDIRECTS = 5
@@ -113,17 +113,8 @@ def _check(url: httpx.URL, hosts: tuple[str, ...] | None, loopback: bool, plain_
         raise InputError(f"{url.host} is not one of the hosts that this may be fetched from.")
     if url.scheme != "https" and not (plain_http or loopback):
         raise InputError(f"The address at {url.host} is not secure; only https is fetched.")
-    if loopback and url.scheme == "http" and not plain_http and not _is_here(url.host):
+    if loopback and url.scheme == "http" and not plain_http and not is_this_machine(url.host):
         raise InputError(f"The address at {url.host} is not secure; plain http is for this machine only.")
-
-
-def _is_here(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return is_loopback(host)
-    except ValueError:
-        return False
 
 
 def _get(session: httpx.Client, url: httpx.URL, max_bytes: int) -> bytes | httpx.URL:

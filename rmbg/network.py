@@ -111,6 +111,14 @@ def is_loopback(address: str) -> bool:
     return _unwrapped(address).is_loopback
 
 
+def is_this_machine(host: str) -> bool:
+    """Whether a host is written as an address of this machine, so that nobody needs to be asked where it is."""
+    try:
+        return host == "localhost" or is_loopback(host)
+    except ValueError:
+        return False
+
+
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 
