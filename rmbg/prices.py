@@ -2,11 +2,57 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from decimal import Decimal
 
-from rmbg.cutout import Cost
+from rmbg.cutout import Basis, Cost
 
 MONTHLY_IMAGES = 100_000
+
+
+@dataclass(frozen=True)
+class Price:
+    """A line of the price list.
+
+    Attributes
+    ----------
+    usd : Decimal or None
+        Of one image; None where nobody has published one.
+    basis : str
+        ``listed`` by the service, ``estimated`` by it for later, ``unknown``.
+    seen : str
+        Month in which it was read (YYYY-MM).
+    source : str
+        Where it was read.
+    counted : Decimal
+        What one image counts against the budget as long as the service has not said what it took.
+    """
+
+    usd: Decimal | None
+    basis: Basis
+    seen: str
+    source: str
+    counted: Decimal
+
+
+def _listed(usd: str, source: str, *, seen: str = "2026-11", basis: Basis = "listed") -> Price:
+    return Price(Decimal(usd), basis, seen, source, Decimal(usd))
+
+
+#: The price list. Change a price together with its month and its source.
+PRICES: dict[str, Price] = {
+    "fal-rmbg-2.0": _listed("0.018", "https://fal.ai/models/fal-ai/bria/background/remove"),
+    "fal-replace": _listed("0.023", "https://fal.ai/models/fal-ai/bria/background/replace"),
+    "runware-rmbg-2.0": _listed("0.018", "https://runware.ai/docs/models/bria-rmbg-v2-0"),
+    "runware-rembg-1.4": _listed("0.0013", "https://runware.ai/docs/models/rembg-v1-4"),
+    # 0.02 to 0.05 a credit, by how many one buys; a full-size picture takes one. RMBG_REMOVEBG_CREDIT_USD sets one's own.
+    "removebg": _listed("0.05", "https://www.remove.bg/pricing"),
+    # Hugging Face bills the price of the service behind it, which is fal, and says nothing with the answer.
+    "hf-rmbg-2.0": Price(
+        None, "unknown", "2026-11", "https://huggingface.co/docs/inference-providers/pricing", Decimal("0.018")
+    ),
+    "gigarouter-rmbg-1.4": _listed("0.000047", "https://gigarouter.ai/models", basis="estimated"),
+}
 
 
 def own_hardware(seconds: float, hourly_usd: Decimal) -> Cost:

@@ -34,10 +34,14 @@ class Settings:
         Limits at the door, checked before a picture is decoded.
     hourly_usd : Decimal
         What an hour of this machine costs, in US dollars, for the estimated cost of local providers.
+    shared : bool
+        Whether others than the owner of this machine send requests (``RMBG_SHARED=1``, or running as a Space).
     server_keys : bool
         Whether visitors of a shared server may use the owner's keys.
     daily_budget_usd : Decimal or None
         What the owner's keys may spend in a day.
+    remote_seconds : float
+        How long a remote provider may take for one picture, uploads and downloads included.
     result_hosts : tuple of str
         Hosts added to those that results may be fetched from.
     data : Path
@@ -53,8 +57,10 @@ class Settings:
     max_pixels: int = 64_000_000
     max_bytes: int = 40_000_000
     hourly_usd: Decimal = HOURLY_USD
+    shared: bool = False
     server_keys: bool = False
     daily_budget_usd: Decimal | None = None
+    remote_seconds: float = 180.0
     result_hosts: tuple[str, ...] = ()
     data: Path = Path()
     environ: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -78,8 +84,10 @@ class Settings:
             max_pixels=_whole(env, "RMBG_MAX_PIXELS", cls.max_pixels),
             max_bytes=_whole(env, "RMBG_MAX_BYTES", cls.max_bytes),
             hourly_usd=_money(env, "RMBG_HOURLY_USD", HOURLY_USD) or Decimal(0),
+            shared=_choice(env, "RMBG_SHARED", ("0", "1"), default="1" if env.get("SPACE_ID") else "0") == "1",
             server_keys=_choice(env, "RMBG_SERVER_KEYS", ("0", "1"), default="0") == "1",
             daily_budget_usd=_money(env, "RMBG_DAILY_BUDGET_USD", None),
+            remote_seconds=_seconds(env, "RMBG_REMOTE_SECONDS", cls.remote_seconds),
             result_hosts=tuple(h.strip().lower() for h in env.get("RMBG_RESULT_HOSTS", "").split(",") if h.strip()),
             data=_data_folder(env),
             environ=dict(env),
@@ -116,6 +124,17 @@ def _money(env: Mapping[str, str], name: str, default: Decimal | None) -> Decima
         value = Decimal("NaN")
     if not value.is_finite() or value < 0:
         raise OptionError(f"{name} is {printable(text, 60)!r}; it must be an amount of US dollars such as 0.50.")
+    return value
+
+
+def _seconds(env: Mapping[str, str], name: str, default: float) -> float:
+    text = env.get(name, "").strip() or str(default)
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value <= 86_400:
+        raise OptionError(f"{name} is {text!r}; it must be a number of seconds such as 120.")
     return value
 
 
