@@ -74,7 +74,7 @@ def fetch(
     with client(trip, headers=HEADERS) as session:
         for _ in range(REDIRECTS + 1):
             trip.loopback = matches(target, here)
-            _check(target, allowed, trip.loopback, plain_http)
+            check(target, allowed, trip.loopback, plain_http)
             answer = _get(session, target, max_bytes)
             if isinstance(answer, bytes):
                 return answer
@@ -108,7 +108,8 @@ def matches(url: httpx.URL, hosts: Iterable[str]) -> bool:
     return False
 
 
-def _check(url: httpx.URL, hosts: tuple[str, ...] | None, loopback: bool, plain_http: bool) -> None:
+def check(url: httpx.URL, hosts: tuple[str, ...] | None, loopback: bool, plain_http: bool = False) -> None:
+    """InputError unless `url` may be connected to; `loopback` says whether it may be this machine."""
     if hosts is not None and not matches(url, hosts):
         raise InputError(f"{url.host} is not one of the hosts that this may be fetched from.")
     if url.scheme != "https" and not (plain_http or loopback):

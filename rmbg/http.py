@@ -41,7 +41,11 @@ READ_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class Request:
-    """What is to be sent. `pays` says that sending it twice may be paid for twice."""
+    """What is to be sent.
+
+    `pays` says that it may cost money as soon as it has left, `repeatable` that the service knows a repetition when it sees
+    one: only then is one that pays sent again after its answer was lost.
+    """
 
     method: str
     url: str
@@ -51,6 +55,7 @@ class Request:
     form: Mapping[str, str] | None = field(default=None, repr=False)
     files: Mapping[str, tuple[str, bytes, str]] | None = field(default=None, repr=False)
     pays: bool = False
+    repeatable: bool = False
 
 
 @dataclass(frozen=True)
@@ -80,17 +85,20 @@ class Session:
     ----------
     name : str
         What to call the service in messages.
+    key : str
+        The key that pays; it goes into the headers of requests to the service itself and nowhere else.
     cost : Cost or None
         None: nothing can have been charged. ``unknown``: a request that costs money has left, and how that ended is open.
         Otherwise what the service or its price list say. Providers move it on as they read the answers.
     """
 
-    def __init__(self, name: str, trip: Trip, *, secrets: Iterable[str] = (), max_bytes: int) -> None:
+    def __init__(self, name: str, trip: Trip, *, key: str = "", max_bytes: int) -> None:
         self.name = name
+        self.key = key
         self.trip = trip
         self.max_bytes = max_bytes
         self.cost: Cost | None = None
-        self._secrets = tuple(secrets)
+        self._lost = False
         self._client = client(trip, read_seconds=READ_SECONDS, headers={"User-Agent": "rmbg-studio"})
 
     def __enter__(self) -> Session:
@@ -101,13 +109,18 @@ class Session:
 
     def say(self, text: Any, limit: int = 160) -> str:
         """Words of the service, fit to be shown: one line, no markup, no key, no picture, at most `limit` characters."""
-        return redact(str(text), self._secrets, limit)
+        return redact(str(text), (self.key,), limit)
+
+    def refused(self) -> None:
+        """Note that the service did not take the request; of no use if an earlier try may have been taken."""
+        if not self._lost:
+            self.cost = None
 
     def send(self, request: Request) -> Response:
         """The answer, whatever its status; tried again where that is harmless.
 
-        Harmless is: no byte had left; or the request does not cost anything; or the service has said itself that it did not
-        take it (429).
+        Harmless is: no byte had left, or the request does not cost anything, or the service knows a repetition when it sees
+        one.
 
         Raises
         ------
@@ -116,8 +129,8 @@ class Session:
         CancelledError
             The user has stopped it.
         """
+        harmless = not request.pays or request.repeatable
         for attempt in range(1, ATTEMPTS + 1):
-            self.trip.check()
             self.trip.sent = False
             try:
                 response = self._once(request)
@@ -130,21 +143,31 @@ class Session:
                 httpcore.ProtocolError,
                 httpx.DecodingError,
             ) as error:
-                if attempt == ATTEMPTS or (request.pays and self.trip.sent):
+                self._lost |= request.pays and self.trip.sent
+                if attempt == ATTEMPTS or (self.trip.sent and not harmless):
                     raise ServiceError(*self._broken(error)) from None
-                self._wait(_backoff(attempt))
+                self.pause(_backoff(attempt))
                 continue
             finally:
                 if request.pays and self.trip.sent:
                     self.cost = Cost(None, "unknown")
-            again = response.status == 429 or (response.status in (502, 503, 504) and not request.pays)
+            again = harmless and response.status in (429, 502, 503, 504)
             pause = retry_after(response.headers.get("retry-after"), time.time())
             if not again or attempt == ATTEMPTS or (pause or 0) > min(PATIENCE, self.trip.left):
                 return response
-            self._wait(_backoff(attempt) if pause is None else pause)
+            if response.status == 429:
+                self.refused()
+            else:
+                self._lost |= request.pays
+            self.pause(_backoff(attempt) if pause is None else pause)
         raise AssertionError("the last attempt returns or raises")
 
-    def _wait(self, seconds: float) -> None:
+    def aside(self, seconds: float) -> Session:
+        """A conversation with the same service beside this one, which does not end with it: for cancelling, say."""
+        return Session(self.name, Trip(seconds, guarded=self.trip.guarded), key=self.key, max_bytes=1_000_000)
+
+    def pause(self, seconds: float) -> None:
+        """Wait between two questions, as long as there is time and the user does not stop it."""
         try:
             self.trip.sleep(seconds)
         except DeadlineError:
@@ -188,6 +211,14 @@ def retry_after(value: str | None, now: float) -> float | None:
         return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - now)
     except (TypeError, ValueError, IndexError, OverflowError):
         return None
+
+
+def later(response: Response) -> str:
+    """When to try again, as words: what the service says, if it says so."""
+    seconds = retry_after(response.headers.get("retry-after"), time.time())
+    if seconds is None or seconds > 86_400:
+        return "try again later"
+    return f"try again in {seconds / 60:.0f} minutes" if seconds > 120 else f"try again in {max(1, round(seconds))} s"
 
 
 def redact(text: str, secrets: Iterable[str] = (), limit: int = 160) -> str:

@@ -40,6 +40,8 @@ class Settings:
         Whether visitors of a shared server may use the owner's keys.
     daily_budget_usd : Decimal or None
         What the owner's keys may spend in a day.
+    removebg_credit_usd : Decimal or None
+        What a credit of the remove.bg-compatible service costs its owner; None: by the price list.
     remote_seconds : float
         How long a remote provider may take for one picture, uploads and downloads included.
     result_hosts : tuple of str
@@ -60,6 +62,7 @@ class Settings:
     shared: bool = False
     server_keys: bool = False
     daily_budget_usd: Decimal | None = None
+    removebg_credit_usd: Decimal | None = None
     remote_seconds: float = 180.0
     result_hosts: tuple[str, ...] = ()
     data: Path = Path()
@@ -87,6 +90,7 @@ class Settings:
             shared=_choice(env, "RMBG_SHARED", ("0", "1"), default="1" if env.get("SPACE_ID") else "0") == "1",
             server_keys=_choice(env, "RMBG_SERVER_KEYS", ("0", "1"), default="0") == "1",
             daily_budget_usd=_money(env, "RMBG_DAILY_BUDGET_USD", None),
+            removebg_credit_usd=_money(env, "RMBG_REMOVEBG_CREDIT_USD", None),
             remote_seconds=_seconds(env, "RMBG_REMOTE_SECONDS", cls.remote_seconds),
             result_hosts=tuple(h.strip().lower() for h in env.get("RMBG_RESULT_HOSTS", "").split(",") if h.strip()),
             data=_data_folder(env),

@@ -5,13 +5,14 @@ from __future__ import annotations
 import email.utils
 import socket
 import time
+from dataclasses import replace
 
 import pytest
 from servers.web import Exchange, Web
 
 from rmbg import http, network
 from rmbg.errors import CancelledError, OptionError, ServiceError
-from rmbg.http import Request, Session, address, redact, retry_after
+from rmbg.http import Request, Session, address, later, redact, retry_after
 from rmbg.network import Trip
 from rmbg.settings import Settings
 
@@ -34,7 +35,7 @@ def web():
 
 def session(**options) -> Session:
     trip = Trip(options.pop("seconds", 3.0), options.pop("cancelled", lambda: False), guarded=False)
-    return Session("fal", trip, secrets=[KEY], max_bytes=options.pop("max_bytes", 100_000))
+    return Session("fal", trip, key=KEY, max_bytes=options.pop("max_bytes", 100_000))
 
 
 def serve(web: Web, *answers) -> str:
@@ -95,16 +96,32 @@ def test_trying_again_ends(web, waits):
     assert len(web.seen) == http.ATTEMPTS and caught.value.fault == "connection"
 
 
-def test_too_many_requests_is_waited_for_even_if_it_pays(web, waits):
+def test_too_many_requests(web, waits):
     url = serve(web, status(429, Retry_After="3"), status(429), ok)
     with session(seconds=10) as fal:
-        assert fal.send(post(url)).ok
+        assert fal.send(post(url, pays=False)).ok
     assert waits[0] == 3.0 and len(waits) == 2
+    with session() as fal:
+        response = fal.send(post(serve(web, status(429, Retry_After="3"), ok)))
+    assert response.status == 429 and later(response) == "try again in 3 s"
+
+
+def test_what_the_service_knows_again_is_sent_again_although_it_pays(web, waits):
+    url = serve(web, Exchange.drop, status(503), status(401))
+    with session() as fal:
+        assert fal.send(replace(post(url), repeatable=True)).status == 401
+        fal.refused()
+    assert len(web.seen) == 3 and fal.cost.basis == "unknown"  # the first may have been taken
+    with session() as fal:
+        fal.send(post(serve(web, status(401))))
+        fal.refused()
+    assert fal.cost is None
 
 
 def test_nobody_is_waited_for_for_ever(web, waits):
     with session() as fal:
-        assert fal.send(post(serve(web, status(429, Retry_After="3600")))).status == 429
+        response = fal.send(post(serve(web, status(429, Retry_After="3600")), pays=False))
+    assert response.status == 429 and later(response) == "try again in 60 minutes"
     assert not waits
 
 

@@ -7,8 +7,12 @@ from rmbg.providers.base import Call, Option, Provider, ProviderInfo, Status
 from rmbg.providers.birefnet import BIREFNET
 from rmbg.providers.birefnet_lite import BIREFNET_LITE
 from rmbg.providers.builtin import Builtin
+from rmbg.providers.fal import Fal
+from rmbg.providers.gigarouter import Gigarouter
+from rmbg.providers.removebg import RemoveBg
 from rmbg.providers.rmbg_1_4 import RMBG_1_4
 from rmbg.providers.rmbg_2_0 import RMBG_2_0
+from rmbg.providers.runware import RunwareRembg14, RunwareRmbg2
 from rmbg.settings import Settings
 
 __all__ = ["AUTO", "PROVIDERS", "Call", "Option", "Provider", "ProviderInfo", "Status", "find", "providers"]
@@ -19,6 +23,11 @@ PROVIDERS: dict[str, Provider] = {
     "rmbg-2.0": RMBG_2_0,
     "birefnet": BIREFNET,
     "birefnet-lite": BIREFNET_LITE,
+    "fal-rmbg-2.0": Fal(),
+    "runware-rmbg-2.0": RunwareRmbg2(),
+    "runware-rembg-1.4": RunwareRembg14(),
+    "removebg": RemoveBg(),
+    "gigarouter-rmbg-1.4": Gigarouter(),
 }
 
 #: The order in which ``auto`` looks for a provider that is ready: best first, free ones only.
