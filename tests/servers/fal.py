@@ -12,7 +12,6 @@ import urllib.parse
 from typing import Any
 
 from PIL import Image
-
 from servers.service import FAULTS, Service
 from servers.web import Exchange
 

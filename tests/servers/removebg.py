@@ -10,7 +10,6 @@ import json
 from typing import Any
 
 from PIL import Image
-
 from servers.service import FAULTS, Service
 from servers.web import Exchange
 
