@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from servers.fal import FAL_FAULTS, Fal
-from servers.removebg import REMOVEBG_FAULTS, RemoveBg
-from servers.runware import RUNWARE_FAULTS, Runware
-from servers.service import KEY, Service
 
 from rmbg import http, remove_background
 from rmbg.cutout import Cutout
 from rmbg.providers import fal_queue, runware
 from rmbg.settings import Settings
+from tests.servers.fal import FAL_FAULTS, Fal
+from tests.servers.removebg import REMOVEBG_FAULTS, RemoveBg
+from tests.servers.runware import RUNWARE_FAULTS, Runware
+from tests.servers.service import KEY, Service
 
 #: Ways to ask for one picture: provider, options, stand-in, faults of its protocol.
 WAYS: dict[str, tuple[str, dict[str, Any], type[Service], dict[str, Any]]] = {

@@ -10,11 +10,11 @@ import subprocess
 import time
 
 import pytest
-from servers.web import Exchange, Web
 
 from rmbg import network
 from rmbg.errors import CancelledError, InputError, RmbgError, ServiceError
 from rmbg.fetch import fetch, matches, parse
+from tests.servers.web import Exchange, Web
 
 BODY = b"\x89PNG" + bytes(2000)
 HERE = ("127.0.0.1",)

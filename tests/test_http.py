@@ -8,13 +8,13 @@ import time
 from dataclasses import replace
 
 import pytest
-from servers.web import Exchange, Web
 
 from rmbg import http, network
 from rmbg.errors import CancelledError, OptionError, ServiceError
 from rmbg.http import Request, Session, address, later, redact, retry_after
 from rmbg.network import Trip
 from rmbg.settings import Settings
+from tests.servers.web import Exchange, Web
 
 KEY = "abcd1234-ef:0123456789abcdef"
 

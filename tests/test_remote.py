@@ -9,13 +9,13 @@ from decimal import Decimal
 
 import numpy as np
 import pytest
-from remote import WAYS, cut, everything_logged, hurry, picture, settings  # noqa: F401
-from servers.service import KEY, PICTURE_FAULTS, Service, cut_out, once
-from servers.web import Exchange, Web, until
 
 from rmbg import ledger
 from rmbg.cutout import Cost
 from rmbg.errors import CancelledError, NoSubjectError, NotReadyError, OptionError, RmbgError, ServiceError
+from tests.remote import WAYS, cut, everything_logged, hurry, picture, settings  # noqa: F401
+from tests.servers.service import KEY, PICTURE_FAULTS, Service, cut_out, once
+from tests.servers.web import Exchange, Web, until
 
 pytestmark = pytest.mark.usefixtures("hurry")
 

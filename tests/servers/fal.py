@@ -12,8 +12,9 @@ import urllib.parse
 from typing import Any
 
 from PIL import Image
-from servers.service import FAULTS, Service
-from servers.web import Exchange
+
+from tests.servers.service import FAULTS, Service
+from tests.servers.web import Exchange
 
 CDN_TOKEN = "cdn-token-of-one-hour"
 

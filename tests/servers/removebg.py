@@ -10,8 +10,9 @@ import json
 from typing import Any
 
 from PIL import Image
-from servers.service import FAULTS, Service
-from servers.web import Exchange
+
+from tests.servers.service import FAULTS, Service
+from tests.servers.web import Exchange
 
 #: The longest side that the size ``preview`` keeps; the real limit is a quarter of a million pixels.
 PREVIEW_PIXELS = 250_000

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from servers.service import FAULTS, Service
-from servers.web import Exchange
+
+from tests.servers.service import FAULTS, Service
+from tests.servers.web import Exchange
 
 Task = dict[str, Any]
 

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from servers.web import Exchange, Web
+
+from tests.servers.web import Exchange, Web
 
 KEY = "id-0123456789:secret-abcdef0123456789"
 
