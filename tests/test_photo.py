@@ -812,7 +812,19 @@ def whole_files() -> dict[str, bytes]:
     }
 
 
+def strip_last(data: bytes) -> bytes:
+    """A TIFF of one strip with its pixels moved behind everything else, where a cut hits nothing but them."""
+    moved = bytearray(data)
+    (start,) = struct.unpack_from("<I", data, 4)
+    entries = [start + 2 + 12 * i for i in range(struct.unpack_from("<H", data, start)[0])]
+    at = {struct.unpack_from("<H", data, entry)[0]: entry + 8 for entry in entries}
+    (place,), (size,) = struct.unpack_from("<I", data, at[273]), struct.unpack_from("<I", data, at[279])
+    moved[at[273] : at[273] + 4] = struct.pack("<I", len(data))
+    return bytes(moved) + data[place : place + size]
+
+
 WHOLE = whole_files()
+WHOLE["tiff-jpeg-last"] = strip_last(WHOLE["tiff-jpeg"])
 
 
 @pytest.mark.parametrize("name", WHOLE)
