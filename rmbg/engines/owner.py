@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 
@@ -17,7 +17,6 @@ from rmbg.engines import plan as plans
 from rmbg.engines import weights
 from rmbg.engines.models import Model
 from rmbg.engines.plan import Plan
-from rmbg.engines.torch_engine import Runner, TorchRunner
 from rmbg.engines.weights import Progress, Weights
 from rmbg.errors import ModelError, RmbgError
 from rmbg.settings import Settings
@@ -26,6 +25,23 @@ T = TypeVar("T")
 
 #: The share of a device's memory that loaded networks may hold; the rest is for running them, and for others.
 SHARE = 0.4
+
+
+class Runner(Protocol):
+    """A network that is ready to run.
+
+    Attributes
+    ----------
+    plan : Plan
+    memory : int
+        Bytes that it holds.
+    """
+
+    plan: Plan
+    memory: int
+
+    def run(self, images: np.ndarray) -> np.ndarray:
+        """float32 (N, 3, size, size), normalised, to masks float32 (N, size, size) in [0, 1]."""
 
 
 @dataclass
@@ -155,6 +171,13 @@ class Owner:
 
 
 def open_on_engine(model: Model, file: Weights, plan: Plan, settings: Settings, progress: Progress) -> Runner:
+    """The model on the plan's engine; each is imported only where it is used, as that takes seconds."""
+    if plan.engine == "openvino":
+        from rmbg.engines.openvino_engine import OpenVinoRunner
+
+        return OpenVinoRunner(model, file, plan, settings, progress)
+    from rmbg.engines.torch_engine import TorchRunner
+
     return TorchRunner(model, file, plan, progress)
 
 

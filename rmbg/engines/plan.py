@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import importlib.util
 import os
 from dataclasses import dataclass
 
@@ -19,7 +21,7 @@ class Plan:
     Attributes
     ----------
     engine : str
-        ``torch``.
+        ``torch`` or ``openvino``.
     device : str
         ``cpu``, ``cuda:0``, ``mps``.
     precision : str
@@ -39,27 +41,45 @@ def choose(settings: Settings) -> Plan:
     NotReadyError
         If what the user asks for by name is not there: nothing slower is used in its place without a word.
     """
-    device = choose_device(settings.device)
-    if settings.engine == "openvino":
-        raise NotReadyError("RMBG_ENGINE is 'openvino', which is not supported yet; set it to torch or auto.")
-    return Plan("torch", device, settings.precision if settings.precision != "auto" else best_precision(device))
+    # OpenVINO is for processors: asking for it is asking for one.
+    device = choose_device("cpu" if settings.engine == "openvino" and settings.device == "auto" else settings.device)
+    engine = choose_engine(settings.engine, device)
+    if settings.precision != "auto":
+        return Plan(engine, device, settings.precision)
+    if engine == "openvino":
+        from rmbg.engines.openvino_engine import best_precision
+
+        return Plan(engine, device, best_precision())
+    return Plan(engine, device, torch_precision(device))
+
+
+def choose_engine(wanted: str, device: str) -> str:
+    installed = importlib.util.find_spec("openvino") is not None
+    if wanted == "openvino":
+        if not installed:
+            raise NotReadyError(
+                "RMBG_ENGINE is 'openvino', which is not installed; run pip install openvino or set it to auto."
+            )
+        if device != "cpu":
+            raise NotReadyError(f"RMBG_ENGINE is 'openvino', which does not run on {device}; set RMBG_DEVICE to cpu or auto.")
+    return "openvino" if wanted != "torch" and installed and device == "cpu" else "torch"
 
 
 def choose_device(wanted: str) -> str:
+    if wanted == "cpu" or (wanted == "auto" and importlib.metadata.version("torch").endswith("+cpu")):
+        return "cpu"  # known without importing torch, which takes seconds
     import torch
 
     if wanted == "auto":
         if torch.cuda.is_available():
             return "cuda:0"
         return "mps" if torch.backends.mps.is_available() else "cpu"
-    kind, _, number = wanted.partition(":")
-    if kind == "cpu" and not number:
-        return "cpu"
-    if kind == "mps" and not number:
+    if wanted == "mps":
         if not torch.backends.mps.is_available():
             raise NotReadyError("RMBG_DEVICE is 'mps', and there is no Apple GPU that torch can use; set it to cpu or auto.")
         return "mps"
-    if kind == "cuda" and (number.isdecimal() or not number):
+    kind, colon, number = wanted.partition(":")
+    if kind == "cuda" and (number.isdecimal() or not colon):
         count, index = torch.cuda.device_count(), int(number or 0)
         if index >= count:
             has = f"torch sees {count} CUDA device{'s' * (count != 1)}"
@@ -68,7 +88,7 @@ def choose_device(wanted: str) -> str:
     raise NotReadyError(f"RMBG_DEVICE is {wanted!r}; it must be auto, cpu, cuda, cuda:1 or mps.")
 
 
-def best_precision(device: str) -> str:
+def torch_precision(device: str) -> str:
     """The fastest precision whose mattes are the same to the eye."""
     if device.startswith("cuda"):
         import torch

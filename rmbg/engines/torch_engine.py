@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,30 +10,11 @@ import torch
 from rmbg.engines import weights
 from rmbg.engines.models import Model, build
 from rmbg.engines.plan import Plan
-from rmbg.engines.weights import Weights
+from rmbg.engines.weights import Progress, Weights
 from rmbg.errors import ModelError
 from rmbg.networks.load import WrongTensorsError, fold_batch_norms, load
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-Progress = Callable[[float | None, str], None]
-
-
-class Runner(Protocol):
-    """A network that is ready to run.
-
-    Attributes
-    ----------
-    plan : Plan
-    memory : int
-        Bytes that it holds.
-    """
-
-    plan: Plan
-    memory: int
-
-    def run(self, images: np.ndarray) -> np.ndarray:
-        """float32 (N, 3, size, size), normalised, to masks float32 (N, size, size) in [0, 1]."""
 
 
 def network(model: Model, file: Weights) -> torch.nn.Module:
