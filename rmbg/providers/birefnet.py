@@ -6,4 +6,4 @@ from rmbg.engines.models import MODELS
 from rmbg.providers.local import LocalNetwork, describe
 
 MODEL = MODELS["birefnet"]
-BIREFNET = LocalNetwork(describe(MODEL, "BiRefNet", "BiRefNet, 220 million parameters", seconds=31.0), MODEL)
+BIREFNET = LocalNetwork(describe(MODEL, "BiRefNet", "BiRefNet, 220 million parameters", seconds=9.0), MODEL)

@@ -7,5 +7,5 @@ from rmbg.providers.local import LocalNetwork, describe
 
 MODEL = MODELS["birefnet-lite"]
 BIREFNET_LITE = LocalNetwork(
-    describe(MODEL, "BiRefNet lite", "BiRefNet with a small backbone, 44 million parameters", seconds=8.0), MODEL
+    describe(MODEL, "BiRefNet lite", "BiRefNet with a small backbone, 44 million parameters", seconds=3.0), MODEL
 )

@@ -6,4 +6,4 @@ from rmbg.engines.models import MODELS
 from rmbg.providers.local import LocalNetwork, describe
 
 MODEL = MODELS["rmbg-2.0"]
-RMBG_2_0 = LocalNetwork(describe(MODEL, "RMBG-2.0", "BiRefNet, 220 million parameters", seconds=31.0), MODEL)
+RMBG_2_0 = LocalNetwork(describe(MODEL, "RMBG-2.0", "BiRefNet, 220 million parameters", seconds=9.0), MODEL)
