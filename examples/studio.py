@@ -134,9 +134,10 @@ def render_matte(path, samples, scratch, glass=False):
     through refracting surfaces: alpha is then one minus the mean share of light which passes them.
     """
     scene = bpy.context.scene
-    hidden = [o for o in scene.objects if o.get(STAGE) and o.type != "CAMERA"]
-    for obj in hidden:
-        obj.hide_render = True
+    for obj in scene.objects:
+        if obj.get(STAGE) and obj.type != "CAMERA":
+            obj.is_holdout = not glass  # what is sunk into the floor stays out of the matte
+            obj.hide_render = glass or obj.type == "LIGHT"
     black = bpy.data.materials.new("black")  # what is opaque needs no shading
     black.use_nodes = True
     black.node_tree.nodes.clear()
