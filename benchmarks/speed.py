@@ -1,0 +1,152 @@
+"""How fast the local networks are on this machine's processor, beside torch, onnxruntime and rembg.
+
+    python -m benchmarks.speed [forward] [whole] [start] [memory] [--rounds N]
+
+Everything is a ratio within one run: contestants take turns, and the best round of each counts, so that other work on the
+machine disturbs both alike. Whole way: JPEG bytes to PNG bytes; colours are not decontaminated in it, as rembg does not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks import peers
+from rmbg import compose, encode
+from rmbg.cutout import Cost, Cutout, finish
+from rmbg.engines import pictures
+from rmbg.engines.models import MODELS
+from rmbg.engines.owner import OWNER
+from rmbg.photo import open_photo
+from rmbg.settings import Settings
+
+FOLDER = Path(tempfile.gettempdir()) / "rmbg-benchmarks"
+SIZES = {"1.5 MP": (1500, 1000), "6.3 MP": (3072, 2048), "24 MP": (6000, 4000)}
+PARTS = ("forward", "whole", "start", "memory")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Speed and memory on the processor, as ratios in one run.")
+    parser.add_argument("parts", nargs="*", help=f"of {', '.join(PARTS)}; all by default")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.child:
+        return child(*arguments.child.split(","))
+    for part in arguments.parts or PARTS:
+        {"forward": forward, "whole": whole, "start": start, "memory": memory}[part](arguments.rounds)
+
+
+def settings() -> Settings:
+    return Settings.from_environ(
+        {"RMBG_WEIGHTS": str(FOLDER), "RMBG_DATA": str(FOLDER / "data"), **os.environ, "RMBG_DEVICE": "cpu"}
+    )
+
+
+def ours(name: str, image: np.ndarray) -> np.ndarray:
+    return OWNER.masks(MODELS[name], image, settings(), lambda fraction, text: None, lambda: None)[0]
+
+
+def cut(name: str, data: bytes) -> bytes:
+    """From a file's bytes to PNG bytes, as the provider does it, foreground estimation left out."""
+    photo = open_photo(data)
+    mask = ours(name, pictures.prepare(MODELS[name], photo.flattened()))[0]
+    alpha = pictures.alpha(MODELS[name], mask, photo.height, photo.width)
+    matte, foreground = finish(photo, alpha * np.float32(1 / 255), foreground=photo.rgb)
+    cutout = Cutout(photo, matte, foreground, name, 0.0, Cost(None, "unknown"))
+    return encode.encode(compose.render(cutout, compose.TRANSPARENT), encode.FORMATS["png"])
+
+
+def race(contestants: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
+    """Best seconds of each, after one round that does not count."""
+    best = dict.fromkeys(contestants, float("inf"))
+    for turn in range(rounds + 1):
+        for name, run in contestants.items():
+            started = time.perf_counter()
+            run()
+            if turn:
+                best[name] = min(best[name], time.perf_counter() - started)
+    return best
+
+
+def show(title: str, seconds: Mapping[str, float]) -> None:
+    own = seconds["rmbg"]
+    others = "; ".join(f"{name} {value:.2f} s, ratio {own / value:.2f}" for name, value in seconds.items() if name != "rmbg")
+    print(f"{title}: rmbg {own:.2f} s; {others}", flush=True)
+
+
+def forward(rounds: int) -> None:
+    image = np.random.default_rng(0).uniform(-1, 1, (1, 3, 1024, 1024)).astype(np.float32)
+    for name in ("rmbg-1.4", "rmbg-2.0"):
+        peers.weights(FOLDER, name)
+        contestants: dict[str, Any] = {"rmbg": lambda n=name: ours(n, image)}
+        eager = peers.torch_forward(name)
+        contestants["torch fp32"] = lambda run=eager: run(image)
+        if name == "rmbg-1.4" and peers.installed("onnx", "onnxruntime"):
+            session = peers.onnxruntime_forward(FOLDER)
+            contestants["onnxruntime fp32"] = lambda run=session: run(image)
+        show(f"{name} forward at 1024 x 1024", race(contestants, rounds))
+
+
+def whole(rounds: int) -> None:
+    peers.weights(FOLDER, "rmbg-1.4")
+    rembg = peers.rembg_whole(FOLDER) if peers.installed("onnx", "rembg") else None
+    for title, size in SIZES.items():
+        data = peers.jpeg(*size)
+        contestants: dict[str, Any] = {"rmbg": lambda d=data: cut("rmbg-1.4", d)}
+        if rembg:
+            contestants["rembg"] = lambda d=data: rembg(d)
+        show(f"JPEG to PNG with IS-Net, {title}", race(contestants, rounds))
+
+
+def start(rounds: int) -> None:
+    """Seconds from a fresh process to the first mask: without and with what the first start has kept."""
+    for name in ("rmbg-1.4", "rmbg-2.0"):
+        peers.weights(FOLDER, name)
+        for blob in (FOLDER / "data" / "engines").glob(f"{name}-*"):
+            blob.unlink()
+        times = []
+        for _ in range(2):
+            started = time.perf_counter()
+            report(name, "1.5 MP", "1")
+            times.append(time.perf_counter() - started)
+        print(f"{name} from start to first cutout: {times[0]:.1f} s the first time, {times[1]:.1f} s after that", flush=True)
+
+
+def memory(rounds: int) -> None:
+    for name in ("rmbg-1.4", "rmbg-2.0"):
+        peers.weights(FOLDER, name)
+        report(name, "24 MP", "1")  # prepares, if that has not been done
+        print(f"{name} at 24 MP: {report(name, '24 MP', '1')}", flush=True)
+    print(f"rmbg-1.4, 40 pictures in a row: {report('rmbg-1.4', '1.5 MP', '40')}", flush=True)
+
+
+def report(name: str, size: str, count: str) -> str:
+    """What a process of its own says about cutting `count` pictures."""
+    command = [sys.executable, "-m", "benchmarks.speed", "--child", f"{name},{size},{count}"]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def child(name: str, size: str, count: str) -> None:
+    import resource
+
+    data = peers.jpeg(*SIZES[size])
+    held = []
+    for _ in range(int(count)):
+        cut(name, data)
+        held.append(int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 1e9)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    print(f"peak {peak:.2f} GB, held {held[len(held) // 2]:.2f} GB halfway and {held[-1]:.2f} GB at the end")
+
+
+if __name__ == "__main__":
+    main()
