@@ -29,7 +29,7 @@ class Model:
     gated : bool
         Whether the hub asks for the licence to be accepted first.
     licence, licence_url : str
-    architecture : {"isnet", "birefnet"}
+    architecture : {"isnet", "birefnet", "sam2"}
     backbone : {"swin_l", "swin_t"} or None
         Of a BiRefNet.
     patch_order : {"columns", "colours"} or None
@@ -50,7 +50,7 @@ class Model:
     megabytes: int
     licence: str
     licence_url: str
-    architecture: Literal["isnet", "birefnet"]
+    architecture: Literal["isnet", "birefnet", "sam2"]
     backbone: Literal["swin_l", "swin_t"] | None = None
     patch_order: Literal["columns", "colours"] | None = None
     gated: bool = False
@@ -61,6 +61,11 @@ class Model:
     std: tuple[float, float, float] = IMAGENET_STD
     resampling: Literal["plain", "antialiased"] = "antialiased"
     levelled: bool = False
+
+    @property
+    def engines(self) -> tuple[str, ...]:
+        """What can run it; SAM 2 is transformers' own, for which there is no graph here."""
+        return ("torch",) if self.architecture == "sam2" else ("openvino", "torch")
 
     @property
     def page(self) -> str:
@@ -112,11 +117,19 @@ MODELS = {
         backbone="swin_t",
         patch_order="colours",
     ),
+    "sam2": Model(
+        id="sam2",
+        hub="facebook/sam2.1-hiera-small",
+        megabytes=184,
+        licence="Apache 2.0; use the results as you like.",
+        licence_url="https://www.apache.org/licenses/LICENSE-2.0",
+        architecture="sam2",
+    ),
 }
 
 
 def build(model: Model) -> tuple[nn.Module, tuple[str, ...]]:
-    """The model's network, laid out without memory or weights of its own, and parts of the names of tensors it ignores."""
+    """An IS-Net or BiRefNet without memory or weights of its own, and parts of the names of tensors that it ignores."""
     import torch  # seconds to import, and the table above is needed without it
 
     from rmbg.networks import birefnet, isnet

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -76,12 +76,18 @@ class Owner:
     def masks(
         self, model: Model, images: np.ndarray, settings: Settings, progress: Progress, check: Callable[[], None]
     ) -> tuple[np.ndarray, Plan]:
-        """What the model makes of prepared images, and what it ran on.
+        """What the model makes of prepared images: float32 (N, 3, size, size) to (N, size, size), and what it ran on."""
+        return self.run(model, lambda runner: runner.run(images), settings, progress, check)
+
+    def run(
+        self, model: Model, work: Callable[[Any], T], settings: Settings, progress: Progress, check: Callable[[], None]
+    ) -> tuple[T, Plan]:
+        """Have the model's runner do some work.
 
         Parameters
         ----------
         model : Model
-        images : float32 array (N, 3, size, size)
+        work : callable (runner) -> T
         settings : Settings
         progress : callable (fraction or None, text)
         check : callable
@@ -89,7 +95,8 @@ class Owner:
 
         Returns
         -------
-        float32 array (N, size, size), Plan
+        T, Plan
+            What `work` returns, and what it ran on.
 
         Raises
         ------
@@ -98,7 +105,7 @@ class Owner:
         ModelError
             If the network cannot be loaded or run; the next call may.
         """
-        plan = plans.choose(settings)
+        plan = plans.choose(settings, model.engines)
         file = weights.fetch(model, settings, progress)
         check()
         with self._guard:
@@ -111,7 +118,7 @@ class Owner:
             progress(None, f"Running {model.id} on {plan.device}")
             slot.used = time.monotonic()
             runner = slot.runner
-            return self._attempt(model, plan, slot, lambda: runner.run(images)), plan
+            return self._attempt(model, plan, slot, lambda: work(runner)), plan
 
     def loaded(self) -> list[str]:
         """Ids of the networks that are in memory."""
@@ -172,6 +179,10 @@ class Owner:
 
 def open_on_engine(model: Model, file: Weights, plan: Plan, settings: Settings, progress: Progress) -> Runner:
     """The model on the plan's engine; each is imported only where it is used, as that takes seconds."""
+    if model.architecture == "sam2":
+        from rmbg.engines.sam2 import Sam2Runner
+
+        return Sam2Runner(model, file, plan, progress)
     if plan.engine == "openvino":
         from rmbg.engines.openvino_engine import OpenVinoRunner
 

@@ -33,8 +33,8 @@ class Plan:
     precision: str
 
 
-def choose(settings: Settings) -> Plan:
-    """The plan for these settings.
+def choose(settings: Settings, engines: tuple[str, ...] = ("openvino", "torch")) -> Plan:
+    """The plan for these settings, for a model that these engines can run.
 
     Raises
     ------
@@ -43,7 +43,7 @@ def choose(settings: Settings) -> Plan:
     """
     # OpenVINO is for processors: asking for it is asking for one.
     device = choose_device("cpu" if settings.engine == "openvino" and settings.device == "auto" else settings.device)
-    engine = choose_engine(settings.engine, device)
+    engine = choose_engine(settings.engine, device) if "openvino" in engines else "torch"
     if settings.precision != "auto":
         return Plan(engine, device, settings.precision)
     if engine == "openvino":

@@ -13,6 +13,7 @@ from rmbg.providers.removebg import RemoveBg
 from rmbg.providers.rmbg_1_4 import RMBG_1_4
 from rmbg.providers.rmbg_2_0 import RMBG_2_0
 from rmbg.providers.runware import RunwareRembg14, RunwareRmbg2
+from rmbg.providers.sam2 import SAM2
 from rmbg.settings import Settings
 
 __all__ = ["AUTO", "PROVIDERS", "Call", "Option", "Provider", "ProviderInfo", "Status", "find", "providers"]
@@ -23,6 +24,7 @@ PROVIDERS: dict[str, Provider] = {
     "rmbg-2.0": RMBG_2_0,
     "birefnet": BIREFNET,
     "birefnet-lite": BIREFNET_LITE,
+    "sam2": SAM2,
     "fal-rmbg-2.0": Fal(),
     "runware-rmbg-2.0": RunwareRmbg2(),
     "runware-rembg-1.4": RunwareRembg14(),
