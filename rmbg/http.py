@@ -155,10 +155,10 @@ class Session:
             pause = retry_after(response.headers.get("retry-after"), time.time())
             if not again or attempt == ATTEMPTS or (pause or 0) > min(PATIENCE, self.trip.left):
                 return response
-            if response.status == 429:
+            if request.pays and response.status == 429:
                 self.refused()
-            else:
-                self._lost |= request.pays
+            elif request.pays:
+                self._lost = True
             self.pause(_backoff(attempt) if pause is None else pause)
         raise AssertionError("the last attempt returns or raises")
 

