@@ -9,6 +9,7 @@ from rmbg.providers.birefnet_lite import BIREFNET_LITE
 from rmbg.providers.builtin import Builtin
 from rmbg.providers.fal import Fal
 from rmbg.providers.gigarouter import Gigarouter
+from rmbg.providers.huggingface import HuggingFace
 from rmbg.providers.removebg import RemoveBg
 from rmbg.providers.rmbg_1_4 import RMBG_1_4
 from rmbg.providers.rmbg_2_0 import RMBG_2_0
@@ -29,6 +30,7 @@ PROVIDERS: dict[str, Provider] = {
     "runware-rmbg-2.0": RunwareRmbg2(),
     "runware-rembg-1.4": RunwareRembg14(),
     "removebg": RemoveBg(),
+    "hf-rmbg-2.0": HuggingFace(),
     "gigarouter-rmbg-1.4": Gigarouter(),
 }
 
