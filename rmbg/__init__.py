@@ -20,6 +20,7 @@ from rmbg.errors import (
 from rmbg.photo import Photo, open_photo
 from rmbg.providers import providers
 from rmbg.remove import remove_background
+from rmbg.replace import replace_background
 
 __version__ = "0.1.0"
 
@@ -41,4 +42,5 @@ __all__ = [
     "open_photo",
     "providers",
     "remove_background",
+    "replace_background",
 ]

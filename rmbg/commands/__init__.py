@@ -5,13 +5,15 @@ A command is a module with ``add_arguments(parser)`` and ``run(arguments)``; the
 
 from types import ModuleType
 
-from rmbg.commands import benchmark, compare, download, providers, remove, serve
+from rmbg.commands import benchmark, compare, download, providers, remove, replace, serve, spent
 
 COMMANDS: dict[str, ModuleType] = {
     "remove": remove,
+    "replace": replace,
     "compare": compare,
     "benchmark": benchmark,
     "providers": providers,
+    "spent": spent,
     "download": download,
     "serve": serve,
 }

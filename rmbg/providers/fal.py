@@ -93,13 +93,24 @@ class Fal(Remote):
             "image_url": image_url(session, sent, options, call),
             "sync_mode": options["sync_mode"],
         }
-        response = run(session, REMOVE, arguments, options, call)
+        response = run(session, REMOVE, arguments, options, call, PRICES[self.info.id].counted)
         body = response.json()
         return Reply(file_of(session, body.get("image") if isinstance(body, dict) else None, call))
 
 
-def run(session: Session, endpoint: str, arguments: Mapping[str, Any], options: Mapping[str, Any], call: Call) -> Response:
-    """The answer of an endpoint, by queue or directly; what it took is in ``session.cost`` then."""
+def run(
+    session: Session,
+    endpoint: str,
+    arguments: Mapping[str, Any],
+    options: Mapping[str, Any],
+    call: Call,
+    listed: Decimal,
+    count: int = 1,
+) -> Response:
+    """The answer of an endpoint, by queue or directly; what it took is in ``session.cost`` then.
+
+    `listed` is the price of one of `count` results by the price list, for when fal does not say what it took.
+    """
     where = Addresses.of(call.settings)
     headers = headers_for(session.key, options)
     if options["mode"] == "direct":
@@ -119,7 +130,7 @@ def run(session: Session, endpoint: str, arguments: Mapping[str, Any], options: 
         response = session.send(Request("GET", job.result, headers))
         if not response.ok:
             raise failure(session, response, step="result")
-    session.cost = _cost(session, response, endpoint, where, call)
+    session.cost = _cost(session, response, endpoint, where, listed, count)
     return response
 
 
@@ -173,13 +184,11 @@ def file_of(session: Session, image: Any, call: Call) -> bytes:
     return download(session, url, HOSTS, call.settings)
 
 
-def _cost(session: Session, response: Response, endpoint: str, where: Addresses, call: Call) -> Cost:
-    """Units that fal billed times its price of one; by the price list where it does not say."""
-    name = "fal-replace" if endpoint.endswith("/replace") else "fal-rmbg-2.0"
-    listed = PRICES[name].counted
+def _cost(session: Session, response: Response, endpoint: str, where: Addresses, listed: Decimal, count: int) -> Cost:
+    """Units that fal billed times its price of one; by the price list where it says only one of them, or neither."""
     units = _amount(response.headers.get("x-fal-billable-units"))
     if units is None:
-        return Cost(listed, "listed")
+        return Cost(count * listed, "listed")
     price = None
     with contextlib.suppress(RmbgError), session.aside(PRICE_SECONDS) as other:
         url = f"{where.api}/v1/models/pricing?endpoint_id={urllib.parse.quote(endpoint, safe='')}"

@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from rmbg import keys, ledger, prices
+from rmbg import http, keys, ledger, prices
 from rmbg.cutout import Cost, Cutout, dollars, finish
-from rmbg.errors import CancelledError, InputError, NoSubjectError, OptionError, PhotoError, RmbgError, ServiceError
+from rmbg.errors import InputError, NoSubjectError, OptionError, PhotoError, RmbgError, ServiceError
 from rmbg.fetch import fetch
 from rmbg.http import Session
 from rmbg.matte import upsample_guided
@@ -34,6 +34,10 @@ from rmbg.settings import Settings
 #: A photo of more pixels than this is sent as JPEG: the networks behind the services look at a million of them, and only
 #: alpha is taken from their answers, so nothing of the photo is lost.
 LOSSLESS_PIXELS = 1_500_000
+
+
+#: How often the download of a result is tried.
+DOWNLOADS = 3
 
 
 @dataclass(frozen=True)
@@ -195,19 +199,22 @@ def download(session: Session, url: Any, hosts: tuple[str, ...], settings: Setti
 
     `hosts` are those of the service; the owner's ``RMBG_RESULT_HOSTS`` are added.
     """
-    try:
-        return fetch(
-            str(url),
-            max_bytes=session.max_bytes,
-            hosts=hosts + settings.result_hosts,
-            loopback_hosts=settings.result_hosts,
-            deadline=max(session.trip.left, 0.01),
-            cancelled=session.trip.cancelled,
-        )
-    except CancelledError:
-        raise
-    except RmbgError as error:
-        raise ServiceError(f"The result of {session.name} could not be fetched: {error}") from None
+    for attempt in range(1, DOWNLOADS + 1):
+        try:
+            return fetch(
+                str(url),
+                max_bytes=session.max_bytes,
+                hosts=hosts + settings.result_hosts,
+                loopback_hosts=settings.result_hosts,
+                deadline=max(session.trip.left, 0.01),
+                cancelled=session.trip.cancelled,
+            )
+        except (ServiceError, InputError) as error:
+            # The result is paid for and fetching it is not, so a connection that fails is tried again.
+            if attempt == DOWNLOADS or isinstance(error, InputError):
+                raise ServiceError(f"The result of {session.name} could not be fetched: {error}") from None
+            session.pause(http.BACKOFF * attempt)
+    raise AssertionError("the last attempt returns or raises")
 
 
 def from_data_uri(session: Session, text: Any) -> bytes:
