@@ -15,7 +15,7 @@ import numpy as np
 from scipy import ndimage
 
 from rmbg.benchmark.metrics import SOFT, band_width, boundary, iou
-from rmbg.cutout import Cutout
+from rmbg.cutout import Cost, Cutout
 from rmbg.errors import NotReadyError, OptionError, RmbgError
 from rmbg.photo import Photo, open_photo
 from rmbg.prices import monthly
@@ -31,11 +31,12 @@ FIRST, SECOND = (255, 92, 60), (48, 140, 255)
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """What came of one provider: a cutout, or a sentence about why there is none."""
+    """What came of one provider: a cutout, or a sentence about why there is none and what was spent all the same."""
 
     provider: str
     cutout: Cutout | None
     error: str = ""
+    spent: Cost | None = None
 
     @property
     def title(self) -> str:
@@ -127,7 +128,7 @@ def _answers(
                 raise NotReadyError(f"{info.title} is not ready: {status.text}.")
             outcomes.put(Outcome(info.id, provider.cut(photo, options[info.id], call)))
         except RmbgError as error:
-            outcomes.put(Outcome(info.id, None, str(error)))
+            outcomes.put(Outcome(info.id, None, str(error), error.cost))
         except Exception:  # a fault of one must not take the others' results away
             log.exception("%s failed", info.id)
             outcomes.put(Outcome(info.id, None, f"{info.title} failed for a reason that the log has."))

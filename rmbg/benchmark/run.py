@@ -19,6 +19,7 @@ from rmbg.benchmark import metrics
 from rmbg.benchmark.clock import Clock
 from rmbg.benchmark.dataset import Dataset, Sample
 from rmbg.benchmark.journal import Journal
+from rmbg.cutout import Cost
 from rmbg.errors import CancelledError, InputError, NoSubjectError, NotReadyError, RmbgError
 from rmbg.matte import to_bytes
 from rmbg.providers import Provider, find
@@ -30,6 +31,9 @@ AT_ONCE = 4
 
 #: After this many failures in a row a provider is left alone: something is wrong that a next picture will not cure.
 GIVE_UP = 5
+
+#: What an error cost that says nothing of money.
+NOTHING = Cost(Decimal(0), "charged")
 
 #: What the clock calls the second part, and what it expects before it knows better.
 MEASURING, MEASURING_SECONDS, EXPECTED_SECONDS = "Measuring", 0.5, 5.0
@@ -57,8 +61,8 @@ def run(
         Gets every result as it comes; what it holds already is neither asked for nor paid for again.
     keys : mapping of provider id to key, optional
     retry : bool
-        Whether to send to paid services again what failed, or what was on its way when an earlier run was killed: that may be
-        charged twice.
+        Whether to send to paid services again what failed and may have been charged, or what was on its way when an earlier
+        run was killed: that may be charged twice.
     progress : callable (fraction, text)
         Called in this thread.
     cancelled : callable () -> bool
@@ -121,7 +125,8 @@ def left(dataset: Dataset, provider: Provider, journal: Journal, *, retry: bool 
         result = journal.result(provider.info.id, sample)
         if result is None:
             return True
-        return not result.answered and (retry or provider.info.kind == "local")
+        free = provider.info.kind == "local" or result.cost.usd == 0
+        return not result.answered and (retry or free)
 
     return [sample for sample in dataset.samples if open_question(sample)]
 
@@ -196,11 +201,11 @@ class _Lane:
             raise
         except NoSubjectError as error:
             if keep:
-                self.journal.add(name, sample, "nothing", message=str(error))
+                self.journal.add(name, sample, "nothing", cost=error.cost or NOTHING, message=str(error))
             return True
         except RmbgError as error:
             if keep:
-                self.journal.add(name, sample, "failed", message=str(error))
+                self.journal.add(name, sample, "failed", cost=error.cost or NOTHING, message=str(error))
             return isinstance(error, InputError)  # the picture's fault, not the provider's
         if keep:
             self.journal.save_matte(name, sample, to_bytes(cutout.matte))

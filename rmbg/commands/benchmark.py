@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--providers", required=True, metavar="A,B", help="ids of the providers; see 'rmbg providers'")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder for results; a run that was stopped goes on in it")
     parser.add_argument(
-        "--retry", action="store_true", help="send again what failed at paid services, though it may be charged twice"
+        "--retry", action="store_true", help="send again what failed and may have been charged, so that it may be charged twice"
     )
     parser.add_argument("--yes", action="store_true", help="do not ask before paid providers are called")
     parser.add_argument("--json", action="store_true", help="print the results as one JSON object")

@@ -13,7 +13,8 @@ from rmbg.benchmark.clock import Clock, time_left
 from rmbg.benchmark.dataset import open_dataset
 from rmbg.benchmark.journal import Journal
 from rmbg.benchmark.run import expected_usd, run
-from rmbg.errors import CancelledError, NotReadyError
+from rmbg.cutout import Cost
+from rmbg.errors import CancelledError, NotReadyError, ServiceError
 from rmbg.providers import PROVIDERS
 from rmbg.providers.base import Status
 from rmbg.settings import Settings
@@ -106,17 +107,29 @@ def test_a_run_that_is_killed_goes_on_where_it_was(dataset, tmp_path):
 
 
 def test_what_failed_is_asked_again_only_where_that_is_free(dataset, add, tmp_path):
-    near, far = add(Fake("near", fail={"01"}), Fake("far", "remote", "0.02", fail={"01"}))
-    run(dataset, ["near", "far"], Journal(tmp_path / "out"), settings=SETTINGS)
-    states = [result.state for result in Journal(tmp_path / "out").results("far", dataset.samples)]
-    assert states == ["got", "failed", "got"] * 2
-    near.fail = far.fail = ()
-    far.calls.clear()
-    run(dataset, ["near", "far"], Journal(tmp_path / "out"), settings=SETTINGS)
-    assert far.calls == []
+    charged = ServiceError("The answer got lost.")
+    charged.cost = Cost(None, "unknown")
+    fakes = add(
+        Fake("near", fail={"01"}),
+        Fake("far", "remote", "0.02", fail={"01"}, error=charged),
+        Fake("refusing", "remote", "0.02", fail={"01"}),
+    )
+    ids = [fake.info.id for fake in fakes]
+    run(dataset, ids, Journal(tmp_path / "out"), settings=SETTINGS)
+    assert [result.state for result in Journal(tmp_path / "out").results("far", dataset.samples)] == [
+        "got",
+        "failed",
+        "got",
+    ] * 2
+    for fake in fakes:
+        fake.fail = ()
+        fake.calls.clear()
+    run(dataset, ids, Journal(tmp_path / "out"), settings=SETTINGS)
+    _, far, refusing = fakes
+    assert (far.calls, refusing.calls) == ([], ["01", "01"])
     assert all(result.state == "got" for result in Journal(tmp_path / "out").results("near", dataset.samples))
     run(dataset, ["far"], Journal(tmp_path / "out"), settings=SETTINGS, retry=True)
-    assert sorted(far.calls) == ["01", "01"]
+    assert far.calls == ["01", "01"]
 
 
 def test_a_provider_that_only_fails_is_left_alone_and_the_others_go_on(add, tmp_path):
