@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -66,7 +66,7 @@ def _fitting(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, widt
     return text
 
 
-def cutouts_zip(outcomes: Sequence[Outcome], background: Background = TRANSPARENT) -> bytes:
+def cutouts_zip(outcomes: Iterable[Outcome], background: Background = TRANSPARENT) -> bytes:
     """All cut-outs at full size as PNG in one zip."""
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:  # a PNG does not get smaller

@@ -13,7 +13,7 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 import gradio as gr
 
 from rmbg.settings import Settings
-from rmbg.ui import about_tab, api, remove_tab
+from rmbg.ui import about_tab, api, compare_tab, remove_tab
 from rmbg.ui.session import Session
 from rmbg.ui.theme import theme
 
@@ -42,6 +42,8 @@ def build() -> gr.Blocks:
         with gr.Tabs():
             with gr.Tab("Remove", id="remove"):
                 remove_tab.build(session, settings)
+            with gr.Tab("Compare", id="compare"):
+                compare_tab.build(session, settings)
             with gr.Tab("About", id="about"):
                 about_tab.build(settings)
         api.build()
@@ -59,8 +61,8 @@ def launch(*, host: str | None = None, port: int | None = None, share: bool = Fa
         server_port=port,
         share=share,
         theme=theme(),
-        css_paths=[HERE / "style.css"],
-        head=f"<script>{(HERE / 'page.js').read_text()}</script>",
+        css_paths=[HERE / "style.css", HERE / "compare.css"],
+        head="".join(f"<script>{(HERE / name).read_text(encoding='utf-8')}</script>" for name in ("page.js", "compare.js")),
         max_file_size=settings.max_bytes,
         run_history=False,
         footer_links=["api"],

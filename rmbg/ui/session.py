@@ -13,15 +13,18 @@ import threading
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
 from rmbg.compose import Background, picture
-from rmbg.cutout import Cutout, dollars
+from rmbg.cutout import Cost, Cutout, dollars
 from rmbg.matte import resize
 from rmbg.photo import Photo
+
+if TYPE_CHECKING:
+    from rmbg.ui.comparison import Comparison
 
 #: Longest side of what the page shows, in pixels: sharp on a large screen, small enough to be made in a few milliseconds.
 PREVIEW_SIDE = 1200
@@ -63,6 +66,7 @@ class Session:
         self.results: list[Result] = []
         self.current: Result | None = None
         self.stop = threading.Event()
+        self.comparison: Comparison | None = None
         self.spent: dict[str, tuple[int, Decimal]] = {}
         self._folder: Path | None = None
         self._background: tuple[str, Background, Background] | None = None
@@ -72,22 +76,30 @@ class Session:
         return Session()
 
     def add(self, cutout: Cutout) -> Result:
-        """Keep a cutout: full size on disk, screen size in memory."""
+        """Keep a cutout among the results of the session."""
+        result = self.keep(cutout)
+        self.results.append(result)
+        self.current = result
+        for old in self.results[:-KEPT]:
+            shutil.rmtree(old.folder, ignore_errors=True)
+        del self.results[:-KEPT]
+        return result
+
+    def keep(self, cutout: Cutout, side: int = PREVIEW_SIDE) -> Result:
+        """Full size to disk, at most `side` pixels in memory; what it cost is counted."""
         if self._folder is None:
             self._folder = Path(tempfile.mkdtemp(prefix="rmbg-session-"))
         folder = Path(tempfile.mkdtemp(dir=self._folder))
         np.save(folder / "rgb.npy", cutout.photo.rgb)
         np.save(folder / "foreground.npy", cutout.foreground)
         np.save(folder / "matte.npy", np.rint(cutout.matte * np.float32(65535)).astype(np.uint16))
-        result = Result(shrink(cutout, PREVIEW_SIDE), cutout.width, cutout.height, folder)
-        self.results.append(result)
-        self.current = result
-        count, usd = self.spent.get(cutout.cost.basis, (0, Decimal(0)))
-        self.spent[cutout.cost.basis] = count + 1, usd + (cutout.cost.usd or Decimal(0))
-        for old in self.results[:-KEPT]:
-            shutil.rmtree(old.folder, ignore_errors=True)
-        del self.results[:-KEPT]
-        return result
+        self.count(cutout.cost)
+        return Result(shrink(cutout, side), cutout.width, cutout.height, folder)
+
+    def count(self, cost: Cost) -> None:
+        """Add to what the session has cost."""
+        count, usd = self.spent.get(cost.basis, (0, Decimal(0)))
+        self.spent[cost.basis] = count + 1, usd + (cost.usd or Decimal(0))
 
     def background(self, path: str) -> tuple[Background, Background]:
         """A picture as background, at screen size and in full; read once for each picture."""
@@ -110,6 +122,8 @@ class Session:
     def close(self) -> None:
         """Stop what runs and remove every file of the session."""
         self.stop.set()
+        if self.comparison is not None:
+            self.comparison.stop.set()
         self.results.clear()
         if self._folder is not None:
             with contextlib.suppress(OSError):

@@ -26,14 +26,14 @@ def data_uri(pixels: np.ndarray) -> str:
     return f"data:{form.mime};base64,{base64.b64encode(encode.encode(pixels, form, quality=88)).decode()}"
 
 
-def compare(before: np.ndarray, after: np.ndarray, label: str) -> str:
+def compare(before: np.ndarray, after: np.ndarray, label: str, before_label: str = "The photo before") -> str:
     """Two pictures of one size under a handle; the handle is a range input, so keys and screen readers can move it."""
     height, width = after.shape[:2]
     return (
         f'<div class="viewer" style="--ratio:{width}/{height}">'
         '<div class="stage">'
         f'<img class="after" alt="{html.escape(label)}" src="{data_uri(after)}">'
-        f'<img class="before" alt="The photo before" src="{data_uri(before)}">'
+        f'<img class="before" alt="{html.escape(before_label)}" src="{data_uri(before)}">'
         '<span class="divider" aria-hidden="true"></span>'
         '<input class="split" type="range" min="0" max="100" step="0.5" value="0" '
         'aria-label="Before and after: how much of the photo is shown" oninput="rmbgSplit(this)">'

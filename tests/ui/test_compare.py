@@ -1,0 +1,283 @@
+"""The Compare tab in a real browser: three kinds of providers, the same look for all, the vote, the files."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import threading
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from rmbg.providers import PROVIDERS
+from rmbg.votes import Votes
+from tests.benchmark.fakes import Fake
+from tests.conftest import open_app
+from tests.pictures import scene
+
+pytestmark = pytest.mark.browser
+
+WAIT = 60_000
+
+
+@pytest.fixture(scope="module")
+def fakes() -> Iterator[dict[str, Fake]]:
+    """Providers that are on the page because they are there before it is built."""
+    made = [Fake("near"), Fake("far", "remote", "0.018"), Fake("down", "remote", "0.002", fail={"mug"}), Fake("slow")]
+    PROVIDERS.update({fake.info.id: fake for fake in made})
+    yield {fake.info.id: fake for fake in made}
+    for fake in made:
+        del PROVIDERS[fake.info.id]
+
+
+@pytest.fixture(scope="module")
+def own_app(own_data: None, fakes: dict[str, Fake]) -> Iterator[str]:
+    from rmbg import ui
+
+    blocks = ui.launch(host="127.0.0.1", prevent_thread_lock=True, quiet=True)
+    yield f"http://127.0.0.1:{blocks.server_port}"
+    blocks.close(verbose=False)
+
+
+@pytest.fixture
+def page(chromium: Any, own_app: str, fakes: dict[str, Fake]) -> Iterator[Any]:
+    for fake in fakes.values():
+        fake.calls.clear()
+    fakes["slow"].wait = 0.0
+    context = chromium.new_context(viewport={"width": 1440, "height": 900}, accept_downloads=True)
+    page = context.new_page()
+    open_app(page, own_app)
+    page.click("button[role=tab]:has-text('Compare')")
+    page.wait_for_selector("#compare-start", timeout=WAIT)
+    yield page
+    context.close()
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    path = tmp_path / "mug.png"
+    Image.fromarray(scene(300, 400)[0]).save(path)
+    return path
+
+
+def upload(page: Any, path: Path) -> None:
+    page.set_input_files("#compare-photo input[type=file]", str(path))
+    page.wait_for_selector("#compare-photo img", timeout=WAIT)
+
+
+def choose(page: Any, *ids: str) -> None:
+    """Tick these providers and no others."""
+    for name in PROVIDERS:
+        box = page.locator(f"[id='compare-{name}'] input")
+        if box.is_enabled() and box.is_checked() != (name in ids):
+            box.click()
+
+
+def compare(page: Any, path: Path, *ids: str, paid: bool = False) -> None:
+    upload(page, path)
+    choose(page, *ids)
+    page.click("#compare-start")
+    if paid:
+        page.click("#compare-yes", timeout=WAIT)
+    page.wait_for_selector("#figures table", timeout=WAIT)
+    page.wait_for_selector("#compare-start", timeout=WAIT)
+
+
+def names(page: Any) -> list[str]:
+    return page.locator("#grid figcaption strong").all_inner_texts()
+
+
+def download(page: Any, button: str, folder: Path) -> Path:
+    with page.expect_download(timeout=WAIT) as waiting:
+        page.click(button)
+    path = folder / waiting.value.suggested_filename
+    waiting.value.save_as(path)
+    return path
+
+
+def test_three_providers_side_by_side_with_figures_and_files(page, photo, fakes, tmp_path):
+    compare(page, photo, "builtin", "near", "far", "down", paid=True)
+    assert names(page) == ["Photo", "Built-in", "Near", "Far", "Down"]
+    assert "The service is down." in page.inner_text("#grid")
+    assert "1 of 4 made no cut-out" in page.inner_text("#compare-message")
+    sizes = {(box["width"], box["height"]) for box in (v.bounding_box() for v in page.locator("#grid .view").all())}
+    assert len({(round(w), round(h)) for w, h in sizes}) == 1, "panes are of equal size"
+    text = page.inner_text("#figures")
+    assert "$0.018 charged" in text and "$1,800" in text and "reference" in text and "estimated" in text
+
+    with zipfile.ZipFile(download(page, "#save-zip", tmp_path)) as archive:
+        assert archive.namelist() == ["mug-builtin.png", "mug-near.png", "mug-far.png"]
+        assert Image.open(io.BytesIO(archive.read("mug-far.png"))).size == (400, 300)
+    sheet = Image.open(download(page, "#save-sheet", tmp_path))
+    assert sheet.format == "PNG" and sheet.width > 4 * 400
+    lines = list(csv.DictReader(download(page, "#save-csv", tmp_path).read_text().splitlines()))
+    assert [line["provider"] for line in lines] == ["builtin", "near", "far", "down"]
+    assert [len(fakes[name].calls) for name in ("near", "far", "down")] == [1, 1, 1]
+
+
+def test_nothing_is_sent_to_a_paid_provider_without_a_yes(page, photo, fakes):
+    upload(page, photo)
+    choose(page, "near", "far")
+    page.wait_for_function("document.querySelector('#price').innerText.includes('about $0.018')", timeout=WAIT)
+    page.click("#compare-start")
+    page.wait_for_selector("#compare-yes", timeout=WAIT)
+    assert "This sends your photo to Far" in page.inner_text("#compare-message")
+    page.click("#compare-no")
+    page.wait_for_selector("#compare-yes", state="hidden", timeout=WAIT)
+    assert not fakes["near"].calls and not fakes["far"].calls
+
+
+def test_those_that_are_not_ready_are_grey_and_say_why(page):
+    box = page.locator("[id='compare-fal-rmbg-2.0']")
+    assert box.locator("input").is_disabled()
+    assert "Needs a key" in box.inner_text()
+
+
+def test_a_look_is_the_same_for_all_and_asks_nobody(page, photo, fakes):
+    compare(page, photo, "builtin", "near")
+    pictures = "Array.from(document.querySelectorAll('#grid .view img')).map(image => image.src)"
+    before = page.evaluate(pictures)
+    for group, label in (("compare-view", "Mask"), ("compare-view", "Cut-out"), ("compare-background", "White")):
+        page.click(f"#{group} label:has-text('{label}')")
+        page.wait_for_function(
+            f"old => {{ const now = {pictures}; return now[1] !== old[1] && now[2] !== old[2]; }}", arg=before
+        )
+        before = page.evaluate(pictures)
+    corner = page.evaluate(
+        """async () => Promise.all(Array.from(document.querySelectorAll('#grid .view img')).slice(1).map(async (image) => {
+            await image.decode();
+            const canvas = document.createElement('canvas');
+            [canvas.width, canvas.height] = [image.naturalWidth, image.naturalHeight];
+            const context = canvas.getContext('2d');
+            context.drawImage(image, 0, 0);
+            return Array.from(context.getImageData(1, 1, 1, 1).data);
+        }))"""
+    )
+    assert min(corner[0]) > 250 and corner[1][3] == 255
+    assert len(fakes["near"].calls) == 1
+
+
+def test_panes_zoom_move_and_magnify_together(page, photo):
+    compare(page, photo, "builtin", "near")
+    page.click("[data-pane=in]")
+    page.locator("#grid .view").nth(1).dblclick(position={"x": 20, "y": 20})
+
+    def places() -> list[tuple[float, ...]]:
+        """Zoom and place of each pane; columns differ by a hundredth of a pixel."""
+        styles = page.evaluate(
+            "Array.from(document.querySelectorAll('#grid .view img')).map(image => getComputedStyle(image).transform)"
+        )
+        return [tuple(round(float(number), 1) for number in style[7:-1].split(",")) for style in styles]
+
+    zoomed = places()
+    assert len(set(zoomed)) == 1 and zoomed[0][0] == 3.2
+    box = page.locator("#grid .view").nth(2).bounding_box()
+    page.mouse.move(box["x"] + 60, box["y"] + 60)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 30, box["y"] + 40)
+    page.mouse.up()
+    moved = places()
+    assert len(set(moved)) == 1 and moved != zoomed
+    page.click("#compare-view label:has-text('Mask')")
+    page.wait_for_timeout(500)
+    assert places() == moved, "another look keeps the place"
+    page.click("[data-pane=loupe]")
+    page.locator("#grid .view").nth(1).hover()
+    page.wait_for_function("document.querySelectorAll('#grid .glass').length === 3", timeout=WAIT)
+    page.click("[data-pane=fit]")
+    assert places()[0] == (1, 0, 0, 1, 0, 0)
+
+
+def test_two_results_under_one_handle_and_where_they_differ(page, photo):
+    compare(page, photo, "builtin", "near", "slow")
+    page.wait_for_selector("#pair .legend", timeout=WAIT)
+    assert "only Built-in keeps" in page.inner_text("#pair")
+    page.click("#second input")
+    page.click("[role=option]:has-text('Slow')")
+    page.wait_for_function("document.querySelector('#pair').innerText.includes('only Slow keeps')", timeout=WAIT)
+    page.click("#mode label:has-text('Slider')")
+    page.wait_for_selector("#pair .split", state="attached", timeout=WAIT)
+    page.click("#reference input")
+    page.click("[role=option]:has-text('Near')")
+    row = "Array.from(document.querySelectorAll('#figures tr')).find(r => r.innerText.includes('Near'))"
+    page.wait_for_function(f"{row}.innerText.includes('reference')", timeout=WAIT)
+
+
+def test_a_blind_comparison_tells_nothing_before_the_vote_and_takes_one(page, photo):
+    votes = Votes(Path(os.environ["RMBG_DATA"]) / "votes.sqlite3")
+    before = len(votes.all())
+    upload(page, photo)
+    choose(page, "builtin", "near", "slow")
+    page.click("#blind input")
+    page.click("#compare-start")
+    page.wait_for_selector("#cast", timeout=WAIT)
+    assert names(page) == ["Photo", "A", "B", "C"]
+    assert not page.is_visible("#figures") and not page.is_visible("#save-zip")
+    whole = page.inner_text("#grid") + page.inner_text("#pair") + page.inner_text("#vote")
+    assert not any(title in whole for title in ("Built-in", "Near", "Slow", " s ·", "$"))
+    page.click("#cast")
+    page.wait_for_function("document.querySelector('#compare-message').innerText.includes('Choose the best')", timeout=WAIT)
+    page.click("#vote label:has-text('Result B')")
+    page.click("#cast")
+    page.wait_for_selector("#figures table", timeout=WAIT)
+    message = page.inner_text("#compare-message")
+    assert sorted(names(page)) == ["Built-in", "Near", "Photo", "Slow"]
+    order, winner = votes.all()[-1]
+    assert winner == order[1] and f"You chose {PROVIDERS[winner].info.title}" in message
+    assert f"B was {PROVIDERS[winner].info.title}" in message
+    assert len(votes.all()) == before + 1
+    assert not page.is_visible("#cast")
+    page.click("button:has-text('Ratings from blind votes')")
+    page.wait_for_selector("#ratings table", timeout=WAIT)
+    assert f"{before + 1} vote" in page.inner_text("#ratings")
+
+
+def test_cancel_keeps_what_had_come(page, photo, fakes):
+    fakes["slow"].wait = 60.0
+    upload(page, photo)
+    choose(page, "near", "slow")
+    page.click("#compare-start")
+    page.wait_for_function("document.querySelectorAll('#grid .view img').length === 2", timeout=WAIT)
+    page.click("#compare-cancel")
+    page.wait_for_selector("#figures table", timeout=WAIT)
+    assert "Stopped." in page.inner_text("#grid")
+    assert np.all([not thread.name.startswith("compare") or not fakes["slow"].at_once for thread in threading.enumerate()])
+
+
+def test_without_photo_and_without_choice(page, photo):
+    page.click("#compare-start")
+    page.wait_for_selector("#compare-message .notice.error", timeout=WAIT)
+    assert "Choose a photo first" in page.inner_text("#compare-message")
+    upload(page, photo)
+    choose(page)
+    page.click("#compare-start")
+    page.wait_for_function("document.querySelector('#compare-message').innerText.includes('at least one')", timeout=WAIT)
+
+
+@pytest.mark.parametrize("scheme, size", [("light", (1440, 900)), ("dark", (390, 844))])
+def test_accessible(chromium, own_app, photo, scheme, size):
+    """No rule of axe-core (WCAG A and AA) is broken, before and after a comparison."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    context = chromium.new_context(viewport={"width": size[0], "height": size[1]}, color_scheme=scheme)
+    try:
+        page = context.new_page()
+        open_app(page, f"{own_app}/?__theme={scheme}")
+        page.click("button[role=tab]:has-text('Compare')")
+        page.wait_for_timeout(400)
+        rules = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]}
+        found = [Axe().run(page, options=rules)]
+        compare(page, photo, "builtin", "near")
+        page.click("button:has-text('Ratings from blind votes')")
+        page.wait_for_timeout(400)
+        found.append(Axe().run(page, options=rules))
+        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), "the page scrolls sideways"
+        assert [result.generate_report() for result in found if result.violations_count] == []
+    finally:
+        context.close()
