@@ -13,7 +13,7 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 import gradio as gr
 
 from rmbg.settings import Settings
-from rmbg.ui import about_tab, api, compare_tab, remove_tab
+from rmbg.ui import about_tab, api, compare_api, compare_tab, remove_tab
 from rmbg.ui.session import Session
 from rmbg.ui.theme import theme
 
@@ -47,6 +47,7 @@ def build() -> gr.Blocks:
             with gr.Tab("About", id="about"):
                 about_tab.build(settings)
         api.build()
+        compare_api.build()
     app.queue(max_size=QUEUE)
     return app
 

@@ -71,8 +71,8 @@ def build(session: gr.State, settings: Settings) -> None:
                     second = gr.Dropdown([], label="and another", elem_id="second")
                     mode = gr.Radio(MODES, value="difference", label="Shown as", elem_id="mode")
                 pair = gr.HTML("", elem_classes="bare", elem_id="pair")
-            with gr.Accordion("Ratings from blind votes", open=False):
-                ratings = gr.HTML(actions.ratings, elem_classes="bare", elem_id="ratings")
+            with gr.Accordion("Ratings from blind votes", open=False) as rated:
+                ratings = gr.HTML("", elem_classes="bare", elem_id="ratings")
                 save_votes = gr.Button("Votes (CSV)", elem_id="save-votes")
             file = gr.DownloadButton("File", elem_id="compare-file", elem_classes="offstage", visible="hidden")
 
@@ -108,6 +108,7 @@ def build(session: gr.State, settings: Settings) -> None:
             actions.show, [session, *look, *detail], shown, trigger_mode="always_last", concurrency_limit=None, **instant
         )
     kind.input(lambda chosen_kind: gr.update(visible=chosen_kind == "colour"), kind, colour, **instant)
+    rated.expand(actions.ratings, None, ratings, **instant)
     cast.click(actions.vote, [session, vote, *look], [*shown, *controls, ratings, message], **private)
     for button, maker in (
         (save_zip, actions.save_zip),
