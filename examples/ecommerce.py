@@ -115,7 +115,7 @@ def chair():
     path = smooth(hoop, 400)
     for x in np.linspace(-0.52, 0.52, 7):
         end = path[np.argmin(np.abs(path[:, 0] - x * 1.22) + (path[:, 2] < 2.9) * 9)]
-        line = np.linspace(lean(x, 1.74) + (0, 0.0, 0), end, 60)
+        line = np.linspace(lean(x, 1.74), end, 60)
         add("spindle", tube(line, taper([0.026, 0.036, 0.042, 0.036, 0.028, 0.022, 0.02], 60), 18), oak)
 
 
@@ -168,9 +168,7 @@ def headphones():
         fork[:, 0] *= -side
         add("fork", tube(fork, (0.026, 0.038), 18, up=(0, 0, 1), power=4), copper).matrix_world = worn
         for y in (-1, 1):
-            pin = add(
-                "pin", lathe([(0, -0.04), (0.05, -0.035), (0.055, 0.03), (0.045, 0.045), (0, 0.05)], 40, 40), copper
-            )
+            pin = add("pin", lathe([(0, -0.04), (0.05, -0.035), (0.055, 0.03), (0.045, 0.045), (0, 0.05)], 40, 40), copper)
             pin.matrix_world = worn @ pose((-0.2 * side, y * 0.565, 0.03), (-y * math.pi / 2, 0, 0))
 
 

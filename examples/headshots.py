@@ -119,9 +119,7 @@ def bust(color, dark, broad=1.0, collar=0.3):
     bulge = 0.06 * np.sin(np.pi * rise) ** 0.5 + 0.012 * np.sin(turn * 60)
     wide = 0.40 + 0.07 * broad + 0.12 * (1 - rise) ** 2 + bulge - 0.06 * (rise > 0.985)
     z = -1.34 + (collar + 0.42) * rise - 0.42
-    ring = np.stack(
-        [wide * np.cos(turn), 0.21 + 0.93 * wide * np.sin(turn) - 0.02 * rise, z + 0.10 * np.sin(turn) * rise], -1
-    )
+    ring = np.stack([wide * np.cos(turn), 0.21 + 0.93 * wide * np.sin(turn) - 0.02 * rise, z + 0.10 * np.sin(turn) * rise], -1)
     add("collar", loft(ring), cloth)
 
 
@@ -230,9 +228,7 @@ def man():
     softbox((-5, -3.5, 0.5), (0, 0, -0.2), (2.5, 3), 130, (0.88, 0.94, 1))
     softbox((-3.5, 4, 3.2), (0, 0, 0.2), (1.2, 2.5), 480)
     softbox((0, 4.5, -3.5), (0, 9, -0.5), (3, 2), 700, (0.95, 0.97, 1))
-    data = face(
-        (0.40, 0.20, 0.12), (0.7, 0.3, 0.2), (0.07, 0.035, 0.015), jaw=1.0, mouth=(0.25, 0.085, 0.07), lid=0.046
-    )
+    data = face((0.40, 0.20, 0.12), (0.7, 0.3, 0.2), (0.07, 0.035, 0.015), jaw=1.0, mouth=(0.25, 0.085, 0.07), lid=0.046)
     brows((0.012, 0.009, 0.008), rng, 1.7)
     bust((0.42, 0.14, 0.045), (0.28, 0.08, 0.02), 1.04, 0.16)
     black = (0.012, 0.009, 0.008)
@@ -272,9 +268,7 @@ def man():
     wire = metal((0.55, 0.42, 0.22), 0.2)
     a = np.linspace(0, 2 * np.pi, 64, endpoint=False)
     for x in (-0.31, 0.31):
-        rim = np.stack(
-            [x + 0.235 * np.cos(a), -0.945 + 0.25 * (x + 0.235 * np.cos(a)) ** 2, 0.07 + 0.215 * np.sin(a)], 1
-        )
+        rim = np.stack([x + 0.235 * np.cos(a), -0.945 + 0.25 * (x + 0.235 * np.cos(a)) ** 2, 0.07 + 0.215 * np.sin(a)], 1)
         add("rim", tube(rim, 0.014, 10, closed=True), wire)
         arm = [(x * 1.76, -0.87, 0.11), (x * 2.3, -0.72, 0.13), (x * 2.47, -0.2, 0.13), (x * 2.46, 0.12, 0.12)]
         add("arm", tube(arm, 0.012, 8, n=40), wire)

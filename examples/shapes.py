@@ -32,9 +32,7 @@ def mesh(verts, faces, rest=None, sharp=None):
 
 def grid_faces(rows, cols, wrap_rows=False, wrap_cols=True, caps=False):
     """Quads of a (rows, cols) grid of vertices; caps close the first and the last row."""
-    i, j = np.meshgrid(
-        np.arange(rows if wrap_rows else rows - 1), np.arange(cols if wrap_cols else cols - 1), indexing="ij"
-    )
+    i, j = np.meshgrid(np.arange(rows if wrap_rows else rows - 1), np.arange(cols if wrap_cols else cols - 1), indexing="ij")
     i, j = i.ravel(), j.ravel()
     k, m = (i + 1) % rows, (j + 1) % cols
     faces = np.stack([i * cols + j, i * cols + m, k * cols + m, k * cols + j], 1).tolist()
