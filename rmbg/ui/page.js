@@ -3,7 +3,15 @@ window.rmbgSplit = (handle) => {
   document.documentElement.style.setProperty("--split", handle.value + "%");
   window.rmbgSplitValue = handle.value;
 };
+// Gradio's example pictures are buttons without a name; the file's name is theirs.
+const nameExamples = () => {
+  document.querySelectorAll(".gallery-item:not([aria-label]) img").forEach((picture) => {
+    const file = decodeURIComponent(picture.src.split("/").pop()).replace(/\.\w+$/, "");
+    picture.closest("button")?.setAttribute("aria-label", `Example: ${file}`);
+  });
+};
 new MutationObserver(() => {
+  nameExamples();
   document.querySelectorAll("input.split:not([data-ready])").forEach((handle) => {
     handle.dataset.ready = "yes";
     handle.value = window.rmbgSplitValue ?? 50;
