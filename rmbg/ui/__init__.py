@@ -12,6 +12,7 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
 import gradio as gr
 
+from rmbg.network import is_this_machine
 from rmbg.settings import Settings
 from rmbg.ui import about_tab, api, compare_api, compare_tab, remove_tab
 from rmbg.ui.session import Session
@@ -54,6 +55,8 @@ def build() -> gr.Blocks:
 
 def launch(*, host: str | None = None, port: int | None = None, share: bool = False, **more: Any) -> gr.Blocks:
     """Build and start the app; returns when it is stopped, unless ``prevent_thread_lock`` is among `more`."""
+    if share or _public(host or os.environ.get("GRADIO_SERVER_NAME")):
+        os.environ.setdefault("RMBG_SHARED", "1")
     settings = Settings.from_environ()
     app = build()
     threading.Thread(target=_warm_up, name="warm-up", daemon=True).start()
@@ -71,6 +74,11 @@ def launch(*, host: str | None = None, port: int | None = None, share: bool = Fa
         **more,
     )
     return app
+
+
+def _public(host: str | None) -> bool:
+    """Whether others than this machine can reach what listens on `host`."""
+    return host is not None and not is_this_machine(host)
 
 
 def _warm_up() -> None:

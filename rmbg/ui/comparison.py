@@ -60,8 +60,7 @@ class Comparison:
         """Take an outcome: its full size goes to the session's folder."""
         if outcome.cutout is None:
             self.outcomes[outcome.provider] = outcome
-            if outcome.spent is not None:
-                session.count(outcome.spent)
+            session.spend.add(outcome.provider, outcome.spent)
             return
         result = session.keep(outcome.cutout, PANE_SIDE)
         self._results[outcome.provider] = result

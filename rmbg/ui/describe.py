@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import html
 
-from rmbg.cutout import dollars
+from rmbg.cutout import Cost, dollars
 from rmbg.prices import own_hardware
 from rmbg.providers import PROVIDERS, find
 from rmbg.providers.base import Provider, ProviderInfo, Status
 from rmbg.settings import Settings
+from rmbg.ui.spend import projection
 
 
 def choices(settings: Settings) -> list[tuple[str, str]]:
@@ -33,13 +34,14 @@ def line(name: str, settings: Settings) -> str:
 def expected(info: ProviderInfo, settings: Settings) -> str:
     """Price and seconds to expect, as words."""
     parts = []
-    if info.price_usd is not None:
-        seen = f" ({info.price_basis}, seen {info.price_seen})" if info.price_seen else f" ({info.price_basis})"
-        parts.append(f"{dollars(info.price_usd)} a picture{seen}")
+    if info.kind == "remote" and info.price_usd is not None:
+        cost = Cost(info.price_usd, info.price_basis)
+        parts.append(f"{dollars(info.price_usd)} a picture ({info.price_basis}, seen {info.price_seen})")
+        parts.append(projection(cost))
     elif info.kind == "local":
-        cost = own_hardware(info.seconds or 1.0, settings.hourly_usd).usd
-        assert cost is not None
-        parts.append(f"about {dollars(cost)} a picture of this machine's time (estimated)")
+        usd = own_hardware(info.seconds or 1.0, settings.hourly_usd).usd
+        assert usd is not None
+        parts.append(f"about {dollars(usd)} a picture of this machine's time (estimated)")
     else:
         parts.append("price unknown before the call")
     if info.seconds is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import logging
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +20,7 @@ from rmbg.photo import stem
 from rmbg.providers import find
 from rmbg.remove import remove_background
 from rmbg.settings import Settings
-from rmbg.ui import describe, viewer
+from rmbg.ui import access, describe, viewer
 from rmbg.ui.session import PREVIEW_SIDE, Result, Session
 from rmbg.ui.upload import SHOWN_BY_BROWSERS, Upload, cached, photo_input
 
@@ -29,6 +30,9 @@ EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 #: What the visitor is told when the fault is ours; the log has the rest.
 OUR_FAULT = "Something went wrong on this side; please try again. If it stays so, another provider may work."
+
+#: A service is told to stop when a visitor stops, and that may take this long.
+LAST_WORDS_SECONDS = 6.0
 
 VIEWS = [("Cut-out", "cutout"), ("Mask", "mask"), ("Original", "original")]
 BACKGROUNDS = [
@@ -88,6 +92,7 @@ def build(session: gr.State, settings: Settings) -> None:
                 load = gr.Button("Load", scale=1, min_width=80, elem_id="load")
             provider = gr.Dropdown(describe.choices(settings), value="auto", label="Provider", elem_id="provider")
             line = gr.HTML(describe.line("auto", settings), elem_classes="bare", elem_id="provider-line")
+            key, options = access.build(provider, settings)
             start = gr.Button("Remove background", variant="primary", size="lg", elem_id="start")
             cancel = gr.Button("Cancel", visible=False, size="lg", elem_id="cancel")
             message = gr.HTML("", elem_classes="bare", elem_id="message")
@@ -160,7 +165,7 @@ def build(session: gr.State, settings: Settings) -> None:
     )
     running = begun.then(
         _remove,
-        [photo, provider, session, *look],
+        [photo, provider, key, options, session, *look],
         [*shown, strip, total, save],
         show_progress="full",
         show_progress_on=[result],
@@ -169,7 +174,7 @@ def build(session: gr.State, settings: Settings) -> None:
         **private,
     )
     running.then(_idle, outputs=[start, cancel], **instant)
-    cancel.click(_cancel, [session], [start, cancel, message], cancels=[running], **instant)
+    cancel.click(_cancel, [provider, session], [start, cancel, message, total], cancels=[running], **instant)
 
     for part in (view, kind, colour, top, bottom, image, crop, margin):
         part.change(_show, [session, *look], shown, trigger_mode="always_last", concurrency_limit=None, **instant)
@@ -220,40 +225,64 @@ def _load(address: str) -> tuple[Any, str]:
 
 
 def _remove(
-    upload: Upload | None, provider: str, session: Session, *look: Any, progress: gr.Progress = gr.Progress()
+    upload: Upload | None,
+    provider: str,
+    key: str,
+    options: dict[str, Any],
+    session: Session,
+    *look: Any,
+    progress: gr.Progress = gr.Progress(),
 ) -> tuple[Any, ...]:
     """Run the provider once; all other functions of this tab only look at what came out."""
     if upload is None:
         return _failed("Choose a photo first: upload one, paste one, or take an example.")
     session.stop.clear()
+    session.ended.clear()
     try:
         photo = upload.open()
         cutout = remove_background(
-            photo, provider, progress=lambda done, text: progress(done or 0.0, desc=text), cancelled=session.stop.is_set
+            photo,
+            provider,
+            options,
+            key=key,
+            progress=lambda done, text: progress(done or 0.0, desc=text),
+            cancelled=session.stop.is_set,
         )
         result = session.add(cutout)
         page = _page(session, result, Look(*look))
-    except CancelledError:
-        return _failed("Stopped.", "info")
     except RmbgError as error:
-        return _failed(str(error))
+        stopped = isinstance(error, CancelledError)
+        session.last_words = str(error)
+        session.spend.add(provider, error.cost)
+        return _failed(str(error), "info" if stopped else "error", _total(session))
     except Exception:
         log.exception("Removal by %s failed", provider)
         return _failed(OUR_FAULT)
-    return (*page, _strip(session), f'<div class="total">{session.total()}</div>', gr.update(interactive=True))
+    finally:
+        session.ended.set()
+    return (*page, _strip(session), _total(session), gr.update(interactive=True))
 
 
-def _failed(text: str, kind: str = "error") -> tuple[Any, ...]:
-    return gr.skip(), gr.skip(), viewer.notice(text, kind), gr.skip(), gr.skip(), gr.skip()
+def _failed(text: str, kind: str = "error", total: str | None = None) -> tuple[Any, ...]:
+    spent = gr.skip() if total is None else total
+    return gr.skip(), gr.skip(), viewer.notice(text, kind), gr.skip(), spent, gr.skip()
+
+
+def _total(session: Session) -> str:
+    return f'<div class="total">{html.escape(session.spend.line())}</div>'
 
 
 def _idle() -> tuple[Any, Any]:
     return gr.update(visible=True), gr.update(visible=False)
 
 
-def _cancel(session: Session) -> tuple[Any, Any, str]:
+def _cancel(provider: str, session: Session) -> tuple[Any, Any, str, Any]:
+    """Stop what runs. A service may charge for it all the same; what is known of that is waited for, but not for long."""
+    session.last_words = ""
     session.stop.set()
-    return (*_idle(), viewer.notice("Stopped.", "info"))
+    if find(provider).info.kind == "remote":
+        session.ended.wait(LAST_WORDS_SECONDS)
+    return (*_idle(), viewer.notice(session.last_words or "Stopped.", "info"), _total(session))
 
 
 def _show(session: Session, *look: Any) -> tuple[Any, Any, str]:

@@ -11,7 +11,6 @@ import shutil
 import tempfile
 import threading
 from dataclasses import dataclass, replace
-from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,9 +18,10 @@ import numpy as np
 from PIL import Image
 
 from rmbg.compose import Background, picture
-from rmbg.cutout import Cost, Cutout, dollars
+from rmbg.cutout import Cutout
 from rmbg.matte import resize
 from rmbg.photo import Photo
+from rmbg.ui.spend import Spend
 
 if TYPE_CHECKING:
     from rmbg.ui.comparison import Comparison
@@ -60,14 +60,20 @@ class Result:
 
 
 class Session:
-    """Results, chosen background picture and the switch that stops a running removal, of one visitor."""
+    """Results, spend, chosen background picture and the switch that stops a running removal, of one visitor.
+
+    `ended` is set while nothing runs, `last_words` is what the last run had to say when it was stopped.
+    """
 
     def __init__(self) -> None:
         self.results: list[Result] = []
         self.current: Result | None = None
         self.stop = threading.Event()
         self.comparison: Comparison | None = None
-        self.spent: dict[str, tuple[int, Decimal]] = {}
+        self.spend = Spend()
+        self.ended = threading.Event()
+        self.ended.set()
+        self.last_words = ""
         self._folder: Path | None = None
         self._background: tuple[str, Background, Background] | None = None
 
@@ -93,13 +99,8 @@ class Session:
         np.save(folder / "rgb.npy", cutout.photo.rgb)
         np.save(folder / "foreground.npy", cutout.foreground)
         np.save(folder / "matte.npy", np.rint(cutout.matte * np.float32(65535)).astype(np.uint16))
-        self.count(cutout.cost)
+        self.spend.add(cutout.provider, cutout.cost)
         return Result(shrink(cutout, side), cutout.width, cutout.height, folder)
-
-    def count(self, cost: Cost) -> None:
-        """Add to what the session has cost."""
-        count, usd = self.spent.get(cost.basis, (0, Decimal(0)))
-        self.spent[cost.basis] = count + 1, usd + (cost.usd or Decimal(0))
 
     def background(self, path: str) -> tuple[Background, Background]:
         """A picture as background, at screen size and in full; read once for each picture."""
@@ -129,16 +130,6 @@ class Session:
             with contextlib.suppress(OSError):
                 shutil.rmtree(self._folder)
             self._folder = None
-
-    def total(self) -> str:
-        """What the session has cost, each basis by itself, in a line."""
-        if not self.spent:
-            return ""
-        parts = []
-        for basis, (count, usd) in sorted(self.spent.items()):
-            images = f"{count} picture{'s' if count > 1 else ''}"
-            parts.append(f"{images} at unknown cost" if basis == "unknown" else f"{images}, {dollars(usd)} {basis}")
-        return "This session: " + "; ".join(parts)
 
 
 def shrink(cutout: Cutout, side: int) -> Cutout:

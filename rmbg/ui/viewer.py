@@ -11,6 +11,7 @@ import numpy as np
 from rmbg import encode
 from rmbg.cutout import Cutout
 from rmbg.ui.session import Result
+from rmbg.ui.spend import projection
 
 EMPTY = (
     '<div class="viewer empty"><div class="invitation"><strong>The cut-out appears here</strong>'
@@ -48,7 +49,7 @@ def facts(result: Result, title: str) -> str:
         title,
         f"{cutout.seconds:.2f} s",
         f"{result.width} × {result.height}",
-        str(cutout.cost),
+        ", ".join(part for part in (str(cutout.cost), projection(cutout.cost)) if part),
         " ".join(p for p in (cutout.engine, cutout.device, cutout.precision) if p),
     ]
     line = "".join(f"<span>{html.escape(part)}</span>" for part in parts if part)

@@ -63,7 +63,7 @@ def test_only_so_many_results_are_kept():
     for _ in range(KEPT):
         session.add(cutout(20, 20))
     assert len(session.results) == KEPT and not first.exists()
-    assert str(KEPT + 1) in session.total(), "what was spent is not forgotten with the picture"
+    assert str(KEPT + 1) in session.spend.line(), "what was spent is not forgotten with the picture"
     session.close()
 
 
@@ -71,7 +71,9 @@ def test_totals_never_mix_bases_or_count_the_unknown_as_nothing():
     session = Session()
     for cost in (Cost(Decimal("0.018"), "charged"), Cost(Decimal("0.018"), "charged"), Cost(None, "unknown")):
         session.add(cutout(20, 20, cost))
-    assert session.total() == "This session: 2 pictures, $0.036 charged; 1 picture at unknown cost"
+    assert session.spend.line() == (
+        "This session: Built-in: 2 pictures, $0.036 charged ($1,800 for 100,000 a month), 1 picture at unknown cost"
+    )
     session.close()
 
 
