@@ -17,6 +17,7 @@ from rmbg.providers import PROVIDERS
 from rmbg.settings import Settings
 from rmbg.ui import compare_view, viewer
 from rmbg.ui.comparison import Comparison, label
+from rmbg.ui.provider_boxes import ticked
 from rmbg.ui.remove_tab import OUR_FAULT
 from rmbg.ui.session import Session
 from rmbg.ui.upload import Upload
@@ -28,13 +29,9 @@ log = logging.getLogger(__name__)
 NONE_BETTER = "none"
 
 
-def ids_of(on: tuple[bool, ...]) -> list[str]:
-    return [name for name, chosen_here in zip(PROVIDERS, on, strict=True) if chosen_here]
-
-
 def price(settings: Settings, *on: bool) -> str:
     """What the choice is expected to cost, in a sentence."""
-    ids = ids_of(on)
+    ids = ticked(on)
     if not ids:
         return '<p class="note">Choose two or more providers.</p>'
     usd, unknown = expected_usd(chosen(ids, settings))
@@ -53,10 +50,10 @@ def first_look(upload: Upload | None, *on: bool) -> tuple[Any, ...]:
     settings = Settings.from_environ()
     if upload is None:
         return viewer.notice("Choose a photo first."), gr.skip(), *running(False)
-    if not ids_of(on):
+    if not ticked(on):
         return viewer.notice("Choose at least one provider to compare."), gr.skip(), *running(False)
     if _is_paid(on, settings):
-        titles = ", ".join(p.info.title for p in chosen(ids_of(on), settings) if p.info.kind == "remote")
+        titles = ", ".join(p.info.title for p in chosen(ticked(on), settings) if p.info.kind == "remote")
         text = f"This sends your photo to {titles}. {_plain(price(settings, *on))}"
         return viewer.notice(text, "info"), gr.update(visible=True), *running(False)
     return "", gr.update(visible=False), *running(True)
@@ -67,7 +64,7 @@ def _plain(markup: str) -> str:
 
 
 def _is_paid(on: tuple[bool, ...], settings: Settings) -> bool:
-    usd, unknown = expected_usd(chosen(ids_of(on), settings))
+    usd, unknown = expected_usd(chosen(ticked(on), settings))
     return bool(usd or unknown)
 
 
@@ -78,20 +75,20 @@ def agreed() -> tuple[Any, ...]:
 
 def begin(upload: Upload | None, session: Session, blind: bool, view: str, kind: str, colour: str, *on: bool) -> Iterator[Any]:
     """Start what is free; what is paid waits for a yes."""
-    if upload is None or not ids_of(on) or _is_paid(on, Settings.from_environ()):
+    if upload is None or not ticked(on) or _is_paid(on, Settings.from_environ()):
         yield tuple(gr.skip() for _ in range(11))
         return
-    yield from _compare(upload, session, blind, (view, kind, colour), ids_of(on))
+    yield from _compare(upload, session, blind, (view, kind, colour), ticked(on))
 
 
 def begin_paid(
     upload: Upload | None, session: Session, blind: bool, view: str, kind: str, colour: str, *on: bool
 ) -> Iterator[Any]:
     """Start after the yes."""
-    if upload is None or not ids_of(on):
+    if upload is None or not ticked(on):
         yield (*(gr.skip() for _ in range(10)), viewer.notice("Choose a photo and at least one provider first."))
         return
-    yield from _compare(upload, session, blind, (view, kind, colour), ids_of(on))
+    yield from _compare(upload, session, blind, (view, kind, colour), ticked(on))
 
 
 def _compare(upload: Upload, session: Session, blind: bool, look: tuple[str, str, str], ids: list[str]) -> Iterator[Any]:

@@ -6,13 +6,10 @@ from typing import Any
 
 import gradio as gr
 
-from rmbg.cutout import dollars
-from rmbg.prices import own_hardware
-from rmbg.providers import PROVIDERS
-from rmbg.providers.base import ProviderInfo, Status
 from rmbg.settings import Settings
 from rmbg.ui import compare_actions as actions
 from rmbg.ui import compare_view
+from rmbg.ui.provider_boxes import boxes
 from rmbg.ui.remove_tab import VIEWS
 from rmbg.ui.upload import photo_input
 
@@ -32,7 +29,7 @@ def build(session: gr.State, settings: Settings) -> None:
     with gr.Row(equal_height=False):
         with gr.Column(scale=4, min_width=320):
             photo = photo_input(label="Photo", sources=["upload", "clipboard"], height=230, elem_id="compare-photo", buttons=[])
-            checks = _providers(settings)
+            checks = boxes("compare", settings)
             blind = gr.Checkbox(False, label="Blind: hide the names until I have voted", elem_id="blind")
             price = gr.HTML(actions.price(settings, *(check.value for check in checks)), elem_classes="bare", elem_id="price")
             start = gr.Button("Compare", variant="primary", size="lg", elem_id="compare-start")
@@ -119,35 +116,3 @@ def build(session: gr.State, settings: Settings) -> None:
         button.click(maker, [session, kind, colour, reference], file, concurrency_limit=2, **private).success(
             None, js="() => document.querySelector('#compare-file').click()", **private
         )
-
-
-def _providers(settings: Settings) -> list[gr.Checkbox]:
-    """A box for each provider; those that cannot run are grey and say why."""
-    best = next((p.info.id for p in PROVIDERS.values() if p.status(settings).state == "ready"), None)
-    boxes = []
-    with gr.Group(elem_classes="choices"):
-        for name, provider in PROVIDERS.items():
-            status = provider.status(settings)
-            boxes.append(
-                gr.Checkbox(
-                    name == best,
-                    label=provider.info.title,
-                    info=_in_short(provider.info, status, settings),
-                    interactive=status.usable,
-                    elem_id=f"compare-{name}",
-                )
-            )
-    return boxes
-
-
-def _in_short(info: ProviderInfo, status: Status, settings: Settings) -> str:
-    """``$0.018 listed, about 4 s``, after what it needs first."""
-    price = info.price_usd
-    basis = info.price_basis
-    if price is None and info.kind == "local":
-        price, basis = own_hardware(info.seconds or 1.0, settings.hourly_usd).usd, "estimated"
-    parts = [] if status.state == "ready" else [status.text]
-    parts.append("price unknown" if price is None else f"{dollars(price)} {basis}")
-    parts += [] if info.seconds is None else [f"about {info.seconds:g} s"]
-    text = ", ".join(parts)
-    return text[:1].upper() + text[1:]

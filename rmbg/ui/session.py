@@ -69,6 +69,7 @@ class Session:
         self.results: list[Result] = []
         self.current: Result | None = None
         self.stop = threading.Event()
+        self.stop_measuring = threading.Event()
         self.comparison: Comparison | None = None
         self.spend = Spend()
         self.ended = threading.Event()
@@ -93,9 +94,7 @@ class Session:
 
     def keep(self, cutout: Cutout, side: int = PREVIEW_SIDE) -> Result:
         """Full size to disk, at most `side` pixels in memory; what it cost is counted."""
-        if self._folder is None:
-            self._folder = Path(tempfile.mkdtemp(prefix="rmbg-session-"))
-        folder = Path(tempfile.mkdtemp(dir=self._folder))
+        folder = Path(tempfile.mkdtemp(dir=self.own_folder()))
         np.save(folder / "rgb.npy", cutout.photo.rgb)
         np.save(folder / "foreground.npy", cutout.foreground)
         np.save(folder / "matte.npy", np.rint(cutout.matte * np.float32(65535)).astype(np.uint16))
@@ -111,11 +110,15 @@ class Session:
             self._background = path, small, full
         return self._background[1:]
 
-    def download_folder(self) -> Path:
-        """An empty folder for one finished file; the one before it goes."""
+    def own_folder(self) -> Path:
+        """The session's folder; it goes with the session."""
         if self._folder is None:
             self._folder = Path(tempfile.mkdtemp(prefix="rmbg-session-"))
-        folder = self._folder / "download"
+        return self._folder
+
+    def download_folder(self) -> Path:
+        """An empty folder for one finished file; the one before it goes."""
+        folder = self.own_folder() / "download"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
         return folder
@@ -123,6 +126,7 @@ class Session:
     def close(self) -> None:
         """Stop what runs and remove every file of the session."""
         self.stop.set()
+        self.stop_measuring.set()
         if self.comparison is not None:
             self.comparison.stop.set()
         self.results.clear()
