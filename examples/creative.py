@@ -1,17 +1,12 @@
-"""Fine detail: dried grasses in amber glass, a plush bear, and a bicycle wheel."""
-
-import math
+"""Fine detail: dried grasses in amber glass, and a plush bear."""
 
 import numpy as np
-from materials import fabric, glass, hair, leather, metal, paper, principled, wood
+from materials import fabric, glass, hair, leather, paper, principled
 from shapes import (
-    box,
     capsule,
     ellipsoid,
-    grid_faces,
     join,
     lathe,
-    mesh,
     mirrored,
     scatter,
     smooth,
@@ -20,7 +15,7 @@ from shapes import (
     taper,
     tube,
 )
-from studio import add, camera, new_scene, plane, pose, softbox
+from studio import add, camera, new_scene, softbox, sweep
 
 
 def normalise(v):
@@ -58,12 +53,11 @@ def plume(axis, width, rng, branches=170, hairs=60):
 
 
 def vase():
-    """Pampas grass and hare's tails in an amber bottle, on a walnut table before a teal wall."""
+    """Pampas grass and hare's tails in an amber bottle, on a teal sweep."""
     rng = np.random.default_rng(7)
     new_scene(816, 1020, exposure=0.15)
     camera((0.4, -14.5, 3.5), (0.12, 0, 2.6), lens=85, fstop=2.2, focus=(0, -0.2, 2))
-    plane(wood((0.20, 0.10, 0.055), (0.07, 0.03, 0.016), 1.0, 0.5), (0, 0, 0), (30, 6.4))
-    plane(paper((0.06, 0.20, 0.215)), (0, 6, 5), (50, 40), "Y")
+    sweep(paper((0.06, 0.20, 0.215)), depth=4.5)
     softbox((-5, -3, 6), (0, 0, 2), (2.5, 4), 900, (1, 0.95, 0.86))
     softbox((5, 1.5, 4), (0, 0, 2), (1.2, 4), 420, (1, 0.97, 0.92))
     softbox((-4.5, 3.5, 5), (-3, 6, 4), (2, 3), 300, (1, 0.95, 0.9))
@@ -187,78 +181,4 @@ def bear():
     add("bow", solid(bow, (-0.5, -0.85, -0.35), (0.5, -0.45, 0.35), 0.011), silk).location = (0, 0.04, 1.22)
 
 
-def wheel():
-    """A bicycle wheel with tan walls, thirty-two crossed spokes and a sprocket cassette, leaning on a plaster wall."""
-    new_scene(1000, 1000, exposure=0.1)
-    camera((1.8, -9.6, 1.75), (0.02, 0.1, 1.06), lens=130, fstop=5.6)
-    plane(principled((0.30, 0.285, 0.27), 0.7), (0, -8, 0), (60, 20))
-    plane(paper((0.36, 0.44, 0.60)), (0, 0.52, 5), (60, 30), "Y")
-    softbox((-5.5, -5, 6), (0, 0, 1), (2.2, 2.2), 1150, (1, 0.95, 0.87))
-    softbox((5, -5, 3.5), (0, 0, 1), (3, 3), 260, (0.88, 0.94, 1))
-    softbox((0.5, -7, 7), (0, 0.4, 1), (5, 2), 200)
-
-    silver, steel = metal((0.80, 0.80, 0.82), 0.2), metal((0.62, 0.62, 0.64), 0.16)
-    rubber = principled((0.018, 0.018, 0.019), 0.55)
-    tan = principled((0.50, 0.27, 0.10), 0.6)
-    black = principled((0.02, 0.02, 0.022), 0.25, Coat_Weight=0.5)
-    brass = metal((0.86, 0.60, 0.25), 0.25)
-    parts = []
-
-    def circle(r, n=200, y=0.0):
-        a = np.linspace(0, 2 * np.pi, n, endpoint=False)
-        return np.stack([r * np.cos(a), np.full(n, y), r * np.sin(a)], 1)
-
-    def hoop(r, radii, mat, y=0.0, power=2.0, n=240, segments=24):
-        parts.append(add("hoop", tube(circle(r, n, y), radii, segments, closed=True, up=(0, 1, 0), power=power), mat))
-
-    hoop(0.965, (0.062, 0.058), tan)
-    hoop(0.985, (0.052, 0.050), rubber)
-    for k in range(132):
-        for y, turn in ((-0.03, 0.0), (0.0, 0.5), (0.03, 0.0)):
-            a = 2 * np.pi * (k + turn) / 132
-            knob = add("knob", box((0.03, 0.019, 0.03), bevel=0.005), rubber)
-            r = 1.031 - 9 * y * y
-            knob.matrix_world = pose((r * math.cos(a), y, r * math.sin(a)), (0, -a, 0))
-            parts.append(knob)
-    hoop(0.875, (0.043, 0.052), black, power=3.2)
-    hoop(0.915, (0.052, 0.018), silver, power=4)
-    hoop(0.835, (0.006, 0.004), silver)
-
-    def turned(profile, mat, y=0.0, sharp=35):
-        obj = add("turned", lathe(profile, spline=False, sharp=sharp), mat)
-        obj.matrix_world = pose((0, y, 0), (math.pi / 2, 0, 0))
-        parts.append(obj)
-
-    turned([(0, -0.2), (0.035, -0.2), (0.04, -0.15), (0.1, -0.145), (0.105, -0.13), (0.1, -0.115), (0.055, -0.1),
-            (0.045, 0), (0.055, 0.1), (0.1, 0.115), (0.105, 0.13), (0.1, 0.145), (0.04, 0.15), (0.035, 0.2),
-            (0, 0.2)], black)  # fmt: skip
-    turned([(0, -0.26), (0.022, -0.26), (0.026, -0.25), (0.026, 0.25), (0.022, 0.26), (0, 0.26)], silver)
-    for k, teeth in enumerate((13, 16, 20, 24, 28)):
-        r = teeth * 0.0078
-        a = np.linspace(0, 2 * np.pi, teeth * 8, endpoint=False)
-        edge = r + 0.012 * np.clip(np.sin(a * teeth) * 1.6, -1, 1)
-        y = 0.235 - 0.019 * k
-        rows = [np.stack([s * np.cos(a), np.full_like(a, h), s * np.sin(a)], 1)
-                for s, h in ((0.03, -y), (edge, -y), (edge, -y + 0.008), (0.03, -y + 0.008))]  # fmt: skip
-        cog = mesh(np.concatenate(rows), grid_faces(4, len(a)), sharp=30)
-        parts.append(add("cog", cog, steel))
-
-    for k in range(32):
-        side = 1 if k % 2 else -1
-        lead = 1 if (k // 2) % 2 else -1
-        at = 2 * np.pi * (k + 0.5) / 32
-        root = at + lead * math.radians(68)
-        a = np.array([0.095 * math.cos(root), side * 0.13, 0.095 * math.sin(root)])
-        b = np.array([0.84 * math.cos(at), side * 0.012, 0.84 * math.sin(at)])
-        line = np.linspace(a, b, 24)
-        parts.append(add("spoke", tube(line, 0.0065, 8), silver))
-        parts.append(add("nipple", tube([b + (a - b) * 0.045, b], 0.0105, 8, n=6), brass))
-    parts.append(add("valve", tube([(0, 0, 0.83), (0, 0, 0.73)], 0.014, 12, n=6), brass))
-
-    leaning = pose((0, 0.18, 1.035), np.radians((-13, 9, 6)))
-    for obj in parts:
-        obj.matrix_world = leaning @ obj.matrix_basis
-
-
-SCENES = {"vase": vase, "bear": bear, "wheel": wheel}
-GLASS = ("vase",)
+SCENES = {"vase": vase, "bear": bear}

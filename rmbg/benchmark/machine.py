@@ -11,7 +11,7 @@ from pathlib import Path
 from rmbg import __version__
 
 #: Packages whose version can change a figure.
-PACKAGES = ("numpy", "scipy", "pillow", "pymatting", "torch", "openvino", "transformers")
+PACKAGES = ("numpy", "scipy", "pillow", "torch", "openvino", "transformers")
 
 
 def describe() -> dict[str, str]:
