@@ -182,3 +182,4 @@ def bear():
 
 
 SCENES = {"vase": vase, "bear": bear}
+GLASS = ("vase",)
