@@ -7,7 +7,6 @@ out of the comparison (pip install onnx onnxruntime rembg).
 from __future__ import annotations
 
 import importlib.util
-import io
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from safetensors.torch import save_file
 
 from rmbg.engines.models import MODELS, build
@@ -82,16 +80,3 @@ def rembg_whole(folder: Path) -> Callable[[bytes], bytes]:
 
     session: Any = rembg.new_session("isnet-general-use", providers=["CPUExecutionProvider"])
     return lambda data: rembg.remove(data, session=session)
-
-
-def jpeg(width: int, height: int) -> bytes:
-    """A picture with edges, smooth parts and grain, as a camera's file."""
-    random = np.random.default_rng(0)
-    rows, columns = np.mgrid[:height, :width].astype(np.float32) / height
-    base = np.stack([rows, columns / 2, 1 - rows], -1) * 160
-    subject = np.hypot(rows - 0.5, columns - width / height / 2) < 0.35
-    base[subject] = (210, 120, 60)
-    base += random.normal(0, 4, base.shape).astype(np.float32) + 20 * np.sin(40 * rows * columns)[..., None]
-    out = io.BytesIO()
-    Image.fromarray(np.clip(base, 0, 255).astype(np.uint8)).save(out, "JPEG", quality=92)
-    return out.getvalue()

@@ -136,14 +136,21 @@ def compose(foreground: np.ndarray, matte: np.ndarray, background: Background, r
         Blended in sRGB bytes, exact to half a level.
     """
     if background.kind == "transparent":
-        alpha = to_bytes(matte)
-        result = np.empty((*matte.shape, 4), np.uint8)
-        result[..., :3] = foreground
-        result[..., 3] = alpha
-        result[alpha == 0] = 0  # what was removed must not be recoverable from the file
-        return result
+        return cut_out(foreground, to_bytes(matte))
     behind = paint(background, rgb, matte)
     return blend(foreground, matte, behind)
+
+
+def cut_out(foreground: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """Colours and uint8 alpha as uint8 (H, W, 4); black where alpha is 0: what was removed must not be recoverable."""
+    result = np.empty((*alpha.shape, 4), np.uint8)
+    pixels = result.view(np.uint32)[..., 0]
+    for top in range(0, alpha.shape[0], 64):  # in strips that stay in the processor's caches
+        rows = slice(top, top + 64)
+        result[rows, :, :3] = foreground[rows]
+        result[rows, :, 3] = alpha[rows]
+        pixels[rows] *= alpha[rows] != 0
+    return result
 
 
 def blend(foreground: np.ndarray, matte: np.ndarray, behind: np.ndarray) -> np.ndarray:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, features
 
+from rmbg import png
 from rmbg.compose import Colour, blend
 from rmbg.errors import OptionError, OutputError, printable
 
@@ -86,8 +87,7 @@ def encode(pixels: np.ndarray, form: Format, *, quality: int = QUALITY, matte_co
     out = io.BytesIO()
     match form.id:
         case "png":
-            # Level 4 is within a few percent of the smallest file at a third of the time.
-            image.save(out, "PNG", compress_level=4)
+            out.write(png.encode(pixels))
         case "webp":
             image.save(out, "WEBP", lossless=True, quality=40, method=2, exact=True)
         case "webp-lossy":
