@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from rmbg import prices
 from rmbg.cutout import Cost
 from rmbg.errors import OptionError, ServiceError
@@ -154,6 +156,11 @@ def replace_background(
         cost=session.cost or Cost(None, "unknown"),
         notes=_notes(photo, pictures, count),
     )
+
+
+def pixels(picture: Photo) -> np.ndarray:
+    """A result as it is encoded: with its transparency, if it has any."""
+    return picture.rgb if picture.alpha is None else np.dstack([picture.rgb, picture.alpha])
 
 
 def parse_seed(text: str) -> int | None:

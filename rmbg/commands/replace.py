@@ -8,13 +8,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from rmbg import encode
 from rmbg.commands.terminal import progress
 from rmbg.errors import OptionError
-from rmbg.photo import Photo, open_photo
-from rmbg.replace import INFO, Replaced, replace_background
+from rmbg.photo import open_photo
+from rmbg.replace import INFO, Replaced, pixels, replace_background
 from rmbg.settings import Settings
 
 
@@ -63,11 +61,6 @@ def run(arguments: argparse.Namespace) -> None:
         for note in replaced.notes:
             print(f"rmbg: {note}", file=sys.stderr)
         print(f"rmbg: {replaced.cost}, seed {replaced.seed}", file=sys.stderr)
-
-
-def pixels(picture: Photo) -> np.ndarray:
-    """A result as it is encoded: with its transparency, if it has any."""
-    return picture.rgb if picture.alpha is None else np.dstack([picture.rgb, picture.alpha])
 
 
 def summary(replaced: Replaced, files: list[Path]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import gradio as gr
 
 from rmbg.network import is_this_machine
 from rmbg.settings import Settings
-from rmbg.ui import about_tab, api, benchmark_tab, compare_api, compare_tab, remove_tab
+from rmbg.ui import about_tab, api, benchmark_tab, compare_api, compare_tab, remove_tab, replace_tab
 from rmbg.ui.session import Session
 from rmbg.ui.theme import theme
 
@@ -45,6 +45,8 @@ def build() -> gr.Blocks:
                 remove_tab.build(session, settings)
             with gr.Tab("Compare", id="compare"):
                 compare_tab.build(session, settings)
+            with gr.Tab("Replace", id="replace"):
+                replace_tab.build(session, settings)
             with gr.Tab("Benchmark", id="benchmark"):
                 benchmark_tab.build(session, settings)
             with gr.Tab("About", id="about"):

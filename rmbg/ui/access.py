@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -14,10 +15,10 @@ from rmbg.providers.base import Option, ProviderInfo
 from rmbg.settings import Settings
 
 
-def key_field(elem_id: str = "key", **more: Any) -> gr.Textbox:
+def key_field(elem_id: str = "key", label: str = "Key", **more: Any) -> gr.Textbox:
     """A box for a key. Its value is sent with a request and kept nowhere: not in a State, not by the browser."""
     return gr.Textbox(
-        label="Key",
+        label=label,
         type="password",
         max_lines=1,
         elem_id=elem_id,
@@ -31,7 +32,7 @@ def build(provider: gr.Dropdown, settings: Settings) -> tuple[gr.Textbox, gr.Sta
     key = key_field(visible=False)
     options = gr.State({})
     provider.change(partial(_key_of, settings=settings), provider, key, **_INSTANT)
-    provider.change(lambda: {}, None, options, **_INSTANT)
+    provider.change(dict.clear, options, None, **_INSTANT)
 
     @gr.render(inputs=[provider], show_progress="hidden")
     def draw(name: str) -> None:
@@ -43,14 +44,25 @@ def build(provider: gr.Dropdown, settings: Settings) -> tuple[gr.Textbox, gr.Sta
 _INSTANT: dict[str, Any] = {"api_visibility": "private", "queue": False, "show_progress": "hidden"}
 
 
-def draw_options(info: ProviderInfo, options: gr.State) -> None:
-    """A box for each option; what is changed goes into `options` by its name."""
+def draw_options(
+    info: ProviderInfo,
+    options: gr.State,
+    shown: gr.HTML | None = None,
+    show: Callable[[dict[str, Any]], str] = lambda options: "",
+) -> None:
+    """A box for each option; what is changed goes into `options` by its name, and what `show` says of them into `shown`."""
     if not info.options:
         return
+
+    def changed(values: dict[str, Any], value: Any, name: str) -> Any:
+        # In place: a change that is answered late must not take back another.
+        values[name] = value
+        return None if shown is None else show(values)
+
     with gr.Accordion("Options", open=False, elem_id=f"options-{info.id}"):
         for option in info.options:
             part = component(option)
-            part.change(partial(_changed, name=option.name), [options, part], options, **_INSTANT)
+            part.change(partial(changed, name=option.name), [options, part], shown, **_INSTANT)
 
 
 def component(option: Option) -> Any:
@@ -88,7 +100,3 @@ def _key_of(name: str, settings: Settings) -> Any:
         return gr.update(visible=False, value="")
     label, fate = key_words(info, settings)
     return gr.update(visible=True, label=label, info=html.escape(fate), value="")
-
-
-def _changed(options: dict[str, Any], value: Any, name: str) -> dict[str, Any]:
-    return {**options, name: value}

@@ -26,7 +26,7 @@ def line(name: str, settings: Settings) -> str:
     return (
         '<div class="provider-line">'
         f"<p>{_badge(status)} {html.escape(expected(info, settings))}</p>"
-        f"<p>{html.escape(info.pixels)} {_licence(info)}</p>"
+        f"<p>{html.escape(info.pixels)} {licence(info)}</p>"
         "</div>"
     )
 
@@ -66,7 +66,7 @@ def _row(provider: Provider, settings: Settings) -> str:
         _badge(status),
         f"{html.escape(info.model)}<br>{html.escape(info.input_size)}",
         html.escape(expected(info, settings)),
-        _licence(info),
+        licence(info),
         html.escape(info.pixels),
     )
     return "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
@@ -76,6 +76,7 @@ def _badge(status: Status) -> str:
     return f'<span class="badge {status.state}">{html.escape(status.text)}</span>'
 
 
-def _licence(info: ProviderInfo) -> str:
+def licence(info: ProviderInfo) -> str:
+    """What one may do with the results, with the link."""
     text, title, url = (html.escape(part) for part in (info.licence, info.title, info.licence_url))
     return f'{text} <a href="{url}" target="_blank" rel="noopener">Licence of {title}</a>' if url else text

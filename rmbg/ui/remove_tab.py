@@ -31,9 +31,6 @@ EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 #: What the visitor is told when the fault is ours; the log has the rest.
 OUR_FAULT = "Something went wrong on this side; please try again. If it stays so, another provider may work."
 
-#: A service is told to stop when a visitor stops, and that may take this long.
-LAST_WORDS_SECONDS = 6.0
-
 VIEWS = [("Cut-out", "cutout"), ("Mask", "mask"), ("Original", "original")]
 BACKGROUNDS = [
     ("Transparent", "transparent"),
@@ -236,8 +233,8 @@ def _remove(
     """Run the provider once; all other functions of this tab only look at what came out."""
     if upload is None:
         return _failed("Choose a photo first: upload one, paste one, or take an example.")
-    session.stop.clear()
-    session.ended.clear()
+    words = ""
+    session.removing.begin()
     try:
         photo = upload.open()
         cutout = remove_background(
@@ -246,20 +243,20 @@ def _remove(
             options,
             key=key,
             progress=lambda done, text: progress(done or 0.0, desc=text),
-            cancelled=session.stop.is_set,
+            cancelled=session.removing.stopped,
         )
         result = session.add(cutout)
         page = _page(session, result, Look(*look))
     except RmbgError as error:
         stopped = isinstance(error, CancelledError)
-        session.last_words = str(error)
+        words = str(error)
         session.spend.add(provider, error.cost)
-        return _failed(str(error), "info" if stopped else "error", _total(session))
+        return _failed(words, "info" if stopped else "error", _total(session))
     except Exception:
         log.exception("Removal by %s failed", provider)
         return _failed(OUR_FAULT)
     finally:
-        session.ended.set()
+        session.removing.end(words)
     return (*page, _strip(session), _total(session), gr.update(interactive=True))
 
 
@@ -277,12 +274,9 @@ def _idle() -> tuple[Any, Any]:
 
 
 def _cancel(provider: str, session: Session) -> tuple[Any, Any, str, Any]:
-    """Stop what runs. A service may charge for it all the same; what is known of that is waited for, but not for long."""
-    session.last_words = ""
-    session.stop.set()
-    if find(provider).info.kind == "remote":
-        session.ended.wait(LAST_WORDS_SECONDS)
-    return (*_idle(), viewer.notice(session.last_words or "Stopped.", "info"), _total(session))
+    """Stop what runs, and say what became of the money where there is any in it."""
+    words = session.removing.stop(wait=find(provider).info.kind == "remote")
+    return (*_idle(), viewer.notice(words, "info"), _total(session))
 
 
 def _show(session: Session, *look: Any) -> tuple[Any, Any, str]:

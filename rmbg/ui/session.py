@@ -22,6 +22,7 @@ from rmbg.cutout import Cutout
 from rmbg.matte import resize
 from rmbg.photo import Photo
 from rmbg.ui.spend import Spend
+from rmbg.ui.switch import Switch
 
 if TYPE_CHECKING:
     from rmbg.ui.comparison import Comparison
@@ -60,21 +61,15 @@ class Result:
 
 
 class Session:
-    """Results, spend, chosen background picture and the switch that stops a running removal, of one visitor.
-
-    `ended` is set while nothing runs, `last_words` is what the last run had to say when it was stopped.
-    """
+    """Results, spend, chosen background picture and the switches that stop what runs, of one visitor."""
 
     def __init__(self) -> None:
         self.results: list[Result] = []
         self.current: Result | None = None
-        self.stop = threading.Event()
+        self.removing, self.replacing = Switch(), Switch()
         self.stop_measuring = threading.Event()
         self.comparison: Comparison | None = None
         self.spend = Spend()
-        self.ended = threading.Event()
-        self.ended.set()
-        self.last_words = ""
         self._folder: Path | None = None
         self._background: tuple[str, Background, Background] | None = None
 
@@ -125,7 +120,8 @@ class Session:
 
     def close(self) -> None:
         """Stop what runs and remove every file of the session."""
-        self.stop.set()
+        self.removing.stop()
+        self.replacing.stop()
         self.stop_measuring.set()
         if self.comparison is not None:
             self.comparison.stop.set()

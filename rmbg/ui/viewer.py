@@ -53,7 +53,7 @@ def facts(result: Result, title: str) -> str:
         " ".join(p for p in (cutout.engine, cutout.device, cutout.precision) if p),
     ]
     line = "".join(f"<span>{html.escape(part)}</span>" for part in parts if part)
-    return f'<div class="facts">{line}</div>{_notes(cutout.notes)}'
+    return f'<div class="facts">{line}</div>{notes(cutout.notes)}'
 
 
 def notice(message: str, kind: str = "error") -> str:
@@ -64,5 +64,6 @@ def notice(message: str, kind: str = "error") -> str:
     return f'<div class="notice {kind}" role="{role}">{html.escape(message)}</div>'
 
 
-def _notes(notes: Iterable[str]) -> str:
-    return "".join(f'<div class="note">{html.escape(note)}</div>' for note in notes)
+def notes(texts: Iterable[str]) -> str:
+    """Notes, one below the other."""
+    return "".join(f'<div class="note">{html.escape(text)}</div>' for text in texts)

@@ -146,3 +146,26 @@ def test_progress_and_the_stop_button(page, fal, photo):
     assert outcome(page) == "Stopped. You may have been charged $0.018."
     assert until(lambda: len(fal.cancelled) == 1) and len(fal.jobs) == 1
     page.wait_for_selector("#start", timeout=WAIT)
+
+
+def test_replacing_a_background(page, fal, photo):
+    page.click("button[role=tab]:has-text('Replace')")
+    page.set_input_files("#replace-photo input[type=file]", str(photo))
+    page.wait_for_selector("#replace-photo img", timeout=WAIT)
+    page.fill("#replace-key input", OWN)
+    page.click("#replace-start")
+    page.wait_for_selector("#replace-message .notice", timeout=WAIT)
+    assert "either a prompt or a reference picture" in page.inner_text("#replace-message") and not fal.seen
+    page.fill("#replace-prompt textarea", "a wooden table")
+    page.click("#options-fal-replace button")
+    page.fill("#option-seed input, #option-seed textarea", "42")
+    page.fill("#option-num_images input[type=number]", "3")
+    page.keyboard.press("Tab")
+    page.wait_for_function("document.querySelector('#replace-price').innerText.includes('$0.069')")
+    page.wait_for_timeout(300)
+    page.click("#replace-start")
+    page.wait_for_function("document.querySelectorAll('#replace-gallery img').length >= 3", timeout=WAIT)
+    assert "seed 42" in page.inner_text("#replace-facts")
+    assert "fal: Background Replace: 3 pictures" in page.inner_text("#replace-total")
+    arguments = fal.jobs[0]["arguments"]
+    assert arguments["prompt"] == "a wooden table" and arguments["num_images"] == 3 and len(fal.jobs) == 1

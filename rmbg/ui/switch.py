@@ -1,0 +1,40 @@
+"""The stop button of one kind of work: what runs looks at it, and what stops it hears how that ended."""
+
+from __future__ import annotations
+
+import threading
+
+#: A service is told to stop when a visitor stops, and that may take this long.
+LAST_WORDS_SECONDS = 6.0
+
+
+class Switch:
+    """Used by one run at a time."""
+
+    def __init__(self) -> None:
+        self._stop = threading.Event()
+        self._ended = threading.Event()
+        self._ended.set()
+        self._words = ""
+
+    def begin(self) -> None:
+        """Something runs from now on."""
+        self._stop.clear()
+        self._words = ""
+        self._ended.clear()
+
+    def end(self, words: str = "") -> None:
+        """It has ended; `words` are for the visitor, if it was stopped."""
+        self._words = words
+        self._ended.set()
+
+    def stopped(self) -> bool:
+        """Whether the visitor wants no more of it."""
+        return self._stop.is_set()
+
+    def stop(self, *, wait: bool = False) -> str:
+        """Stop it. A service may charge all the same, so what is known of that is waited for if wished; not for long."""
+        self._stop.set()
+        if wait:
+            self._ended.wait(LAST_WORDS_SECONDS)
+        return self._words or "Stopped."
