@@ -202,9 +202,9 @@ def task(model: str, number: str, sent: Sent, options: Mapping[str, Any]) -> dic
     if "preserveAlpha" in options:
         wanted["providerSettings"] = {"bria": {"preserveAlpha": options["preserveAlpha"]}}
     if "rgba" in options:
+        matting = options["alphaMatting"]
         names = [option.name for option in REMBG if option.name not in ("outputFormat", "rgba")]
-        if not options["alphaMatting"]:
-            names = [name for name in names if not name.startswith("alphaMatting")]
+        names = [name for name in names if matting or name == "alphaMatting" or not name.startswith("alphaMatting")]
         wanted["settings"] = {name: options[name] for name in names} | {"rgba": list(colour(options["rgba"]))}
     return wanted
 
