@@ -41,9 +41,10 @@ def page(
     count = len(summary.dataset.samples)
     title = f"Benchmark: {summary.dataset.name}"
     categories = ", ".join(summary.categories)
+    providers = f"{len(summary.rows)} provider{'s' if len(summary.rows) > 1 else ''}"
     body = [
         f"<h1>{escape(title)}</h1>",
-        f'<p class="quiet">{count:,} pictures ({escape(categories)}), {len(summary.rows)} providers, {escape(made)}</p>',
+        f'<p class="quiet">{count:,} pictures ({escape(categories)}), {providers}, {escape(made)}</p>',
         _leaderboard(summary),
         _published(),
         _plots(summary.rows),
