@@ -15,7 +15,7 @@ from shapes import (
     taper,
     tube,
 )
-from studio import add, camera, new_scene, softbox, sweep
+from studio import add, camera, new_scene, plane, softbox, sweep
 
 
 def normalise(v):
