@@ -137,7 +137,7 @@ def memory(rounds: int) -> None:
 
 
 def jpeg(title: str) -> bytes:
-    """A picture with edges, smooth parts and grain, as a camera's file; made once, as that takes more memory than cutting it."""
+    """A picture with edges, smooth parts and grain, as a camera's file; made once: it takes more memory than cutting it."""
     path = FOLDER / f"{title}.jpg"
     if not path.exists():
         width, height = SIZES[title]

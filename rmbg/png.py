@@ -18,8 +18,8 @@ import numpy as np
 STRIP = 256
 CACHED = 32
 
-#: A photo's grain does not repeat itself, and looking for repetitions takes most of the time of compressing. It is worth it only
-#: where a sample becomes smaller by this factor: drawings, flat colours, scaled-up pictures.
+#: A photo's grain does not repeat itself, and looking for repetitions takes most of the time of compressing. It is worth it
+#: only where a sample becomes smaller by this factor: drawings, flat colours, scaled-up pictures.
 WORTH_IT = 0.85
 LEVEL = 4
 
