@@ -1,6 +1,6 @@
 """How fast the local networks are on this machine's processor, beside torch, onnxruntime and rembg.
 
-    python -m benchmarks.speed [forward] [whole] [start] [memory] [--rounds N]
+    python -m benchmarks.speed [forward] [whole] [start] [memory] [accuracy] [--rounds N] [--photos FOLDER]
 
 Everything is a ratio within one run: contestants take turns, and the best round of each counts, so that other work on the
 machine disturbs both alike. Whole way: JPEG bytes to PNG bytes; colours are not decontaminated in it, as rembg does not.
@@ -31,29 +31,28 @@ from rmbg.settings import Settings
 
 FOLDER = Path(tempfile.gettempdir()) / "rmbg-benchmarks"
 SIZES = {"1.5 MP": (1500, 1000), "6.3 MP": (3072, 2048), "24 MP": (6000, 4000)}
-PARTS = ("forward", "whole", "start", "memory")
+PHOTOS = Path(__file__).parents[2] / "shared" / "data" / "devset"
+PARTS = ("forward", "whole", "start", "memory", "accuracy")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Speed and memory on the processor, as ratios in one run.")
     parser.add_argument("parts", nargs="*", help=f"of {', '.join(PARTS)}; all by default")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--photos", type=Path, default=PHOTOS, help="real photos for the accuracy of the quick way")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
         return child(*arguments.child.split(","))
     for part in arguments.parts or PARTS:
-        {"forward": forward, "whole": whole, "start": start, "memory": memory}[part](arguments.rounds)
+        {"forward": forward, "whole": whole, "start": start, "memory": memory, "accuracy": accuracy}[part](arguments)
 
 
-def settings() -> Settings:
-    return Settings.from_environ(
-        {"RMBG_WEIGHTS": str(FOLDER), "RMBG_DATA": str(FOLDER / "data"), **os.environ, "RMBG_DEVICE": "cpu"}
-    )
-
-
-def ours(name: str, image: np.ndarray) -> np.ndarray:
-    return OWNER.masks(MODELS[name], image, settings(), lambda fraction, text: None, lambda: None)[0]
+def ours(name: str, image: np.ndarray, **more: str) -> np.ndarray:
+    """What the app computes, with its own choice of engine and precision unless `more` settings say otherwise."""
+    places = {"RMBG_WEIGHTS": str(FOLDER), "RMBG_DATA": str(FOLDER / "data"), "RMBG_DEVICE": "cpu"}
+    settings = Settings.from_environ(dict(os.environ) | places | more)
+    return OWNER.masks(MODELS[name], image, settings, lambda fraction, text: None, lambda: None)[0]
 
 
 def cut(name: str, data: bytes) -> bytes:
@@ -84,7 +83,7 @@ def show(title: str, seconds: Mapping[str, float]) -> None:
     print(f"{title}: rmbg {own:.2f} s; {others}", flush=True)
 
 
-def forward(rounds: int) -> None:
+def forward(arguments: argparse.Namespace) -> None:
     from benchmarks import peers
 
     image = np.random.default_rng(0).uniform(-1, 1, (1, 3, 1024, 1024)).astype(np.float32)
@@ -96,10 +95,10 @@ def forward(rounds: int) -> None:
         if name == "rmbg-1.4" and peers.installed("onnx", "onnxruntime"):
             session = peers.onnxruntime_forward(FOLDER)
             contestants["onnxruntime fp32"] = lambda run=session: run(image)
-        show(f"{name} forward at 1024 x 1024", race(contestants, rounds))
+        show(f"{name} forward at 1024 x 1024", race(contestants, arguments.rounds))
 
 
-def whole(rounds: int) -> None:
+def whole(arguments: argparse.Namespace) -> None:
     from benchmarks import peers
 
     peers.weights(FOLDER, "rmbg-1.4")
@@ -109,10 +108,10 @@ def whole(rounds: int) -> None:
         contestants: dict[str, Any] = {"rmbg": lambda d=data: cut("rmbg-1.4", d)}
         if rembg:
             contestants["rembg"] = lambda d=data: rembg(d)
-        show(f"JPEG to PNG with IS-Net, {title}", race(contestants, rounds))
+        show(f"JPEG to PNG with IS-Net, {title}", race(contestants, arguments.rounds))
 
 
-def start(rounds: int) -> None:
+def start(arguments: argparse.Namespace) -> None:
     """Seconds from a fresh process to the first cutout: without and with what the first start has kept."""
     from benchmarks import peers
 
@@ -125,7 +124,7 @@ def start(rounds: int) -> None:
             print(f"{name}, {title} start: {report(name, '1.5 MP', '2')}", flush=True)
 
 
-def memory(rounds: int) -> None:
+def memory(arguments: argparse.Namespace) -> None:
     from benchmarks import peers
 
     for name in ("rmbg-1.4", "rmbg-2.0"):
@@ -136,8 +135,25 @@ def memory(rounds: int) -> None:
     print(f"rmbg-1.4, 40 pictures in a row: {report('rmbg-1.4', '1.5 MP', '40')}", flush=True)
 
 
+def accuracy(arguments: argparse.Namespace) -> None:
+    """How far the quick way is from single precision on real photos, in levels of 8 bits."""
+    from benchmarks import peers
+
+    photos = sorted(arguments.photos.glob("**/im/*"))
+    for name in ("rmbg-1.4", "rmbg-2.0"):
+        peers.weights(FOLDER, name)
+        levels = []
+        for path in photos[:: max(1, len(photos) // arguments.rounds)][: arguments.rounds]:
+            photo = open_photo(path)
+            image = pictures.prepare(MODELS[name], photo.flattened())
+            masks = ours(name, image)[0], ours(name, image, RMBG_PRECISION="fp32")[0]
+            quick, exact = (pictures.alpha(MODELS[name], mask, photo.height, photo.width).astype(int) for mask in masks)
+            levels.append(np.abs(quick - exact).mean())
+        print(f"{name}, {len(levels)} photos: alpha differs by {np.mean(levels):.2f} of 255, by {max(levels):.2f} at worst")
+
+
 def jpeg(title: str) -> bytes:
-    """A picture with edges, smooth parts and grain, as a camera's file; made once: it takes more memory than cutting it."""
+    """A picture with edges, smooth parts and grain, as a camera's file; made once, as that takes much memory."""
     path = FOLDER / f"{title}.jpg"
     if not path.exists():
         width, height = SIZES[title]
