@@ -23,6 +23,7 @@ lint: $(VENV)/test.done
 	$(BIN)/mypy
 
 bench: $(VENV)/app.done
+	$(BIN)/python -m benchmarks.speed
 	$(BIN)/python -m benchmarks.devset $(ARGS)
 
 .PHONY: browser

@@ -8,13 +8,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
 from rmbg.engines import plan as plans
-from rmbg.engines import weights
+from rmbg.engines import weights, zero
 from rmbg.engines.models import Model
 from rmbg.engines.plan import Plan
 from rmbg.engines.weights import Progress, Weights
@@ -77,6 +77,10 @@ class Owner:
         self, model: Model, images: np.ndarray, settings: Settings, progress: Progress, check: Callable[[], None]
     ) -> tuple[np.ndarray, Plan]:
         """What the model makes of prepared images: float32 (N, 3, size, size) to (N, size, size), and what it ran on."""
+        if zero.shared():
+            check()
+            progress(None, f"Waiting for the shared graphics card to run {model.id}")
+            return zero.masks(model, images), zero.PLAN
         return self.run(model, lambda runner: runner.run(images), settings, progress, check)
 
     def run(
@@ -105,6 +109,8 @@ class Owner:
         ModelError
             If the network cannot be loaded or run; the next call may.
         """
+        if zero.shared():
+            settings = replace(settings, device="cpu")  # the shared card is for what was placed on it
         plan = plans.choose(settings, model.engines)
         file = weights.fetch(model, settings, progress)
         check()
