@@ -140,7 +140,7 @@ def replace_background(
             **({} if seed is None else {"seed": seed}),
         }
         body = fal.run(session, ENDPOINT, arguments, checked, call, _PRICE.counted, count).json()
-        images = body.get("images") if isinstance(body, dict) else None
+        images = body.get("images")
         if not isinstance(images, list) or not images:
             raise ServiceError("fal says that it is done, but there are no pictures in its answer.")
         pictures = tuple(

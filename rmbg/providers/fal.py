@@ -94,8 +94,7 @@ class Fal(Remote):
             "sync_mode": options["sync_mode"],
         }
         response = run(session, REMOVE, arguments, options, call, PRICES[self.info.id].counted)
-        body = response.json()
-        return Reply(file_of(session, body.get("image") if isinstance(body, dict) else None, call))
+        return Reply(file_of(session, response.json().get("image"), call))
 
 
 def run(
@@ -130,6 +129,9 @@ def run(
         response = session.send(Request("GET", job.result, headers))
         if not response.ok:
             raise failure(session, response, step="result")
+    body = response.json()
+    if not isinstance(body, dict) or not (body.get("image") or body.get("images")):
+        raise ServiceError("fal says that it is done, but there is no picture in its answer.")
     session.cost = _cost(session, response, endpoint, where, listed, count)
     return response
 

@@ -21,6 +21,18 @@ from rmbg.providers.base import Call
 #: Seconds between two questions after a job: at first, and at most.
 POLL, SLOWEST_POLL = 0.25, 2.0
 
+#: What fal calls errors of its own after it took a job; none of them is billed. A result that is refused for another reason,
+#: a key or too many requests, says nothing about the job.
+FAILURES = (
+    "internal_",
+    "generation_timeout",
+    "downstream_service_",
+    "request_timeout",
+    "startup_timeout",
+    "runner_",
+    "client_",
+)
+
 #: Seconds that telling fal to stop may take.
 CANCEL_SECONDS = 4.0
 
@@ -69,7 +81,7 @@ def state_of(session: Session, response: Response) -> State:
         logs = body.get("logs") or []
         words = [str(entry.get("message", "")) for entry in logs if isinstance(entry, dict)] if isinstance(logs, list) else []
         return State(False, f"fal is working: {session.say(words[-1], 80)}" if words else "fal is working")
-    raise ServiceError(f"fal answered with a status that is none of its own: {session.say(status, 40)}.")
+    raise ServiceError(f"fal answered with a status that is none of its own: {session.say(status or 'none', 40)}.")
 
 
 def wait(session: Session, job: Job, headers: Mapping[str, str], call: Call) -> None:
@@ -108,7 +120,7 @@ def failure(session: Session, response: Response, *, step: str) -> ServiceError:
     said = f": {session.say(detail)}" if detail else ""
     status = response.status
     refused = step in ("submit", "run") and 300 <= status < 500
-    failed = step in ("run", "result") and bool(detail)
+    failed = step in ("run", "result") and kind.startswith(FAILURES)
     if status != 422 and (refused or failed):
         session.refused()
     lower = detail.lower()
