@@ -19,7 +19,7 @@ from rmbg.cutout import dollars
 from rmbg.errors import CancelledError, OptionError, RmbgError
 from rmbg.settings import Settings
 from rmbg.ui import viewer
-from rmbg.ui.provider_boxes import boxes, ticked
+from rmbg.ui.provider_boxes import boxes, key_fields, split
 from rmbg.ui.remove_tab import EXAMPLES, OUR_FAULT
 from rmbg.ui.session import Session
 from rmbg.ui.upload import cached
@@ -46,6 +46,7 @@ def build(session: gr.State, settings: Settings) -> None:
             archive = gr.File(label="Zip", file_types=[".zip"], visible=False, elem_id="dataset-zip", height=120)
             gr.HTML(LAYOUT, elem_classes="bare")
             checks = boxes("measure", settings)
+            keys = key_fields("measure", checks, settings)
             start = gr.Button("Measure", variant="primary", size="lg", elem_id="measure-start")
             cancel = gr.Button("Cancel", visible=False, size="lg", elem_id="measure-cancel")
             with gr.Row(visible=False) as consent:
@@ -62,7 +63,7 @@ def build(session: gr.State, settings: Settings) -> None:
     private: dict[str, Any] = {"api_visibility": "private"}
     instant: dict[str, Any] = {**private, "queue": False, "show_progress": "hidden"}
     work: dict[str, Any] = {
-        "inputs": [session, source, archive, *checks],
+        "inputs": [session, source, archive, *checks, *keys],
         "outputs": [report, files, page, table, data, consent, message],
         "concurrency_id": "benchmark",
         "concurrency_limit": 1,
@@ -92,21 +93,28 @@ def _stop(session: Session) -> str:
 
 
 def measure(
-    session: Session, source: str, archive: str | None, *on: bool, progress: gr.Progress = gr.Progress()
+    session: Session, source: str, archive: str | None, *rest: Any, progress: gr.Progress = gr.Progress()
 ) -> tuple[Any, ...]:
     """Measure what is free; what may be charged waits for a yes."""
-    return _measure(session, source, archive, ticked(on), progress, paid=False)
+    return _measure(session, source, archive, *split(rest), progress, paid=False)
 
 
 def measure_paid(
-    session: Session, source: str, archive: str | None, *on: bool, progress: gr.Progress = gr.Progress()
+    session: Session, source: str, archive: str | None, *rest: Any, progress: gr.Progress = gr.Progress()
 ) -> tuple[Any, ...]:
     """Measure after the yes."""
-    return _measure(session, source, archive, ticked(on), progress, paid=True)
+    return _measure(session, source, archive, *split(rest), progress, paid=True)
 
 
 def _measure(
-    session: Session, source: str, archive: str | None, ids: list[str], progress: gr.Progress, *, paid: bool
+    session: Session,
+    source: str,
+    archive: str | None,
+    ids: list[str],
+    keys: dict[str, str],
+    progress: gr.Progress,
+    *,
+    paid: bool,
 ) -> tuple[Any, ...]:
     session.stop_measuring.clear()
 
@@ -119,14 +127,14 @@ def _measure(
             raise OptionError("Choose at least one provider to measure.")
         if source == "zip" and not archive:
             raise OptionError("Choose a zip first.")
-        ready(ids, settings)
+        ready(ids, settings, keys)
         path = EXAMPLES if source == "examples" else Path(str(archive))
         dataset = open_dataset(path, settings=settings, progress=show, cancelled=session.stop_measuring.is_set)
         journal = Journal(_folder(dataset, session, settings))
         usd, unknown = expected_usd(dataset, ids, journal)
         if (usd or unknown) and not paid:
             return _ask(dataset, f"about {dollars(usd)}" if usd else "an unknown price")
-        run(dataset, ids, journal, settings=settings, progress=show, cancelled=session.stop_measuring.is_set)
+        run(dataset, ids, journal, settings=settings, keys=keys, progress=show, cancelled=session.stop_measuring.is_set)
         page = write_report(summarise(dataset, ids, journal), journal, settings=settings)
     except CancelledError as error:
         return _only(viewer.notice(str(error), "info"))

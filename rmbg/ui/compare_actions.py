@@ -17,7 +17,7 @@ from rmbg.providers import PROVIDERS
 from rmbg.settings import Settings
 from rmbg.ui import compare_view, viewer
 from rmbg.ui.comparison import Comparison, label
-from rmbg.ui.provider_boxes import ticked
+from rmbg.ui.provider_boxes import split, ticked
 from rmbg.ui.remove_tab import OUR_FAULT
 from rmbg.ui.session import Session
 from rmbg.ui.upload import Upload
@@ -52,7 +52,7 @@ def first_look(upload: Upload | None, *on: bool) -> tuple[Any, ...]:
         return viewer.notice("Choose a photo first."), gr.skip(), *running(False)
     if not ticked(on):
         return viewer.notice("Choose at least one provider to compare."), gr.skip(), *running(False)
-    if _is_paid(on, settings):
+    if _is_paid(ticked(on), settings):
         titles = ", ".join(p.info.title for p in chosen(ticked(on), settings) if p.info.kind == "remote")
         text = f"This sends your photo to {titles}. {_plain(price(settings, *on))}"
         return viewer.notice(text, "info"), gr.update(visible=True), *running(False)
@@ -63,8 +63,8 @@ def _plain(markup: str) -> str:
     return markup.removeprefix('<p class="note">').removesuffix("</p>")
 
 
-def _is_paid(on: tuple[bool, ...], settings: Settings) -> bool:
-    usd, unknown = expected_usd(chosen(ticked(on), settings))
+def _is_paid(ids: list[str], settings: Settings) -> bool:
+    usd, unknown = expected_usd(chosen(ids, settings))
     return bool(usd or unknown)
 
 
@@ -73,25 +73,29 @@ def agreed() -> tuple[Any, ...]:
     return "", gr.update(visible=False), *running(True)
 
 
-def begin(upload: Upload | None, session: Session, blind: bool, view: str, kind: str, colour: str, *on: bool) -> Iterator[Any]:
-    """Start what is free; what is paid waits for a yes."""
-    if upload is None or not ticked(on) or _is_paid(on, Settings.from_environ()):
+def begin(upload: Upload | None, session: Session, blind: bool, view: str, kind: str, colour: str, *rest: Any) -> Iterator[Any]:
+    """Start what is free; what is paid waits for a yes. `rest` are the boxes and the keys."""
+    ids, keys = split(rest)
+    if upload is None or not ids or _is_paid(ids, Settings.from_environ()):
         yield tuple(gr.skip() for _ in range(11))
         return
-    yield from _compare(upload, session, blind, (view, kind, colour), ticked(on))
+    yield from _compare(upload, session, blind, (view, kind, colour), ids, keys)
 
 
 def begin_paid(
-    upload: Upload | None, session: Session, blind: bool, view: str, kind: str, colour: str, *on: bool
+    upload: Upload | None, session: Session, blind: bool, view: str, kind: str, colour: str, *rest: Any
 ) -> Iterator[Any]:
     """Start after the yes."""
-    if upload is None or not ticked(on):
+    ids, keys = split(rest)
+    if upload is None or not ids:
         yield (*(gr.skip() for _ in range(10)), viewer.notice("Choose a photo and at least one provider first."))
         return
-    yield from _compare(upload, session, blind, (view, kind, colour), ticked(on))
+    yield from _compare(upload, session, blind, (view, kind, colour), ids, keys)
 
 
-def _compare(upload: Upload, session: Session, blind: bool, look: tuple[str, str, str], ids: list[str]) -> Iterator[Any]:
+def _compare(
+    upload: Upload, session: Session, blind: bool, look: tuple[str, str, str], ids: list[str], keys: dict[str, str]
+) -> Iterator[Any]:
     """Ask all providers; the page changes whenever one has answered."""
     hidden = (*(gr.update(visible=False) for _ in range(3)), *(gr.skip() for _ in range(4)))
     try:
@@ -100,7 +104,7 @@ def _compare(upload: Upload, session: Session, blind: bool, look: tuple[str, str
         if session.comparison is not None:
             session.comparison.close()
         session.comparison = comparison
-        outcomes = compare(photo, ids, cancelled=comparison.stop.is_set)
+        outcomes = compare(photo, ids, keys=keys, cancelled=comparison.stop.is_set)
         yield (compare_view.grid(comparison, *_look(*look)), "", "", *hidden, "")
         for outcome in outcomes:
             comparison.add(outcome, session)

@@ -9,7 +9,7 @@ import gradio as gr
 from rmbg.settings import Settings
 from rmbg.ui import compare_actions as actions
 from rmbg.ui import compare_view
-from rmbg.ui.provider_boxes import boxes
+from rmbg.ui.provider_boxes import boxes, key_fields
 from rmbg.ui.remove_tab import VIEWS
 from rmbg.ui.upload import photo_input
 
@@ -30,6 +30,7 @@ def build(session: gr.State, settings: Settings) -> None:
         with gr.Column(scale=4, min_width=320):
             photo = photo_input(label="Photo", sources=["upload", "clipboard"], height=230, elem_id="compare-photo", buttons=[])
             checks = boxes("compare", settings)
+            keys = key_fields("compare", checks, settings)
             blind = gr.Checkbox(False, label="Blind: hide the names until I have voted", elem_id="blind")
             price = gr.HTML(actions.price(settings, *(check.value for check in checks)), elem_classes="bare", elem_id="price")
             start = gr.Button("Compare", variant="primary", size="lg", elem_id="compare-start")
@@ -84,7 +85,7 @@ def build(session: gr.State, settings: Settings) -> None:
         check.input(lambda *on: actions.price(settings, *on), checks, price, **instant)
     no.click(lambda: (gr.update(visible=False), ""), outputs=[consent, message], **instant)
     work: dict[str, Any] = {
-        "inputs": [photo, session, blind, *look, *checks],
+        "inputs": [photo, session, blind, *look, *checks, *keys],
         "outputs": [*shown, *controls, message],
         # Comparisons wait for the device like all other work on it.
         "concurrency_id": "device",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 import gradio as gr
 
 from rmbg.cutout import dollars
@@ -9,6 +12,7 @@ from rmbg.prices import own_hardware
 from rmbg.providers import PROVIDERS
 from rmbg.providers.base import ProviderInfo, Status
 from rmbg.settings import Settings
+from rmbg.ui.access import key_field, key_words
 
 
 def boxes(prefix: str, settings: Settings) -> list[gr.Checkbox]:
@@ -28,6 +32,46 @@ def boxes(prefix: str, settings: Settings) -> list[gr.Checkbox]:
                 )
             )
     return made
+
+
+def key_names() -> list[str]:
+    """The keys that the services want, each once, in the order of the registry."""
+    return list(dict.fromkeys(p.info.key_name for p in PROVIDERS.values() if p.info.kind == "remote" and p.info.key_name))
+
+
+def key_fields(prefix: str, made: list[gr.Checkbox], settings: Settings) -> list[gr.Textbox]:
+    """A box for each key, in an accordion; a typed key frees the boxes of the providers that wait for it."""
+    fields = []
+    with gr.Accordion("Your keys", open=False, elem_id=f"{prefix}-keys"):
+        for name in key_names():
+            waiting = [(p, box) for p, box in zip(PROVIDERS.values(), made, strict=True) if p.info.key_name == name]
+            label, fate = key_words(waiting[0][0].info, settings)
+            field = key_field(f"{prefix}-key-{name}")
+            field.label, field.info = label, fate
+            usable = [provider.status(settings).usable for provider, _ in waiting]
+            field.change(
+                partial(_free, usable),
+                field,
+                [box for _, box in waiting],
+                api_visibility="private",
+                queue=False,
+                show_progress="hidden",
+            )
+            fields.append(field)
+    return fields
+
+
+def _free(usable: list[bool], key: str) -> Any:
+    free, grey = gr.update(interactive=True), gr.update(interactive=False, value=False)
+    updates = [free if here or key.strip() else grey for here in usable]
+    return updates if len(updates) > 1 else updates[0]
+
+
+def split(rest: tuple[Any, ...]) -> tuple[list[str], dict[str, str]]:
+    """The values of `boxes` and `key_fields` as the ids that are ticked and the keys by provider."""
+    on, typed = rest[: len(PROVIDERS)], dict(zip(key_names(), rest[len(PROVIDERS) :], strict=True))
+    keys = {name: key for name, p in PROVIDERS.items() if (key := (typed.get(p.info.key_name) or "").strip())}
+    return ticked(on), keys
 
 
 def ticked(on: tuple[bool, ...]) -> list[str]:

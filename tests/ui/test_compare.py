@@ -139,6 +139,17 @@ def test_those_that_are_not_ready_are_grey_and_say_why(page):
     assert "Needs a key" in box.inner_text()
 
 
+def test_a_key_frees_the_providers_that_wait_for_it(page):
+    box = page.locator("[id='compare-runware-rmbg-2.0'] input")
+    assert box.is_disabled()
+    page.click("#compare-keys button:has-text('Your keys')")
+    page.fill("#compare-key-RUNWARE_API_KEY input", "some-key")
+    page.wait_for_function("!document.querySelector(\"[id='compare-runware-rmbg-2.0'] input\").disabled", timeout=WAIT)
+    page.wait_for_function("!document.querySelector(\"[id='compare-runware-rembg-1.4'] input\").disabled", timeout=WAIT)
+    page.fill("#compare-key-RUNWARE_API_KEY input", "")
+    page.wait_for_function("document.querySelector(\"[id='compare-runware-rmbg-2.0'] input\").disabled", timeout=WAIT)
+
+
 def test_a_look_is_the_same_for_all_and_asks_nobody(page, photo, fakes):
     compare(page, photo, "builtin", "near")
     pictures = "Array.from(document.querySelectorAll('#grid .view img')).map(image => image.src)"

@@ -39,7 +39,6 @@ def service(own_data: None, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         patch.setenv("RMBG_WEIGHTS", str(folder))
         patch.setenv("RMBG_RUNWARE_URL", f"{server.url}/v1")
         patch.setenv("RMBG_RESULT_HOSTS", "127.0.0.1")
-        patch.setenv("RUNWARE_API_KEY", KEY)
         yield server
     patch.undo()
 
@@ -60,6 +59,9 @@ def page(chromium: Any, service: Runware) -> Iterator[Any]:
 
 def test_three_kinds_of_providers_the_vote_and_the_exports(page, service, tmp_path):
     upload(page, next(path for path in examples() if path.stem == "teapot"))
+    page.click("#compare-keys button:has-text('Your keys')")
+    page.fill("#compare-key-RUNWARE_API_KEY input", KEY)
+    page.wait_for_function("!document.querySelector(\"[id='compare-runware-rmbg-2.0'] input\").disabled", timeout=WAIT)
     choose(page, *THREE)
     page.click("#blind input")
     page.click("#compare-start")
