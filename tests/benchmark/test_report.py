@@ -96,7 +96,8 @@ def test_csv_and_json_hold_every_result(made):
     assert len(lines) == 18
     assert {line["state"] for line in lines} == {"got", "nothing", "failed"}
     assert all((line["composite"] == "") == (line["state"] == "failed") for line in lines)
-    assert {line["usd"] for line in lines if line["provider"] == "free"} == {""}
+    free = [(line["state"], line["usd"]) for line in lines if line["provider"] == "free"]
+    assert set(free) == {("got", ""), ("failed", "0")}, "an unknown price is empty; a failure that was not charged is zero"
     data = json.loads((made[1].parent / "results.json").read_text(encoding="utf-8"))
     assert len(data["results"]) == 18
 
