@@ -171,7 +171,7 @@ def build(session: gr.State, settings: Settings) -> None:
         **private,
     )
     running.then(_idle, outputs=[start, cancel], **instant)
-    cancel.click(_cancel, [provider, session], [start, cancel, message, total], cancels=[running], **instant)
+    cancel.click(_cancel, [provider, session], [start, cancel, message, total, strip], cancels=[running], **instant)
 
     for part in (view, kind, colour, top, bottom, image, crop, margin):
         part.change(_show, [session, *look], shown, trigger_mode="always_last", concurrency_limit=None, **instant)
@@ -247,6 +247,7 @@ def _remove(
         )
         result = session.add(cutout)
         page = _page(session, result, Look(*look))
+        words = "It was ready before it could be stopped: it is the newest of this session's results."
     except RmbgError as error:
         stopped = isinstance(error, CancelledError)
         words = str(error)
@@ -273,10 +274,10 @@ def _idle() -> tuple[Any, Any]:
     return gr.update(visible=True), gr.update(visible=False)
 
 
-def _cancel(provider: str, session: Session) -> tuple[Any, Any, str, Any]:
+def _cancel(provider: str, session: Session) -> tuple[Any, ...]:
     """Stop what runs, and say what became of the money where there is any in it."""
     words = session.removing.stop(wait=find(provider).info.kind == "remote")
-    return (*_idle(), viewer.notice(words, "info"), _total(session))
+    return (*_idle(), viewer.notice(words, "info"), _total(session), _strip(session) if session.results else gr.skip())
 
 
 def _show(session: Session, *look: Any) -> tuple[Any, Any, str]:

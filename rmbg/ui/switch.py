@@ -34,7 +34,8 @@ class Switch:
 
     def stop(self, *, wait: bool = False) -> str:
         """Stop it. A service may charge all the same, so what is known of that is waited for if wished; not for long."""
+        runs = not self._ended.is_set()
         self._stop.set()
-        if wait:
+        if runs and wait:
             self._ended.wait(LAST_WORDS_SECONDS)
-        return self._words or "Stopped."
+        return (self._words if runs else "") or "Stopped."
