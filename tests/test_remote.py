@@ -231,8 +231,9 @@ def test_faults_of_the_result(way, name, tmp_path):
         service.faults["picture"] = PICTURE_FAULTS[name]
         outcome = attempt(service, tmp_path, way, RMBG_REMOTE_SECONDS=patience(name), RMBG_MAX_BYTES="200_000", **url)
         check_fault(service, tmp_path, outcome)
-        assert isinstance(outcome, ServiceError) and len(service.jobs) == 1
-        if name != "slow bytes":
+        assert isinstance(outcome, ServiceError)
+        if name != "slow bytes":  # on a busy machine that deadline is over before there is a job
+            assert len(service.jobs) == 1
             assert outcome.cost.basis == "charged" and "all the same" in str(outcome)
         assert all("authorization" not in seen.headers for seen in service.seen if seen.path.startswith("/files"))
 
