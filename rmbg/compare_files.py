@@ -36,8 +36,8 @@ def contact_sheet(outcomes: Sequence[Outcome], background: Background = TRANSPAR
     for outcome, cutout in made:
         panes.append((_shown(render(cutout, background)), outcome.title, f"{cutout.seconds:.2f} s, {cutout.cost}"))
     width, height = panes[0][0].size
-    columns = min(COLUMNS, len(panes))
-    rows = -(-len(panes) // columns)
+    rows = -(-len(panes) // COLUMNS)
+    columns = -(-len(panes) // rows)  # rows of about equal length
     sheet = Image.new("RGB", (GAP + columns * (width + GAP), GAP + rows * (height + LABEL + GAP)), PAPER)
     draw = ImageDraw.Draw(sheet)
     large, small = ImageFont.load_default(20), ImageFont.load_default(16)
