@@ -110,9 +110,10 @@ def config(plan: Plan) -> dict[str, str]:
     return {"INFERENCE_PRECISION_HINT": PRECISIONS[plan.precision], "PERFORMANCE_HINT": "LATENCY"}
 
 
-def best_precision() -> str:
-    """bf16 where the processor computes with it, which halves the time; otherwise it would double it."""
-    return "bf16" if "BF16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "fp32"
+def precisions() -> list[str]:
+    """What this processor computes with; OpenVINO would quietly take another for one that it does not."""
+    able = core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return [name for name, word in (("fp32", "FP32"), ("bf16", "BF16"), ("fp16", "FP16")) if word in able]
 
 
 @functools.cache

@@ -44,13 +44,9 @@ def choose(settings: Settings, engines: tuple[str, ...] = ("openvino", "torch"))
     # OpenVINO is for processors: asking for it is asking for one.
     device = choose_device("cpu" if settings.engine == "openvino" and settings.device == "auto" else settings.device)
     engine = choose_engine(settings.engine, device) if "openvino" in engines else "torch"
-    if settings.precision != "auto":
-        return Plan(engine, device, settings.precision)
     if engine == "openvino":
-        from rmbg.engines.openvino_engine import best_precision
-
-        return Plan(engine, device, best_precision())
-    return Plan(engine, device, torch_precision(device))
+        return Plan(engine, device, openvino_precision(settings.precision))
+    return Plan(engine, device, settings.precision if settings.precision != "auto" else torch_precision(device))
 
 
 def choose_engine(wanted: str, device: str) -> str:
@@ -86,6 +82,20 @@ def choose_device(wanted: str) -> str:
             raise NotReadyError(f"RMBG_DEVICE is {wanted!r}, and {has} here; set it to cpu or auto, or install CUDA's torch.")
         return f"cuda:{index}"
     raise NotReadyError(f"RMBG_DEVICE is {wanted!r}; it must be auto, cpu, cuda, cuda:1 or mps.")
+
+
+def openvino_precision(wanted: str) -> str:
+    """bf16 where the processor computes with it, which halves the time; elsewhere it would double it."""
+    from rmbg.engines.openvino_engine import precisions
+
+    able = precisions()
+    if wanted == "auto":
+        return "bf16" if "bf16" in able else "fp32"
+    if wanted not in able:
+        raise NotReadyError(
+            f"RMBG_PRECISION is {wanted!r}, and this processor computes with {', '.join(able)}; set it to auto."
+        )
+    return wanted
 
 
 def torch_precision(device: str) -> str:

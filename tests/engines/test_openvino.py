@@ -16,7 +16,7 @@ from rmbg.settings import Settings
 from tests.networks.rule import network_input, rule_weights
 
 pytest.importorskip("openvino")
-from rmbg.engines.openvino_engine import OpenVinoRunner, best_precision, core
+from rmbg.engines.openvino_engine import OpenVinoRunner, core, precisions
 
 FP32 = Plan("openvino", "cpu", "fp32")
 
@@ -60,7 +60,7 @@ def test_graph_agrees_with_torch(settings, model):
     assert largest < 1e-4, mean
 
 
-@pytest.mark.skipif(best_precision() != "bf16", reason="this processor does not compute with bf16")
+@pytest.mark.skipif("bf16" not in precisions(), reason="this processor does not compute with bf16")
 def test_bf16_is_close(settings):
     assert difference(replace(MODELS["rmbg-1.4"], size=128), settings, "bf16")[0] < 1 / 255
 
@@ -116,6 +116,13 @@ def test_it_is_the_default_on_a_processor_and_never_runs_elsewhere():
     assert choose(Settings(engine="openvino", precision="fp32")) == FP32
     with pytest.raises(NotReadyError, match="mps"):
         choose(Settings(engine="openvino", device="mps"))
+
+
+def test_a_precision_that_the_processor_lacks_is_an_error(monkeypatch):
+    monkeypatch.setattr("rmbg.engines.openvino_engine.precisions", lambda: ["fp32"])
+    assert choose(Settings(device="cpu")) == FP32
+    with pytest.raises(NotReadyError, match="RMBG_PRECISION is 'fp16', and this processor computes with fp32"):
+        choose(Settings(device="cpu", precision="fp16"))
 
 
 def test_not_installed(monkeypatch):
