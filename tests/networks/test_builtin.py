@@ -1,0 +1,87 @@
+"""The shipped network: the same answer everywhere, and the file it was released with."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from rmbg.networks import builtin
+
+GOLDEN = Path(__file__).with_name("builtin_golden.json")
+MEGABYTES = 12
+
+
+def example() -> torch.Tensor:
+    """A bright disc before a dark slope, (1, 3, 128, 160), normalised."""
+    rows, columns = np.mgrid[:128, :160].astype(np.float32)
+    slope = np.stack([columns / 400, rows / 300, (rows + columns) / 600])
+    disc = np.hypot(rows - 60, columns - 85) < 38
+    pixels = np.where(disc, np.float32([0.9, 0.6, 0.2])[:, None, None], slope)
+    mean, std = (np.float32(values)[:, None, None] for values in (builtin.MEAN, builtin.STD))
+    return torch.from_numpy((pixels - mean) / std)[None]
+
+
+@pytest.fixture(scope="module")
+def net() -> builtin.BuiltinNet:
+    return builtin.load()
+
+
+def answer(net: builtin.BuiltinNet) -> tuple[np.ndarray, float]:
+    """Matte of the example in 16-pixel cells, and its confidence."""
+    with torch.inference_mode():
+        logits, confidence = net(example())
+    return torch.nn.functional.avg_pool2d(logits.sigmoid(), 16)[0, 0].numpy(), float(confidence)
+
+
+def test_golden(net: builtin.BuiltinNet) -> None:
+    matte, confidence = answer(net)
+    golden = json.loads(GOLDEN.read_text())
+    np.testing.assert_allclose(matte, golden["matte"], atol=2e-3)
+    assert confidence == pytest.approx(golden["confidence"], abs=2e-3)
+
+
+def test_deterministic(net: builtin.BuiltinNet) -> None:
+    first, second = answer(net), answer(builtin.load())
+    assert np.array_equal(first[0], second[0])
+    assert first[1] == second[1]
+
+
+def test_weights_file() -> None:
+    data = builtin.WEIGHTS.read_bytes()
+    assert len(data) <= MEGABYTES * 1_000_000
+    assert hashlib.sha256(data).hexdigest() == builtin.SHA256
+
+
+def test_damaged_weights_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    damaged = tmp_path / "builtin.safetensors"
+    damaged.write_bytes(builtin.WEIGHTS.read_bytes()[:-1] + b"\xff")
+    monkeypatch.setattr(builtin, "WEIGHTS", damaged)
+    with pytest.raises(ValueError, match="damaged"):
+        builtin.load()
+
+
+@pytest.mark.parametrize("size", [(96, 96), (64, 160), (320, 320)])
+def test_any_multiple_of_32(net: builtin.BuiltinNet, size: tuple[int, int]) -> None:
+    with torch.inference_mode():
+        logits, confidence = net(torch.zeros(2, 3, *size))
+    assert logits.shape == (2, 1, *size)
+    assert confidence.shape == (2,)
+    assert torch.isfinite(logits).all()
+    assert ((confidence >= 0) & (confidence <= 1)).all()
+
+
+def test_fusing_changes_nothing() -> None:
+    torch.manual_seed(0)
+    plain = builtin.BuiltinNet().eval()
+    for module in plain.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.uniform_(-0.2, 0.2)
+            module.running_var.uniform_(0.5, 2)
+    with torch.inference_mode():
+        before = plain(example())
+        after = plain.fuse()(example())
+    for wanted, found in zip(before, after, strict=True):
+        torch.testing.assert_close(found, wanted, atol=1e-3, rtol=1e-3)

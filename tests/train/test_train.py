@@ -1,0 +1,112 @@
+"""The training learns, and goes on where it stopped."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageDraw
+
+from rmbg.networks.builtin import load
+from train.augment import make_batch
+from train.data import Pairs, empty_window, load_pairs, split
+from train.train import Knobs, Run, train
+
+SIDE = 64
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """As in training; several threads would only wait for one another on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of discs on noise, with their masks."""
+    folder = tmp_path_factory.mktemp("pairs")
+    rng = np.random.default_rng(1)
+    for part in ("im", "gt"):
+        (folder / part).mkdir()
+    for number in range(8):
+        picture = Image.fromarray(rng.integers(0, 90, (90, 120, 3), np.uint8))
+        mask = Image.new("L", picture.size)
+        left, top = (int(value) for value in rng.integers(5, 40, 2))
+        box = (left, top, left + 45, top + 45)
+        ImageDraw.Draw(picture).ellipse(box, fill=(220, 120, 60))
+        ImageDraw.Draw(mask).ellipse(box, fill=255)
+        picture.save(folder / "im" / f"disc{number}.jpg")
+        mask.save(folder / "gt" / f"disc{number}.png")
+    return folder
+
+
+def knobs_for(source: Path, out: Path, **turned: object) -> Knobs:
+    phases = ((0.0, SIDE),)
+    few = {"stored_side": 96, "phases": phases, "batch": 8, "log_every": 1, "held_out": ("disc", 0), "ema": 0.5}
+    return Knobs(source=source, cache=out / "cache", out=out, **(few | turned))
+
+
+def test_loss_falls_and_weights_load(pairs: Path, tmp_path: Path) -> None:
+    train(knobs_for(pairs, tmp_path, steps=12))
+    losses = [float(line.split(",")[-1]) for line in (tmp_path / "log.csv").read_text().splitlines()]
+    assert len(losses) == 12
+    assert np.mean(losses[-3:]) < 0.85 * np.mean(losses[:3])
+    with torch.inference_mode():
+        logits, confidence = load(tmp_path / "builtin.safetensors")(torch.zeros(1, 3, SIDE, SIDE))
+    assert logits.shape == (1, 1, SIDE, SIDE)
+    assert 0 <= float(confidence) <= 1
+
+
+def test_resuming_is_going_on(pairs: Path, tmp_path: Path) -> None:
+    knobs = knobs_for(pairs, tmp_path, steps=4)
+    squares = load_pairs(knobs.source, knobs.cache, knobs.stored_side)
+    indices, _ = split(squares.names, *knobs.held_out)
+    whole, stopped, resumed = Run(knobs), Run(knobs), Run(knobs)
+    for _ in range(4):
+        whole.advance(squares, indices)
+    for _ in range(2):
+        stopped.advance(squares, indices)
+    stopped.save()
+    resumed.load()
+    assert resumed.step == 2
+    for _ in range(2):
+        resumed.advance(squares, indices)
+    for name, tensor in whole.mean.state_dict().items():
+        torch.testing.assert_close(resumed.mean.state_dict()[name], tensor, rtol=1e-3, atol=1e-4, msg=name)
+
+
+def test_a_batch_can_be_repeated(pairs: Path, tmp_path: Path) -> None:
+    squares = load_pairs(pairs, tmp_path, 96)
+    everything = np.arange(len(squares))
+    first, second = (make_batch(squares, everything, everything, SIDE, torch.Generator().manual_seed(3)) for _ in range(2))
+    assert torch.equal(first[0], second[0])
+    assert torch.equal(first[1], second[1])
+    assert first[0].shape == (8, 3, SIDE, SIDE)
+    assert first[1].shape == (8, 1, SIDE, SIDE)
+    assert 0 <= float(first[0].min()) <= float(first[0].max()) <= 1
+
+
+def test_empty_window() -> None:
+    mask = np.zeros((64, 64), np.uint8)
+    mask[:, :16] = 255
+    left, top, side = empty_window(mask)
+    assert (left, side) == (0.25, 0.75)
+    assert 0 <= top <= 0.25
+    assert empty_window(np.full((64, 64), 255, np.uint8))[2] == 0
+
+
+def test_split_is_by_name() -> None:
+    names = [f"duts_{number}" for number in range(9)] + ["furn_1"]
+    kept, held_out = split(names, "duts_", 4)
+    assert len(held_out) == 4
+    assert sorted([*kept, *held_out]) == list(range(10))
+    again = split(names[::-1], "duts_", 4)[1]
+    assert {names[index] for index in held_out} == {names[::-1][index] for index in again}
+
+
+def test_pairs_count() -> None:
+    assert len(Pairs(np.zeros((2, 16, 16, 4), np.uint8), np.zeros((2, 3), np.float32), ["a", "b"])) == 2

@@ -1,0 +1,138 @@
+"""Training pairs: read once from tar shards or a folder, kept as squares in a memory-mapped file.
+
+The network sees whole pictures squashed to a square, so the cache holds squares too: an array of shape (N, S, S, 4),
+uint8, RGB and mask. A second array says for each picture where its largest square without subject lies; such windows
+are the backgrounds of composites and the examples of "there is no subject here".
+"""
+
+import hashlib
+import io
+import json
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+GRID = 16  # empty windows are looked for on a grid of this many cells a side
+EMPTY_BELOW = 0.002  # share of subject up to which a cell counts as background
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Pictures with masks, and where each has nothing but background.
+
+    Attributes
+    ----------
+    squares : ndarray, shape (N, S, S, 4), uint8
+        RGB and mask (0 background, 255 subject).
+    windows : ndarray, shape (N, 3), float32
+        Left, top and side of the largest empty square of each picture, as fractions of its side; side 0 if none.
+    names : list of str
+    """
+
+    squares: np.ndarray
+    windows: np.ndarray
+    names: list[str]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+def read_shards(folder: Path) -> Iterator[tuple[str, bytes, bytes]]:
+    """Yield name, picture bytes and mask bytes of each pair in the ``*.tar`` files of a folder (WebDataset layout)."""
+    for shard in sorted(folder.glob("*.tar")):
+        halves: dict[str, dict[str, bytes]] = {}
+        with tarfile.open(shard) as tar:
+            for member in tar:
+                if not member.isfile():
+                    continue
+                stem, _, suffix = member.name.rpartition(".")
+                pair = halves.setdefault(stem, {})
+                pair["mask" if suffix == "png" else "picture"] = tar.extractfile(member).read()
+                if len(pair) == 2:
+                    yield stem, pair["picture"], pair["mask"]
+                    del halves[stem]
+
+
+def read_folder(folder: Path) -> Iterator[tuple[str, bytes, bytes]]:
+    """Yield the pairs of a folder with ``im/NAME.*`` and ``gt/NAME.png``."""
+    for picture in sorted((folder / "im").iterdir()):
+        yield picture.stem, picture.read_bytes(), (folder / "gt" / f"{picture.stem}.png").read_bytes()
+
+
+def read_pairs(folder: Path) -> Iterator[tuple[str, bytes, bytes]]:
+    """Yield name, picture bytes and mask bytes of the pairs in a folder, shards or im/gt."""
+    return read_shards(folder) if any(folder.glob("*.tar")) else read_folder(folder)
+
+
+def to_square(picture: bytes, mask: bytes, side: int) -> np.ndarray:
+    """Decode a pair and squash it to (side, side, 4), uint8."""
+    square = np.empty((side, side, 4), np.uint8)
+    square[..., :3] = Image.open(io.BytesIO(picture)).convert("RGB").resize((side, side), Image.Resampling.BICUBIC)
+    square[..., 3] = Image.open(io.BytesIO(mask)).convert("L").resize((side, side), Image.Resampling.BILINEAR)
+    return square
+
+
+def empty_window(mask: np.ndarray) -> tuple[float, float, float]:
+    """Largest empty square of a mask.
+
+    Parameters
+    ----------
+    mask : ndarray, shape (S, S), uint8, S a multiple of ``GRID``
+
+    Returns
+    -------
+    tuple of float
+        Left, top and side as fractions of S; the side is 0 where every cell holds subject.
+    """
+    cell = mask.shape[0] // GRID
+    empty = mask.reshape(GRID, cell, GRID, cell).mean(axis=(1, 3)) < EMPTY_BELOW * 255
+    # The side of the largest empty square that ends at a cell grows by one from the least of its three neighbours.
+    side = np.zeros((GRID + 1, GRID + 1), np.int32)
+    for row in range(GRID):
+        for column in range(GRID):
+            if empty[row, column]:
+                side[row + 1, column + 1] = 1 + min(side[row, column], side[row, column + 1], side[row + 1, column])
+    bottom, right = np.unravel_index(side.argmax(), side.shape)
+    best = side[bottom, right]
+    return (right - best) / GRID, (bottom - best) / GRID, best / GRID
+
+
+def load_pairs(source: Path, cache: Path, side: int) -> Pairs:
+    """Open the cached squares of a source, decoding it first if the cache is not there.
+
+    Parameters
+    ----------
+    source : Path
+        Folder with tar shards or with ``im`` and ``gt``.
+    cache : Path
+        Folder for the cache, made if missing.
+    side : int
+        Side of the squares, a multiple of ``GRID``.
+    """
+    index = cache / f"pairs-{side}.json"
+    pixels = cache / f"pairs-{side}.u8"
+    if not index.exists():
+        cache.mkdir(parents=True, exist_ok=True)
+        names, windows = [], []
+        with pixels.open("wb") as file:
+            for name, picture, mask in read_pairs(source):
+                square = to_square(picture, mask, side)
+                file.write(square.tobytes())
+                names.append(name)
+                windows.append([float(value) for value in empty_window(square[..., 3])])
+        index.write_text(json.dumps({"names": names, "windows": windows}))
+    facts = json.loads(index.read_text())
+    squares = np.memmap(pixels, np.uint8, "r", shape=(len(facts["names"]), side, side, 4))
+    return Pairs(squares, np.asarray(facts["windows"], np.float32), facts["names"])
+
+
+def split(names: list[str], prefix: str, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Indices to train on and indices held out: ``count`` names with a prefix, chosen by the hash of the name."""
+    candidates = [index for index, name in enumerate(names) if Path(name).name.startswith(prefix)]
+    candidates.sort(key=lambda index: hashlib.sha256(names[index].encode()).digest())
+    held_out = np.array(sorted(candidates[:count]), np.int64)
+    return np.setdiff1d(np.arange(len(names)), held_out), held_out
