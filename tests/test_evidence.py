@@ -1,0 +1,70 @@
+"""Colours as a second opinion: they open gaps and find thin parts in front of a plain backdrop, and keep still elsewhere."""
+
+import numpy as np
+import pytest
+
+from rmbg import evidence
+from rmbg.matte import resize
+from tests.pictures import iou, scene
+
+
+def grate(height: int = 240, width: int = 320) -> tuple[np.ndarray, np.ndarray]:
+    """(photo, alpha): dark bars and a frame in front of a graded backdrop."""
+    y, x = np.mgrid[:height, :width]
+    frame = (abs(y - height / 2) < 0.35 * height) & (abs(x - width / 2) < 0.35 * width)
+    inner = (abs(y - height / 2) < 0.29 * height) & (abs(x - width / 2) < 0.29 * width)
+    alpha = (frame & ~inner) | (frame & (x % 24 < 7))
+    backdrop = np.stack([150 + 40 * y / height, 160 + 0 * y, 140 + 30 * x / width], axis=-1)
+    noise = np.random.default_rng(1).normal(0, 2, (height, width, 3))
+    photo = np.where(alpha[..., None], (110.0, 60.0, 30.0), backdrop) + noise
+    return np.clip(photo, 0, 255).astype(np.uint8), alpha.astype(np.float32)
+
+
+def logits(matte: np.ndarray, side: int = 64, strength: float = 3.0) -> np.ndarray:
+    """What a small network that sees `matte` only roughly would say."""
+    return ((resize(matte, side, side) - 0.5) * 2 * strength).astype(np.float32)
+
+
+def test_gaps_that_the_network_has_filled_are_opened():
+    photo, alpha = grate()
+    rows, columns = np.flatnonzero(alpha.any(axis=1)), np.flatnonzero(alpha.any(axis=0))
+    filled = np.zeros_like(alpha)
+    filled[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] = 1
+    assert iou(filled, alpha) < 0.65
+    assert iou(resize(evidence.weigh(logits(filled), photo), *alpha.shape), alpha) > 0.9
+
+
+def test_what_is_right_stays_right():
+    photo, alpha, _, _ = scene(soft=1.0)
+    assert iou(resize(evidence.weigh(logits(alpha), photo), *alpha.shape), alpha) > 0.97
+
+
+def test_a_busy_background_changes_little():
+    """Noise in all colours on both sides: the network's opinion stands."""
+    rng = np.random.default_rng(5)
+    photo = rng.integers(0, 256, (240, 320, 3), np.uint8).repeat(2, axis=0).repeat(2, axis=1)
+    alpha = scene(480, 640, soft=1.0)[1]
+    own = resize(evidence.sigmoid(logits(alpha)), *alpha.shape)
+    assert iou(resize(evidence.weigh(logits(alpha), photo), *alpha.shape), own) > 0.95
+
+
+def test_unrest_tells_plain_from_busy():
+    photo, alpha = grate()
+    lab = evidence.small_lab(photo)
+    assert evidence.unrest(lab, resize(alpha, *lab.shape[:2])) < evidence.PLAIN
+    busy = np.random.default_rng(5).integers(0, 256, (60, 80, 3), np.uint8).repeat(4, axis=0).repeat(4, axis=1)
+    assert evidence.unrest(evidence.small_lab(busy), np.zeros((240, 320), np.float32)) > 3 * evidence.PLAIN
+
+
+@pytest.mark.parametrize("level", [-8.0, 0.0, 8.0])
+@pytest.mark.parametrize("size", [(8, 8), (9, 200), (300, 20)])
+def test_extremes_give_numbers(level, size):
+    photo = np.full((*size, 3), 128, np.uint8)
+    matte = evidence.weigh(np.full((64, 64), level, np.float32), photo)
+    assert np.isfinite(matte).all() and matte.min() >= 0 and matte.max() <= 1
+
+
+def test_lightness_runs_from_0_to_100():
+    assert evidence.small_lab(np.zeros((20, 20, 3), np.uint8))[..., 0].max() < 0.01
+    white = evidence.small_lab(np.full((20, 20, 3), 255, np.uint8))
+    assert white[..., 0] == pytest.approx(100, abs=0.1) and abs(white[..., 1:]).max() < 0.2
