@@ -22,7 +22,7 @@ from py_sod_metrics import MAE, Emeasure, Fmeasure, Smeasure, WeightedFmeasure
 from scipy import ndimage
 
 from rmbg.matte import upsample_guided
-from rmbg.networks.builtin import INPUT_SIZE, MEAN, STD, BuiltinNet, load
+from rmbg.networks.builtin import INPUT_SIZE, MEAN, STD, BuiltinNet, load, look_twice
 from train.data import read_folder, read_pairs, read_shards, split
 from train.train import Knobs
 
@@ -33,8 +33,7 @@ def matte_of(net: BuiltinNet, picture: np.ndarray, side: int, guided: bool) -> t
     """Matte (H, W), float32, and confidence of a picture (H, W, 3), uint8."""
     small = Image.fromarray(picture).resize((side, side), Image.Resampling.BILINEAR)
     pixels = (np.asarray(small, np.float32) / 255 - MEAN) / STD
-    with torch.inference_mode():
-        logits, confidence = net(torch.from_numpy(pixels.astype(np.float32)).permute(2, 0, 1)[None])
+    logits, confidence = look_twice(net, torch.from_numpy(pixels.astype(np.float32)).permute(2, 0, 1)[None])
     matte = logits.sigmoid()[0, 0].numpy()
     if guided:
         return upsample_guided(matte, picture), float(confidence)
@@ -108,15 +107,14 @@ def evaluate(net: BuiltinNet, folder: Path, side: int, guided: bool) -> dict[str
     return scores
 
 
-def forward_ms(net: BuiltinNet, side: int, repeats: int = 20) -> float:
-    """Median milliseconds of a forward pass of one picture."""
+def predict_ms(net: BuiltinNet, side: int, repeats: int = 20) -> float:
+    """Median milliseconds of a prediction for one picture."""
     picture = torch.zeros(1, 3, side, side).contiguous(memory_format=torch.channels_last)
     times = []
-    with torch.inference_mode():
-        for _ in range(repeats):
-            began = time.perf_counter()
-            net(picture)
-            times.append(time.perf_counter() - began)
+    for _ in range(repeats):
+        began = time.perf_counter()
+        look_twice(net, picture)
+        times.append(time.perf_counter() - began)
     return float(np.median(times)) * 1000
 
 
@@ -137,7 +135,7 @@ def main() -> None:
             print("| set |", " | ".join(summary), "|")
         values = (f"{value:.0f}" if value == int(value) else f"{value:.3f}" for value in summary.values())
         print(f"| {name} |", " | ".join(values), "|")
-    print(f"forward {forward_ms(net, arguments.side):.0f} ms at {arguments.side}")
+    print(f"prediction {predict_ms(net, arguments.side):.0f} ms at {arguments.side}")
     if arguments.json:
         arguments.json.write_text(json.dumps({name: score.rows for name, score in scores.items()}, indent=1))
 

@@ -4,8 +4,8 @@ Stops when the time is spent: progress, and with it the resolution and the learn
 so that the rate has come down to zero at the end however fast the machine is. Run it again with the same ``--out``
 and it goes on from the last checkpoint.
 
-On a CPU several workers of one thread each share a batch. Two such workers are a third faster than one of two threads,
-and lose nothing to waiting on one another inside every convolution when other programs want the cores as well.
+On a CPU several workers of one thread each share a batch. One process of two threads takes more processor time a step,
+and on a busy machine several times as much: its threads wait for one another inside every convolution.
 """
 
 import argparse

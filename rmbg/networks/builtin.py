@@ -207,3 +207,14 @@ def load(path: Path | None = None) -> BuiltinNet:
     net = BuiltinNet().fuse()
     net.load_state_dict({name: tensor.float() for name, tensor in read_tensors(data).items()})
     return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return, unused-ignore]
+
+
+@torch.inference_mode()
+def look_twice(net: BuiltinNet, x: Tensor) -> tuple[Tensor, Tensor]:
+    """What the network says of pictures, averaged with what it says of their mirror images.
+
+    Half a point of IoU for twice the time; takes and returns what ``BuiltinNet.forward`` does.
+    """
+    logits, confidence = net(torch.cat([x, x.flip(3)]))
+    straight, mirrored = logits.chunk(2)
+    return (straight + mirrored.flip(3)) / 2, confidence.view(2, -1).mean(0)

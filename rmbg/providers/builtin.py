@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rmbg.networks.builtin import BuiltinNet
 
 #: Expected IoU below which the network's matte is a guess, and a guess is not shown.
-CONFIDENT = 0.35
+CONFIDENT = 0.4
 
 #: A subject covers at least this share of the photo.
 SMALLEST = 0.002
@@ -90,14 +90,13 @@ def _look(rgb: np.ndarray) -> tuple[np.ndarray, float]:
     """The network's logits, float32 (INPUT_SIZE, INPUT_SIZE), and the IoU that it expects of its matte."""
     import torch  # seconds to import, and no other provider may need it
 
-    from rmbg.networks.builtin import INPUT_SIZE, MEAN, STD
+    from rmbg.networks.builtin import INPUT_SIZE, MEAN, STD, look_twice
 
     with _loading:
         net = _network()
     small = Image.fromarray(rgb).resize((INPUT_SIZE, INPUT_SIZE), Image.Resampling.BILINEAR)
     pixels = (np.asarray(small, np.float32) / 255 - np.array(MEAN, np.float32)) / np.array(STD, np.float32)
-    with torch.inference_mode():
-        logits, confidence = net(torch.from_numpy(pixels).permute(2, 0, 1)[None])
+    logits, confidence = look_twice(net, torch.from_numpy(pixels).permute(2, 0, 1)[None])
     return logits[0, 0].numpy(), float(confidence)
 
 

@@ -73,6 +73,13 @@ def test_any_multiple_of_32(net: builtin.BuiltinNet, size: tuple[int, int]) -> N
     assert ((confidence >= 0) & (confidence <= 1)).all()
 
 
+def test_prediction_of_a_mirror_image_is_mirrored(net: builtin.BuiltinNet) -> None:
+    logits, confidence = builtin.look_twice(net, example())
+    mirrored, same = builtin.look_twice(net, example().flip(3))
+    torch.testing.assert_close(mirrored.flip(3), logits, atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(same, confidence, atol=1e-4, rtol=1e-4)
+
+
 def test_fusing_changes_nothing() -> None:
     torch.manual_seed(0)
     plain = builtin.BuiltinNet().eval()
