@@ -24,7 +24,7 @@ lint: $(VENV)/test.done
 
 bench: $(VENV)/app.done
 	$(BIN)/python -m benchmarks.speed
-	$(BIN)/python -m benchmarks.devset $(ARGS)
+	$(BIN)/python -m benchmarks.page
 
 .PHONY: browser
 browser: $(VENV)/test.done

@@ -58,7 +58,9 @@ def format_named(name: str) -> Format:
     return FORMATS[key]
 
 
-def encode(pixels: np.ndarray, form: Format, *, quality: int = QUALITY, matte_colour: Colour = (255, 255, 255)) -> bytes:
+def encode(
+    pixels: np.ndarray, form: Format, *, quality: int = QUALITY, matte_colour: Colour = (255, 255, 255), quick: bool = False
+) -> bytes:
     """A picture as the bytes of a file.
 
     Parameters
@@ -70,6 +72,9 @@ def encode(pixels: np.ndarray, form: Format, *, quality: int = QUALITY, matte_co
         1 to 100, for lossy formats.
     matte_colour : (red, green, blue)
         What transparent pixels are laid on where the format has no alpha.
+
+    quick : bool
+        Larger bytes sooner, for what is only looked at.
 
     Raises
     ------
@@ -91,7 +96,7 @@ def encode(pixels: np.ndarray, form: Format, *, quality: int = QUALITY, matte_co
         case "webp":
             image.save(out, "WEBP", lossless=True, quality=40, method=2, exact=True)
         case "webp-lossy":
-            image.save(out, "WEBP", quality=quality, alpha_quality=100, method=4)
+            image.save(out, "WEBP", quality=quality, alpha_quality=100, method=0 if quick else 4)
         case "jpeg":
             # Not optimize=True: libjpeg then needs the whole file in one buffer, and Pillow's is too small for a noisy photo.
             image.save(out, "JPEG", quality=quality, subsampling=0 if quality >= 90 else 2)
