@@ -158,6 +158,7 @@ def test_replacing_a_background(page, fal, photo):
     assert "either a prompt or a reference picture" in page.inner_text("#replace-message") and not fal.seen
     page.fill("#replace-prompt textarea", "a wooden table")
     page.click("#options-fal-replace button")
+    page.wait_for_timeout(800)  # what is filled in before the boxes have settled is taken back
     page.fill("#option-seed input, #option-seed textarea", "42")
     page.fill("#option-num_images input[type=number]", "3")
     page.keyboard.press("Tab")
