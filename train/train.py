@@ -34,7 +34,7 @@ from train.loss import total_loss
 class Knobs:
     """Everything that can be turned."""
 
-    source: Path = Path("../shared/data/train")  # tar shards, or a folder with im/ and gt/
+    source: Path = Path("pairs")  # tar shards, or a folder with im/ and gt/
     cache: Path = Path("out/train/cache")  # decoded pictures, a third of a megabyte each
     out: Path = Path("out/train")  # checkpoint, log, weights
     budget: float = 2 * 3600.0  # seconds in all, resumed runs included

@@ -86,6 +86,11 @@ class Builtin(Provider):
         return upsample_guided(small, rgb)
 
 
+def warm_up() -> None:
+    """Load the network and run it once: the first picture then takes no longer than the next."""
+    _look(np.zeros((32, 32, 3), np.uint8))
+
+
 def _look(rgb: np.ndarray) -> tuple[np.ndarray, float]:
     """The network's logits, float32 (INPUT_SIZE, INPUT_SIZE), and the IoU that it expects of its matte."""
     import torch  # seconds to import, and no other provider may need it

@@ -86,10 +86,7 @@ def _public(host: str | None) -> bool:
 
 
 def _warm_up() -> None:
-    """Compile what is compiled on first use, so that the first visitor does not wait for it."""
-    import numpy as np
+    """Load the built-in network, so that the first visitor does not wait for it."""
+    from rmbg.providers.builtin import warm_up
 
-    from rmbg.foreground import estimate_foreground
-
-    ramp = np.tile(np.linspace(0, 1, 32, dtype=np.float32), (32, 1))
-    estimate_foreground(np.full((32, 32, 3), 128, np.uint8), ramp)
+    warm_up()
