@@ -3,6 +3,10 @@ window.rmbgSplit = (handle) => {
   document.documentElement.style.setProperty("--split", handle.value + "%");
   window.rmbgSplitValue = handle.value;
 };
+// On a phone the result lies below what was pressed for it.
+window.rmbgShowResult = () => {
+  if (window.innerWidth < 700) document.querySelector("#result")?.scrollIntoView({ block: "start" });
+};
 // Gradio's example pictures are buttons without a name; the file's name is theirs.
 const nameExamples = () => {
   document.querySelectorAll(".gallery-item:not([aria-label]) img").forEach((picture) => {

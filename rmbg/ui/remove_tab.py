@@ -171,6 +171,7 @@ def build(session: gr.State, settings: Settings) -> None:
         **private,
     )
     running.then(_idle, outputs=[start, cancel], **instant)
+    begun.then(None, js="() => rmbgShowResult()", **private)
     cancel.click(_cancel, [provider, session], [start, cancel, message, total, strip], cancels=[running], **instant)
 
     for part in (view, kind, colour, top, bottom, image, crop, margin):

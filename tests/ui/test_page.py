@@ -350,6 +350,17 @@ def test_accessible(chromium, app, photo, scheme, size):
         context.close()
 
 
+def test_on_a_phone_the_result_comes_into_view(chromium, app, photo):
+    context = chromium.new_context(viewport={"width": 390, "height": 844})
+    try:
+        page = context.new_page()
+        open_app(page, app)
+        remove(page, photo)
+        page.wait_for_function("document.querySelector('#result').getBoundingClientRect().top < 300", timeout=WAIT)
+    finally:
+        context.close()
+
+
 def test_nothing_is_asked_of_other_servers(chromium, app, photo):
     """No font, script or counter comes from anywhere else."""
     context = chromium.new_context()
