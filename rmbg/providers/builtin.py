@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from rmbg import evidence, prices
-from rmbg.cutout import Cutout, finish
+from rmbg import evidence
+from rmbg.cutout import Cutout
 from rmbg.errors import ModelError, NoSubjectError
 from rmbg.matte import steepen, upsample_guided
 from rmbg.photo import Photo
 from rmbg.providers.base import Call, Provider, ProviderInfo
+from rmbg.providers.finished import finished
 
 if TYPE_CHECKING:
     from rmbg.networks.builtin import BuiltinNet
@@ -53,20 +54,7 @@ class Builtin(Provider):
         matte = self.matte(rgb)
         call.check()
         call.progress(0.7, "Cleaning the colours of the edge")
-        matte, foreground = finish(photo, matte)
-        seconds = time.perf_counter() - started
-        return Cutout(
-            photo=photo,
-            matte=matte,
-            foreground=foreground,
-            provider=self.info.id,
-            seconds=seconds,
-            cost=prices.own_hardware(seconds, call.settings.hourly_usd),
-            engine="torch",
-            device="cpu",
-            precision="fp32",
-            notes=photo.notes,
-        )
+        return finished(self.info.id, photo, matte, started, call, engine="torch", device="cpu", precision="fp32")
 
     def matte(self, rgb: np.ndarray) -> np.ndarray:
         """Alpha of a photo (H, W, 3) uint8 at its size: float32 (H, W).

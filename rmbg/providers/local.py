@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from rmbg import prices
-from rmbg.cutout import Cutout, finish
+from rmbg.cutout import Cutout
 from rmbg.engines import pictures, weights
 from rmbg.engines.models import Model
 from rmbg.engines.owner import OWNER
 from rmbg.errors import NotReadyError
 from rmbg.photo import Photo
 from rmbg.providers.base import READY, Call, Provider, ProviderInfo, Status
+from rmbg.providers.finished import finished
 from rmbg.settings import Settings
 
 PIXELS = "The photo stays on this machine; the weights come from the Hugging Face hub once."
@@ -51,19 +51,15 @@ class LocalNetwork(Provider):
         call.check()
         call.progress(None, "Cleaning the colours of the edge")
         alpha = pictures.alpha(self.model, masks[0], photo.height, photo.width)
-        matte, foreground = finish(photo, alpha * np.float32(1 / 255))
-        seconds = time.perf_counter() - started
-        return Cutout(
-            photo=photo,
-            matte=matte,
-            foreground=foreground,
-            provider=self.info.id,
-            seconds=seconds,
-            cost=prices.own_hardware(seconds, call.settings.hourly_usd),
+        return finished(
+            self.info.id,
+            photo,
+            alpha * np.float32(1 / 255),
+            started,
+            call,
             engine=plan.engine,
             device=plan.device,
             precision=plan.precision,
-            notes=photo.notes,
         )
 
 

@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rmbg import prices
-from rmbg.cutout import Cutout, finish
+from rmbg.cutout import Cutout
 from rmbg.engines import pictures
 from rmbg.engines.models import MODELS
 from rmbg.engines.owner import OWNER
@@ -27,6 +26,7 @@ from rmbg.errors import NoSubjectError, OptionError
 from rmbg.matte import upsample_guided
 from rmbg.photo import Photo
 from rmbg.providers.base import Call, Option
+from rmbg.providers.finished import finished
 from rmbg.providers.local import LocalNetwork, describe
 
 if TYPE_CHECKING:
@@ -68,19 +68,15 @@ class Sam2(LocalNetwork):
         call.check()
         call.progress(None, "Drawing the edge")
         logits = foreground(answers) if point is None and box is None else most_trusted(answers)
-        matte, colours = finish(photo, upsample_guided(1 / (1 + np.exp(-logits)), rgb))
-        seconds = time.perf_counter() - started
-        return Cutout(
-            photo=photo,
-            matte=matte,
-            foreground=colours,
-            provider=self.info.id,
-            seconds=seconds,
-            cost=prices.own_hardware(seconds, call.settings.hourly_usd),
+        return finished(
+            self.info.id,
+            photo,
+            upsample_guided(1 / (1 + np.exp(-logits)), rgb),
+            started,
+            call,
             engine=plan.engine,
             device=plan.device,
             precision=plan.precision,
-            notes=photo.notes,
         )
 
 
