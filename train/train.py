@@ -22,9 +22,9 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
-from rmbg.networks.builtin import MEAN, STD, BuiltinNet
+from rmbg.networks.builtin import MEAN, STD, WEIGHTS, BuiltinNet, ConvNorm, load
 from train.augment import WINDOW, make_batch, take
 from train.data import Pairs, load_pairs, split
 from train.loss import total_loss
@@ -40,7 +40,9 @@ class Knobs:
     budget: float = 2 * 3600.0  # seconds in all, resumed runs included
     steps: int | None = None  # count steps instead of seconds (tests)
     stored_side: int = 288  # side of the cached squares
-    phases: tuple[tuple[float, int], ...] = ((0.0, 128), (0.42, 160), (0.70, 192), (0.88, 224))  # from progress: side
+    weights: Path | None = None  # go on from these weights, as they ship, instead of from scratch
+    twice: tuple[str, ...] = ()  # kinds, by the beginnings of their names, that are drawn twice an epoch
+    phases: tuple[tuple[float, int], ...] = ((0.0, 160), (0.28, 192), (0.58, 224), (0.84, 288))  # from progress: side
     batch: int = 32  # of all workers together
     rate: float = 1.5e-3  # highest learning rate
     warm_up: float = 0.02  # share of the budget
@@ -174,6 +176,38 @@ class Run:
         self.step, self.elapsed = state["step"], state["elapsed"]
         self.began = time.monotonic() - self.elapsed
 
+    def begin_from(self, path: Path, pictures: Tensor) -> None:
+        """Take over weights as they ship; ``pictures``, (B, 3, H, W) in [0, 1], tell what the batch norms measure."""
+        unfuse(self.net, load(path).to(self.device), self.normalise(pictures))
+        self.mean.load_state_dict(self.net.state_dict())
+
+
+@torch.no_grad()
+def unfuse(net: BuiltinNet, fused: BuiltinNet, x: Tensor) -> None:
+    """Give a network the weights of a fused one, with batch norms that do nothing yet to the activations of ``x``.
+
+    Each norm gets as scale and shift the deviation and mean that its channels have on ``x``, so that normalising with the
+    statistics of a batch changes as little as the batch differs from ``x``.
+    """
+    net.load_state_dict(fused.state_dict(), strict=False)
+    norms = {name: module for name, module in net.named_modules() if isinstance(module, ConvNorm)}
+
+    def measure(name: str, conv: nn.Conv2d, activations: Tensor) -> None:
+        target, bias = norms[name], conv.bias
+        assert isinstance(target.norm, nn.BatchNorm2d) and bias is not None
+        deviation, mean = torch.std_mean(activations, (0, 2, 3))
+        deviation = deviation.clamp(min=1e-3)
+        target.conv.weight.copy_(conv.weight / deviation.view(-1, 1, 1, 1))
+        target.norm.weight.copy_(deviation)
+        target.norm.bias.copy_(mean)
+        target.norm.running_mean.copy_((mean - bias) / deviation)
+        target.norm.running_var.fill_(1)
+
+    for name, module in fused.named_modules():
+        if isinstance(module, ConvNorm):
+            module.conv.register_forward_hook(lambda conv, _, y, name=name: measure(name, conv, y))
+    fused(x)
+
 
 def export(net: BuiltinNet, path: Path) -> None:
     """Write the weights for inference: batch norms folded in, half floats."""
@@ -213,8 +247,12 @@ def train(knobs: Knobs) -> Run:
     knobs.out.mkdir(parents=True, exist_ok=True)
     pairs = load_pairs(knobs.source, knobs.cache, knobs.stored_side)
     indices, held_out = split(pairs.names, *knobs.held_out)
+    common = [index for index in indices if Path(pairs.names[index]).name.startswith(knobs.twice)]
     run = Run(knobs)
+    if knobs.weights:
+        run.begin_from(knobs.weights, take(pairs, indices[:: max(1, len(indices) // 48)])[:, :3])
     run.load()
+    indices = np.concatenate([indices, np.array(common, np.int64)])
     if run.rank > 0:
         while run.progress < 1:
             run.advance(pairs, indices)
@@ -258,8 +296,12 @@ def main() -> None:
     for name in ("source", "cache", "out"):
         parser.add_argument(f"--{name}", type=Path, default=getattr(Knobs, name))
     parser.add_argument("--budget", type=float, default=Knobs.budget, help="seconds in all")
+    parser.add_argument("--rate", type=float, default=Knobs.rate, help="highest learning rate")
+    parser.add_argument("--weights", type=Path, help=f"go on from weights, such as {WEIGHTS.name}, not from scratch")
+    parser.add_argument("--twice", nargs="*", default=(), help="beginnings of the names of pictures to draw twice")
     parser.add_argument("--workers", type=int, default=Knobs.workers, help="processes that share a batch; 1 on a GPU")
-    knobs = Knobs(**vars(parser.parse_args()))
+    told = vars(parser.parse_args())
+    knobs = Knobs(**told | {"twice": tuple(told["twice"])})
     if knobs.workers == 1:
         train(knobs)
         return

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
-from rmbg.networks.builtin import load
+from rmbg.networks.builtin import WEIGHTS, load
 from train.augment import make_batch
 from train.data import Pairs, empty_window, load_pairs, split
 from train.train import Knobs, Run, train
@@ -77,6 +77,26 @@ def test_resuming_is_going_on(pairs: Path, tmp_path: Path) -> None:
         resumed.advance(squares, indices)
     for name, tensor in whole.mean.state_dict().items():
         torch.testing.assert_close(resumed.mean.state_dict()[name], tensor, rtol=1e-3, atol=1e-4, msg=name)
+
+
+def test_shipped_weights_are_a_beginning(pairs: Path, tmp_path: Path) -> None:
+    knobs = knobs_for(pairs, tmp_path, steps=1)
+    pictures = torch.from_numpy(load_pairs(knobs.source, knobs.cache, 96).squares[:, :, :, :3].copy())
+    run, shipped = Run(knobs), load()
+    run.begin_from(WEIGHTS, pictures.permute(0, 3, 1, 2).float() / 255)
+    x = torch.randn(2, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(5))
+    with torch.inference_mode():
+        logits, confidence = shipped(x)
+        found = run.mean(x)
+    torch.testing.assert_close(found[0], logits, rtol=1e-3, atol=5e-3)
+    torch.testing.assert_close(found[1], confidence, rtol=1e-3, atol=1e-3)
+
+
+def test_kinds_are_drawn_twice(pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[int] = []
+    monkeypatch.setattr(Run, "advance", lambda run, pairs, indices: drawn.extend(indices) or setattr(run, "step", 1) or 0.0)
+    train(knobs_for(pairs, tmp_path, steps=1, twice=("disc3", "disc5")))
+    assert sorted(drawn) == [0, 1, 2, 3, 3, 4, 5, 5, 6, 7]
 
 
 def test_a_batch_can_be_repeated(pairs: Path, tmp_path: Path) -> None:
