@@ -5,6 +5,9 @@ Pure functions; a matte is a float32 array (H, W) with alpha in [0, 1].
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 from PIL import Image
 from scipy import ndimage
@@ -16,7 +19,7 @@ OUT, IN = 0.5 / 255, 254.5 / 255
 FLAT = 0.1
 
 #: Side of the tiles that the full-size steps work in: small enough for the cache, large enough for few of them.
-TILE = 512
+TILE = 256
 
 
 def resize(matte: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -56,48 +59,68 @@ def upsample_guided(
     height, width = rgb.shape[:2]
     scale = min(1.0, guide_side / max(height, width))
     small = max(1, round(width * scale)), max(1, round(height * scale))
-    guide = np.asarray(Image.fromarray(rgb).resize(small, Image.Resampling.BOX, reducing_gap=None), dtype=np.float32) / 255
+    reduced = Image.fromarray(rgb).resize(small, Image.Resampling.BOX, reducing_gap=1.0)
+    guide = np.asarray(reduced, dtype=np.float32) / 255
     target = resize(matte, small[1], small[0])
     radius = max(2, round(reach * max(1.0, small[0] / matte.shape[1], small[1] / matte.shape[0])))
-    slope, offset = _fit(guide, target, radius, epsilon)
-    planes = [Image.fromarray(np.ascontiguousarray(plane)) for plane in (*np.moveaxis(slope, 2, 0), offset)]
+    planes = [Image.fromarray(plane) for plane in _fit(guide, target, radius, epsilon)]
+    coarse = Image.fromarray(target)
+    touched = ndimage.maximum_filter((target > OUT) & (target < IN), 4 * radius + 1)
+    result = np.empty((height, width), np.float32)
 
-    result = resize(matte, height, width)
-    soft = (target > OUT) & (target < IN)
-    touched = ndimage.maximum_filter(soft, 4 * radius + 1)
-    for rows, columns in tiles(height, width):
+    def fill(tile: tuple[slice, slice]) -> None:
+        rows, columns = tile
         box = _box(rows, columns, small[0] / width, small[1] / height)
-        if not touched[_inside(box, touched.shape)].any():
-            continue
         size = columns.stop - columns.start, rows.stop - rows.start
-        a = [np.asarray(plane.resize(size, Image.Resampling.BILINEAR, box=box)) for plane in planes]
-        part = rgb[rows, columns]
-        value = a[3].copy()
-        for channel in range(3):
-            value += a[channel] * (part[..., channel] * np.float32(1 / 255))
-        result[rows, columns] = np.clip((value - FLAT) / (1 - 2 * FLAT), 0.0, 1.0)
+        if not touched[_inside(box, touched.shape)].any():
+            result[rows, columns] = np.asarray(coarse.resize(size, Image.Resampling.BILINEAR, box=box))
+            return
+        *slopes, value = (np.array(plane.resize(size, Image.Resampling.BILINEAR, box=box)) for plane in planes)
+        for channel, slope in enumerate(slopes):
+            slope *= rgb[rows, columns, channel]
+            value += slope
+        value -= FLAT
+        value /= 1 - 2 * FLAT
+        np.clip(value, 0.0, 1.0, out=result[rows, columns])
+
+    with ThreadPoolExecutor(os.cpu_count()) as cores:
+        list(cores.map(fill, tiles(height, width)))
     return result
 
 
-def _fit(guide: np.ndarray, target: np.ndarray, radius: int, epsilon: float) -> tuple[np.ndarray, np.ndarray]:
-    """Coefficients of the window-wise linear functions of colour: slope (h, w, 3) and offset (h, w), float32."""
+def _fit(guide: np.ndarray, target: np.ndarray, radius: int, epsilon: float) -> list[np.ndarray]:
+    """Coefficients of the window-wise linear functions of colour: three slopes, for colours from 0 to 255, and the offset.
+
+    All are float32 (h, w), averaged over the windows that a pixel lies in (equation 21).
+    """
     side = 2 * radius + 1
 
     def mean(plane: np.ndarray) -> np.ndarray:
         return ndimage.uniform_filter(plane, side, mode="nearest")
 
-    centre = [mean(guide[..., c]) for c in range(3)]
-    level = mean(target)
-    cross = np.stack([mean(guide[..., c] * target) - centre[c] * level for c in range(3)], axis=-1)
-    spread = np.empty((*target.shape, 3, 3), np.float32)
-    for i in range(3):
-        for j in range(i, 3):
-            spread[..., i, j] = spread[..., j, i] = mean(guide[..., i] * guide[..., j]) - centre[i] * centre[j]
-        spread[..., i, i] += epsilon
-    slope = np.linalg.solve(spread, cross[..., None])[..., 0]
-    offset = level - sum(slope[..., c] * centre[c] for c in range(3))
-    slope = np.stack([mean(slope[..., c]) for c in range(3)], axis=-1)
-    return slope.astype(np.float32), mean(offset).astype(np.float32)
+    def mean_of_product(pair: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+        return mean(pair[0] * pair[1])
+
+    r, g, b = (np.ascontiguousarray(guide[..., c]) for c in range(3))
+    with ThreadPoolExecutor(os.cpu_count()) as cores:
+        mr, mg, mb, level = cores.map(mean, (r, g, b, target))
+        pairs = [(r, target), (g, target), (b, target), (r, r), (r, g), (r, b), (g, g), (g, b), (b, b)]
+        tr, tg, tb, rr, rg, rb, gg, gb, bb = cores.map(mean_of_product, pairs)
+        tr, tg, tb = tr - mr * level, tg - mg * level, tb - mb * level
+        rr, gg, bb = rr - mr * mr + epsilon, gg - mg * mg + epsilon, bb - mb * mb + epsilon
+        rg, rb, gb = rg - mr * mg, rb - mr * mb, gb - mg * mb
+        # The inverse of the symmetric 3 x 3 covariance by its cofactors: a general solver takes six times as long.
+        c1, c2, c3 = gg * bb - gb * gb, gb * rb - rg * bb, rg * gb - gg * rb
+        c4, c5, c6 = rr * bb - rb * rb, rg * rb - rr * gb, rr * gg - rg * rg
+        scale = 1 / (rr * c1 + rg * c2 + rb * c3)
+        slopes = [
+            (c1 * tr + c2 * tg + c3 * tb) * scale,
+            (c2 * tr + c4 * tg + c5 * tb) * scale,
+            (c3 * tr + c5 * tg + c6 * tb) * scale,
+        ]
+        offset = level - slopes[0] * mr - slopes[1] * mg - slopes[2] * mb
+        *averaged, offset = cores.map(mean, (*slopes, offset))
+    return [slope * np.float32(1 / 255) for slope in averaged] + [offset]
 
 
 def tiles(height: int, width: int, side: int = TILE) -> list[tuple[slice, slice]]:

@@ -87,7 +87,7 @@ def _look(rgb: np.ndarray) -> tuple[np.ndarray, float]:
 
     with _loading:
         net = _network()
-    small = Image.fromarray(rgb).resize((INPUT_SIZE, INPUT_SIZE), Image.Resampling.BILINEAR)
+    small = Image.fromarray(rgb).resize((INPUT_SIZE, INPUT_SIZE), Image.Resampling.BILINEAR, reducing_gap=2.0)
     pixels = (np.asarray(small, np.float32) / 255 - np.array(MEAN, np.float32)) / np.array(STD, np.float32)
     logits, confidence = look_twice(net, torch.from_numpy(pixels).permute(2, 0, 1)[None])
     return logits[0, 0].numpy(), float(confidence)
