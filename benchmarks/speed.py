@@ -132,7 +132,7 @@ def memory(arguments: argparse.Namespace) -> None:
         jpeg("24 MP")
         report(name, "1.5 MP", "1")  # prepares, if that has not been done
         print(f"{name} at 24 MP: {report(name, '24 MP', '1')}", flush=True)
-    print(f"rmbg-1.4, 40 pictures in a row: {report('rmbg-1.4', '1.5 MP', '40')}", flush=True)
+    print(f"rmbg-1.4, 200 pictures in a row: {report('rmbg-1.4', '1.5 MP', '200')}", flush=True)
 
 
 def accuracy(arguments: argparse.Namespace) -> None:

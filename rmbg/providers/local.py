@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from rmbg.cutout import Cutout
-from rmbg.engines import pictures, weights
+from rmbg.engines import pictures, plan, weights
 from rmbg.engines.models import Model
 from rmbg.engines.owner import OWNER
 from rmbg.errors import NotReadyError
@@ -31,6 +31,9 @@ class LocalNetwork(Provider):
     def status(self, settings: Settings) -> Status:
         model = self.model
         try:
+            # Only where something is asked for by name: whatever is there will do otherwise, and looking takes a second.
+            if (settings.device, settings.engine, settings.precision) != ("auto", "auto", "auto"):
+                plan.choose(settings, model.engines)
             if weights.present(model, settings):
                 return READY
         except NotReadyError as error:
@@ -47,7 +50,7 @@ class LocalNetwork(Provider):
     def cut(self, photo: Photo, options: Mapping[str, Any], call: Call) -> Cutout:
         started = time.perf_counter()
         images = pictures.prepare(self.model, photo.flattened())
-        masks, plan = OWNER.masks(self.model, images, call.settings, call.progress, call.check)
+        masks, ran = OWNER.masks(self.model, images, call.settings, call.progress, call.check)
         call.check()
         call.progress(None, "Cleaning the colours of the edge")
         alpha = pictures.alpha(self.model, masks[0], photo.height, photo.width)
@@ -57,9 +60,9 @@ class LocalNetwork(Provider):
             alpha * np.float32(1 / 255),
             started,
             call,
-            engine=plan.engine,
-            device=plan.device,
-            precision=plan.precision,
+            engine=ran.engine,
+            device=ran.device,
+            precision=ran.precision,
         )
 
 

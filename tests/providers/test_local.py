@@ -104,6 +104,9 @@ def test_status_says_what_is_needed(settings):
     assert state("rmbg-2.0", HF_TOKEN="hf_x").text.startswith("downloads 885 MB on first use, once the licence")
     assert state("birefnet", HF_HUB_OFFLINE="1").state == "unavailable"
     assert state("birefnet", RMBG_WEIGHTS="/nowhere").state == "unavailable"
+    for name in ("rmbg-1.4", "sam2"):
+        lacking = state(name, RMBG_DEVICE="cuda:7")
+        assert lacking.state == "unavailable" and lacking.text.startswith("RMBG_DEVICE is 'cuda:7', and torch sees")
 
 
 def test_auto_takes_the_best_that_is_ready(settings):
