@@ -17,6 +17,7 @@ or the content of a picture.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -83,3 +84,9 @@ def printable(text: str, length: int) -> str:
     """`text` from outside as it may stand in a message: on one line, nothing invisible in it, at most `length` characters."""
     line = "".join(c for c in " ".join(text.split()) if c.isprintable())
     return line if len(line) <= length else f"{line[: length - 3]}..."
+
+
+def reason(error: BaseException) -> str:
+    """The error's own words, short and without addresses of objects."""
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return printable(re.sub(r"<[^>]*>", "the file", text), 120).strip(" .")

@@ -917,7 +917,7 @@ def test_foreign_files(name, tmp_path):
 
 
 def test_heic_without_its_plug_in(monkeypatch):
-    monkeypatch.setattr("rmbg.photo._formats", lambda: ("PNG", "JPEG"))
+    monkeypatch.setattr("rmbg.decode._formats", lambda: ("PNG", "JPEG"))
     refused(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(60), "HEIC", "pillow-heif")
 
 
