@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 
 from rmbg.damage import check_directory, check_end, check_strips, what_it_is
 from rmbg.errors import PhotoError, printable, reason
@@ -32,6 +32,20 @@ FORMATS = ("AVIF", "BMP", "DIB", "GIF", "HEIF", "JPEG", "MPO", "PNG", "TIFF", "W
 
 #: A subject cannot be told from its background in fewer pixels than this a side.
 MIN_SIDE = 8
+
+#: Rows that become an array at a time.
+ROWS = 256
+
+#: What makes a picture upright, by its EXIF orientation (CIPA DC-008, 4.6.5.1.6); 1 is upright.
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 class Decoded(NamedTuple):
@@ -58,14 +72,15 @@ def decode_bytes(data: bytes, label: str, settings: Settings) -> Decoded:
                 _scale_key(image, depth=data[24])
             if image.format == "TIFF":
                 check_strips(image, len(data))
-            return _decode(image, label, settings)
+            series = getattr(image, "is_animated", False) and image.format != "MPO"  # an MPO's other pictures are previews
+            return _decode(image, ("Only the first picture of an animation or a series was used.",) if series else ())
 
 
 def decode_image(image: Image.Image, label: str, settings: Settings) -> Decoded:
-    """A PIL image as a photo; it may be one that was opened and not decoded yet."""
+    """What a PIL image shows; it may be one that was opened and not decoded yet. It stays as it is."""
     with _one_sentence(label, settings):
         _check_size(image.size, label, settings)
-        return _decode(image.copy(), label, settings)
+        return _decode(image)
 
 
 @functools.cache
@@ -118,22 +133,26 @@ def _too_many_pixels(label: str, settings: Settings, size: tuple[int, int] | Non
     )
 
 
-def _decode(image: Image.Image, label: str, settings: Settings) -> Decoded:
-    """All that happens between an open PIL image and a photo."""
-    _check_size(image.size, label, settings)
-    notes = []
-    if getattr(image, "is_animated", False) and image.format != "MPO":  # an MPO's other pictures are previews
-        notes.append("Only the first picture of an animation or a series was used.")
+def _decode(image: Image.Image, notes: tuple[str, ...] = ()) -> Decoded:
+    """All that happens between an open PIL image and arrays; a big picture is copied only where it changes."""
     image.load()
     profile = image.info.get("icc_profile")
     image, alpha = _split(_upright(image))
-    image = _eight_bits(image)
-    image, converted = _to_srgb(image, profile)
+    image, converted = _to_srgb(_eight_bits(image), profile)
     if converted:
-        notes.append(f"Colours were converted to sRGB from {converted}.")
+        notes += (f"Colours were converted to sRGB from {converted}.",)
     if alpha is not None and alpha.min() == 255:
         alpha = None
-    return Decoded(np.array(image), alpha, tuple(notes))
+    return Decoded(_array(image), alpha, notes)
+
+
+def _array(image: Image.Image) -> np.ndarray:
+    """The pixels of an RGB image: uint8 (H, W, 3). Some rows at a time, as each goes through several buffers."""
+    rgb = np.empty((image.height, image.width, 3), np.uint8)
+    for top in range(0, image.height, ROWS):
+        rows = rgb[top : top + ROWS]
+        rows[:] = np.asarray(image.crop((0, top, image.width, top + len(rows))))
+    return rgb
 
 
 def _scale_key(image: Image.Image, depth: int) -> None:
@@ -148,9 +167,10 @@ def _scale_key(image: Image.Image, depth: int) -> None:
 def _upright(image: Image.Image) -> Image.Image:
     """Turned and mirrored as its EXIF orientation says; a photo whose EXIF is broken stays as it is."""
     try:
-        return ImageOps.exif_transpose(image)
+        turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:  # any of Pillow's EXIF readers, on metadata that nobody needs
-        return image
+        turn = None
+    return image if turn is None else image.transpose(turn)
 
 
 def _split(image: Image.Image) -> tuple[Image.Image, np.ndarray | None]:
@@ -159,7 +179,7 @@ def _split(image: Image.Image) -> tuple[Image.Image, np.ndarray | None]:
         image = image.convert(image.mode.upper())
     if image.mode in ("LA", "RGBA"):
         return image.convert(image.mode[:-1]), np.asarray(image.getchannel("A"))
-    key = image.info.pop("transparency", None) if image.mode in ("I", "F") or image.mode.startswith("I;16") else None
+    key = image.info.get("transparency") if image.mode in ("I", "F") or image.mode.startswith("I;16") else None
     if key is not None:
         return image, np.where(np.asarray(image) == key, np.uint8(0), np.uint8(255))
     if image.mode == "PA" or "transparency" in image.info:
@@ -175,8 +195,8 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     if image.mode == "1":
         return image.convert("L")
     if image.mode.startswith("I;16"):
-        values = np.asarray(image).astype(np.uint32)
-        return Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8))
+        values = np.minimum(np.asarray(image), 65535 - 128)  # or half a level more would leave the 16 bits
+        return Image.fromarray(((values + 128) // 257).astype(np.uint8))
     if image.mode in ("I", "F"):
         return Image.fromarray(_stretch(np.asarray(image)))
     return image.convert("RGB")
@@ -213,4 +233,4 @@ def _to_srgb(image: Image.Image, profile: bytes | None) -> tuple[Image.Image, st
         lab = ImageCms.createProfile("LAB")
         result = ImageCms.profileToProfile(image, lab, ImageCms.createProfile("sRGB"), outputMode="RGB")
         return (result or image.convert("RGB")), None
-    return image.convert("RGB"), None
+    return (image if image.mode == "RGB" else image.convert("RGB")), None

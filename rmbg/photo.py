@@ -19,6 +19,9 @@ from rmbg.source import file_name, label_of, read, stem
 #: The transparent parts of a photo are shown to networks over this grey level.
 FLATTEN_ON = 255
 
+#: Rows that are flattened at a time: what lies between them and the result stays in the processor's caches.
+ROWS = 64
+
 
 @dataclass(frozen=True, eq=False)
 class Photo:
@@ -53,11 +56,14 @@ class Photo:
         """The photo as a network should see it: uint8 (H, W, 3), its transparent parts white."""
         if self.alpha is None:
             return self.rgb
-        alpha = self.alpha[..., None].astype(np.uint16)
-        mixed = self.rgb * alpha  # at most 255 * 255 with the rest, so 16 bits hold it
-        mixed += FLATTEN_ON * (255 - alpha) + np.uint16(127)
-        mixed //= 255
-        return mixed.astype(np.uint8)
+        flat = np.empty_like(self.rgb)
+        for top in range(0, self.height, ROWS):
+            rows = slice(top, top + ROWS)
+            alpha = self.alpha[rows, :, None].astype(np.uint16)
+            mixed = self.rgb[rows] * alpha  # at most 255 * 255 with the rest, so 16 bits hold it
+            mixed += FLATTEN_ON * (255 - alpha) + np.uint16(127)
+            flat[rows] = mixed // 255
+        return flat
 
 
 def open_photo(source: Any, *, name: str | None = None, settings: Settings | None = None) -> Photo:

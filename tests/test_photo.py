@@ -203,6 +203,14 @@ def test_broken_exif_does_not_matter(exif):
     np.testing.assert_array_equal(read(broken).rgb, read(data).rgb)
 
 
+def test_a_photo_is_turned_although_its_other_exif_cannot_be_written_again():
+    entries = struct.pack("<HHIi", 0x100, 9, 1, -1) + struct.pack("<HHII", 274, 3, 1, 6)  # a negative width
+    exif = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 2) + entries + bytes(4)
+    data = saved(smooth(), "JPEG")
+    photo = read(data[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + data[2:])
+    np.testing.assert_array_equal(photo.rgb, TURNS[6](read(data).rgb))
+
+
 # --- colour profiles ---------------------------------------------------------------------------------------------------
 
 
@@ -383,6 +391,7 @@ def test_sixteen_bit_grey(form):
     values = np.linspace(0, 65535, 16 * 16).astype(np.uint16).reshape(16, 16)
     photo = read(saved(values, form))
     assert np.abs(photo.rgb[..., 1] - values / 257.0).max() <= 0.51
+    assert (photo.rgb[..., 1] == np.rint(values / 257)).all()
     big_endian = Image.frombytes("I;16B", (16, 16), values.astype(">u2").tobytes())
     np.testing.assert_array_equal(read(big_endian).rgb, photo.rgb)
 
@@ -468,6 +477,22 @@ def test_every_mode_of_a_pil_image(mode):
     assert photo.rgb.shape == (12, 16, 3) and photo.rgb.dtype == np.uint8
     assert photo.alpha is None or (photo.alpha.shape == (12, 16) and photo.alpha.dtype == np.uint8)
     assert image.mode == mode
+
+
+@pytest.mark.parametrize("mode", ["I;16", "L", "RGB", "RGBA", "P"])
+def test_a_pil_image_stays_as_it_is(mode):
+    image = Image.fromarray(noise(12, 16)).convert("L").convert(mode)
+    exif = Image.Exif()
+    exif[274] = 6
+    image.info |= {"exif": exif.tobytes(), "icc_profile": WIDE} | ({} if mode == "RGBA" else {"transparency": 0})
+    if mode == "RGB":
+        image.info["transparency"] = (0, 0, 0)
+    info, pixels = dict(image.info), image.tobytes()
+    photo = read(image)
+    assert photo.rgb.shape == (16, 12, 3) and (photo.alpha is None) == (mode == "RGBA")
+    assert (image.mode, image.size, image.info, image.tobytes()) == (mode, (16, 12), info, pixels)
+    photo.rgb[:] = 0
+    assert image.tobytes() == pixels
 
 
 # --- where it comes from -----------------------------------------------------------------------------------------------
@@ -783,6 +808,29 @@ def test_no_size_at_all(form, size):
 
 def test_the_smallest_that_is_taken():
     assert read(saved(noise(8, 8, 3), "PNG")).rgb.shape == (8, 8, 3)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of a process is read from /proc")
+@pytest.mark.parametrize(("form", "mode", "limit"), [("JPEG", "RGB", 9), ("PNG", "RGBA", 14)])
+def test_a_big_photo_is_not_copied_needlessly(form, mode, limit, tmp_path):
+    """Peak of a process of its own, in bytes a pixel: Pillow takes four for each picture, the result three or four."""
+    path = tmp_path / "big"
+    path.write_bytes(saved(Image.new(mode, (4000, 3000), (200, 90, 40, 99)[: len(mode)]), form))
+    script = """
+import pathlib, re, sys
+from rmbg import open_photo
+def peak():
+    return int(re.search(r"VmHWM:\\s+(\\d+)", pathlib.Path("/proc/self/status").read_text())[1]) * 1024
+pathlib.Path(sys.argv[1]).read_bytes()
+before = peak()
+photo = open_photo(sys.argv[1])
+if photo.alpha is not None:
+    photo.flattened()
+print((peak() - before) / (photo.width * photo.height))
+"""
+    done = subprocess.run([sys.executable, "-c", script, path], capture_output=True, text=True, cwd=ROOT, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) < limit
 
 
 # --- damaged, lying and foreign files ----------------------------------------------------------------------------------
