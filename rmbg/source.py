@@ -13,7 +13,7 @@ import urllib.parse
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO, Any
 
-from rmbg.errors import PhotoError, printable, reason
+from rmbg.errors import PhotoError, RmbgError, printable, reason
 from rmbg.settings import Settings
 
 
@@ -59,13 +59,13 @@ def _read_file(file: IO[bytes], label: str, settings: Settings) -> bytes:
                 raise PhotoError(f"{label} was opened as text; open it in binary mode ('rb').")
             data += piece
             left -= len(piece)
-    except PhotoError:
+    except RmbgError:
         raise
     except UnicodeDecodeError:
         raise PhotoError(f"{label} was opened as text; open it in binary mode ('rb').") from None
-    except (OSError, ValueError, TypeError) as error:
+    except Exception as error:  # gzip, zipfile and connections have errors of their own that are no OSError
         raise PhotoError(f"{label} could not be read: {reason(error)}.") from None
-    _check_bytes(len(data), label, settings)
+    _check_bytes(len(data), label, settings, exact=False)
     return bytes(data)
 
 
@@ -73,7 +73,8 @@ def _read_data_uri(uri: str, settings: Settings) -> bytes:
     head, comma, body = uri.partition(",")
     if not comma:
         raise PhotoError("The data URI has no data: it must look like data:image/png;base64,...")
-    _check_bytes(len(body) // 3, "The data URI", settings)  # before it is decoded: every byte takes three characters at most
+    # Before it is decoded: every byte takes three characters at most.
+    _check_bytes(len(body) // 3, "The data URI", settings, exact=False)
     try:
         if re.search(r";\s*base64\s*$", head, re.IGNORECASE):
             data = base64.b64decode(re.sub(r"\s+", "", urllib.parse.unquote(body)), validate=True)
@@ -85,11 +86,12 @@ def _read_data_uri(uri: str, settings: Settings) -> bytes:
     return data
 
 
-def _check_bytes(count: int, label: str, settings: Settings) -> None:
+def _check_bytes(count: int, label: str, settings: Settings, exact: bool = True) -> None:
+    """Refuse more bytes than the limit; not `exact` where `count` are those known of, and there may be more."""
     if count > settings.max_bytes:
+        has = f"{count / 1e6:.1f} MB, " if exact else ""
         raise PhotoError(
-            f"{label} has {count / 1e6:.1f} MB, more than the limit of {settings.max_bytes / 1e6:g} MB; make it smaller "
-            "or raise RMBG_MAX_BYTES."
+            f"{label} has {has}more than the limit of {settings.max_bytes / 1e6:g} MB; make it smaller or raise RMBG_MAX_BYTES."
         )
 
 
@@ -99,10 +101,13 @@ def file_name(given: Any) -> str:
 
 
 def stem(name: str) -> str:
-    """The stem of a file's name, without folders of either kind of system and without control characters."""
+    """The stem of a file's name, without folders of either kind of system and without control characters.
+
+    It leaves room for what is added to the names of downloads: Windows counts characters, others 255 bytes.
+    """
     base = PureWindowsPath(PurePosixPath(name).name).stem
     text = "".join(c for c in base if c.isprintable()).strip(" .")
-    return text[:120] or "photo"
+    return text[:120].encode()[:180].decode(errors="ignore") or "photo"
 
 
 def label_of(name: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import io
 import json
 import struct
@@ -11,6 +12,7 @@ import sys
 import threading
 import time
 import urllib.parse
+import zipfile
 import zlib
 from pathlib import Path
 
@@ -18,7 +20,7 @@ import numpy as np
 import pytest
 from PIL import GifImagePlugin, Image, ImageCms, ImageFile
 
-from rmbg.errors import PhotoError
+from rmbg.errors import CancelledError, PhotoError
 from rmbg.photo import Photo, open_photo, stem
 from rmbg.settings import Settings
 from tests.sentences import sentence
@@ -616,6 +618,26 @@ def test_files_that_cannot_be_read(tmp_path):
     refused(b"x", "evil name", name="\x1bevil\n\nname" * 50)
 
 
+def test_files_with_errors_of_their_own():
+    with gzip.open(io.BytesIO(gzip.compress(PNG)[:-20])) as file:
+        refused(file, "could not be read")
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("a.png", PNG)
+    broken = io.BytesIO(packed.getvalue().replace(PNG[40:60], bytes(20)))
+    with zipfile.ZipFile(broken) as archive, archive.open("a.png") as file:
+        refused(file, "a.png", "could not be read")
+
+
+def test_what_stops_the_work_passes_through_an_open_file():
+    class Stopped(io.RawIOBase):
+        def read(self, size: int = -1) -> bytes:
+            raise CancelledError("You stopped it.")
+
+    with pytest.raises(CancelledError):
+        read(Stopped())
+
+
 def test_a_file_without_permission(tmp_path, monkeypatch):
     path = tmp_path / "locked.png"
     path.write_bytes(PNG)
@@ -643,6 +665,7 @@ def test_a_file_without_permission(tmp_path, monkeypatch):
         ("", "photo"),
         ("\n", "photo"),
         ("a" * 400 + ".png", "a" * 120),
+        ("図" * 400 + ".png", "図" * 60),
         ("archive.tar.gz", "archive.tar"),
         ("broken\udc80name.png", "brokenname"),
     ],
@@ -790,8 +813,8 @@ def test_no_more_than_the_limit_is_taken_from_a_stream():
             return bytes(min(size, 1000))
 
     stream = Endless()
-    refused(stream, "MB", settings=Settings(max_bytes=50_000))
-    assert stream.given == 50_001
+    text = refused(stream, "has more than the limit of 0.05 MB", settings=Settings(max_bytes=50_000))
+    assert stream.given == 50_001 and "0.1 MB" not in text
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 500), (500, 1), (7, 8)])
