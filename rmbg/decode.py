@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
-from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, PngImagePlugin, UnidentifiedImageError
 
 from rmbg.damage import check_directory, check_end, check_strips, what_it_is
 from rmbg.errors import PhotoError, printable, reason
@@ -27,6 +27,9 @@ warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 
+# The profile of a press, or what an editor remembers of its work, is a good PNG's right; Pillow refuses more than 1 MiB.
+PngImagePlugin.MAX_TEXT_CHUNK = max(PngImagePlugin.MAX_TEXT_CHUNK, 16 << 20)
+
 #: What the door lets in. Pillow knows forty more, some of which start other programs (EPS) or are mere attack surface.
 FORMATS = ("AVIF", "BMP", "DIB", "GIF", "HEIF", "JPEG", "MPO", "PNG", "TIFF", "WEBP")
 
@@ -35,6 +38,9 @@ MIN_SIDE = 8
 
 #: Rows that become an array at a time.
 ROWS = 256
+
+#: A profile of this name may differ from sRGB by so many levels: curves are drawn a little differently, or as a plain power.
+SRGB_SLACK = 8
 
 #: What makes a picture upright, by its EXIF orientation (CIPA DC-008, 4.6.5.1.6); 1 is upright.
 TURNS = {
@@ -182,7 +188,7 @@ def _split(image: Image.Image) -> tuple[Image.Image, np.ndarray | None]:
     key = image.info.get("transparency") if image.mode in ("I", "F") or image.mode.startswith("I;16") else None
     if key is not None:
         return image, np.where(np.asarray(image) == key, np.uint8(0), np.uint8(255))
-    if image.mode == "PA" or "transparency" in image.info:
+    if image.has_transparency_data:  # a palette's own alpha, or one of its colours
         image = image.convert("RGBA")
         return image.convert("RGB"), np.asarray(image.getchannel("A"))
     return image, None
@@ -222,7 +228,7 @@ def _to_srgb(image: Image.Image, profile: bytes | None) -> tuple[Image.Image, st
         try:
             source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
             name = printable(ImageCms.getProfileDescription(source), 60)
-            if image.mode == "RGB" and "srgb" in name.lower().replace(" ", ""):
+            if image.mode == "RGB" and "srgb" in name.lower().replace(" ", "") and _is_srgb(source):
                 return image, None
             result = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
             if result is not None:
@@ -234,3 +240,12 @@ def _to_srgb(image: Image.Image, profile: bytes | None) -> tuple[Image.Image, st
         result = ImageCms.profileToProfile(image, lab, ImageCms.createProfile("sRGB"), outputMode="RGB")
         return (result or image.convert("RGB")), None
     return (image if image.mode == "RGB" else image.convert("RGB")), None
+
+
+def _is_srgb(source: ImageCms.ImageCmsProfile) -> bool:
+    """Whether a profile changes next to nothing: linear and wider spaces also have sRGB in their names."""
+    levels = np.arange(0, 256, 51, dtype=np.uint8)
+    colours = np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(-1, 1, 3)
+    target, intent = ImageCms.createProfile("sRGB"), ImageCms.Intent.RELATIVE_COLORIMETRIC
+    result = ImageCms.profileToProfile(Image.fromarray(colours), source, target, intent, outputMode="RGB")
+    return bool(np.abs(np.asarray(result).astype(int) - colours).max() <= SRGB_SLACK)

@@ -311,6 +311,35 @@ def test_srgb_profile_changes_nothing():
     assert photo.notes == ()
 
 
+def rgb_profile(name: str, primaries: np.ndarray, curve: float) -> bytes:
+    colours = {tag: xyz(*primaries[:, i]) for i, tag in enumerate((b"rXYZ", b"gXYZ", b"bXYZ"))}
+    return profile(b"RGB ", name, colours | dict.fromkeys((b"rTRC", b"gTRC", b"bTRC"), gamma(curve)))
+
+
+@pytest.mark.parametrize(("name", "primaries", "curve"), [("Linear sRGB", SRGB, 1.0), ("P3 with the curve of sRGB", P3, 2.2)])
+def test_a_profile_is_not_known_by_its_name(name, primaries, curve):
+    colour = np.array([180, 130, 90], np.uint8)
+    photo = read(saved(np.full((16, 16, 3), colour), "PNG", icc_profile=rgb_profile(name, primaries, curve)))
+    expected = to_srgb((colour / 255.0) ** curve @ primaries.T)
+    assert np.abs(expected - colour).max() > 8
+    assert np.abs(photo.rgb - expected).max() <= 1.5
+    assert photo.notes == (f"Colours were converted to sRGB from {name}.",)
+
+
+def test_an_srgb_of_another_curve_is_near_enough():
+    pixels = noise(16, 16, 3)
+    photo = read(saved(pixels, "PNG", icc_profile=rgb_profile("sRGB, a plain power", SRGB, 2.2)))
+    np.testing.assert_array_equal(photo.rgb, pixels)
+
+
+def test_a_png_with_megabytes_of_profile_and_text():
+    colour = np.array([180, 130, 90], np.uint8)
+    text = chunk(b"zTXt", b"History\0\0" + zlib.compress(bytes(2 << 20)))
+    data = saved(np.full((16, 16, 3), colour), "PNG", icc_profile=WIDE + bytes(2 << 20))
+    photo = read(data[:33] + text + data[33:])
+    np.testing.assert_array_equal(photo.rgb, read(saved(np.full((16, 16, 3), colour), "PNG", icc_profile=WIDE)).rgb)
+
+
 @pytest.mark.parametrize("broken", [b"x", WIDE[:200], LINEAR_GREY, WIDE[:36] + b"ACSP" + WIDE[40:], bytes(400)])
 def test_a_profile_that_does_not_fit_is_left_out(broken):
     pixels = noise(16, 16, 3)
@@ -361,6 +390,15 @@ def test_palette_with_transparency(form):
     photo = read(saved(image, form, transparency=several))
     assert photo.rgb[0, 0].tolist() == [200, 100, 50]
     assert photo.alpha[0, [0, 15]].tolist() == ([128, 0] if form == "PNG" else [255, 0])
+
+
+def test_a_palette_with_alpha_of_its_own():
+    image = Image.new("RGBA", (16, 16), (200, 100, 50, 255))
+    image.paste((10, 20, 30, 0), (8, 0, 16, 16))
+    palette = image.quantize(2)
+    assert palette.mode == "P" and "transparency" not in palette.info
+    photo = read(palette)
+    assert photo.alpha is not None and photo.alpha[0, [0, 15]].tolist() == [255, 0]
 
 
 @pytest.mark.parametrize("depth", [1, 2, 4, 8, 16])
