@@ -114,7 +114,7 @@ def _one_sentence(label: str, settings: Settings, data: bytes = b"") -> Iterator
     except Image.DecompressionBombError:
         raise PhotoError(_too_many_pixels(label, settings)) from None
     except UnidentifiedImageError:
-        raise PhotoError(what_it_is(data, label)) from None
+        raise PhotoError(what_it_is(data, label, heif="HEIF" in _formats())) from None
     except MemoryError:
         raise PhotoError(f"{label} needs more memory than there is; make it smaller.") from None
     except Exception as error:  # Pillow's decoders raise nearly everything on broken files

@@ -1005,6 +1005,7 @@ FOREIGN = {
     "avi": (b"RIFF\0\0\0\0AVI LIST" + bytes(40), "video"),
     "zip": (b"PK\x03\x04" + bytes(40), "archive"),
     "gzip": (b"\x1f\x8b\x08" + bytes(40), "archive"),
+    "cr3": (b"\0\0\0\x18ftypcrx \0\0\0\1crx isom" + bytes(40), "raw file"),
     "psd": (b"8BPS\0\1" + bytes(40), "Photoshop"),
     "avif-stub": (b"\0\0\0\x1cftypavif\0\0\0\0avifmif1miaf", "damaged"),
     "png-stub": (b"\x89PNG\r\n\x1a\n", "damaged"),
@@ -1023,6 +1024,37 @@ def test_foreign_files(name, tmp_path):
     path = tmp_path / "picture.png"
     path.write_bytes(data)
     assert "picture.png" in refused(path, word)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize(("kind", "raw"), [(0, False), (1, True)])
+def test_a_preview_is_no_photo(order, kind, raw):
+    """A TIFF whose only visible picture is a small one of 24 x 16, as cameras write it before the real one."""
+    pixels = noise(16, 24, 3)
+    start = 8 + pixels.size
+    entries = [(254, 4, kind), (256, 4, 24), (257, 4, 16), (258, 3, 8), (259, 3, 1), (262, 3, 2), (273, 4, 8), (277, 3, 3)]
+    entries += [(278, 4, 16), (279, 4, pixels.size), (284, 3, 1), (330, 4, start)]
+    data = {"<": b"II*\0", ">": b"MM\0*"}[order] + struct.pack(f"{order}I", start) + pixels.tobytes()
+    data += struct.pack(f"{order}H", len(entries))
+    for tag, number, value in entries:
+        data += struct.pack(f"{order}HHI", tag, number, 1) + struct.pack(
+            order + {3: "HH", 4: "I"}[number], *([value, 0][: 5 - number])
+        )
+    data += bytes(4)
+    if raw:
+        refused(data, "raw file", "JPEG")
+    else:
+        np.testing.assert_array_equal(read(data).rgb, pixels)
+
+
+def test_a_broken_heic_with_its_plug_in(monkeypatch):
+    def opener(file, name):
+        raise SyntaxError("no such box")
+
+    monkeypatch.setitem(Image.OPEN, "HEIF", (opener, None))
+    monkeypatch.setattr("rmbg.decode._formats", lambda: ("HEIF", "PNG"))
+    text = refused(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(60), "header cannot be read")
+    assert "pillow-heif" not in text
 
 
 def test_heic_without_its_plug_in(monkeypatch):
