@@ -75,8 +75,7 @@ def fetch(model: Model, settings: Settings, progress: Progress) -> Weights:
     digest = sha256(path)
     expected = record.sha256 if record else _published_sha256(path)
     if expected not in (None, digest):
-        path.resolve().unlink(missing_ok=True)
-        path.unlink(missing_ok=True)
+        _delete(path)
         raise ModelError(
             f"The downloaded weights of {model.id} are damaged: their checksum is not the published one; they were deleted, "
             "so try again."
@@ -175,9 +174,19 @@ def _remember(settings: Settings, name: str, record: Record | None) -> None:
 
 
 def _published_sha256(path: Path) -> str | None:
-    """The checksum that the hub gives for a large file: its cache names the file by it."""
-    name = path.resolve().name
+    """The checksum that the hub gives for a large file: its cache has the file under that name, and links to it."""
+    # What is there may be a link itself, into a store that several repositories share and that has names of its own.
+    name = path.readlink().name if path.is_symlink() else ""
     return name if re.fullmatch("[0-9a-f]{64}", name) else None
+
+
+def _delete(path: Path) -> None:
+    """Remove a file of the hub's cache, and on the way to it every link: the next download begins anew."""
+    while path.is_symlink():
+        target = path.parent / path.readlink()
+        path.unlink()
+        path = target
+    path.unlink(missing_ok=True)
 
 
 def _download(model: Model, revision: str, settings: Settings, progress: Progress) -> Path:

@@ -2,6 +2,7 @@
 
 import errno
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -156,6 +157,24 @@ def test_file_that_changed_after_the_download(make):
     with pytest.raises(ModelError, match="damaged"):
         fetch(make())
     assert fetch(make()) == found
+
+
+def test_file_in_the_store_that_repositories_share(make):
+    """The hub's library moves what it has from its storage called Xet there, under a name that is another checksum."""
+    settings = make()
+    found = fetch(settings)
+    blob = found.path.parent / found.path.readlink()
+    shared = Path(settings.environ["HF_HOME"], "hub", "blobs", "ab", "ab" * 32)
+    shared.parent.mkdir(parents=True)
+    blob.rename(shared)
+    blob.symlink_to(shared)
+    (settings.data / weights.MANIFEST).unlink()
+    assert fetch(settings) == found
+    shared.write_bytes(DATA[:-1] + bytes([DATA[-1] ^ 1]))
+    with pytest.raises(ModelError, match="damaged"):
+        fetch(settings)
+    assert not shared.exists()  # or the next download would link to it again
+    assert fetch(settings) == found
 
 
 def test_half_a_file_and_no_weights_at_all(make, tmp_path):
