@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import json
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -73,7 +74,7 @@ def fetch(model: Model, settings: Settings, progress: Progress) -> Weights:
     path = _download(model, record.revision if record else model.revision, settings, progress)
     progress(None, f"Checking the weights of {model.id}")
     digest = sha256(path)
-    expected = record.sha256 if record else _published_sha256(path)
+    expected = record.sha256 if record else _published_sha256(model, path, settings)
     if expected not in (None, digest):
         _delete(path)
         raise ModelError(
@@ -153,6 +154,10 @@ def _cache(settings: Settings) -> str | None:
     return os.path.join(home, "hub") if home else None  # noqa: PTH118 - the library wants a string
 
 
+def _endpoint(settings: Settings) -> str | None:
+    return settings.environ.get("HF_ENDPOINT") or None
+
+
 def _records(settings: Settings) -> dict[str, Record]:
     """The manifest; empty if there is none, or none that can be read: it can be made anew."""
     try:
@@ -173,10 +178,21 @@ def _remember(settings: Settings, name: str, record: Record | None) -> None:
     temporary.replace(settings.data / MANIFEST)
 
 
-def _published_sha256(path: Path) -> str | None:
-    """The checksum that the hub gives for a large file: its cache has the file under that name, and links to it."""
-    # What is there may be a link itself, into a store that several repositories share and that has names of its own.
-    name = path.readlink().name if path.is_symlink() else ""
+def _published_sha256(model: Model, path: Path, settings: Settings) -> str | None:
+    """The checksum that the hub gives for a large file; None if nobody can say."""
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+
+    if path.is_symlink():
+        # The cache has the file under its checksum, and links to it. What is there may be a link itself, into a store that
+        # several repositories share and that has names of its own.
+        name = path.readlink().name
+    elif offline(settings):
+        return None
+    else:  # a system without links
+        revision = path.parent.name
+        with _sentences(model, revision, settings):
+            url = hf_hub_url(model.hub, model.file, revision=revision, endpoint=_endpoint(settings))
+            name = get_hf_file_metadata(url, token=token(settings) or False, endpoint=_endpoint(settings)).etag or ""
     return name if re.fullmatch("[0-9a-f]{64}", name) else None
 
 
@@ -192,19 +208,26 @@ def _delete(path: Path) -> None:
 def _download(model: Model, revision: str, settings: Settings, progress: Progress) -> Path:
     from huggingface_hub import hf_hub_download
 
-    try:
+    with _sentences(model, revision, settings):
         return Path(
             hf_hub_download(
                 model.hub,
                 model.file,
                 revision=revision,
                 cache_dir=_cache(settings),
-                endpoint=settings.environ.get("HF_ENDPOINT") or None,
+                endpoint=_endpoint(settings),
                 token=token(settings) or False,
                 local_files_only=offline(settings),
                 tqdm_class=_bar(f"Downloading {model.id} ({model.megabytes} MB)", progress),
             )
         )
+
+
+@contextlib.contextmanager
+def _sentences(model: Model, revision: str, settings: Settings) -> Iterator[None]:
+    """Whatever the hub's library raises becomes one sentence."""
+    try:
+        yield
     except RmbgError:
         raise
     except Exception as error:  # the library lets the errors of two HTTP clients through, depending on its version

@@ -177,6 +177,21 @@ def test_file_in_the_store_that_repositories_share(make):
     assert fetch(settings) == found
 
 
+def test_system_without_links(make, hub, monkeypatch):
+    """There the cache does not know the checksum, so the hub is asked for it once."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_SYMLINKS", True)
+    hub.fault = "corrupt"
+    with pytest.raises(ModelError, match="damaged"):
+        fetch(make())
+    hub.fault = None
+    found = fetch(make())
+    assert not found.path.is_symlink()
+    asked = len(hub.asked)
+    assert fetch(make()) == found and len(hub.asked) == asked
+    (make().data / weights.MANIFEST).unlink()
+    assert fetch(make(HF_HUB_OFFLINE="1")) == found
+
+
 def test_half_a_file_and_no_weights_at_all(make, tmp_path):
     for content in (DATA[: len(DATA) // 2], b"<html>not found</html>", b""):
         (tmp_path / "rmbg-1.4.safetensors").write_bytes(content)
