@@ -8,11 +8,13 @@ import hashlib
 import json
 import os
 import re
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from rmbg import encode
 from rmbg.engines.models import Model
 from rmbg.errors import ModelError, NotReadyError, RmbgError
 from rmbg.settings import Settings
@@ -168,14 +170,20 @@ def _records(settings: Settings) -> dict[str, Record]:
 
 
 def _remember(settings: Settings, name: str, record: Record | None) -> None:
-    """Write one entry of the manifest, or take it out."""
-    entries = {key: asdict(value) for key, value in _records(settings).items() if key != name}
-    if record is not None:
-        entries[name] = asdict(record)
-    settings.data.mkdir(parents=True, exist_ok=True)
-    temporary = settings.data / f"{MANIFEST}.{os.getpid()}.part"
-    temporary.write_text(json.dumps(entries, indent=1))
-    temporary.replace(settings.data / MANIFEST)
+    """Write one entry of the manifest, or take it out.
+
+    If that is not possible, because the disk is full or read-only, the hub is asked again next time.
+    """
+    with _remembering, contextlib.suppress(OSError):
+        entries = {key: asdict(value) for key, value in _records(settings).items() if key != name}
+        if record is not None:
+            entries[name] = asdict(record)
+        settings.data.mkdir(parents=True, exist_ok=True)
+        encode.write(settings.data / MANIFEST, json.dumps(entries, indent=1).encode())
+
+
+#: Held from reading the manifest to having written it: several models may be downloaded at once.
+_remembering = threading.Lock()
 
 
 def _published_sha256(model: Model, path: Path, settings: Settings) -> str | None:

@@ -2,6 +2,7 @@
 
 import errno
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -197,6 +198,21 @@ def test_half_a_file_and_no_weights_at_all(make, tmp_path):
         (tmp_path / "rmbg-1.4.safetensors").write_bytes(content)
         with pytest.raises(ModelError, match=r"rmbg-1\.4\.safetensors cannot be read as weights"):
             weights.read(fetch(make(RMBG_WEIGHTS=str(tmp_path))))
+
+
+def test_manifest_of_several_downloads_at_once(make):
+    settings = make()
+    names = [f"model-{number}" for number in range(16)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda name: weights._remember(settings, name, weights.Record("hub", COMMIT, "0" * 64)), names))
+    assert sorted(json.loads((settings.data / weights.MANIFEST).read_text())) == sorted(names)
+    assert [path.name for path in settings.data.iterdir()] == [weights.MANIFEST]
+
+
+def test_manifest_that_cannot_be_written_is_no_reason_to_fail(make):
+    settings = make()
+    settings.data.write_text("a file where a folder should be")
+    assert fetch(settings) == fetch(settings)
 
 
 def test_manifest_that_cannot_be_read_is_made_anew(make):
