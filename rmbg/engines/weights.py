@@ -150,10 +150,10 @@ def _own_file(model: Model, settings: Settings) -> Path | None:
 
 def _cache(settings: Settings) -> str | None:
     """The hub's cache as the settings have it; None leaves it to the library, which knows the process's environment."""
-    if settings.environ.get("HF_HUB_CACHE"):
-        return settings.environ["HF_HUB_CACHE"]
     home = settings.environ.get("HF_HOME")
-    return os.path.join(home, "hub") if home else None  # noqa: PTH118 - the library wants a string
+    folder = settings.environ.get("HF_HUB_CACHE") or (os.path.join(home, "hub") if home else None)  # noqa: PTH118 - as below
+    # The library wants a string, and reads ~ and $NAME in what it takes from the environment itself.
+    return os.path.expandvars(os.path.expanduser(folder)) if folder else None  # noqa: PTH111
 
 
 def _endpoint(settings: Settings) -> str | None:

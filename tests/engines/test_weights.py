@@ -79,6 +79,16 @@ def test_download_once_with_progress(make, hub):
     assert record == {"hub": MODEL.hub, "revision": COMMIT, "sha256": found.sha256}
 
 
+@pytest.mark.parametrize("folder", ["~/hf", "$HOME/hf"])
+def test_cache_in_the_home_folder_is_found_again(make, tmp_path, monkeypatch, folder):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))  # what it is called on Windows
+    settings = make(HF_HOME=folder)
+    found = fetch(settings)
+    assert found.path.is_relative_to(tmp_path / "hf" / "hub")
+    assert weights.present(MODEL, settings) == found.path
+
+
 def test_stopping_a_download(make):
     def stop(fraction, text):
         raise NotReadyError("stop")
