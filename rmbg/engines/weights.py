@@ -16,7 +16,7 @@ from typing import Any
 
 from rmbg import encode
 from rmbg.engines.models import Model
-from rmbg.errors import ModelError, NotReadyError, RmbgError
+from rmbg.errors import ModelError, NotReadyError, RmbgError, printable
 from rmbg.settings import Settings
 
 Progress = Callable[[float | None, str], None]
@@ -109,16 +109,25 @@ def read(weights: Weights) -> dict[str, Any]:
 
 
 def sha256(path: Path) -> str:
-    """The file's checksum; computed once as long as its size and time stay the same."""
-    state = path.stat()
-    key = str(path), state.st_size, state.st_mtime_ns
-    if key not in _checksums:
-        with open(path, "rb") as file:
-            digest = hashlib.sha256()
-            while chunk := file.read(2**22):
-                digest.update(chunk)
-        _checksums[key] = digest.hexdigest()
-    return _checksums[key]
+    """The file's checksum; computed once as long as its size and time stay the same.
+
+    Raises
+    ------
+    ModelError
+        If it cannot be read.
+    """
+    try:
+        state = path.stat()
+        key = str(path), state.st_size, state.st_mtime_ns
+        if key not in _checksums:
+            with open(path, "rb") as file:
+                digest = hashlib.sha256()
+                while chunk := file.read(2**22):
+                    digest.update(chunk)
+            _checksums[key] = digest.hexdigest()
+        return _checksums[key]
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read ({error.strerror or type(error).__name__}); see who may read it.") from None
 
 
 _checksums: dict[tuple[str, int, int], str] = {}
@@ -140,12 +149,17 @@ def token(settings: Settings) -> str | None:
 
 
 def _own_file(model: Model, settings: Settings) -> Path | None:
-    if settings.weights is None:
+    folder = settings.weights
+    if folder is None:
         return None
-    if not settings.weights.is_dir():
-        raise NotReadyError(f"RMBG_WEIGHTS is {str(settings.weights)!r}, and there is no such folder.")
-    path = settings.weights / f"{model.id}.safetensors"
-    return path if path.is_file() else None
+    try:
+        if not folder.is_dir():
+            raise NotReadyError(f"RMBG_WEIGHTS is {printable(str(folder), 120)!r}, and there is no such folder.")
+        path = folder / f"{model.id}.safetensors"
+        return path if path.is_file() else None
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise NotReadyError(f"RMBG_WEIGHTS is {printable(str(folder), 120)!r}, which cannot be read ({reason}).") from None
 
 
 def _cache(settings: Settings) -> str | None:

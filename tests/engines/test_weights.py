@@ -13,6 +13,7 @@ from rmbg.engines import weights
 from rmbg.engines.models import MODELS
 from rmbg.errors import ModelError, NotReadyError
 from rmbg.settings import Settings
+from tests.sentences import sentence
 from tests.servers.hub import COMMIT, Hub
 
 MODEL = MODELS["rmbg-1.4"]
@@ -64,6 +65,26 @@ def test_folder_that_is_not_there(make):
         fetch(make(RMBG_WEIGHTS="/nowhere"))
 
 
+def test_folder_that_cannot_be_looked_into(make):
+    settings = make(RMBG_WEIGHTS="x" * 300)  # longer than the name of a file may be
+    for look in (fetch, lambda settings: weights.present(MODEL, settings)):
+        with pytest.raises(NotReadyError, match=r"RMBG_WEIGHTS is 'x+\.\.\.', ") as raised:
+            look(settings)
+        sentence(raised.value)
+
+
+def test_file_that_may_not_be_read(make, tmp_path, monkeypatch):
+    def refuse(*args):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    save_file({"a": torch.ones(3)}, tmp_path / "rmbg-1.4.safetensors")
+    with monkeypatch.context() as patch:
+        patch.setattr(weights, "open", refuse, raising=False)
+        with pytest.raises(ModelError, match=r"rmbg-1\.4\.safetensors cannot be read \(Permission denied\)"):
+            fetch(make(RMBG_WEIGHTS=str(tmp_path)))
+    assert fetch(make(RMBG_WEIGHTS=str(tmp_path)))
+
+
 def test_download_once_with_progress(make, hub):
     settings = make()
     assert weights.present(MODEL, settings) is None
@@ -107,7 +128,7 @@ def test_interrupted_download_goes_on_where_it_stopped(make, hub, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("fault", "sentence"),
+    ("fault", "words"),
     [
         ("forbidden", r"refused the download \(403\).*RMBG_WEIGHTS"),
         ("no repository", r"There is no https://huggingface\.co/briaai/RMBG-1\.4"),
@@ -118,11 +139,11 @@ def test_interrupted_download_goes_on_where_it_stopped(make, hub, monkeypatch):
         ("corrupt", "damaged.*deleted"),
     ],
 )
-def test_each_failure_has_its_sentence_and_the_next_try_works(make, hub, fault, sentence):
+def test_each_failure_has_its_sentence_and_the_next_try_works(make, hub, fault, words):
     hub.fault = fault
-    with pytest.raises((NotReadyError, ModelError), match=sentence) as raised:
+    with pytest.raises((NotReadyError, ModelError), match=words) as raised:
         fetch(make())
-    assert "\n" not in str(raised.value)
+    sentence(raised.value)
     hub.fault = None
     assert weights.read(fetch(make()))
 
@@ -149,14 +170,14 @@ def test_hub_that_cannot_be_reached(make):
         fetch(make(HF_ENDPOINT="http://127.0.0.1:1"))
 
 
-@pytest.mark.parametrize(("number", "sentence"), [(errno.ENOSPC, "disk is full: .* 176 MB"), (errno.EROFS, "not be stored")])
-def test_disk(make, monkeypatch, number, sentence):
+@pytest.mark.parametrize(("number", "words"), [(errno.ENOSPC, "disk is full: .* 176 MB"), (errno.EROFS, "not be stored")])
+def test_disk(make, monkeypatch, number, words):
     def fail(*args, **kwargs):
         raise OSError(number, "reason")
 
     with monkeypatch.context() as patch:
         patch.setattr("huggingface_hub.hf_hub_download", fail)
-        with pytest.raises(NotReadyError, match=sentence):
+        with pytest.raises(NotReadyError, match=words):
             fetch(make())
     assert fetch(make())
 
