@@ -80,8 +80,8 @@ def fetch(model: Model, settings: Settings, progress: Progress) -> Weights:
     if expected not in (None, digest):
         _delete(path)
         raise ModelError(
-            f"The downloaded weights of {model.id} are damaged: their checksum is not the published one; they were deleted, "
-            "so try again."
+            f"The weights of {model.id} from {model.page} are damaged: their checksum is not the one that they were published "
+            "or first loaded with; they were deleted, so try again."
         )
     if record is None:
         _remember(settings, model.id, Record(model.hub, path.parent.name, digest))
@@ -302,17 +302,25 @@ def _why(error: Exception, model: Model, revision: str, settings: Settings) -> s
         return f"The weights of {model.id} are not on this machine and HF_HUB_OFFLINE is set; unset it, or {by_hand}."
     if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
         return (
-            f"The disk is full: {model.id} needs {model.megabytes} MB; free some space, or set HF_HOME to a folder on a larger "
-            "disk, and try again."
+            f"The disk is full: the weights of {model.id} from {model.page} need {model.megabytes} MB; free some space, or set "
+            "HF_HOME to a folder on a larger disk, and try again."
+        )
+    if isinstance(cause, errors.FileMetadataError):
+        return (
+            f"{_endpoint(settings) or 'What is at huggingface.co'} does not answer as a hub does; check HF_ENDPOINT, or "
+            f"whether your network wants a login, or {by_hand}."
         )
     if status in (401, 403):
         return f"{model.page} refused the download ({status}); check HF_TOKEN and HF_ENDPOINT, or {by_hand}."
     if status is not None:
         return f"The hub answered {status} when asked for {model.id}; try again later, or {by_hand}."
     if "Consistency check failed" in str(cause):
-        return f"The download of {model.id} broke off before its end; nothing of it was kept, so try again."
+        return f"The download of {model.id} broke off before its end; nothing of it was kept, so try again, or {by_hand}."
     if isinstance(cause, OSError) and cause.errno is not None:
-        return f"The weights of {model.id} could not be stored ({cause.strerror}); set HF_HOME to another folder and try again."
+        return (
+            f"The weights of {model.id} from {model.page} could not be stored ({cause.strerror}); set HF_HOME to another "
+            "folder and try again."
+        )
     return (
         f"The hub could not be reached for the weights of {model.id} ({type(cause).__name__}); check the connection and try "
         f"again, or {by_hand}."

@@ -22,6 +22,8 @@ REFUSALS = {
     "no file": (404, "EntryNotFound"),
     "broken": (500, None),
 }
+#: A fault in the head: it is not that of a hub.
+NO_HUB = "no hub"
 #: Faults in the body: it ends early every time; once, after which it can be resumed; it is whole, but one byte is wrong.
 BODY_FAULTS = ("truncated", "interrupted", "corrupt")
 
@@ -33,7 +35,7 @@ class Hub:
     ----------
     files : dict of repository to dict of file name to bytes
     fault : str or None
-        One of `REFUSALS` or `BODY_FAULTS`.
+        One of `REFUSALS` or `BODY_FAULTS`, or `NO_HUB`.
     gated : bool
         Files are for bearers of the token ``accepted`` only; any other token belongs to somebody who has not accepted.
     asked : list of (method, path, range header or None)
@@ -94,7 +96,8 @@ class Hub:
             part = part[:-1] + bytes([part[-1] ^ 1])
         sent = part[: len(part) // 2] if body and self.fault in ("truncated", "interrupted") else part
         request.send_response(206 if span else 200)
-        request.send_header("X-Repo-Commit", COMMIT)
+        if self.fault != NO_HUB:
+            request.send_header("X-Repo-Commit", COMMIT)
         request.send_header("ETag", f'"{checksum}"')
         request.send_header("Accept-Ranges", "bytes")
         if span:
