@@ -2,7 +2,9 @@
 
 import errno
 import json
+import shutil
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -112,6 +114,26 @@ def test_cache_in_the_home_folder_is_found_again(make, tmp_path, monkeypatch, fo
     found = fetch(settings)
     assert found.path.is_relative_to(tmp_path / "hf" / "hub")
     assert weights.present(MODEL, settings) == found.path
+
+
+def test_the_version_of_the_first_download_stays(make, hub):
+    settings = make()
+    first = fetch(settings)
+    hub.commit = "f" * 40
+    shutil.rmtree(settings.environ["HF_HOME"])
+    assert fetch(settings) == first and first.path.parent.name == COMMIT
+    shutil.rmtree(settings.environ["HF_HOME"])
+    hub.fault = "no revision"
+    with pytest.raises(NotReadyError, match=r"no longer has the version 0123456789ab of rmbg-1\.4; try again"):
+        fetch(settings)
+    hub.fault = None
+    assert fetch(settings).path.parent.name == hub.commit
+
+
+def test_a_version_can_be_pinned(make, hub):
+    pinned = replace(MODEL, revision="e" * 40)
+    assert fetch(make(), pinned).path.parent.name == pinned.revision
+    assert all(f"/resolve/{pinned.revision}/" in path for method, path, _ in hub.asked if "/resolve/" in path)
 
 
 def test_stopping_a_download(make):

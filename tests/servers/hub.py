@@ -38,6 +38,8 @@ class Hub:
         One of `REFUSALS` or `BODY_FAULTS`, or `NO_HUB`.
     gated : bool
         Files are for bearers of the token ``accepted`` only; any other token belongs to somebody who has not accepted.
+    commit : str
+        Where the branch ``main`` is; of other revisions every one is there.
     asked : list of (method, path, range header or None)
     """
 
@@ -45,6 +47,7 @@ class Hub:
         self.files: dict[str, dict[str, bytes]] = {}
         self.fault: str | None = None
         self.gated = False
+        self.commit = COMMIT
         self.asked: list[tuple[str, str, str | None]] = []
         hub = self
 
@@ -76,7 +79,7 @@ class Hub:
         span = request.headers.get("Range")
         self.asked.append((request.command, request.path, span))
         repository, _, rest = request.path.lstrip("/").partition("/resolve/")
-        name = rest.partition("/")[2]
+        revision, _, name = rest.partition("/")
         bearer = (request.headers.get("Authorization") or "").removeprefix("Bearer ")
         if self.gated and bearer != "accepted":
             return refuse(request, 403 if bearer else 401, "GatedRepo")
@@ -86,9 +89,10 @@ class Hub:
             return refuse(request, 404, "RepoNotFound")
         if name not in self.files[repository]:
             return refuse(request, 404, "EntryNotFound")
-        self.send(request, self.files[repository][name], span, body)
+        commit = self.commit if revision == "main" else revision
+        self.send(request, self.files[repository][name], commit, span, body)
 
-    def send(self, request: BaseHTTPRequestHandler, data: bytes, span: str | None, body: bool) -> None:
+    def send(self, request: BaseHTTPRequestHandler, data: bytes, commit: str, span: str | None, body: bool) -> None:
         checksum = hashlib.sha256(data).hexdigest()
         start = int(span.removeprefix("bytes=").split("-")[0]) if span else 0
         part = data[start:]
@@ -97,7 +101,7 @@ class Hub:
         sent = part[: len(part) // 2] if body and self.fault in ("truncated", "interrupted") else part
         request.send_response(206 if span else 200)
         if self.fault != NO_HUB:
-            request.send_header("X-Repo-Commit", COMMIT)
+            request.send_header("X-Repo-Commit", commit)
         request.send_header("ETag", f'"{checksum}"')
         request.send_header("Accept-Ranges", "bytes")
         if span:
