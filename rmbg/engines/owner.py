@@ -112,7 +112,12 @@ class Owner:
         if zero.shared():
             settings = replace(settings, device="cpu")  # the shared card is for what was placed on it
         plan = plans.choose(settings, model.engines)
-        file = weights.fetch(model, settings, progress)
+
+        def downloading(fraction: float | None, text: str) -> None:
+            check()  # a download takes minutes, and is stopped from here only
+            progress(fraction, text)
+
+        file = weights.fetch(model, settings, downloading)
         check()
         with self._guard:
             slot = self._slots.setdefault((model.id, plan, file), Slot())

@@ -6,11 +6,13 @@ import time
 import numpy as np
 import pytest
 
+from rmbg.engines import weights
 from rmbg.engines.models import MODELS
 from rmbg.engines.owner import Owner
 from rmbg.engines.plan import Plan, choose
 from rmbg.errors import CancelledError, ModelError, NotReadyError
 from rmbg.settings import Settings
+from tests.servers.hub import Hub
 
 IMAGES = np.zeros((1, 3, 4, 4), np.float32)
 SMALL, LARGE = MODELS["rmbg-1.4"], MODELS["birefnet"]
@@ -112,6 +114,26 @@ def test_stopping_before_the_network_runs(owner, opened, settings):
     with pytest.raises(CancelledError):
         run(owner, SMALL, settings, stop)
     assert owner.loaded() == ["rmbg-1.4"]
+
+
+def test_stopping_a_download(owner, opened, tmp_path, monkeypatch):
+    """It is stopped in the middle, not when it has come to its end."""
+    monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 2)
+    told = []
+
+    def stop():
+        if told:
+            raise CancelledError("Stopped.")
+
+    with Hub() as hub:
+        hub.files[SMALL.hub] = {SMALL.file: b"12345"}
+        fresh = Settings.from_environ(
+            {"RMBG_DATA": str(tmp_path / "new"), "HF_HOME": str(tmp_path / "hf"), "HF_ENDPOINT": hub.url, "RMBG_DEVICE": "cpu"}
+        )
+        with pytest.raises(CancelledError):
+            owner.masks(SMALL, IMAGES, fresh, lambda fraction, text: told.append(text), stop)
+        assert weights.present(SMALL, fresh) is None and not opened
+        assert run(owner, SMALL, fresh)[0].shape == (1, 4, 4)
 
 
 def test_two_networks_run_beside_each_other(owner, opened, settings):
