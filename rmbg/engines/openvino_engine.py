@@ -42,7 +42,7 @@ class OpenVinoRunner:
         if compiled is None:
             progress(None, f"Preparing {model.id} for this processor (once)")
             compiled = prepare(model, file, plan)
-            keep(compiled, path, f"{model.id}-*.blob")
+            keep(compiled, path, model)
         self.compiled = compiled
         self.memory = path.stat().st_size if path.exists() else file.path.stat().st_size
 
@@ -72,16 +72,17 @@ def read_prepared(path: Path, plan: Plan, progress: Progress, model: Model) -> A
         return None
 
 
-def keep(compiled: Any, path: Path, older: str) -> None:
-    """Write a compiled model and its checksum to `path`, in place of those that match `older`.
+def keep(compiled: Any, path: Path, model: Model) -> None:
+    """Write a compiled model and its checksum to `path`, in place of what was prepared of the same model before.
 
     If that is not possible, because the disk is full or read-only, the next start prepares the model again.
     """
     temporary = path.with_suffix(".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        for stale in path.parent.glob(older):
-            stale.unlink(missing_ok=True)
+        for stale in path.parent.glob("*.blob"):
+            if stale.stem.rpartition("-")[0] == model.id:  # and not of one whose name goes on after it
+                stale.unlink(missing_ok=True)
         data = compiled.export_model().getbuffer()
         with open(temporary, "wb") as file:
             file.write(hashlib.sha256(data).digest())

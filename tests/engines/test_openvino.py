@@ -1,5 +1,6 @@
 """The OpenVINO graphs compute what our torch networks compute, and what is prepared is kept."""
 
+import io
 from dataclasses import replace
 
 import numpy as np
@@ -16,7 +17,7 @@ from rmbg.settings import Settings
 from tests.networks.rule import network_input, rule_weights
 
 pytest.importorskip("openvino")
-from rmbg.engines.openvino_engine import OpenVinoRunner, core, precisions
+from rmbg.engines.openvino_engine import OpenVinoRunner, core, keep, precisions
 
 FP32 = Plan("openvino", "cpu", "fp32")
 
@@ -82,6 +83,16 @@ def test_what_is_prepared_is_kept_and_used(settings, tmp_path):
     OpenVinoRunner(model, other, FP32, settings, quiet)
     (newer,) = (tmp_path / "engines").iterdir()
     assert newer != blob
+
+
+def test_what_is_kept_of_another_model_stays(tmp_path):
+    class Compiled:
+        def export_model(self):
+            return io.BytesIO(b"prepared")
+
+    for name in ("birefnet-lite-1", "birefnet-1", "birefnet-2"):
+        keep(Compiled(), tmp_path / f"{name}.blob", MODELS[name[:-2]])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["birefnet-2.blob", "birefnet-lite-1.blob"]
 
 
 def test_a_folder_that_cannot_be_written_is_no_reason_to_fail(settings, tmp_path):
