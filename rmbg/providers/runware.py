@@ -102,10 +102,11 @@ class Runware(Remote):
         )
         item = found.item or self._wait(session, url, headers, number, call)
         session.cost = cost_of(item, options, PRICES[self.info.id].counted)
+        mask = options.get("returnOnlyMask", False)
         return Reply(
             self._file(session, item, call),
-            mask=options.get("returnOnlyMask", False),
-            floor=colour(options.get("rgba", "0,0,0,0"))[3],
+            mask=mask,
+            floor=0 if mask else colour(options.get("rgba", "0,0,0,0"))[3],  # no colour lies under a mask
             own_alpha=options.get("preserveAlpha", False),
         )
 

@@ -170,7 +170,10 @@ def test_a_translucent_colour_under_the_cut_out_is_taken_out_again(tmp_path):
     with Runware() as service:
         service.picture = out.getvalue()
         cutout = cut(service, tmp_path, "Runware async", rgba="0,0,0,100")
+        service.picture = None
+        mask = cut(service, tmp_path, "Runware async", rgba="0,0,0,100", returnOnlyMask=True)
     assert np.abs(cutout.matte - matte).max() < 0.01
+    assert np.abs(mask.matte - matte).max() < 0.01  # nothing is laid under it
 
 
 @pytest.mark.parametrize("keep", [True, False])
