@@ -309,6 +309,14 @@ def test_runware_tasks_that_fail_inside_http_200(way, tmp_path):
         assert "inferenceError" in str(outcome) and outcome.cost == Cost(None, "unknown")
 
 
+@pytest.mark.parametrize("way", ["Runware", "Runware async"])
+def test_a_runware_result_with_an_error_beside_it_is_used(way, tmp_path):
+    with WAYS[way][2]() as service:
+        made = service._outcome
+        service._outcome = lambda job: (made(job)[0], [{"code": "webhookFailed", "message": "The webhook did not answer."}])
+        assert cut(service, tmp_path, way).cost.basis == "charged" and len(service.jobs) == 1
+
+
 def test_a_missing_cost_is_not_zero(tmp_path):
     with WAYS["Runware"][2]() as service:
         service.tells_cost = False

@@ -50,15 +50,15 @@ def outcome(session: Session, body: Mapping[str, Any], status: int, number: str,
     """What an envelope of data and errors says about task `number`."""
     errors = [error for error in _items(body, "errors") if error.get("taskUUID") in (number, None)]
     data = [item for item in _items(body, "data") if item.get("taskUUID") == number]
-    if any(error.get("code") == "conflictTaskUUID" for error in errors):
-        return Found(conflict=True)
-    if errors:
-        raise failure(session, status, errors[0], taken=taken)
-    for item in data:
+    for item in data:  # before the errors: a result that is there is paid for, whatever else went wrong
         if isinstance(item.get("response"), dict):  # from the archive: the whole first answer once more
             return outcome(session, item["response"], status, number, taken=taken)
         if any(item.get(name) for name in ("imageURL", "imageBase64Data", "imageDataURI")):
             return Found(item)
+    if any(error.get("code") == "conflictTaskUUID" for error in errors):
+        return Found(conflict=True)
+    if errors:
+        raise failure(session, status, errors[0], taken=taken)
     return Found(known=bool(data))
 
 
