@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
+from typing import Any
 
 from rmbg.cutout import Basis, Cost
 
 MONTHLY_IMAGES = 100_000
+
+#: A service that says it took more for a picture, in dollars or in units of its own, has said something else.
+LARGEST = 1000
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,15 @@ PRICES: dict[str, Price] = {
     ),
     "gigarouter-rmbg-1.4": _listed("0.000047", "https://gigarouter.ai/models", basis="estimated"),
 }
+
+
+def amount(value: Any) -> Decimal | None:
+    """A number of dollars or of units as a service gives it; None if it is none."""
+    try:
+        number = Decimal(str(value))
+    except InvalidOperation:
+        return None
+    return number if number.is_finite() and 0 <= number <= LARGEST else None
 
 
 def own_hardware(seconds: float, hourly_usd: Decimal) -> Cost:

@@ -339,6 +339,20 @@ def test_a_missing_cost_is_not_zero(tmp_path):
         assert cut(service, tmp_path, "remove.bg").cost == Cost(None, "unknown")
 
 
+@pytest.mark.parametrize("said", ["1e30", "1e999999", "-1", "NaN"])
+def test_a_cost_that_is_none_is_unknown_and_the_result_is_not_lost(said, tmp_path):
+    with WAYS["fal queue"][2]() as service:
+        service.units = said
+        assert cut(service, tmp_path / "fal", "fal queue").cost == Cost(Decimal("0.018"), "listed")
+    with WAYS["remove.bg"][2]() as service:
+        service.credits = said
+        assert cut(service, tmp_path / "removebg", "remove.bg").cost == Cost(None, "unknown")
+    with WAYS["Runware"][2]() as service:
+        made = service._outcome
+        service._outcome = lambda job: ([item | {"cost": float(said)} for item in made(job)[0]], [])
+        assert cut(service, tmp_path / "Runware", "Runware").cost == Cost(None, "unknown")
+
+
 # The stop button
 
 

@@ -7,7 +7,7 @@ import json
 import urllib.parse
 from collections.abc import Mapping
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 
 from rmbg.cutout import Cost
@@ -15,7 +15,7 @@ from rmbg.errors import RmbgError, ServiceError
 from rmbg.fetch import check, matches, parse
 from rmbg.http import Request, Response, Session, address
 from rmbg.network import Trip
-from rmbg.prices import PRICES
+from rmbg.prices import PRICES, amount
 from rmbg.providers.base import Call, Option, ProviderInfo
 from rmbg.providers.fal_queue import cancelling, failure, submitted, wait
 from rmbg.providers.remote import Remote, Reply, Sent, download, from_data_uri
@@ -188,7 +188,7 @@ def file_of(session: Session, image: Any, call: Call) -> bytes:
 
 def _cost(session: Session, response: Response, endpoint: str, where: Addresses, listed: Decimal, count: int) -> Cost:
     """Units that fal billed times its price of one; by the price list where it says only one of them, or neither."""
-    units = _amount(response.headers.get("x-fal-billable-units"))
+    units = amount(response.headers.get("x-fal-billable-units"))
     if units is None:
         return Cost(count * listed, "listed")
     price = None
@@ -203,13 +203,5 @@ def _unit_price(body: Any, endpoint: str) -> Decimal | None:
     rows = body.get("prices") if isinstance(body, dict) else None
     for row in rows if isinstance(rows, list) else [body]:
         if isinstance(row, dict) and row.get("endpoint_id", endpoint) == endpoint and row.get("currency", "USD") == "USD":
-            return _amount(row.get("unit_price"))
+            return amount(row.get("unit_price"))
     return None
-
-
-def _amount(value: Any) -> Decimal | None:
-    try:
-        amount = Decimal(str(value))
-    except InvalidOperation:
-        return None
-    return amount if amount.is_finite() and amount >= 0 else None

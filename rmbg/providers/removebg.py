@@ -6,14 +6,14 @@ There is no way to repeat a request without paying again, so one is sent once.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 
 from rmbg import keys
 from rmbg.cutout import Cost
 from rmbg.errors import NoSubjectError, RmbgError, ServiceError
 from rmbg.http import Request, Response, Session, address, later
-from rmbg.prices import PRICES
+from rmbg.prices import PRICES, amount
 from rmbg.providers.base import Call, Option, ProviderInfo, Status
 from rmbg.providers.remote import Remote, Reply, Sent
 from rmbg.settings import Settings
@@ -95,11 +95,8 @@ def request(url: str, key: str, sent: Sent, options: Mapping[str, Any]) -> Reque
 
 def cost_of(response: Response, settings: Settings) -> Cost:
     """Credits charged times the price of one, which only their buyer knows."""
-    try:
-        credits = Decimal(response.headers.get("x-credits-charged", ""))
-    except InvalidOperation:
-        credits = Decimal("NaN")
-    if not credits.is_finite() or credits < 0:
+    credits = amount(response.headers.get("x-credits-charged"))
+    if credits is None:
         return Cost(None, "unknown")
     if settings.removebg_credit_usd is not None:
         return Cost(credits * settings.removebg_credit_usd, "charged")

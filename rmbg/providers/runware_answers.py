@@ -13,6 +13,7 @@ from typing import Any
 from rmbg.cutout import Cost
 from rmbg.errors import ServiceError
 from rmbg.http import Response, Session
+from rmbg.prices import amount
 
 
 @dataclass(frozen=True)
@@ -92,9 +93,9 @@ def failure(session: Session, status: int, error: Mapping[str, Any], *, taken: b
 
 def cost_of(item: Mapping[str, Any], options: Mapping[str, Any], listed: Decimal) -> Cost:
     """What Runware took; that it does not say so although it was asked is not a price of nothing."""
-    cost = item.get("cost")
-    if isinstance(cost, (int, Decimal)) and not isinstance(cost, bool) and cost >= 0:
-        return Cost(Decimal(cost), "charged")
+    cost = amount(item.get("cost"))
+    if cost is not None:
+        return Cost(cost, "charged")
     return Cost(None, "unknown") if options["includeCost"] else Cost(listed, "listed")
 
 
