@@ -337,6 +337,8 @@ def test_a_missing_cost_is_not_zero(tmp_path):
         assert cut(service, tmp_path, "remove.bg", size="preview").cost == Cost(Decimal("0.0125"), "listed")
         service.credits = ""
         assert cut(service, tmp_path, "remove.bg").cost == Cost(None, "unknown")
+        free = {"RMBG_REMOVEBG_CREDIT_USD": "0", "RMBG_DAILY_BUDGET_USD": "0"}
+        assert cut(service, tmp_path / "own service", "remove.bg", **free).cost == Cost(None, "unknown")
 
 
 @pytest.mark.parametrize("said", ["1e30", "1e999999", "-1", "NaN"])

@@ -35,7 +35,6 @@ from rmbg.settings import Settings
 #: alpha is taken from their answers, so nothing of the photo is lost.
 LOSSLESS_PIXELS = 1_500_000
 
-
 #: How often the download of a result is tried.
 DOWNLOADS = 3
 
@@ -92,7 +91,8 @@ class Remote(Provider):
 
     def counted(self, options: Mapping[str, Any], settings: Settings) -> Decimal:
         """What one picture counts against the budget as long as nobody says what it took."""
-        return self.expected(options, settings).usd or prices.PRICES[self.info.id].counted
+        usd = self.expected(options, settings).usd
+        return prices.PRICES[self.info.id].counted if usd is None else usd
 
     def check(self, options: Mapping[str, Any]) -> None:
         """OptionError if options that are fine one by one make no sense together."""
