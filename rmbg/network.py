@@ -25,6 +25,9 @@ from rmbg.errors import CancelledError, InputError, ServiceError
 #: Seconds between two looks at whether the user has stopped the work.
 GLANCE = 0.2
 
+#: Bytes that are sent between two such looks.
+PIECE = 65_536
+
 #: Longest time to wait for one address to accept a connection.
 CONNECT_SECONDS = 10.0
 
@@ -211,9 +214,17 @@ class _Stream(httpcore.NetworkStream):
                     raise
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self._trip.check()
-        self._trip.sent = True
-        self._stream.write(buffer, min(timeout or self._trip.seconds, max(self._trip.left, 0.01)))
+        # In pieces: a photo may take longer than the trip lasts, or than the user waits, on a line that is slow but not silent.
+        view = memoryview(buffer)
+        for start in range(0, len(view), PIECE):
+            self._trip.check()
+            self._trip.sent = True
+            wait = min(timeout or self._trip.seconds, max(self._trip.left, 0.01))
+            try:
+                self._stream.write(bytes(view[start : start + PIECE]), wait)
+            except httpcore.WriteTimeout:
+                self._trip.check()
+                raise
 
     def close(self) -> None:
         self._stream.close()

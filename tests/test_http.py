@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import email.utils
 import socket
+import threading
 import time
 from dataclasses import replace
 
@@ -144,6 +146,31 @@ def test_the_deadline_and_the_stop_button(web):
     with session(cancelled=lambda: time.monotonic() > stop) as fal, pytest.raises(CancelledError):
         fal.send(post(url))
     assert fal.cost.basis == "unknown" and time.monotonic() - started < 2
+
+
+@pytest.mark.parametrize("end", ["deadline", "stop"])
+def test_a_slow_line_for_a_large_photo(end):
+    """Bytes leave all the time, but not fast enough."""
+    done = threading.Event()
+    with socket.socket() as server:
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+
+        def read_slowly() -> None:
+            connection, _ = server.accept()
+            with connection, contextlib.suppress(OSError):
+                while not done.wait(0.02) and connection.recv(20_000):
+                    pass
+
+        threading.Thread(target=read_slowly, daemon=True).start()
+        request = Request("POST", f"http://127.0.0.1:{server.getsockname()[1]}/", content=bytes(20_000_000), pays=True)
+        started = time.monotonic()
+        ends = {"deadline": {"seconds": 0.5}, "stop": {"cancelled": lambda: time.monotonic() > started + 0.5, "seconds": 60}}
+        with session(**ends[end]) as fal, pytest.raises((ServiceError, CancelledError), match=r"within 0\.5 seconds|Stopped"):
+            fal.send(request)
+        assert time.monotonic() - started < 3 and fal.cost.basis == "unknown"
+        done.set()
 
 
 def test_a_huge_answer_is_cut_short(web):
