@@ -111,6 +111,11 @@ class Session:
         """Words of the service, fit to be shown: one line, no markup, no key, no picture, at most `limit` characters."""
         return redact(str(text), (self.key,), limit)
 
+    def said(self, words: Any) -> str:
+        """The end of a sentence about the service: a colon and its own words, if there are any, and a full stop."""
+        text = self.say(words or "")
+        return f": {text}" + ("" if text.endswith((".", "!", "?", "…")) else ".") if text else "."
+
     def refused(self) -> None:
         """Note that the service did not take the request; of no use if an earlier try may have been taken."""
         if not self._lost:

@@ -208,6 +208,13 @@ def test_redaction():
     assert redact("x" * 30, limit=10) == "x" * 9 + "…"
 
 
+def test_words_of_a_service_end_a_sentence():
+    with session() as fal:
+        ends = [fal.said(words) for words in ("", None, " \n", "no runner", "Too large.", "Why?", f"bad {KEY}", "so " * 99)]
+    assert ends[:6] == [".", ".", ".", ": no runner.", ": Too large.", ": Why?"]
+    assert ends[6] == ": bad [key]." and ends[7].endswith("…")
+
+
 def test_addresses():
     def at(value: str) -> str:
         return address(Settings.from_environ({"RMBG_FAL_URL": value}), "RMBG_FAL_URL", "https://fal.run")

@@ -117,7 +117,7 @@ def failure(session: Session, response: Response, *, step: str) -> ServiceError:
     at the door. What a gateway says is no word of fal's: then it stays open.
     """
     detail, kind = _detail(response.json())
-    said = f": {session.say(detail)}" if detail else ""
+    said = session.said(detail)
     status = response.status
     refused = step in ("submit", "run") and 300 <= status < 500
     failed = step in ("run", "result") and kind.startswith(FAILURES)
@@ -131,16 +131,12 @@ def failure(session: Session, response: Response, *, step: str) -> ServiceError:
     if status == 429:
         return ServiceError(f"fal has too many requests from this key at the moment; {later(response)}.", "user")
     if status == 422:
-        return ServiceError(f"fal cannot use the photo or the options{said}{_stop(said)}", "user")
+        return ServiceError(f"fal cannot use the photo or the options{said}", "user")
     if 300 <= status < 400:
         return ServiceError("fal sends on to another address, and neither photo nor key are sent there.")
     if status >= 500:
-        return ServiceError(f"fal failed (HTTP {status}{', ' + session.say(kind, 40) if kind else ''}){said}{_stop(said)}")
-    return ServiceError(f"fal refused the request (HTTP {status}){said}{_stop(said)}")
-
-
-def _stop(said: str) -> str:
-    return "" if said.endswith((".", "!", "?", "…")) else "."
+        return ServiceError(f"fal failed (HTTP {status}{', ' + session.say(kind, 40) if kind else ''}){said}")
+    return ServiceError(f"fal refused the request (HTTP {status}){said}")
 
 
 def _detail(body: Any) -> tuple[str, str]:

@@ -93,8 +93,7 @@ def failure(session: Session, response: Response) -> ServiceError:
     """The error of an answer."""
     body, status = response.json(), response.status
     error = body.get("error") if isinstance(body, dict) else None
-    words = session.say(error.get("message") or "") if isinstance(error, dict) else ""
-    said = f": {words.rstrip('.')}." if words else "."
+    said = session.said(error.get("message") if isinstance(error, dict) else "")
     if 300 <= status < 500:
         session.refused()
     if status in (401, 403):

@@ -126,8 +126,7 @@ def _listen(stream: IO[bytes], news: queue.Queue[dict[str, Any]], steps: set[str
 def failure(session: Session, answer: Mapping[str, Any], *, taken: bool) -> ServiceError:
     """The error that the worker tells of; `taken` is whether the answer to the paid request had come."""
     kind, status = answer["error"], int(answer.get("status") or 0)
-    words = session.say(answer.get("text") or "")
-    said = f": {words.rstrip('.')}." if words else "."
+    said = session.said(answer.get("text"))
     if not taken and 300 <= status < 500:
         session.refused()
     if status in (401, 403):
@@ -145,7 +144,7 @@ def failure(session: Session, answer: Mapping[str, Any], *, taken: bool) -> Serv
     if kind == "connection":
         return ServiceError("The connection to Hugging Face failed or broke off.", "connection")
     if kind == "place":
-        return ServiceError(f"Hugging Face points to a place that is not known: {words}.")
+        return ServiceError(f"Hugging Face points to a place that is not known{said}")
     if kind == "ended":
         return ServiceError("The client of Hugging Face ended without an answer.")
     return ServiceError(f"Hugging Face answered with something that is no result{said}")

@@ -109,8 +109,7 @@ def failure(session: Session, response: Response) -> RmbgError:
     errors = body.get("errors") if isinstance(body, dict) else None
     error = errors[0] if isinstance(errors, list) and errors and isinstance(errors[0], dict) else {}
     code = str(error.get("code") or "")
-    words = " ".join(str(error.get(name) or "") for name in ("title", "detail")).strip()
-    said = f": {session.say(words).rstrip('.')}." if words else "."
+    said = session.said(" ".join(str(error.get(name) or "") for name in ("title", "detail")))
     if error or 300 <= status < 500:
         session.refused()
     if code == "unknown_foreground":

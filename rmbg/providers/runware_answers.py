@@ -70,8 +70,7 @@ def failure(session: Session, status: int, error: Mapping[str, Any], *, taken: b
     """
     code = str(error.get("code") or "")
     lower = code.lower()
-    message = session.say(error.get("message") or "")
-    said = f": {message.rstrip('.')}." if message else "."
+    said = session.said(error.get("message"))
     door = status in (400, 401, 402, 403, 404, 405, 413, 422, 429) or 300 <= status < 400
     if not taken and (door or lower.startswith(("invalid", "missing", "unsupported"))):
         session.refused()
