@@ -235,6 +235,7 @@ def redact(text: str, secrets: Iterable[str] = (), limit: int = 160) -> str:
                 text = text.replace(part, "[key]")
     text = re.sub(r"data:[\w/+.-]*[;,][^\s\"'<>]*", "[picture]", text, flags=re.IGNORECASE)
     text = re.sub(r"[A-Za-z0-9+/_=-]{64,}", "[data]", text)
+    text = text[: 20 * limit]  # looking for tags that do not end takes the square of the length
     text = re.sub(r"(?is)<(script|style)\b.*?</\1>|<[^>]*>", " ", text)
     text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"

@@ -206,6 +206,9 @@ def test_redaction():
     text = redact(said, [KEY], 400)
     assert text == 'Bad key [key], or [key]? input: "[picture]" or [data]'
     assert redact("x" * 30, limit=10) == "x" * 9 + "…"
+    started = time.monotonic()
+    assert redact("Too much: " + "<" * 100_000).startswith("Too much: <<<")
+    assert time.monotonic() - started < 1
 
 
 def test_words_of_a_service_end_a_sentence():
