@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import errno
 import hashlib
 import json
@@ -260,8 +261,14 @@ def _sentences(model: Model, revision: str, settings: Settings) -> Iterator[None
 
 
 def _bar(text: str, progress: Progress) -> Any:
-    """A progress bar class as the library wants one, that draws nothing and tells `progress`."""
+    """A progress bar class as the library wants one, that draws nothing and tells `progress`.
+
+    Downloads from Xet storage move it in a thread of their own, where the page would not know whose progress it is; so
+    `progress` is called in the context of now.
+    """
     from tqdm import tqdm
+
+    context = contextvars.copy_context()
 
     class Bar(tqdm):
         def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -270,7 +277,7 @@ def _bar(text: str, progress: Progress) -> Any:
 
         def update(self, n: float | None = 1) -> None:
             self.n += n or 0
-            progress(min(1.0, self.n / self.total) if self.total else None, text)
+            context.copy().run(progress, min(1.0, self.n / self.total) if self.total else None, text)
 
     return Bar
 

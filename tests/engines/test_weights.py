@@ -1,8 +1,10 @@
 """Weights from a folder and from a hub: each failure says what to do, and the next try works."""
 
+import contextvars
 import errno
 import json
 import shutil
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -104,6 +106,17 @@ def test_download_once_with_progress(make, hub):
     assert len(hub.asked) == asked  # the commit is remembered, so the hub need not be asked
     record = json.loads((settings.data / weights.MANIFEST).read_text())["rmbg-1.4"]
     assert record == {"hub": MODEL.hub, "revision": COMMIT, "sha256": found.sha256}
+
+
+def test_progress_of_a_download_in_another_thread_is_that_of_this_page():
+    page = contextvars.ContextVar("page", default=None)
+    page.set("this")
+    told = []
+    bar = weights._bar("Downloading", lambda fraction, text: told.append((page.get(), fraction)))(total=4)
+    thread = threading.Thread(target=bar.update, args=(1,))
+    thread.start()
+    thread.join()
+    assert told == [("this", 0.25)]
 
 
 @pytest.mark.parametrize("folder", ["~/hf", "$HOME/hf"])
