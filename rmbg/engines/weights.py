@@ -282,6 +282,12 @@ def _bar(text: str, progress: Progress) -> Any:
     return Bar
 
 
+def _is_full(error: BaseException) -> bool:
+    """Whether there is no space left, told by the system or, in words only, by the library for Xet storage."""
+    numbers = (errno.ENOSPC, errno.EDQUOT)
+    return getattr(error, "errno", None) in numbers or any(f"(os error {number})" in str(error) for number in numbers)
+
+
 def _why(error: Exception, model: Model, revision: str, settings: Settings) -> str:
     """One sentence about a download that failed, with the way out."""
     from huggingface_hub import errors
@@ -307,7 +313,7 @@ def _why(error: Exception, model: Model, revision: str, settings: Settings) -> s
         return f"{model.page} has no file {model.file} any more; set RMBG_WEIGHTS to a folder with {model.id}.safetensors."
     if offline(settings) or isinstance(cause, errors.OfflineModeIsEnabled):
         return f"The weights of {model.id} are not on this machine and HF_HUB_OFFLINE is set; unset it, or {by_hand}."
-    if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
+    if _is_full(cause):
         return (
             f"The disk is full: the weights of {model.id} from {model.page} need {model.megabytes} MB; free some space, or set "
             "HF_HOME to a folder on a larger disk, and try again."

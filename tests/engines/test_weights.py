@@ -214,10 +214,17 @@ def test_hub_that_cannot_be_reached(make):
     check_sentence(raised.value)
 
 
-@pytest.mark.parametrize(("number", "words"), [(errno.ENOSPC, "disk is full: .* 176 MB"), (errno.EROFS, "not be stored")])
-def test_disk(make, monkeypatch, number, words):
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (OSError(errno.ENOSPC, "reason"), "disk is full: .* 176 MB"),
+        (RuntimeError(f"IO error: No space left on device (os error {errno.ENOSPC})"), "disk is full: .* 176 MB"),
+        (OSError(errno.EROFS, "reason"), r"could not be stored \(reason\)"),
+    ],
+)
+def test_disk(make, monkeypatch, error, words):
     def fail(*args, **kwargs):
-        raise OSError(number, "reason")
+        raise error
 
     with monkeypatch.context() as patch:
         patch.setattr("huggingface_hub.hf_hub_download", fail)
