@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rmbg.errors import OptionError
+from rmbg.errors import OptionError, printable
 from rmbg.providers.base import Call, Option, Provider, ProviderInfo, Status
 from rmbg.providers.birefnet import BIREFNET
 from rmbg.providers.birefnet_lite import BIREFNET_LITE
@@ -55,5 +55,5 @@ def find(name: str, settings: Settings | None = None) -> Provider:
         settings = settings or Settings.from_environ()
         return next(PROVIDERS[i] for i in AUTO if PROVIDERS[i].status(settings).state == "ready")
     if name not in PROVIDERS:
-        raise OptionError(f"There is no provider {name[:60]!r}; choose from auto, {', '.join(PROVIDERS)}.")
+        raise OptionError(f"There is no provider {printable(name, 60)!r}; choose from auto, {', '.join(PROVIDERS)}.")
     return PROVIDERS[name]

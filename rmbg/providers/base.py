@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any, Literal
 
 from rmbg.cutout import Basis, Cutout
-from rmbg.errors import CancelledError, OptionError
+from rmbg.errors import CancelledError, OptionError, printable
 from rmbg.photo import Photo
 from rmbg.settings import Settings
 
@@ -51,11 +51,11 @@ class Option:
         if self.kind == "bool":
             known = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
             if text.lower() not in known:
-                raise OptionError(f"{self.name} is {text!r}; it must be true or false.")
+                raise OptionError(f"{self.name} is {printable(text, 60)!r}; it must be true or false.")
             return known[text.lower()]
         if self.kind == "choice":
             if text not in self.choices:
-                raise OptionError(f"{self.name} is {text!r}; it must be one of {', '.join(self.choices)}.")
+                raise OptionError(f"{self.name} is {printable(text, 60)!r}; it must be one of {', '.join(self.choices)}.")
             return text
         if self.kind == "text":
             return str(value)
@@ -72,7 +72,7 @@ class Option:
             kind = "a whole number" if self.kind == "int" else "a number"
             if low is not None and high is not None:
                 kind += f" from {low:g} to {high:g}"
-            raise OptionError(f"{self.name} is {text!r}; it must be {kind}.")
+            raise OptionError(f"{self.name} is {printable(text, 60)!r}; it must be {kind}.")
         return number
 
 
@@ -134,7 +134,7 @@ class ProviderInfo:
         for name in given:
             if name not in known:
                 has = f"it has {', '.join(known)}" if known else "it has none"
-                raise OptionError(f"{self.id} has no option {name!r}; {has}.")
+                raise OptionError(f"{self.id} has no option {printable(name, 60)!r}; {has}.")
         return {name: option.parse(given.get(name, option.default)) for name, option in known.items()}
 
 

@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
-from rmbg.errors import InputError, OptionError, ServiceError
+from rmbg.errors import InputError, OptionError, ServiceError, printable
 from rmbg.fetch import parse
 from rmbg.http import Request, Session, address
 from rmbg.photo import Photo
@@ -217,7 +217,7 @@ def colour(text: str) -> tuple[int, int, int, int]:
     except ValueError:
         red = green = blue = alpha = -1
     if not all(0 <= value <= 255 for value in (red, green, blue, alpha)):
-        raise OptionError(f"rgba is {text[:40]!r}; it must be four numbers from 0 to 255 such as 255,255,255,0.")
+        raise OptionError(f"rgba is {printable(text, 40)!r}; it must be four numbers from 0 to 255 such as 255,255,255,0.")
     if alpha == 255:
         raise OptionError("rgba with an alpha of 255 leaves no transparency; choose the background afterwards, at no cost.")
     return red, green, blue, alpha

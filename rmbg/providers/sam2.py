@@ -22,7 +22,7 @@ from rmbg.cutout import Cutout
 from rmbg.engines import pictures
 from rmbg.engines.models import MODELS
 from rmbg.engines.owner import OWNER
-from rmbg.errors import NoSubjectError, OptionError
+from rmbg.errors import NoSubjectError, OptionError, printable
 from rmbg.matte import upsample_guided
 from rmbg.photo import Photo
 from rmbg.providers.base import Call, Option
@@ -53,7 +53,9 @@ class Sam2(LocalNetwork):
         started = time.perf_counter()
         point, box = shares(options["point"], "point", 2), shares(options["box"], "box", 4)
         if box is not None and (box[0] >= box[2] or box[1] >= box[3]):
-            raise OptionError(f"box is {options['box']!r}; left must be less than right, and top less than bottom.")
+            raise OptionError(
+                f"box is {printable(options['box'], 60)!r}; left must be less than right, and top less than bottom."
+            )
         rgb = photo.flattened()
         images = pictures.prepare(self.model, rgb)
 
@@ -89,7 +91,7 @@ def shares(text: str, name: str, count: int) -> np.ndarray | None:
     except ValueError:
         values = np.array([], np.float32)
     if len(values) != count or not ((values >= 0) & (values <= 1)).all():
-        raise OptionError(f"{name} is {text[:60]!r}; it must be {count} numbers from 0 to 1, separated by commas.")
+        raise OptionError(f"{name} is {printable(text, 60)!r}; it must be {count} numbers from 0 to 1, separated by commas.")
     return values
 
 

@@ -18,6 +18,7 @@ from rmbg.providers.remote import LOSSLESS_PIXELS, Sent, encoded
 from rmbg.providers.runware import task
 from rmbg.settings import Settings
 from tests.remote import WAYS, cut, hurry, picture, settings  # noqa: F401
+from tests.sentences import sentence
 from tests.servers.fal import CDN_TOKEN, Fal
 from tests.servers.runware import Runware
 from tests.servers.service import KEY, Service, cut_out
@@ -151,6 +152,17 @@ def test_runware_options_that_make_no_sense_are_not_sent(options, tmp_path):
         with pytest.raises(OptionError):
             cut(service, tmp_path, "Runware async", **options)
         assert not service.seen
+
+
+@pytest.mark.parametrize(
+    ("way", "name"),
+    [("Runware async", name) for name in ("outputQuality", "outputType", "includeCost", "rgba")]
+    + [("fal queue", "none\n" * 99)],
+)
+def test_what_is_long_does_not_make_a_long_sentence(way, name, tmp_path):
+    with WAYS[way][2]() as service, pytest.raises(OptionError) as caught:
+        cut(service, tmp_path, way, **{name: "long \0" * 99})
+    sentence(caught.value)
 
 
 @pytest.mark.parametrize("kind", ["URL", "base64Data", "dataURI"])
