@@ -28,7 +28,7 @@ from rmbg.http import Session
 from rmbg.matte import upsample_guided
 from rmbg.network import Trip
 from rmbg.photo import Photo, open_photo
-from rmbg.providers.base import Call, Provider, Status
+from rmbg.providers.base import READY, Call, Provider, Status
 from rmbg.settings import Settings
 
 #: A photo of more pixels than this is sent as JPEG: the networks behind the services look at a million of them, and only
@@ -81,7 +81,7 @@ class Remote(Provider):
 
     def status(self, settings: Settings) -> Status:
         if keys.available(self.info.key_name, settings):
-            return Status("ready", "ready")
+            return READY
         return Status("key", "needs a key")
 
     def expected(self, options: Mapping[str, Any], settings: Settings) -> Cost:
