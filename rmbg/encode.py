@@ -6,6 +6,7 @@ import io
 import os
 import stat
 import tempfile
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -165,7 +166,11 @@ def _shown(path: Path) -> str:
 
 
 def _umask() -> int:
-    """The process's mask for new files; it can only be read by setting it."""
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask
+    """The process's mask for new files; it can only be read by setting it, by one thread at a time."""
+    with _masking:
+        mask = os.umask(0o022)
+        os.umask(mask)
+        return mask
+
+
+_masking = threading.Lock()

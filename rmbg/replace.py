@@ -15,7 +15,8 @@ import numpy as np
 
 from rmbg import prices
 from rmbg.cutout import Cost
-from rmbg.errors import OptionError, ServiceError
+from rmbg.errors import CancelledError, OptionError, RmbgError, ServiceError
+from rmbg.http import Session
 from rmbg.photo import Photo, open_photo
 from rmbg.providers import fal
 from rmbg.providers.base import Call, Option, ProviderInfo, never, silent
@@ -143,10 +144,7 @@ def replace_background(
         images = body.get("images")
         if not isinstance(images, list) or not images:
             raise ServiceError("fal says that it is done, but there are no pictures in its answer.")
-        pictures = tuple(
-            dataclasses.replace(opened(fal.file_of(session, image, call), "fal", settings), name=f"{photo.name}-{number}")
-            for number, image in enumerate(images[:count], start=1)
-        )
+        pictures, lost = _fetched(session, images[:count], photo.name, call)
     told = body.get("seed")
     return Replaced(
         photo=photo,
@@ -154,8 +152,32 @@ def replace_background(
         seed=told if isinstance(told, int) else seed,
         seconds=time.perf_counter() - started,
         cost=session.cost or Cost(None, "unknown"),
-        notes=_notes(photo, pictures, count),
+        notes=_notes(photo, pictures, lost, count),
     )
+
+
+def _fetched(session: Session, images: list[Any], name: str, call: Call) -> tuple[tuple[Photo, ...], int]:
+    """The pictures that fal names, and how many could not be fetched: one that is gone does not lose the others.
+
+    Raises
+    ------
+    RmbgError
+        If all are lost, or the user stops.
+    """
+    pictures: list[Photo] = []
+    fault: RmbgError | None = None
+    for number, image in enumerate(images, start=1):
+        try:
+            picture = opened(fal.file_of(session, image, call), "fal", call.settings)
+        except CancelledError:
+            raise
+        except RmbgError as error:
+            fault = error
+            continue
+        pictures.append(dataclasses.replace(picture, name=f"{name}-{number}"))
+    if not pictures and fault is not None:
+        raise fault
+    return tuple(pictures), len(images) - len(pictures)
 
 
 def pixels(picture: Photo) -> np.ndarray:
@@ -168,15 +190,18 @@ def parse_seed(text: str) -> int | None:
     text = text.strip()
     if not text:
         return None
-    if not (text.isascii() and text.isdigit()) or int(text) > SEEDS:
+    # The length first: Python refuses to read numbers of thousands of digits.
+    if not (text.isascii() and text.isdigit()) or len(text.lstrip("0")) > len(str(SEEDS)) or int(text) > SEEDS:
         raise OptionError(f"seed is {text[:40]!r}; it must be a whole number from 0 to {SEEDS}.")
     return int(text)
 
 
-def _notes(photo: Photo, pictures: tuple[Photo, ...], wanted: int) -> tuple[str, ...]:
+def _notes(photo: Photo, pictures: tuple[Photo, ...], lost: int, wanted: int) -> tuple[str, ...]:
     notes = list(photo.notes)
-    if len(pictures) < wanted:
-        notes.append(f"fal sent {len(pictures)} of {wanted} pictures.")
+    if lost:
+        notes.append(f"{lost} of {len(pictures) + lost} pictures could not be fetched from fal.")
+    if len(pictures) + lost < wanted:
+        notes.append(f"fal sent {len(pictures) + lost} of {wanted} pictures.")
     sizes = {(p.width, p.height) for p in pictures} - {(photo.width, photo.height)}
     if sizes:
         width, height = sorted(sizes)[0]

@@ -70,6 +70,7 @@ def test_a_reference_and_the_other_ways(fal, tmp_path):
         ("a wall", None, {"seed": "-1"}),
         ("a wall", None, {"seed": "2147483648"}),
         ("a wall", None, {"seed": "x"}),
+        ("a wall", None, {"seed": "9" * 5000}),
         ("a wall", None, {"colour": "red"}),
     ],
 )
@@ -161,6 +162,20 @@ def test_pictures_of_another_size_and_fewer_of_them(fal, tmp_path, monkeypatch):
     monkeypatch.setattr(Fal, "_replaced", _one(Fal._replaced))
     replaced = replace(fal, tmp_path, num_images=4)
     assert replaced.notes == ("fal sent 1 of 4 pictures.", "fal sent 32 x 32 pixels for a photo of 96 x 64.")
+
+
+def test_a_picture_that_is_gone_does_not_lose_the_others(fal, tmp_path, monkeypatch):
+    made = Fal._url
+    urls = []
+
+    def some_gone(self, data, arguments):
+        urls.append(made(self, data, arguments))
+        return urls[-1] if len(urls) > 1 else f"{self.url}/files/gone.png"
+
+    monkeypatch.setattr(Fal, "_url", some_gone)
+    replaced = replace(fal, tmp_path, num_images=3, sync_mode=False)
+    assert [p.name.rpartition("-")[2] for p in replaced.pictures] == ["2", "3"]
+    assert replaced.notes == ("1 of 3 pictures could not be fetched from fal.",)
 
 
 def _one(answer):
