@@ -23,6 +23,13 @@ HERE = Path(__file__).parent
 #: Requests that may wait; the next one is told to come back later.
 QUEUE = 32
 
+#: Seconds after which an open page says that it is still there. Gradio keeps the session of a page whose connection is gone for
+#: an hour from the last time that it was handed back.
+SIGN_OF_LIFE = 600
+
+#: Sessions that Gradio keeps its own notes of, with every value on their pages; the one that was used least recently goes.
+SESSIONS = 500
+
 #: Seconds between two looks at Gradio's temporary files, and the age at which they go.
 SWEEP, AGE = 3600, 86_400
 
@@ -39,6 +46,16 @@ def build() -> gr.Blocks:
     settings = Settings.from_environ()
     with gr.Blocks(title="RMBG Studio", delete_cache=(SWEEP, AGE), analytics_enabled=False) as app:
         session = gr.State(Session(), delete_callback=Session.close)
+        # Only a state that an event hands back grows old in Gradio's eyes and is ever deleted.
+        gr.on(
+            [app.load, gr.Timer(SIGN_OF_LIFE).tick],
+            lambda mine: mine,
+            session,
+            session,
+            api_visibility="private",
+            queue=False,
+            show_progress="hidden",
+        )
         gr.HTML(MASTHEAD, elem_classes="bare")
         with gr.Tabs():
             with gr.Tab("Remove", id="remove"):
@@ -75,6 +92,7 @@ def launch(*, host: str | None = None, port: int | None = None, share: bool = Fa
         run_history=False,
         footer_links=["api"],
         ssr_mode=False,
+        state_session_capacity=SESSIONS,
         **more,
     )
     return app

@@ -6,10 +6,10 @@ instant however large the photo is, and the full size is read only for a downloa
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 import tempfile
 import threading
+import weakref
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -71,6 +71,7 @@ class Session:
         self.comparison: Comparison | None = None
         self.spend = Spend()
         self._folder: Path | None = None
+        self._remove_files: weakref.finalize | None = None
         self._background: tuple[str, Background, Background] | None = None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Session:
@@ -106,9 +107,10 @@ class Session:
         return self._background[1:]
 
     def own_folder(self) -> Path:
-        """The session's folder; it goes with the session."""
+        """The session's folder; it goes with the session, and with the program at the latest."""
         if self._folder is None:
             self._folder = Path(tempfile.mkdtemp(prefix="rmbg-session-"))
+            self._remove_files = weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
         return self._folder
 
     def download_folder(self) -> Path:
@@ -126,10 +128,9 @@ class Session:
         if self.comparison is not None:
             self.comparison.stop.set()
         self.results.clear()
-        if self._folder is not None:
-            with contextlib.suppress(OSError):
-                shutil.rmtree(self._folder)
-            self._folder = None
+        if self._remove_files is not None:
+            self._remove_files()
+        self._folder = None
 
 
 def shrink(cutout: Cutout, side: int) -> Cutout:

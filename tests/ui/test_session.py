@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 from decimal import Decimal
 
 import numpy as np
@@ -55,6 +56,23 @@ def test_files_go_with_the_session():
     session.download_folder()
     session.close()
     assert not folder.exists() and not folder.parent.exists()
+
+
+def test_files_go_with_a_session_that_nobody_closes():
+    """Such as one that Gradio drops because there are too many, or those that there are when the server stops."""
+    session = Session()
+    folder = session.add(cutout(20, 20)).folder
+    del session
+    gc.collect()
+    assert not folder.parent.exists()
+
+
+def test_a_closed_session_can_be_used_again():
+    session = Session()
+    session.add(cutout(20, 20))
+    session.close()
+    assert session.add(cutout(20, 20)).full().width == 20
+    session.close()
 
 
 def test_only_so_many_results_are_kept():
