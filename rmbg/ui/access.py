@@ -13,18 +13,7 @@ from rmbg import keys
 from rmbg.providers import find
 from rmbg.providers.base import Option, ProviderInfo
 from rmbg.settings import Settings
-
-
-def key_field(elem_id: str = "key", label: str = "Key", **more: Any) -> gr.Textbox:
-    """A box for a key. Its value is sent with a request and kept nowhere: not in a State, not by the browser."""
-    return gr.Textbox(
-        label=label,
-        type="password",
-        max_lines=1,
-        elem_id=elem_id,
-        html_attributes=gr.InputHTMLAttributes(autocomplete="off", spellcheck=False),
-        **more,
-    )
+from rmbg.ui.key_field import key_field
 
 
 def build(provider: gr.Dropdown, settings: Settings) -> tuple[gr.Textbox, gr.State]:

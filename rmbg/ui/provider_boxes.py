@@ -12,7 +12,8 @@ from rmbg.prices import own_hardware
 from rmbg.providers import PROVIDERS
 from rmbg.providers.base import ProviderInfo, Status
 from rmbg.settings import Settings
-from rmbg.ui.access import key_field, key_words
+from rmbg.ui.access import key_words
+from rmbg.ui.key_field import KeyField, key_field
 
 
 def boxes(prefix: str, settings: Settings) -> list[gr.Checkbox]:
@@ -39,7 +40,7 @@ def key_names() -> list[str]:
     return list(dict.fromkeys(p.info.key_name for p in PROVIDERS.values() if p.info.kind == "remote" and p.info.key_name))
 
 
-def key_fields(prefix: str, made: list[gr.Checkbox], settings: Settings) -> list[gr.Textbox]:
+def key_fields(prefix: str, made: list[gr.Checkbox], settings: Settings) -> list[KeyField]:
     """A box for each key, in an accordion; a typed key frees the boxes of the providers that wait for it."""
     fields = []
     with gr.Accordion("Your keys", open=False, elem_id=f"{prefix}-keys"):

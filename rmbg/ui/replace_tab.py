@@ -14,6 +14,7 @@ from rmbg.errors import CancelledError, RmbgError
 from rmbg.replace import INFO, Replaced, expected, pixels, replace_background
 from rmbg.settings import Settings
 from rmbg.ui import access, describe, viewer
+from rmbg.ui.key_field import key_field
 from rmbg.ui.remove_tab import OUR_FAULT
 from rmbg.ui.session import Session
 from rmbg.ui.spend import projection
@@ -46,7 +47,7 @@ def build(session: gr.State, settings: Settings) -> None:
             options = gr.State({})
             price = gr.HTML(_price({}), elem_classes="bare", elem_id="replace-price", render=False)
             access.draw_options(INFO, options, price, _price)
-            key = access.key_field("replace-key", label=label, info=fate)
+            key = key_field("replace-key", label=label, info=fate)
             price.render()
             start = gr.Button("Make pictures", variant="primary", size="lg", elem_id="replace-start")
             cancel = gr.Button("Cancel", visible=False, size="lg", elem_id="replace-cancel")
