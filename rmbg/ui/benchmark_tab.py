@@ -20,8 +20,9 @@ from rmbg.errors import CancelledError, OptionError, RmbgError
 from rmbg.settings import Settings
 from rmbg.ui import viewer
 from rmbg.ui.provider_boxes import boxes, key_fields, split
-from rmbg.ui.remove_tab import EXAMPLES, OUR_FAULT
+from rmbg.ui.remove_tab import EXAMPLES
 from rmbg.ui.session import Session
+from rmbg.ui.switch import buttons
 from rmbg.ui.upload import cached
 
 log = logging.getLogger(__name__)
@@ -74,17 +75,13 @@ def build(session: gr.State, settings: Settings) -> None:
     source.input(lambda chosen: gr.update(visible=chosen == "zip"), source, archive, **instant)
     for button, action in ((start, measure), (yes, measure_paid)):
         begun = button.click(_begin, None, [start, cancel, consent, message], **instant)
-        begun.then(action, **work).then(lambda: _running(False), None, [start, cancel], **instant)
+        begun.then(action, **work).then(lambda: buttons(False), None, [start, cancel], **instant)
     no.click(lambda: (gr.update(visible=False), ""), None, [consent, message], **instant)
     cancel.click(_stop, [session], [message], **instant)
 
 
 def _begin() -> tuple[Any, ...]:
-    return *_running(True), gr.update(visible=False), ""
-
-
-def _running(on: bool) -> tuple[Any, Any]:
-    return gr.update(visible=not on), gr.update(visible=on)
+    return *buttons(True), gr.update(visible=False), ""
 
 
 def _stop(session: Session) -> str:
@@ -142,7 +139,7 @@ def _measure(
         return _only(viewer.notice(str(error)))
     except Exception:
         log.exception("Benchmark of %s failed", ids)
-        return _only(viewer.notice(OUR_FAULT))
+        return _only(viewer.notice(viewer.OUR_FAULT))
     # The page carries its own style sheet and may load nothing; in a frame of its own neither meets the app's.
     markup = html.escape(page.read_text(encoding="utf-8"))
     frame = f'<iframe class="report" sandbox="" title="Report" srcdoc="{markup}"></iframe>'

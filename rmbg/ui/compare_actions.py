@@ -18,8 +18,8 @@ from rmbg.settings import Settings
 from rmbg.ui import compare_view, viewer
 from rmbg.ui.comparison import Comparison, label
 from rmbg.ui.provider_boxes import split, ticked
-from rmbg.ui.remove_tab import OUR_FAULT
 from rmbg.ui.session import Session
+from rmbg.ui.switch import buttons
 from rmbg.ui.upload import Upload
 from rmbg.votes import Votes
 
@@ -41,22 +41,18 @@ def price(settings: Settings, *on: bool) -> str:
     return f'<p class="note">Expected to be charged: {" and ".join(parts)}.</p>'
 
 
-def running(on: bool) -> tuple[Any, Any]:
-    return gr.update(visible=not on), gr.update(visible=on)
-
-
 def first_look(upload: Upload | None, *on: bool) -> tuple[Any, ...]:
     """Before anything is sent: is there a photo, is there a choice, and may it cost money?"""
     settings = Settings.from_environ()
     if upload is None:
-        return viewer.notice("Choose a photo first."), gr.skip(), *running(False)
+        return viewer.notice("Choose a photo first."), gr.skip(), *buttons(False)
     if not ticked(on):
-        return viewer.notice("Choose at least one provider to compare."), gr.skip(), *running(False)
+        return viewer.notice("Choose at least one provider to compare."), gr.skip(), *buttons(False)
     if _is_paid(ticked(on), settings):
         titles = ", ".join(p.info.title for p in chosen(ticked(on), settings) if p.info.kind == "remote")
         text = f"This sends your photo to {titles}. {_plain(price(settings, *on))}"
-        return viewer.notice(text, "info"), gr.update(visible=True), *running(False)
-    return "", gr.update(visible=False), *running(True)
+        return viewer.notice(text, "info"), gr.update(visible=True), *buttons(False)
+    return "", gr.update(visible=False), *buttons(True)
 
 
 def _plain(markup: str) -> str:
@@ -70,7 +66,7 @@ def _is_paid(ids: list[str], settings: Settings) -> bool:
 
 def agreed() -> tuple[Any, ...]:
     """The yes was said."""
-    return "", gr.update(visible=False), *running(True)
+    return "", gr.update(visible=False), *buttons(True)
 
 
 def begin(upload: Upload | None, session: Session, blind: bool, view: str, kind: str, colour: str, *rest: Any) -> Iterator[Any]:
@@ -119,7 +115,7 @@ def _compare(
         yield (*(gr.skip() for _ in range(10)), viewer.notice(str(error)))
     except Exception:
         log.exception("Comparison of %s failed", ids)
-        yield (*(gr.skip() for _ in range(10)), viewer.notice(OUR_FAULT))
+        yield (*(gr.skip() for _ in range(10)), viewer.notice(viewer.OUR_FAULT))
 
 
 def _so_far(comparison: Comparison) -> str:
@@ -200,7 +196,7 @@ def show(session: Session, *look: Any) -> tuple[Any, Any, Any]:
 def stop(session: Session) -> tuple[Any, Any, str]:
     if session.comparison is not None:
         session.comparison.stop.set()
-    return (*running(False), viewer.notice("Stopped; what had come stays.", "info"))
+    return (*buttons(False), viewer.notice("Stopped; what had come stays.", "info"))
 
 
 def _votes() -> Votes:

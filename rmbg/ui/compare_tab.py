@@ -9,8 +9,9 @@ import gradio as gr
 from rmbg.settings import Settings
 from rmbg.ui import compare_actions as actions
 from rmbg.ui import compare_view
+from rmbg.ui.look import VIEWS
 from rmbg.ui.provider_boxes import boxes, key_fields
-from rmbg.ui.remove_tab import VIEWS
+from rmbg.ui.switch import buttons
 from rmbg.ui.upload import photo_input
 
 BACKGROUNDS = [
@@ -97,7 +98,7 @@ def build(session: gr.State, settings: Settings) -> None:
     agreed = yes.click(actions.agreed, None, [message, consent, start, cancel], **instant)
     running, paid = asked.then(actions.begin, **work), agreed.then(actions.begin_paid, **work)
     for event in (running, paid):
-        event.then(lambda: actions.running(False), outputs=[start, cancel], **instant)
+        event.then(lambda: buttons(False), outputs=[start, cancel], **instant)
     cancel.click(actions.stop, [session], [start, cancel, message], **instant)
 
     parts: list[Any] = [*look, *detail]

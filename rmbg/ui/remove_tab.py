@@ -2,73 +2,28 @@
 
 from __future__ import annotations
 
-import html
 import logging
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
-import numpy as np
 from PIL import Image
 
 from rmbg import compose, encode
 from rmbg.errors import CancelledError, RmbgError
-from rmbg.fetch import fetch
-from rmbg.photo import stem
 from rmbg.providers import find
 from rmbg.remove import remove_background
 from rmbg.settings import Settings
-from rmbg.ui import access, describe, viewer
+from rmbg.ui import access, describe, intake, viewer
+from rmbg.ui.look import BACKGROUNDS, VIEWS, Look
 from rmbg.ui.session import PREVIEW_SIDE, Result, Session
-from rmbg.ui.upload import SHOWN_BY_BROWSERS, Upload, cached, photo_input
+from rmbg.ui.switch import buttons
+from rmbg.ui.upload import Upload, photo_input
 
 log = logging.getLogger(__name__)
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
-
-#: What the visitor is told when the fault is ours; the log has the rest.
-OUR_FAULT = "Something went wrong on this side; please try again. If it stays so, another provider may work."
-
-VIEWS = [("Cut-out", "cutout"), ("Mask", "mask"), ("Original", "original")]
-BACKGROUNDS = [
-    ("Transparent", "transparent"),
-    ("Colour", "colour"),
-    ("Gradient", "gradient"),
-    ("Blur", "blur"),
-    ("Picture", "image"),
-]
-
-
-@dataclass(frozen=True)
-class Look:
-    """How a cutout is shown and saved; changing it never asks a provider."""
-
-    view: compose.View = "cutout"
-    kind: str = "transparent"
-    colour: str = "#ffffff"
-    top: str = "#f8fafc"
-    bottom: str = "#cbd5e1"
-    image: Upload | None = None
-    crop: bool = False
-    margin: float = 5.0
-
-    def background(self, session: Session, *, full: bool) -> compose.Background:
-        """The background, at screen size or in full."""
-        if self.kind == "colour":
-            return compose.Background("colour", (compose.colour(self.colour),))
-        if self.kind == "gradient":
-            return compose.gradient(self.top, self.bottom)
-        if self.kind == "blur":
-            return compose.BLURRED
-        if self.kind == "image" and self.image is not None:
-            small, large = session.background(self.image.path)
-            return large if full else small
-        return compose.TRANSPARENT
-
-    def margin_share(self) -> float | None:
-        return self.margin / 100 if self.crop else None
 
 
 def build(session: gr.State, settings: Settings) -> None:
@@ -150,13 +105,13 @@ def build(session: gr.State, settings: Settings) -> None:
     private: dict[str, Any] = {"api_visibility": "private"}
     instant: dict[str, Any] = {**private, "queue": False, "show_progress": "hidden"}
 
-    photo.upload(_check_upload, [photo], [photo, message], **private)
-    gr.on([address.submit, load.click], _load, [address], [photo, message], **private)
+    photo.upload(intake.check_upload, [photo], [photo, message], **private)
+    gr.on([address.submit, load.click], intake.load, [address], [photo, message], **private)
     provider.change(partial(describe.line, settings=settings), provider, line, **instant)
 
     begun = gr.on(
         [start.click],
-        lambda: (gr.update(visible=False), gr.update(visible=True), ""),
+        lambda: (*buttons(True), ""),
         outputs=[start, cancel, message],
         **instant,
     )
@@ -170,7 +125,7 @@ def build(session: gr.State, settings: Settings) -> None:
         concurrency_limit=1,
         **private,
     )
-    running.then(_idle, outputs=[start, cancel], **instant)
+    running.then(lambda: buttons(False), outputs=[start, cancel], **instant)
     begun.then(None, js="() => rmbgShowResult()", **private)
     cancel.click(_cancel, [provider, session], [start, cancel, message, total, strip], cancels=[running], **instant)
 
@@ -189,37 +144,6 @@ def _examples(photo: gr.Image) -> None:
     pictures = sorted(EXAMPLES.glob("*/im/*.jpg"))
     if pictures:
         gr.Examples([[str(p)] for p in pictures], [photo], label="Examples", examples_per_page=12, elem_id="examples")
-
-
-def _check_upload(upload: Upload | None) -> tuple[Any, str]:
-    """Say at once if a file is no picture; show those that browsers cannot show."""
-    if upload is None:
-        return gr.skip(), ""
-    try:
-        photo = upload.open()
-    except RmbgError as error:
-        return None, viewer.notice(str(error))
-    if Path(upload.name).suffix.lower() in SHOWN_BY_BROWSERS:
-        return gr.skip(), ""
-    alpha = [] if photo.alpha is None else [photo.alpha[..., None]]
-    shown = encode.encode(np.concatenate([photo.rgb, *alpha], axis=2), encode.FORMATS["png"])
-    return cached(shown, f"{stem(upload.name)}.png"), ""
-
-
-def _load(address: str) -> tuple[Any, str]:
-    """Fetch the picture at an address that the visitor typed."""
-    settings = Settings.from_environ()
-    given = address.strip()
-    if not given:
-        return gr.skip(), viewer.notice("Type the address of a picture first, such as https://example.org/photo.jpg.")
-    try:
-        data = fetch(given, max_bytes=settings.max_bytes, loopback_hosts=settings.result_hosts, plain_http=True)
-        name = Path(given.partition("?")[0]).name or "photo"
-        path = cached(data, name)
-        shown, message = _check_upload(Upload(path, name))
-    except RmbgError as error:
-        return gr.skip(), viewer.notice(str(error))
-    return (path if shown == gr.skip() else shown), message
 
 
 def _remove(
@@ -253,13 +177,13 @@ def _remove(
         stopped = isinstance(error, CancelledError)
         words = str(error)
         session.spend.add(provider, error.cost)
-        return _failed(words, "info" if stopped else "error", _total(session))
+        return _failed(words, "info" if stopped else "error", viewer.total(session))
     except Exception:
         log.exception("Removal by %s failed", provider)
-        return _failed(OUR_FAULT)
+        return _failed(viewer.OUR_FAULT)
     finally:
         session.removing.end(words)
-    return (*page, _strip(session), _total(session), gr.update(interactive=True))
+    return (*page, _strip(session), viewer.total(session), gr.update(interactive=True))
 
 
 def _failed(text: str, kind: str = "error", total: str | None = None) -> tuple[Any, ...]:
@@ -267,18 +191,15 @@ def _failed(text: str, kind: str = "error", total: str | None = None) -> tuple[A
     return gr.skip(), gr.skip(), viewer.notice(text, kind), gr.skip(), spent, gr.skip()
 
 
-def _total(session: Session) -> str:
-    return f'<div class="total">{html.escape(session.spend.line())}</div>'
-
-
-def _idle() -> tuple[Any, Any]:
-    return gr.update(visible=True), gr.update(visible=False)
-
-
 def _cancel(provider: str, session: Session) -> tuple[Any, ...]:
     """Stop what runs, and say what became of the money where there is any in it."""
     words = session.removing.stop(wait=find(provider).info.kind == "remote")
-    return (*_idle(), viewer.notice(words, "info"), _total(session), _strip(session) if session.results else gr.skip())
+    return (
+        *buttons(False),
+        viewer.notice(words, "info"),
+        viewer.total(session),
+        _strip(session) if session.results else gr.skip(),
+    )
 
 
 def _show(session: Session, *look: Any) -> tuple[Any, Any, str]:
@@ -330,8 +251,7 @@ def _save(session: Session, form: str, quality: int, *look: Any) -> tuple[Any, s
         cutout = session.current.full()
         pixels = compose.render(cutout, wanted.background(session, full=True), view=wanted.view, crop=wanted.margin_share())
         data = encode.encode(pixels, chosen, quality=int(quality), matte_colour=compose.colour(wanted.colour))
-        suffix = {"cutout": "cutout", "mask": "mask", "original": "original"}[wanted.view]
-        path = session.download_folder() / f"{cutout.photo.name}-{suffix}{chosen.suffix}"
+        path = session.download_folder() / f"{cutout.photo.name}-{wanted.view}{chosen.suffix}"
         encode.write(path, data)
     except RmbgError as error:
         raise gr.Error(str(error), print_exception=False) from None

@@ -15,9 +15,9 @@ from rmbg.replace import INFO, Replaced, expected, pixels, replace_background
 from rmbg.settings import Settings
 from rmbg.ui import access, describe, viewer
 from rmbg.ui.key_field import key_field
-from rmbg.ui.remove_tab import OUR_FAULT
 from rmbg.ui.session import Session
 from rmbg.ui.spend import projection
+from rmbg.ui.switch import buttons
 from rmbg.ui.upload import Upload, cached, photo_input
 
 log = logging.getLogger(__name__)
@@ -66,9 +66,7 @@ def build(session: gr.State, settings: Settings) -> None:
 
     private: dict[str, Any] = {"api_visibility": "private"}
     instant: dict[str, Any] = {**private, "queue": False, "show_progress": "hidden"}
-    begun = start.click(
-        lambda: (gr.update(visible=False), gr.update(visible=True), ""), outputs=[start, cancel, message], **instant
-    )
+    begun = start.click(lambda: (*buttons(True), ""), outputs=[start, cancel, message], **instant)
     running = begun.then(
         _replace,
         [photo, prompt, reference, key, options, session],
@@ -78,7 +76,7 @@ def build(session: gr.State, settings: Settings) -> None:
         concurrency_limit=4,
         **private,
     )
-    running.then(_idle, outputs=[start, cancel], **instant)
+    running.then(lambda: buttons(False), outputs=[start, cancel], **instant)
     cancel.click(_cancel, [session], [start, cancel, message, total], cancels=[running], **instant)
 
 
@@ -125,13 +123,13 @@ def _replace(
         words = str(error)
         session.spend.add(INFO.id, error.cost)
         kind = "info" if isinstance(error, CancelledError) else "error"
-        return gr.skip(), gr.skip(), viewer.notice(words, kind), _total(session)
+        return gr.skip(), gr.skip(), viewer.notice(words, kind), viewer.total(session)
     except Exception:
         log.exception("Replacing the background failed")
-        return gr.skip(), gr.skip(), viewer.notice(OUR_FAULT), gr.skip()
+        return gr.skip(), gr.skip(), viewer.notice(viewer.OUR_FAULT), gr.skip()
     finally:
         session.replacing.end(words)
-    return files, _facts(replaced), "", _total(session)
+    return files, _facts(replaced), "", viewer.total(session)
 
 
 def _file(replaced: Replaced, number: int) -> tuple[str, str]:
@@ -149,14 +147,6 @@ def _facts(replaced: Replaced) -> str:
     return f'<div class="facts">{line}</div>{viewer.notes(replaced.notes)}'
 
 
-def _total(session: Session) -> str:
-    return f'<div class="total">{html.escape(session.spend.line())}</div>'
-
-
-def _idle() -> tuple[Any, Any]:
-    return gr.update(visible=True), gr.update(visible=False)
-
-
 def _cancel(session: Session) -> tuple[Any, Any, str, str]:
     words = session.replacing.stop(wait=True)
-    return (*_idle(), viewer.notice(words, "info"), _total(session))
+    return (*buttons(False), viewer.notice(words, "info"), viewer.total(session))

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
+
+import gradio as gr
 
 #: A service is told to stop when a visitor stops, and that may take this long.
 LAST_WORDS_SECONDS = 6.0
@@ -39,3 +42,8 @@ class Switch:
         if runs and wait:
             self._ended.wait(LAST_WORDS_SECONDS)
         return (self._words if runs else "") or "Stopped."
+
+
+def buttons(running: bool) -> tuple[Any, Any]:
+    """Updates for a start and a stop button: the one is there while nothing runs, the other while something does."""
+    return gr.update(visible=not running), gr.update(visible=running)

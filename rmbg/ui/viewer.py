@@ -10,8 +10,11 @@ import numpy as np
 
 from rmbg import encode
 from rmbg.cutout import Cutout
-from rmbg.ui.session import Result
+from rmbg.ui.session import Result, Session
 from rmbg.ui.spend import projection
+
+#: What the visitor is told when the fault is ours; the log has the rest.
+OUR_FAULT = "Something went wrong on this side; please try again. If it stays so, another provider may work."
 
 EMPTY = (
     '<div class="viewer empty"><div class="invitation"><strong>The cut-out appears here</strong>'
@@ -54,6 +57,11 @@ def facts(result: Result, title: str) -> str:
     ]
     line = "".join(f"<span>{html.escape(part)}</span>" for part in parts if part)
     return f'<div class="facts">{line}</div>{notes(cutout.notes)}'
+
+
+def total(session: Session) -> str:
+    """What the visit has cost so far."""
+    return f'<div class="total">{html.escape(session.spend.line())}</div>'
 
 
 def notice(message: str, kind: str = "error") -> str:
