@@ -105,8 +105,8 @@ def build(session: gr.State, settings: Settings) -> None:
     private: dict[str, Any] = {"api_visibility": "private"}
     instant: dict[str, Any] = {**private, "queue": False, "show_progress": "hidden"}
 
-    photo.upload(intake.check_upload, [photo], [photo, message], **private)
-    gr.on([address.submit, load.click], intake.load, [address], [photo, message], **private)
+    photo.upload(intake.check_upload, [photo], [photo, message], concurrency_limit=intake.AT_ONCE, **private)
+    gr.on([address.submit, load.click], intake.load, [address], [photo, message], concurrency_limit=intake.AT_ONCE, **private)
     provider.change(partial(describe.line, settings=settings), provider, line, **instant)
 
     begun = gr.on(

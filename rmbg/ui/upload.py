@@ -13,6 +13,7 @@ from unittest.mock import patch
 
 import gradio as gr
 from gradio import component_meta, processing_utils, utils
+from gradio.context import LocalContext
 from gradio.data_classes import ImageData
 
 from rmbg.photo import Photo, open_photo
@@ -46,7 +47,7 @@ with patch.object(component_meta, "create_or_modify_pyi", create=True):
             if payload is None:
                 return None
             if payload.url and payload.url.startswith("data:"):  # a webcam's picture comes inline
-                path = processing_utils.save_base64_to_cache(payload.url, cache_dir=self.GRADIO_CACHE)
+                path = _in_time(processing_utils.save_base64_to_cache(payload.url, cache_dir=self.GRADIO_CACHE))
             elif payload.path:
                 path = payload.path
             else:
@@ -61,4 +62,12 @@ def photo_input(**kwargs: Any) -> PhotoInput:
 
 def cached(data: bytes, name: str) -> str:
     """The path of a file with these bytes in Gradio's cache, where the page may read it and where it is removed in time."""
-    return processing_utils.save_bytes_to_cache(data, name, cache_dir=utils.get_upload_folder())
+    return _in_time(processing_utils.save_bytes_to_cache(data, name, cache_dir=utils.get_upload_folder()))
+
+
+def _in_time(path: str) -> str:
+    """Have `path` removed with the uploads: of a file that a function has made Gradio does not always know."""
+    blocks = LocalContext.blocks.get(None)
+    if blocks is not None:
+        blocks.upload_file_set.add(path)
+    return path
