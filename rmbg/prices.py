@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from rmbg.cutout import Basis, Cost
+from rmbg.cutout import Basis, Cost, dollars
 
 MONTHLY_IMAGES = 100_000
 
@@ -76,3 +77,22 @@ def own_hardware(seconds: float, hourly_usd: Decimal) -> Cost:
 def monthly(cost: Cost, images: int = MONTHLY_IMAGES) -> Decimal | None:
     """US dollars for `images` at the price of one; None where that price is unknown."""
     return None if cost.usd is None else cost.usd * images
+
+
+def in_words(usd: Decimal, unknown: Sequence[str]) -> str:
+    """``about $0.02 and an unknown price at A and B``: what is expected to be charged, before anybody is asked to agree to it.
+
+    Parameters
+    ----------
+    usd : Decimal
+        What is expected of those whose price is known.
+    unknown : sequence of str
+        Who may charge something that nobody knows.
+
+    Returns
+    -------
+    str
+        Empty where nothing is charged.
+    """
+    parts = ([f"about {dollars(usd)}"] if usd else []) + ([f"an unknown price at {' and '.join(unknown)}"] if unknown else [])
+    return " and ".join(parts)

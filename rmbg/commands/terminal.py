@@ -6,8 +6,8 @@ import sys
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 
-from rmbg.cutout import dollars
 from rmbg.errors import CancelledError, OptionError
+from rmbg.prices import in_words
 
 
 def progress() -> Callable[[float | None, str], None] | None:
@@ -49,11 +49,10 @@ def confirm(usd: Decimal, unknown: Sequence[str], *, yes: bool) -> None:
     OptionError
         If there is nobody to ask.
     """
-    if (not usd and not unknown) or yes:
+    price = in_words(usd, unknown)
+    if not price or yes:
         return
-    parts = ([f"about {dollars(usd)}"] if usd else []) + ([f"an unknown price at {' and '.join(unknown)}"] if unknown else [])
-    price = " and ".join(parts)
-    if not sys.stdin.isatty():
+    if sys.stdin is None or not sys.stdin.isatty():
         raise OptionError(f"This is expected to cost {price}; add --yes if that is meant.")
     sys.stderr.write(f"This is expected to cost {price}. Go on? [y/N] ")
     sys.stderr.flush()

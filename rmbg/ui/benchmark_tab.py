@@ -15,8 +15,8 @@ from rmbg.benchmark.journal import Journal
 from rmbg.benchmark.report import write_report
 from rmbg.benchmark.run import expected_usd, ready, run
 from rmbg.benchmark.summary import summarise
-from rmbg.cutout import dollars
 from rmbg.errors import CancelledError, OptionError, RmbgError
+from rmbg.prices import in_words
 from rmbg.settings import Settings
 from rmbg.ui import viewer
 from rmbg.ui.provider_boxes import boxes, key_fields, split
@@ -128,9 +128,9 @@ def _measure(
         path = EXAMPLES if source == "examples" else Path(str(archive))
         dataset = open_dataset(path, settings=settings, progress=show, cancelled=session.stop_measuring.is_set)
         journal = Journal(_folder(dataset, session, settings))
-        usd, unknown = expected_usd(dataset, ids, journal)
-        if (usd or unknown) and not paid:
-            return _ask(dataset, f"about {dollars(usd)}" if usd else "an unknown price")
+        price = in_words(*expected_usd(dataset, ids, journal))
+        if price and not paid:
+            return _ask(dataset, price)
         run(dataset, ids, journal, settings=settings, keys=keys, progress=show, cancelled=session.stop_measuring.is_set)
         page = write_report(summarise(dataset, ids, journal), journal, settings=settings)
     except CancelledError as error:

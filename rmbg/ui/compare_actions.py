@@ -11,8 +11,8 @@ import gradio as gr
 from rmbg import compose, encode
 from rmbg.compare import chosen, compare, expected_usd
 from rmbg.compare_files import contact_sheet, cutouts_zip, table_csv
-from rmbg.cutout import dollars
 from rmbg.errors import RmbgError
+from rmbg.prices import in_words
 from rmbg.providers import PROVIDERS
 from rmbg.settings import Settings
 from rmbg.ui import compare_view, viewer
@@ -29,16 +29,15 @@ log = logging.getLogger(__name__)
 NONE_BETTER = "none"
 
 
-def price(settings: Settings, *on: bool) -> str:
+def price_line(settings: Settings, *on: bool) -> str:
     """What the choice is expected to cost, in a sentence."""
     ids = ticked(on)
     if not ids:
         return '<p class="note">Choose two or more providers.</p>'
-    usd, unknown = expected_usd(chosen(ids, settings))
-    if not usd and not unknown:
+    price = in_words(*expected_usd(chosen(ids, settings)))
+    if not price:
         return '<p class="note">Nothing is charged: all of these run on this machine.</p>'
-    parts = ([f"about {dollars(usd)}"] if usd else []) + [f"an unknown price at {title}" for title in unknown]
-    return f'<p class="note">Expected to be charged: {" and ".join(parts)}.</p>'
+    return f'<p class="note">Expected to be charged: {price}.</p>'
 
 
 def first_look(upload: Upload | None, *on: bool) -> tuple[Any, ...]:
@@ -50,7 +49,7 @@ def first_look(upload: Upload | None, *on: bool) -> tuple[Any, ...]:
         return viewer.notice("Choose at least one provider to compare."), gr.skip(), *buttons(False)
     if _is_paid(ticked(on), settings):
         titles = ", ".join(p.info.title for p in chosen(ticked(on), settings) if p.info.kind == "remote")
-        text = f"This sends your photo to {titles}. {_plain(price(settings, *on))}"
+        text = f"This sends your photo to {titles}. {_plain(price_line(settings, *on))}"
         return viewer.notice(text, "info"), gr.update(visible=True), *buttons(False)
     return "", gr.update(visible=False), *buttons(True)
 
@@ -60,8 +59,7 @@ def _plain(markup: str) -> str:
 
 
 def _is_paid(ids: list[str], settings: Settings) -> bool:
-    usd, unknown = expected_usd(chosen(ids, settings))
-    return bool(usd or unknown)
+    return bool(in_words(*expected_usd(chosen(ids, settings))))
 
 
 def agreed() -> tuple[Any, ...]:

@@ -10,8 +10,8 @@ from rmbg import compose
 from rmbg.commands.compare import describe, split
 from rmbg.compare import agreement, chosen, compare, expected_usd
 from rmbg.compare_files import cutouts_zip
-from rmbg.cutout import dollars
 from rmbg.errors import OptionError, RmbgError
+from rmbg.prices import in_words
 from rmbg.settings import Settings
 from rmbg.ui.upload import Upload, cached, photo_input
 
@@ -67,9 +67,8 @@ def side_by_side(
             raise OptionError(f"reference is {reference[:60]!r}; it must be one of {', '.join(ids)}.")
         # A path would let a caller read pictures of the server's own disk.
         behind = compose.parse_background(background, paths=False)
-        usd, unknown = expected_usd(asked)
-        if (usd or unknown) and not confirm_paid:
-            price = f"about {dollars(usd)}" if usd else "an unknown price"
+        price = in_words(*expected_usd(asked))
+        if price and not confirm_paid:
             raise OptionError(f"This is expected to cost {price}; set confirm_paid if that is meant.")
         outcomes = sorted(compare(image.open(), ids, settings=settings), key=lambda outcome: ids.index(outcome.provider))
         made = [outcome.cutout for outcome in outcomes if outcome.cutout is not None]

@@ -33,7 +33,9 @@ def build(session: gr.State, settings: Settings) -> None:
             checks = boxes("compare", settings)
             keys = key_fields("compare", checks, settings)
             blind = gr.Checkbox(False, label="Blind: hide the names until I have voted", elem_id="blind")
-            price = gr.HTML(actions.price(settings, *(check.value for check in checks)), elem_classes="bare", elem_id="price")
+            price = gr.HTML(
+                actions.price_line(settings, *(check.value for check in checks)), elem_classes="bare", elem_id="price"
+            )
             start = gr.Button("Compare", variant="primary", size="lg", elem_id="compare-start")
             cancel = gr.Button("Cancel", visible=False, size="lg", elem_id="compare-cancel")
             with gr.Row(visible=False) as consent:
@@ -83,7 +85,7 @@ def build(session: gr.State, settings: Settings) -> None:
     instant: dict[str, Any] = {**private, "queue": False, "show_progress": "hidden"}
 
     for check in checks:
-        check.input(lambda *on: actions.price(settings, *on), checks, price, **instant)
+        check.input(lambda *on: actions.price_line(settings, *on), checks, price, **instant)
     no.click(lambda: (gr.update(visible=False), ""), outputs=[consent, message], **instant)
     work: dict[str, Any] = {
         "inputs": [photo, session, blind, *look, *checks, *keys],

@@ -29,7 +29,7 @@ def photo(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def fakes(monkeypatch):
-    made = [Fake("near"), Fake("far", "remote", "0.02"), Fake("down", "remote", "0.01", fail={"mug"})]
+    made = [Fake("near"), Fake("far", "remote", "0.02"), Fake("down", "remote", "0.01", fail={"mug"}), Fake("murky", "remote")]
     for fake in made:
         monkeypatch.setitem(PROVIDERS, fake.info.id, fake)
     return {fake.info.id: fake for fake in made}
@@ -51,6 +51,7 @@ def test_a_line_for_each_and_a_zip(client, photo):
     ("arguments", "words"),
     [
         ({"providers": "near,far"}, r"expected to cost about \$0\.02; set confirm_paid"),
+        ({"providers": "far,murky"}, r"cost about \$0\.02 and an unknown price at Murky; set confirm_paid"),
         ({"providers": "nobody"}, "no provider"),
         ({"providers": "near", "reference": "far"}, "must be one of near"),
         ({"providers": "near", "background": "/etc/hostname"}, "is no background"),
