@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import logging
+import threading
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from rmbg.errors import CancelledError, OptionError, RmbgError
 from rmbg.prices import in_words
 from rmbg.settings import Settings
 from rmbg.ui import viewer
-from rmbg.ui.provider_boxes import boxes, key_fields, split
+from rmbg.ui.provider_boxes import boxes, key_fields, split, withdrawn
 from rmbg.ui.remove_tab import EXAMPLES
 from rmbg.ui.session import Session
 from rmbg.ui.switch import buttons
@@ -73,15 +74,19 @@ def build(session: gr.State, settings: Settings) -> None:
         **private,
     }
     source.input(lambda chosen: gr.update(visible=chosen == "zip"), source, archive, **instant)
+    # A yes is to the pictures and the providers that it was asked about.
+    gr.on([source.input, archive.change, *(check.input for check in checks)], withdrawn, None, [consent, message], **instant)
     for button, action in ((start, measure), (yes, measure_paid)):
-        begun = button.click(_begin, None, [start, cancel, consent, message], **instant)
+        begun = button.click(_begin, session, [start, cancel, consent, message], **instant)
         begun.then(action, **work).then(lambda: buttons(False), None, [start, cancel], **instant)
-    no.click(lambda: (gr.update(visible=False), ""), None, [consent, message], **instant)
+    no.click(withdrawn, None, [consent, message], **instant)
     cancel.click(_stop, [session], [message], **instant)
 
 
-def _begin() -> tuple[Any, ...]:
-    return *buttons(True), gr.update(visible=False), ""
+def _begin(session: Session) -> tuple[Any, ...]:
+    """The switch is new with the click: who stops while others are measuring stops what has not begun yet."""
+    session.stop_measuring = threading.Event()
+    return *buttons(True), *withdrawn()
 
 
 def _stop(session: Session) -> str:
@@ -113,7 +118,7 @@ def _measure(
     *,
     paid: bool,
 ) -> tuple[Any, ...]:
-    session.stop_measuring.clear()
+    stopped = session.stop_measuring.is_set
 
     def show(fraction: float | None, text: str) -> None:
         progress(fraction or 0.0, desc=text)
@@ -126,12 +131,12 @@ def _measure(
             raise OptionError("Choose a zip first.")
         ready(ids, settings, keys)
         path = EXAMPLES if source == "examples" else Path(str(archive))
-        dataset = open_dataset(path, settings=settings, progress=show, cancelled=session.stop_measuring.is_set)
+        dataset = open_dataset(path, settings=settings, progress=show, cancelled=stopped)
         journal = Journal(_folder(dataset, session, settings))
         price = in_words(*expected_usd(dataset, ids, journal))
         if price and not paid:
             return _ask(dataset, price)
-        run(dataset, ids, journal, settings=settings, keys=keys, progress=show, cancelled=session.stop_measuring.is_set)
+        run(dataset, ids, journal, settings=settings, keys=keys, progress=show, cancelled=stopped)
         page = write_report(summarise(dataset, ids, journal), journal, settings=settings)
     except CancelledError as error:
         return _only(viewer.notice(str(error), "info"))

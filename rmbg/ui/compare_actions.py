@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -40,8 +41,9 @@ def price_line(settings: Settings, *on: bool) -> str:
     return f'<p class="note">Expected to be charged: {price}.</p>'
 
 
-def first_look(upload: Upload | None, *on: bool) -> tuple[Any, ...]:
+def first_look(upload: Upload | None, session: Session, *on: bool) -> tuple[Any, ...]:
     """Before anything is sent: is there a photo, is there a choice, and may it cost money?"""
+    session.stop_comparing = threading.Event()
     settings = Settings.from_environ()
     if upload is None:
         return viewer.notice("Choose a photo first."), gr.skip(), *buttons(False)
@@ -62,8 +64,9 @@ def _is_paid(ids: list[str], settings: Settings) -> bool:
     return bool(in_words(*expected_usd(chosen(ids, settings))))
 
 
-def agreed() -> tuple[Any, ...]:
+def agreed(session: Session) -> tuple[Any, ...]:
     """The yes was said."""
+    session.stop_comparing = threading.Event()
     return "", gr.update(visible=False), *buttons(True)
 
 
@@ -92,13 +95,17 @@ def _compare(
 ) -> Iterator[Any]:
     """Ask all providers; the page changes whenever one has answered."""
     hidden = (*(gr.update(visible=False) for _ in range(3)), *(gr.skip() for _ in range(4)))
+    switch = session.stop_comparing
+    if switch.is_set():  # while it waited for its turn
+        yield (*(gr.skip() for _ in range(10)), viewer.notice("Stopped; nothing was sent.", "info"))
+        return
     try:
         photo = upload.open()
-        comparison = Comparison(photo, ids, blind=blind)
+        comparison = Comparison(photo, ids, blind=blind, stop=switch)
         if session.comparison is not None:
             session.comparison.close()
         session.comparison = comparison
-        outcomes = compare(photo, ids, keys=keys, cancelled=comparison.stop.is_set)
+        outcomes = compare(photo, ids, keys=keys, cancelled=switch.is_set)
         yield (compare_view.grid(comparison, *_look(*look)), "", "", *hidden, "")
         for outcome in outcomes:
             comparison.add(outcome, session)
@@ -191,10 +198,10 @@ def show(session: Session, *look: Any) -> tuple[Any, Any, Any]:
         return gr.skip(), gr.skip(), gr.skip()
 
 
-def stop(session: Session) -> tuple[Any, Any, str]:
-    if session.comparison is not None:
-        session.comparison.stop.set()
-    return (*buttons(False), viewer.notice("Stopped; what had come stays.", "info"))
+def stop(session: Session) -> str:
+    """Stop what runs or waits for its turn; the button to start comes back when that has ended."""
+    session.stop_comparing.set()
+    return viewer.notice("Stopping; what has come stays.", "info")
 
 
 def _votes() -> Votes:

@@ -10,7 +10,7 @@ from rmbg.settings import Settings
 from rmbg.ui import compare_actions as actions
 from rmbg.ui import compare_view
 from rmbg.ui.look import VIEWS
-from rmbg.ui.provider_boxes import boxes, key_fields
+from rmbg.ui.provider_boxes import boxes, key_fields, withdrawn
 from rmbg.ui.switch import buttons
 from rmbg.ui.upload import photo_input
 
@@ -85,8 +85,9 @@ def build(session: gr.State, settings: Settings) -> None:
     instant: dict[str, Any] = {**private, "queue": False, "show_progress": "hidden"}
 
     for check in checks:
-        check.input(lambda *on: actions.price_line(settings, *on), checks, price, **instant)
-    no.click(lambda: (gr.update(visible=False), ""), outputs=[consent, message], **instant)
+        # A yes is to the choice that it was asked about.
+        check.input(lambda *on: (actions.price_line(settings, *on), *withdrawn()), checks, [price, consent, message], **instant)
+    no.click(withdrawn, outputs=[consent, message], **instant)
     work: dict[str, Any] = {
         "inputs": [photo, session, blind, *look, *checks, *keys],
         "outputs": [*shown, *controls, message],
@@ -96,12 +97,12 @@ def build(session: gr.State, settings: Settings) -> None:
         "show_progress": "hidden",
         **private,
     }
-    asked = start.click(actions.first_look, [photo, *checks], [message, consent, start, cancel], **instant)
-    agreed = yes.click(actions.agreed, None, [message, consent, start, cancel], **instant)
+    asked = start.click(actions.first_look, [photo, session, *checks], [message, consent, start, cancel], **instant)
+    agreed = yes.click(actions.agreed, session, [message, consent, start, cancel], **instant)
     running, paid = asked.then(actions.begin, **work), agreed.then(actions.begin_paid, **work)
     for event in (running, paid):
         event.then(lambda: buttons(False), outputs=[start, cancel], **instant)
-    cancel.click(actions.stop, [session], [start, cancel, message], **instant)
+    cancel.click(actions.stop, [session], [message], **instant)
 
     parts: list[Any] = [*look, *detail]
     for part in parts:

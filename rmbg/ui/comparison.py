@@ -48,12 +48,12 @@ class Comparison:
         Set to stop what is still running.
     """
 
-    def __init__(self, photo: Photo, providers: list[str], *, blind: bool) -> None:
+    def __init__(self, photo: Photo, providers: list[str], *, blind: bool, stop: threading.Event) -> None:
         self.photo, self.providers, self.blind = _small(photo), providers, blind
         self.outcomes: dict[str, Outcome] = {}
         self.ballot: Ballot | None = None
         self.voted = False
-        self.stop = threading.Event()
+        self.stop = stop
         self._results: dict[str, Result] = {}
 
     def add(self, outcome: Outcome, session: Session) -> None:

@@ -75,6 +75,11 @@ def split(rest: tuple[Any, ...]) -> tuple[list[str], dict[str, str]]:
     return ticked(on), keys
 
 
+def withdrawn() -> tuple[Any, str]:
+    """Updates for the row that asks for a yes and for the message above it: the question is no longer put."""
+    return gr.update(visible=False), ""
+
+
 def ticked(on: tuple[bool, ...]) -> list[str]:
     """The ids of the providers whose boxes are ticked."""
     return [name for name, here in zip(PROVIDERS, on, strict=True) if here]

@@ -67,7 +67,7 @@ class Session:
         self.results: list[Result] = []
         self.current: Result | None = None
         self.removing, self.replacing = Switch(), Switch()
-        self.stop_measuring = threading.Event()
+        self.stop_measuring, self.stop_comparing = threading.Event(), threading.Event()
         self.comparison: Comparison | None = None
         self.spend = Spend()
         self._folder: Path | None = None
@@ -125,8 +125,7 @@ class Session:
         self.removing.stop()
         self.replacing.stop()
         self.stop_measuring.set()
-        if self.comparison is not None:
-            self.comparison.stop.set()
+        self.stop_comparing.set()
         self.results.clear()
         if self._remove_files is not None:
             self._remove_files()
