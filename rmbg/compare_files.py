@@ -17,6 +17,9 @@ from rmbg.encode import FORMATS, encode
 
 #: Longest side of a pane on the contact sheet, the gap between panes, the height of a label, panes a row at most.
 PANE, GAP, LABEL, COLUMNS = 520, 20, 58, 4
+
+#: Width that a pane's label has, however narrow the photo is.
+LABEL_WIDTH = 160
 PAPER, INK, QUIET = (255, 255, 255), (27, 36, 48), (86, 98, 115)
 
 
@@ -35,7 +38,7 @@ def contact_sheet(outcomes: Sequence[Outcome], background: Background = TRANSPAR
     panes = [(_shown(photo.flattened()), "Photo", f"{photo.width} x {photo.height}")]
     for outcome, cutout in made:
         panes.append((_shown(render(cutout, background)), outcome.title, f"{cutout.seconds:.2f} s, {cutout.cost}"))
-    width, height = panes[0][0].size
+    width, height = max(LABEL_WIDTH, panes[0][0].width), panes[0][0].height
     rows = -(-len(panes) // COLUMNS)
     columns = -(-len(panes) // rows)  # rows of about equal length
     sheet = Image.new("RGB", (GAP + columns * (width + GAP), GAP + rows * (height + LABEL + GAP)), PAPER)
@@ -61,9 +64,11 @@ def _shown(pixels: np.ndarray) -> Image.Image:
 
 
 def _fitting(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
-    while text and font.getlength(text) > width:
-        text = text[:-2].rstrip() + "…" if not text.endswith("…") else text[:-2].rstrip(" …") + "…"
-    return text
+    """`text`, its end cut off where it is too long for a label."""
+    if font.getlength(text) <= width:
+        return text
+    cut = next((end for end in range(len(text) - 1, 0, -1) if font.getlength(f"{text[:end]}…") <= width), 0)
+    return f"{text[:cut].rstrip()}…"
 
 
 def cutouts_zip(outcomes: Iterable[Outcome], background: Background = TRANSPARENT) -> bytes:

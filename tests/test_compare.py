@@ -170,3 +170,13 @@ def test_the_files(add):
     assert [line["usd"] for line in lines] == ["0.018", "", ""]
     assert [line["basis"] for line in lines] == ["charged", "unknown", "unknown"]
     assert lines[0]["iou_with_a"] == "100.000" and lines[2]["error"] == "It failed."
+
+
+def test_the_contact_sheet_of_a_photo_that_is_narrower_than_any_label():
+    photo = Photo(np.full((2000, 30, 3), 200, np.uint8), name="strip")
+    matte = np.ones((2000, 30), np.float32)
+    made = Cutout(photo, matte, photo.rgb.copy(), "builtin", 0.5, Cost(None, "unknown"))
+    sheet = Image.open(io.BytesIO(contact_sheet([Outcome("builtin", made), Outcome("runware-rembg-1.4", made)])))
+    assert sheet.height < 700 and sheet.width == 20 + 3 * (160 + 20)
+    labels = np.asarray(sheet.convert("L"))[545:]
+    assert (labels < 128).any(), "each says what it is"
