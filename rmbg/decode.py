@@ -69,7 +69,7 @@ def decode_bytes(data: bytes, label: str, settings: Settings) -> Decoded:
     with _one_sentence(label, settings, data):
         check_directory(data)
         check_end(data)
-        with Image.open(io.BytesIO(data), formats=_formats()) as image:
+        with Image.open(io.BytesIO(data), formats=formats()) as image:
             _check_size(image.size, label, settings)
             if image.format == "PNG":
                 # Decoding does not look at the checksums of the pixel data; only verify() does.
@@ -90,7 +90,7 @@ def decode_image(image: Image.Image, label: str, settings: Settings) -> Decoded:
 
 
 @functools.cache
-def _formats() -> tuple[str, ...]:
+def formats() -> tuple[str, ...]:
     """Those of `FORMATS` that can be read here; HEIC comes from phones and is read where pillow-heif is installed."""
     Image.init()
     try:
@@ -114,7 +114,7 @@ def _one_sentence(label: str, settings: Settings, data: bytes = b"") -> Iterator
     except Image.DecompressionBombError:
         raise PhotoError(_too_many_pixels(label, settings)) from None
     except UnidentifiedImageError:
-        raise PhotoError(what_it_is(data, label, heif="HEIF" in _formats())) from None
+        raise PhotoError(what_it_is(data, label, heif="HEIF" in formats())) from None
     except MemoryError:
         raise PhotoError(f"{label} needs more memory than there is; make it smaller.") from None
     except Exception as error:  # Pillow's decoders raise nearly everything on broken files

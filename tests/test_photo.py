@@ -1052,13 +1052,13 @@ def test_a_broken_heic_with_its_plug_in(monkeypatch):
         raise SyntaxError("no such box")
 
     monkeypatch.setitem(Image.OPEN, "HEIF", (opener, None))
-    monkeypatch.setattr("rmbg.decode._formats", lambda: ("HEIF", "PNG"))
+    monkeypatch.setattr("rmbg.decode.formats", lambda: ("HEIF", "PNG"))
     text = refused(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(60), "header cannot be read")
     assert "pillow-heif" not in text
 
 
 def test_heic_without_its_plug_in(monkeypatch):
-    monkeypatch.setattr("rmbg.decode._formats", lambda: ("PNG", "JPEG"))
+    monkeypatch.setattr("rmbg.decode.formats", lambda: ("PNG", "JPEG"))
     refused(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(60), "HEIC", "pillow-heif")
 
 

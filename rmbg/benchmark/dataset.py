@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import hashlib
 import io
+import lzma
 import re
+import threading
 import zipfile
+import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 import numpy as np
 from PIL import Image
 
+from rmbg.decode import formats
 from rmbg.errors import CancelledError, InputError
 from rmbg.photo import Photo, open_photo
 from rmbg.providers.base import never, silent
@@ -26,6 +30,9 @@ from rmbg.settings import Settings
 LAYOUT = "it needs folders CATEGORY/im with photos and CATEGORY/gt with their true mattes, of the same names"
 SUFFIXES = (".avif", ".bmp", ".gif", ".heic", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 MAX_FILES = 200_000
+
+#: What reading a damaged zip raises.
+BROKEN = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, NotImplementedError, EOFError)
 
 #: The tag of EXIF that says how a photo is turned; from five on its sides are exchanged.
 ORIENTATION = 0x0112
@@ -56,11 +63,14 @@ class Folder:
 
 @dataclass(frozen=True)
 class Zip:
+    """An archive that stays open: its directory, with a line for each of thousands of files, is read once."""
+
     path: Path
+    archive: zipfile.ZipFile = field(compare=False, repr=False)
+    lock: threading.Lock = field(default_factory=threading.Lock, compare=False, repr=False)
 
     def names(self) -> list[PurePosixPath]:
-        with zipfile.ZipFile(self.path) as archive:
-            members = [member for member in archive.infolist() if not member.is_dir()]
+        members = [member for member in self.archive.infolist() if not member.is_dir()]
         if len(members) > MAX_FILES:
             raise InputError(f"{self.path.name} holds {len(members):,} files, more than the limit of {MAX_FILES:,}.")
         for member in members:
@@ -71,7 +81,8 @@ class Zip:
         return [PurePosixPath(member.filename) for member in members]
 
     def read(self, name: PurePosixPath, limit: int) -> bytes:
-        with zipfile.ZipFile(self.path) as archive, archive.open(str(name)) as file:
+        # An archive counts who reads in it, and threads could miscount; then it would close too early.
+        with self.lock, self.archive.open(str(name)) as file:
             return file.read(limit + 1)
 
 
@@ -111,7 +122,8 @@ class Sample:
             If it is damaged, coloured or empty.
         """
         try:
-            with Image.open(io.BytesIO(self.source.read(self.truth_name, settings.max_bytes))) as image:
+            data = self.source.read(self.truth_name, settings.max_bytes)
+            with Image.open(io.BytesIO(data), formats=formats()) as image:
                 pixels = np.asarray(image.convert("RGB" if image.mode in ("P", "RGB") else "L"))
         except Exception as error:  # Pillow's decoders raise nearly everything on broken files
             raise InputError(f"{self.truth_name} is damaged and cannot be read ({error}).") from None
@@ -179,9 +191,10 @@ def _source(path: Path) -> Source:
         return Folder(path)
     if not path.exists():
         raise InputError(f"There is no data set {str(path)!r}.")
-    if not zipfile.is_zipfile(path):
-        raise InputError(f"{path.name} is neither a folder nor a zip; {LAYOUT}.")
-    return Zip(path)
+    try:
+        return Zip(path, zipfile.ZipFile(path))
+    except (OSError, ValueError, *BROKEN):
+        raise InputError(f"{path.name} is neither a folder nor a whole zip; {LAYOUT}.") from None
 
 
 def _pair(names: list[PurePosixPath]) -> tuple[list[tuple[str, str, PurePosixPath, PurePosixPath]], list[str]]:
@@ -223,7 +236,7 @@ def _check(source: Source, photo_name: PurePosixPath, truth_name: PurePosixPath,
     for name in (photo_name, truth_name):
         try:
             data = source.read(name, settings.max_bytes)
-        except (OSError, zipfile.BadZipFile, NotImplementedError, EOFError) as error:
+        except (OSError, *BROKEN) as error:
             raise InputError(f"{name} cannot be read ({error}).") from None
         if len(data) > settings.max_bytes:
             raise InputError(f"{name} has more than the limit of {settings.max_bytes / 1e6:g} MB.")
@@ -237,7 +250,7 @@ def _check(source: Source, photo_name: PurePosixPath, truth_name: PurePosixPath,
 
 def _upright_size(data: bytes, name: PurePosixPath, settings: Settings, *, truth: bool) -> tuple[int, int]:
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with Image.open(io.BytesIO(data), formats=formats()) as image:
             (width, height), mode, turned = image.size, image.mode, image.getexif().get(ORIENTATION, 1)
     except Exception as error:  # Pillow's readers raise nearly everything on broken files
         raise InputError(f"{name} is not a picture that can be opened ({type(error).__name__}).") from None
