@@ -6,11 +6,13 @@ import io
 import json
 import os
 import signal
+import socket
 import struct
 import subprocess
 import sys
 import time
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -425,7 +427,41 @@ def test_interrupted(tmp_path):
 
 @pytest.mark.skipif(os.name == "nt", reason="a shell of Unix")
 def test_closed_standard_streams(photo):
-    for redirection, words in (("<&-", ["remove", "-", "o.png"]), (">&-", ["remove", str(photo), "-"])):
+    compare = ["compare", "-", "--providers", "builtin", "--out", str(photo.parent)]
+    for redirection, words in (("<&-", ["remove", "-", "o.png"]), ("<&-", compare), (">&-", ["remove", str(photo), "-"])):
         command = ["sh", "-c", f'exec "$@" {redirection}', "sh", sys.executable, "-m", "rmbg", *words]
         done = subprocess.run(command, cwd=ROOT, stderr=subprocess.PIPE, timeout=60)
         assert done.returncode == 2 and "is closed" in said(done.stderr)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a shell of Unix")
+def test_a_closed_standard_error_stops_nothing(photo):
+    out = photo.parent / "out.png"
+    command = ["sh", "-c", 'exec "$@" 2>&-', "sh", sys.executable, "-m", "rmbg", "remove", photo, out, "--provider", "builtin"]
+    subprocess.run(command, cwd=ROOT, timeout=120)
+    assert out.exists()
+
+
+def test_a_name_that_the_alphabet_of_a_pipe_lacks(disc, monkeypatch):
+    """As on Windows, where a pipe has one of 256 letters."""
+    monkeypatch.setattr(Disc, "info", replace(Disc.info, model="a disc – 図"))
+    out = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", out)
+    assert main(["providers"]) == 0
+    assert b"a disc \\u2013" in out.buffer.getvalue()
+
+
+def test_a_page_whose_port_is_taken(rmbg):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        status, _, err = rmbg("serve", "--host", "127.0.0.1", "--port", taken.getsockname()[1])
+    assert status == 1 and "The page cannot be opened at 127.0.0.1: Cannot find empty port" in said(err)
+    status, _, err = rmbg("serve", "--port", "70000")
+    assert status == 2 and "between 1 and 65535" in said(err)
+
+
+@pytest.mark.parametrize("days", ["nan", "inf", "-1", "0"])
+def test_days_that_are_none(rmbg, days):
+    status, out, err = rmbg("spent", "--days", days)
+    assert (status, out) == (2, "") and "--days" in said(err)

@@ -10,11 +10,10 @@ from typing import Any
 
 from rmbg import compose, encode
 from rmbg.commands.remove import summary
-from rmbg.commands.terminal import confirm, print_table, progress
+from rmbg.commands.terminal import confirm, print_table, progress, read_photo
 from rmbg.compare import Agreement, Outcome, agreement, chosen, compare, difference, expected_usd
 from rmbg.compare_files import contact_sheet, table_csv
 from rmbg.errors import OptionError, OutputError, RmbgError
-from rmbg.photo import open_photo
 from rmbg.providers.base import silent
 from rmbg.settings import Settings
 
@@ -37,8 +36,7 @@ def run(arguments: argparse.Namespace) -> None:
     if reference not in ids:
         raise OptionError(f"--reference is {reference!r}; it must be one of {', '.join(ids)}.")
     background = compose.parse_background(arguments.background, settings=settings)
-    source = sys.stdin.buffer if arguments.input == "-" else Path(arguments.input)
-    photo = open_photo(source, name="standard input" if arguments.input == "-" else None, settings=settings)
+    photo = read_photo(arguments.input, settings)
     folder = make_folder(arguments.out)
     ready = [provider for provider in providers if provider.status(settings).usable]
     confirm(*expected_usd(ready), yes=arguments.yes)
@@ -74,13 +72,14 @@ def make_folder(name: str) -> Path:
     Raises
     ------
     OutputError
-        If it cannot be made.
+        If it cannot be made, or nothing can be written into it: found before anybody is asked for anything.
     """
     folder = Path(name)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"The folder {folder} cannot be made: {error.strerror or error}.") from None
+    encode.check_writable(folder / "results")
     return folder
 
 

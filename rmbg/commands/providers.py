@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from rmbg.commands.terminal import print_table
 from rmbg.cutout import dollars
 from rmbg.providers import PROVIDERS
 from rmbg.providers.base import ProviderInfo, Status
@@ -30,9 +31,7 @@ def run(arguments: argparse.Namespace) -> None:
         return
     rows = [("ID", "STATUS", "PRICE", "MODEL")]
     rows += [(info.id, status.text, price(info), info.model) for info, status in found]
-    widths = [max(len(row[i]) for row in rows) for i in range(3)]
-    for row in rows:
-        print("  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[3]]))
+    print_table(rows)
 
 
 def markdown(infos: Sequence[ProviderInfo]) -> str:

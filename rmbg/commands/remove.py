@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from rmbg import compose, encode
-from rmbg.commands.terminal import progress
+from rmbg.commands.terminal import progress, read_photo
 from rmbg.cutout import Cutout
 from rmbg.errors import OptionError, printable
-from rmbg.photo import open_photo
 from rmbg.remove import remove_background
 from rmbg.settings import Settings
 
@@ -43,12 +42,7 @@ def run(arguments: argparse.Namespace) -> None:
     _check_target(arguments)
     options = _options(arguments.option)
     background = compose.parse_background(arguments.background, settings=settings)
-    if arguments.input == "-":
-        if sys.stdin is None:
-            raise OptionError("Standard input is closed; name a file for IN.")
-        photo = open_photo(sys.stdin.buffer, name="standard input", settings=settings)
-    else:
-        photo = open_photo(Path(arguments.input), settings=settings)
+    photo = read_photo(arguments.input, settings)
     cutout = remove_background(photo, arguments.provider, options, progress=progress(), settings=settings)
     view: compose.View = "mask" if arguments.mask_only else "cutout"
     pixels = compose.render(cutout, background, view=view, crop=arguments.crop)

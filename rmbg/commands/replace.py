@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from rmbg import encode
-from rmbg.commands.terminal import progress
+from rmbg.commands.terminal import progress, read_photo
 from rmbg.errors import OptionError
-from rmbg.photo import open_photo
 from rmbg.replace import INFO, Replaced, pixels, replace_background
 from rmbg.settings import Settings
 
@@ -45,11 +44,7 @@ def run(arguments: argparse.Namespace) -> None:
     names = [_numbered(target, number) for number in range(1, options["num_images"] + 1)]
     for name in names:  # before anything is paid for
         encode.check_writable(str(name))
-    if arguments.input == "-" and sys.stdin is None:
-        raise OptionError("Standard input is closed; name a file for IN.")
-    source: Any = sys.stdin.buffer if arguments.input == "-" else Path(arguments.input)
-    label = "standard input" if arguments.input == "-" else None
-    photo = open_photo(source, name=label, settings=settings)
+    photo = read_photo(arguments.input, settings)
     reference = None if arguments.reference is None else Path(arguments.reference)
     replaced = replace_background(photo, arguments.prompt, reference, options, progress=progress(), settings=settings)
     written = names[: len(replaced.pictures)]

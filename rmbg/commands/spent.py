@@ -11,6 +11,7 @@ from typing import Any
 from rmbg import ledger
 from rmbg.commands.terminal import print_table
 from rmbg.cutout import dollars
+from rmbg.errors import OptionError
 from rmbg.ledger import DAY, Total
 from rmbg.prices import MONTHLY_IMAGES
 from rmbg.settings import Settings
@@ -23,6 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     settings = Settings.from_environ()
+    if not 0 < arguments.days <= 36_500:
+        raise OptionError(f"--days is {arguments.days:g}; it must be a number of days such as 30.")
     book = ledger.of(settings)
     totals = book.totals(time.time() - arguments.days * DAY)
     today, limit = book.spent_today(), settings.daily_budget_usd

@@ -1,18 +1,21 @@
-"""What commands have in common: a line of progress, and a question before money is spent."""
+"""What commands have in common: the picture that comes in, a line of progress, tables, a question before money is spent."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
 from decimal import Decimal
+from pathlib import Path
 
 from rmbg.errors import CancelledError, OptionError
+from rmbg.photo import Photo, open_photo
 from rmbg.prices import in_words
+from rmbg.settings import Settings
 
 
 def progress() -> Callable[[float | None, str], None] | None:
     """A line that is written over while somebody watches; nothing in a pipe or a log."""
-    if not sys.stderr.isatty():
+    if sys.stderr is None or not sys.stderr.isatty():
         return None
 
     def show(fraction: float | None, text: str) -> None:
@@ -21,6 +24,23 @@ def progress() -> Callable[[float | None, str], None] | None:
         sys.stderr.flush()
 
     return show
+
+
+def read_photo(name: str, settings: Settings) -> Photo:
+    """The picture that a command is given as IN: a path, or ``-`` for standard input.
+
+    Raises
+    ------
+    OptionError
+        If standard input is closed.
+    PhotoError
+        If it is no picture.
+    """
+    if name != "-":
+        return open_photo(Path(name), settings=settings)
+    if sys.stdin is None:
+        raise OptionError("Standard input is closed; name a file for IN.")
+    return open_photo(sys.stdin.buffer, name="standard input", settings=settings)
 
 
 def print_table(rows: Sequence[Sequence[str]]) -> None:

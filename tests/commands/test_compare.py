@@ -100,3 +100,10 @@ def test_free_work_asks_nothing(photo, tmp_path, fakes):
 def test_what_is_wrong_is_one_sentence(photo, tmp_path, capsys, change, status, words):
     assert main(["compare", photo, "--providers", "near", "--out", str(tmp_path), *change]) == status
     assert words in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_written_into_is_found_before_anything_is_paid(photo, tmp_path, capsys, fakes, monkeypatch):
+    monkeypatch.setattr("os.access", lambda *_: False)  # the tests may run as root, whom no permission stops
+    assert main(["compare", photo, "--providers", "near,far", "--out", str(tmp_path), "--yes"]) == 1
+    assert "may not be written to" in capsys.readouterr().err
+    assert not fakes["near"].calls and not fakes["far"].calls
