@@ -455,8 +455,10 @@ def test_a_page_whose_port_is_taken(rmbg):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        status, _, err = rmbg("serve", "--host", "127.0.0.1", "--port", taken.getsockname()[1])
-    assert status == 1 and "The page cannot be opened at 127.0.0.1: Cannot find empty port" in said(err)
+        process = started("serve", "--host", "127.0.0.1", "--port", taken.getsockname()[1])
+        err = process.communicate(timeout=120)[1]
+    assert "The page cannot be opened at 127.0.0.1: Cannot find empty port" in said(err)
+    assert process.returncode == 1
     status, _, err = rmbg("serve", "--port", "70000")
     assert status == 2 and "between 1 and 65535" in said(err)
 

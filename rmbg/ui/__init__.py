@@ -80,7 +80,8 @@ def launch(*, host: str | None = None, port: int | None = None, share: bool = Fa
         os.environ.setdefault("RMBG_SHARED", "1")
     settings = Settings.from_environ()
     app = build()
-    threading.Thread(target=_warm_up, name="warm-up", daemon=True).start()
+    # No daemon: a program that ends in the middle of loading a network would be aborted, whatever its exit status was to be.
+    threading.Thread(target=_warm_up, name="warm-up").start()
     app.launch(
         server_name=host,
         server_port=port,
