@@ -101,12 +101,12 @@ def file_name(given: Any) -> str:
 
 
 def stem(name: str) -> str:
-    """The stem of a file's name, without folders of either kind of system and without control characters.
+    """The stem of a file's name, as every system can write it: no folders of either kind, nothing invisible.
 
     It leaves room for what is added to the names of downloads: Windows counts characters, others 255 bytes.
     """
     base = PureWindowsPath(PurePosixPath(name).name).stem
-    text = "".join(c for c in base if c.isprintable()).strip(" .")
+    text = re.sub(r'[<>:"|?*]', "_", "".join(c for c in base if c.isprintable())).strip(" .")
     return text[:120].encode()[:180].decode(errors="ignore") or "photo"
 
 

@@ -704,6 +704,7 @@ def test_a_file_without_permission(tmp_path, monkeypatch):
         ("\n", "photo"),
         ("a" * 400 + ".png", "a" * 120),
         ("図" * 400 + ".png", "図" * 60),
+        ('what "is" this? <1*2|3>.png', "what _is_ this_ _1_2_3_"),
         ("archive.tar.gz", "archive.tar"),
         ("broken\udc80name.png", "brokenname"),
     ],
