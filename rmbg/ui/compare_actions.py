@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import gradio as gr
@@ -243,10 +243,10 @@ def _made(session: Session) -> Comparison:
     return session.comparison
 
 
-def _saved(session: Session, name: str, data: bytes) -> Any:
+def _saved(session: Session, name: str, data: Callable[[], bytes]) -> Any:
     try:
         path = session.download_folder() / name
-        encode.write(path, data)
+        encode.write(path, data())
     except RmbgError as error:
         raise gr.Error(str(error), print_exception=False) from None
     return gr.update(value=str(path))
@@ -254,22 +254,23 @@ def _saved(session: Session, name: str, data: bytes) -> Any:
 
 def save_zip(session: Session, kind: str, colour: str, reference: str) -> Any:
     comparison = _made(session)
-    data = cutouts_zip(comparison.full(), _look("cutout", kind, colour)[1])
-    return _saved(session, f"{comparison.photo.name}-cutouts.zip", data)
+    name = f"{comparison.photo.name}-cutouts.zip"
+    return _saved(session, name, lambda: cutouts_zip(comparison.full(), _look("cutout", kind, colour)[1]))
 
 
 def save_sheet(session: Session, kind: str, colour: str, reference: str) -> Any:
     comparison = _made(session)
-    data = contact_sheet([comparison.outcomes[name] for name in comparison.made], _look("cutout", kind, colour)[1])
-    return _saved(session, f"{comparison.photo.name}-contact-sheet.png", data)
+    made = [comparison.outcomes[name] for name in comparison.made]
+    name = f"{comparison.photo.name}-contact-sheet.png"
+    return _saved(session, name, lambda: contact_sheet(made, _look("cutout", kind, colour)[1]))
 
 
 def save_csv(session: Session, kind: str, colour: str, reference: str) -> Any:
     comparison = _made(session)
     reference = reference if reference in comparison.made else comparison.made[0]
-    data = table_csv(comparison.table(reference), reference)
-    return _saved(session, f"{comparison.photo.name}-table.csv", data.encode())
+    name = f"{comparison.photo.name}-table.csv"
+    return _saved(session, name, lambda: table_csv(comparison.table(reference), reference).encode())
 
 
 def save_votes(session: Session, kind: str, colour: str, reference: str) -> Any:
-    return _saved(session, "votes.csv", _votes().to_csv().encode())
+    return _saved(session, "votes.csv", lambda: _votes().to_csv().encode())

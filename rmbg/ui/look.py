@@ -40,8 +40,7 @@ class Look:
         if self.kind == "blur":
             return compose.BLURRED
         if self.kind == "image" and self.image is not None:
-            small, large = session.background(self.image.path)
-            return large if full else small
+            return compose.picture(self.image.path) if full else session.background(self.image.path)
         return compose.TRANSPARENT
 
     def margin_share(self) -> float | None:

@@ -72,7 +72,7 @@ class Session:
         self.spend = Spend()
         self._folder: Path | None = None
         self._remove_files: weakref.finalize | None = None
-        self._background: tuple[str, Background, Background] | None = None
+        self._background: tuple[str, Background] | None = None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Session:
         """Gradio copies the initial state for every visitor: each begins empty."""
@@ -89,22 +89,21 @@ class Session:
         return result
 
     def keep(self, cutout: Cutout, side: int = PREVIEW_SIDE) -> Result:
-        """Full size to disk, at most `side` pixels in memory; what it cost is counted."""
+        """Full size to disk, at most `side` pixels in memory; what it cost is counted, whatever becomes of it."""
+        self.spend.add(cutout.provider, cutout.cost)
         folder = Path(tempfile.mkdtemp(dir=self.own_folder()))
         np.save(folder / "rgb.npy", cutout.photo.rgb)
         np.save(folder / "foreground.npy", cutout.foreground)
         np.save(folder / "matte.npy", np.rint(cutout.matte * np.float32(65535)).astype(np.uint16))
-        self.spend.add(cutout.provider, cutout.cost)
         return Result(shrink(cutout, side), cutout.width, cutout.height, folder)
 
-    def background(self, path: str) -> tuple[Background, Background]:
-        """A picture as background, at screen size and in full; read once for each picture."""
+    def background(self, path: str) -> Background:
+        """A picture as background, at screen size; read once for each picture, its full size is not kept."""
         if self._background is None or self._background[0] != path:
             full = picture(path)
             assert full.image is not None
-            small = replace(full, image=np.asarray(_thumbnail(full.image, 2 * PREVIEW_SIDE)))
-            self._background = path, small, full
-        return self._background[1:]
+            self._background = path, replace(full, image=np.asarray(_thumbnail(full.image, 2 * PREVIEW_SIDE)))
+        return self._background[1]
 
     def own_folder(self) -> Path:
         """The session's folder; it goes with the session, and with the program at the latest."""

@@ -6,12 +6,18 @@ import copy
 import gc
 from decimal import Decimal
 
+import gradio as gr
 import numpy as np
+import pytest
+from PIL import Image
 
 from rmbg import compose
 from rmbg.cutout import Cost, Cutout
 from rmbg.photo import Photo
+from rmbg.ui import compare_actions
+from rmbg.ui.look import Look
 from rmbg.ui.session import KEPT, PREVIEW_SIDE, Session, shrink
+from rmbg.ui.upload import Upload
 from tests.pictures import scene
 
 
@@ -82,6 +88,38 @@ def test_only_so_many_results_are_kept():
         session.add(cutout(20, 20))
     assert len(session.results) == KEPT and not first.exists()
     assert str(KEPT + 1) in session.spend.line(), "what was spent is not forgotten with the picture"
+    session.close()
+
+
+def test_what_was_paid_is_counted_even_if_the_disk_is_full(monkeypatch):
+    session = Session()
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "save", full)
+    with pytest.raises(OSError, match="No space"):
+        session.add(cutout(20, 20))
+    assert "1 picture, $0.018 charged" in session.spend.line()
+    session.close()
+
+
+def test_of_a_background_picture_only_the_screen_size_stays_in_memory(tmp_path):
+    Image.fromarray(scene(200, 5000)[0]).save(tmp_path / "wide.png")
+    session, look = Session(), Look(kind="image", image=Upload(str(tmp_path / "wide.png"), "wide.png"))
+    small, full = look.background(session, full=False), look.background(session, full=True)
+    assert small.image is not None and small.image.shape[1] == 2 * PREVIEW_SIDE
+    assert full.image is not None and full.image.shape == (200, 5000, 3)
+    assert look.background(session, full=False) is small, "it is read once"
+    session.close()
+
+
+def test_votes_that_cannot_be_read_are_a_sentence(monkeypatch, tmp_path):
+    (tmp_path / "votes.sqlite3").write_bytes(b"this is no database" * 100)
+    monkeypatch.setenv("RMBG_DATA", str(tmp_path))
+    session = Session()
+    with pytest.raises(gr.Error, match="The votes in"):
+        compare_actions.save_votes(session, "", "", "")
     session.close()
 
 
