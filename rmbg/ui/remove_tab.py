@@ -127,7 +127,7 @@ def build(session: gr.State, settings: Settings) -> None:
     )
     running.then(lambda: buttons(False), outputs=[start, cancel], **instant)
     begun.then(None, js="() => rmbgShowResult()", **private)
-    cancel.click(_cancel, [provider, session], [start, cancel, message, total, strip], cancels=[running], **instant)
+    cancel.click(_cancel, [session], [start, cancel, message, total, strip], cancels=[running], **instant)
 
     for part in (view, kind, colour, top, bottom, image, crop, margin):
         part.change(_show, [session, *look], shown, trigger_mode="always_last", concurrency_limit=None, **instant)
@@ -159,7 +159,7 @@ def _remove(
     if upload is None:
         return _failed("Choose a photo first: upload one, paste one, or take an example.")
     words = ""
-    session.removing.begin()
+    session.removing.begin(paid=find(provider).info.kind == "remote")
     try:
         photo = upload.open()
         cutout = remove_background(
@@ -191,9 +191,9 @@ def _failed(text: str, kind: str = "error", total: str | None = None) -> tuple[A
     return gr.skip(), gr.skip(), viewer.notice(text, kind), gr.skip(), spent, gr.skip()
 
 
-def _cancel(provider: str, session: Session) -> tuple[Any, ...]:
+def _cancel(session: Session) -> tuple[Any, ...]:
     """Stop what runs, and say what became of the money where there is any in it."""
-    words = session.removing.stop(wait=find(provider).info.kind == "remote")
+    words = session.removing.stop()
     return (
         *buttons(False),
         viewer.notice(words, "info"),

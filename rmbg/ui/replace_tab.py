@@ -106,7 +106,7 @@ def _replace(
     if upload is None:
         return gr.skip(), gr.skip(), viewer.notice("Choose a photo first: upload one or paste one."), gr.skip()
     words = ""
-    session.replacing.begin()
+    session.replacing.begin(paid=True)
     try:
         replaced = replace_background(
             upload.open(),
@@ -148,5 +148,5 @@ def _facts(replaced: Replaced) -> str:
 
 
 def _cancel(session: Session) -> tuple[Any, Any, str, str]:
-    words = session.replacing.stop(wait=True)
+    words = session.replacing.stop()
     return (*buttons(False), viewer.notice(words, "info"), viewer.total(session))

@@ -121,8 +121,8 @@ class Session:
 
     def close(self) -> None:
         """Stop what runs and remove every file of the session."""
-        self.removing.stop()
-        self.replacing.stop()
+        self.removing.stop(wait=False)
+        self.replacing.stop(wait=False)
         self.stop_measuring.set()
         self.stop_comparing.set()
         self.results.clear()

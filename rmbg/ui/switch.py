@@ -18,11 +18,12 @@ class Switch:
         self._stop = threading.Event()
         self._ended = threading.Event()
         self._ended.set()
-        self._words = ""
+        self._words, self._paid = "", False
 
-    def begin(self) -> None:
-        """Something runs from now on."""
+    def begin(self, *, paid: bool = False) -> None:
+        """Something runs from now on; `paid` says that it may be charged."""
         self._stop.clear()
+        self._paid = paid
         self._words = ""
         self._ended.clear()
 
@@ -35,11 +36,11 @@ class Switch:
         """Whether the visitor wants no more of it."""
         return self._stop.is_set()
 
-    def stop(self, *, wait: bool = False) -> str:
-        """Stop it. A service may charge all the same, so what is known of that is waited for if wished; not for long."""
+    def stop(self, *, wait: bool = True) -> str:
+        """Stop it. A service may charge all the same: what is known of that is waited for if wished, and not for long."""
         runs = not self._ended.is_set()
         self._stop.set()
-        if runs and wait:
+        if runs and wait and self._paid:
             self._ended.wait(LAST_WORDS_SECONDS)
         return (self._words if runs else "") or "Stopped."
 

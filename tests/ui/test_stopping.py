@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import gradio as gr
 import pytest
 from PIL import Image
@@ -10,6 +12,7 @@ from rmbg.providers import PROVIDERS
 from rmbg.ui import benchmark_tab, compare_actions
 from rmbg.ui.provider_boxes import key_names
 from rmbg.ui.session import Session
+from rmbg.ui.switch import Switch
 from rmbg.ui.upload import Upload
 from tests.benchmark.fakes import Fake
 from tests.pictures import scene
@@ -52,3 +55,16 @@ def test_a_measurement_that_was_stopped_in_the_queue(fake, choice, monkeypatch, 
     said = benchmark_tab.measure_paid(session, "examples", None, *choice, progress=gr.Progress())[-1]
     assert "Stopped" in said and not fake.calls
     session.close()
+
+
+@pytest.mark.parametrize(("paid", "words"), [(True, "You may have been charged."), (False, "Stopped.")])
+def test_the_last_words_of_what_is_paid_are_waited_for(paid, words):
+    """Whatever is chosen on the page by then: what counts is what runs."""
+    switch = Switch()
+    switch.begin(paid=paid)
+    ends = threading.Timer(0.3, switch.end, ["You may have been charged."])
+    ends.start()
+    assert switch.stop() == words
+    assert switch.stopped()
+    ends.join()
+    assert switch.stop() == "Stopped.", "nothing runs any more"
