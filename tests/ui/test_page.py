@@ -21,6 +21,7 @@ from rmbg.providers.builtin import Builtin
 from tests.conftest import open_app
 from tests.pictures import examples, iou, scene, truth
 from tests.servers.web import Exchange, Web
+from tests.ui.test_queue import Held
 
 pytestmark = pytest.mark.browser
 
@@ -167,6 +168,22 @@ def test_examples_are_on_the_page(page):
     page.wait_for_selector("#result .stage", timeout=WAIT)
 
 
+def test_a_picture_is_pasted_from_the_clipboard(page, photo, app):
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"], origin=app)
+    page.evaluate(
+        """async (data) => {
+            const picture = await (await fetch(`data:image/png;base64,${data}`)).blob();
+            await navigator.clipboard.write([new ClipboardItem({ "image/png": picture })]);
+        }""",
+        base64.b64encode(photo.read_bytes()).decode(),
+    )
+    page.locator("#photo button[aria-label='Paste from clipboard']").first.click()
+    page.wait_for_selector("#photo img", timeout=WAIT)
+    page.click("#start")
+    page.wait_for_selector("#result .stage", timeout=WAIT)
+    assert "800 × 600" in page.inner_text("#facts")
+
+
 def test_a_visitor_can_come_back_to_an_earlier_result(page, photo, tmp_path, calls):
     other = tmp_path / "other.png"
     Image.fromarray(scene(400, 300)[0][:, ::-1]).save(other)
@@ -196,6 +213,28 @@ def test_visitors_never_see_each_others_pictures(page, photo, chromium, app):
         assert other.query_selector("#result .stage") is None
         assert "Köln" not in other.content()
     finally:
+        context.close()
+
+
+def test_the_place_in_the_queue_is_on_the_page(page, photo, chromium, app, monkeypatch):
+    """Two visitors press the button at once: the second sees that it waits and gets its result afterwards."""
+    held = Held()
+    monkeypatch.setitem(PROVIDERS, "builtin", held)
+    upload(page, photo)
+    page.click("#start")
+    assert held.begun.wait(30)
+    context = chromium.new_context()
+    try:
+        other = context.new_page()
+        open_app(other, app)
+        upload(other, photo)
+        other.click("#start")
+        other.wait_for_selector("text=queue: 1/1", timeout=WAIT)
+        held.go.set()
+        for each in (page, other):
+            each.wait_for_selector("#result .stage", timeout=WAIT)
+    finally:
+        held.go.set()
         context.close()
 
 
