@@ -9,6 +9,9 @@ proof, and may overrule the network; elsewhere they only tip the scales.
 
 from __future__ import annotations
 
+import functools
+import math
+
 import numpy as np
 from PIL import Image
 from scipy import ndimage
@@ -19,11 +22,14 @@ SIDE, COARSE = 640, 80
 #: Radius of what counts as near, as a share of the longer side; beyond it, a wider ring counts a hundredth.
 NEAR, WIDE, WIDE_WEIGHT = 0.25, 4.0, 1e-2
 
+#: Linear light of each level of sRGB (IEC 61966-2-1).
+LINEAR = np.array([v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in np.arange(256) / 255], np.float32)
+
 #: Standard deviation that every colour has at least, in units of CIELAB.
 NOISE = 3.0
 
 #: A backdrop is plain where its pixels differ from their surroundings by less than this, in units of CIELAB.
-PLAIN = 3.6
+PLAIN = 4.2
 
 #: In front of a plain backdrop: how sure the network may be, how much colours may say, in nats, and how often they are asked.
 PLAIN_PRIOR, PLAIN_LIMIT, PLAIN_ROUNDS = 3.0, 4.0, 3
@@ -103,15 +109,30 @@ def _nearby(lab: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray
     height, width = weight.shape
     scale = COARSE / max(height, width)
     rows, columns = max(8, round(height * scale)), max(8, round(width * scale))
-    weighted = lab * weight[..., None]
-    planes = [weight, *np.moveaxis(weighted, 2, 0), *np.moveaxis(weighted * lab, 2, 0)]
+    planes = [weight]
+    for channel in range(3):
+        plane = lab[..., channel]
+        planes += [plane * weight, plane * plane * weight]
     small = np.stack([_resize(plane, rows, columns, Image.Resampling.BOX) for plane in planes])
-    near, far = (ndimage.gaussian_filter(small, (0, s, s), mode="nearest") for s in (NEAR * COARSE, WIDE * NEAR * COARSE))
-    spread = near + WIDE_WEIGHT * far + 1e-5 * small.mean(axis=(1, 2), keepdims=True)
-    mean = spread[1:4] / spread[0]
-    variance = np.maximum(spread[4:7] / spread[0] - mean**2, 0)
-    full = [np.stack([_resize(plane, height, width) for plane in planes], axis=-1) for planes in (mean, variance)]
-    return full[0], full[1]
+    spread = sum(
+        share * (_gaussian(rows, sigma) @ small @ _gaussian(columns, sigma))
+        for share, sigma in ((1.0, NEAR * COARSE), (WIDE_WEIGHT, WIDE * NEAR * COARSE))
+    )
+    spread = spread + 1e-5 * small.mean(axis=(1, 2), keepdims=True)
+    mean, variance = np.empty_like(lab), np.empty_like(lab)
+    for channel in range(3):
+        average, square = spread[1 + 2 * channel] / spread[0], spread[2 + 2 * channel] / spread[0]
+        mean[..., channel] = _resize(average, height, width)
+        variance[..., channel] = _resize(np.maximum(square - average**2, 0), height, width)
+    return mean, variance
+
+
+@functools.cache
+def _gaussian(count: int, sigma: float) -> np.ndarray:
+    """A Gaussian filter along an axis of `count` places as a matrix; beyond the ends nothing weighs anything."""
+    place = np.arange(count)
+    distance = (place[:, None] - place) / sigma
+    return (np.exp(-0.5 * distance**2) / (sigma * math.sqrt(2 * math.pi))).astype(np.float32)
 
 
 def small_lab(rgb: np.ndarray) -> np.ndarray:
@@ -119,8 +140,8 @@ def small_lab(rgb: np.ndarray) -> np.ndarray:
     height, width = rgb.shape[:2]
     scale = min(1.0, SIDE / max(height, width))
     size = max(2, round(width * scale)), max(2, round(height * scale))
-    small = np.asarray(Image.fromarray(rgb).resize(size, Image.Resampling.BOX), dtype=np.float32) / 255
-    linear = np.where(small <= 0.04045, small / 12.92, ((small + 0.055) / 1.055) ** 2.4)
+    small = np.asarray(Image.fromarray(rgb).resize(size, Image.Resampling.BOX, reducing_gap=1.0))
+    linear = LINEAR[small]
     to_xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]], np.float32)
     xyz = linear @ to_xyz.T / np.array([0.9505, 1.0, 1.089], np.float32)
     f = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)

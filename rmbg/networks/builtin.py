@@ -17,11 +17,12 @@ from safetensors.torch import load as read_tensors
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-INPUT_SIZE = 224
+INPUT_SIZE = 320
+SMALLER = 0.8  # side of the second look
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 WEIGHTS = Path(__file__).with_name("builtin.safetensors")
-SHA256 = "5b80015d9f3194459b515ff0c2171216d9a0e014b91b93dc3b68a5bc2a571a7a"
+SHA256 = "bc0c24dd055a1c14e416200689fbb182f3c86311217705d3fb474671939ac9ab"
 
 STEM = 16
 WIDTHS = (64, 96, 192, 256)  # channels at 1/4, 1/8, 1/16 and 1/32
@@ -108,7 +109,7 @@ class BuiltinNet(nn.Module):
     >>> net = load()
     >>> logits, confidence = net(torch.zeros(1, 3, INPUT_SIZE, INPUT_SIZE))
     >>> logits.shape, confidence.shape
-    (torch.Size([1, 1, 224, 224]), torch.Size([1]))
+    (torch.Size([1, 1, 320, 320]), torch.Size([1]))
     """
 
     def __init__(self) -> None:
@@ -211,10 +212,14 @@ def load(path: Path | None = None) -> BuiltinNet:
 
 @torch.inference_mode()
 def look_twice(net: BuiltinNet, x: Tensor) -> tuple[Tensor, Tensor]:
-    """What the network says of pictures, averaged with what it says of their mirror images.
+    """What the network says of pictures, averaged with what it says of their smaller mirror images.
 
-    Half a point of IoU for twice the time; takes and returns what ``BuiltinNet.forward`` does.
+    The first look sees details, the smaller one more of the whole; together they are right more often than two looks of either
+    size. Takes and returns what ``BuiltinNet.forward`` does.
     """
-    logits, confidence = net(torch.cat([x, x.flip(3)]))
-    straight, mirrored = logits.chunk(2)
-    return (straight + mirrored.flip(3)) / 2, confidence.view(2, -1).mean(0)
+    smaller = [max(32, round(side * SMALLER / 32) * 32) for side in x.shape[-2:]]
+    mirrored = F.interpolate(x.flip(3), smaller, mode="bilinear", antialias=True)
+    straight, confidence = net(x)
+    other, confidence_too = net(mirrored.contiguous(memory_format=torch.channels_last))
+    other = F.interpolate(other.flip(3), x.shape[-2:], mode="bilinear")
+    return (straight + other) / 2, (confidence + confidence_too) / 2

@@ -43,7 +43,7 @@ class Builtin(Provider):
         licence_url="https://opensource.org/license/mit",
         pixels="The photo stays on this machine.",
         seconds=0.8,
-        input_size="224 x 224, edges at full size",
+        input_size="320 x 320, edges at full size",
         supports=("offline", "soft alpha", "deterministic"),
     )
 
