@@ -37,6 +37,10 @@ PLAIN_PRIOR, PLAIN_LIMIT, PLAIN_ROUNDS = 3.0, 4.0, 3
 #: Probability from which the network is sure of a pixel.
 SURE = 0.8
 
+#: How steep the colours are around a gap that the network, with these logits, had filled: in units of CIELAB a pixel. Less is
+#: shading.
+RIM, RIM_SURE = 5.2, 4.0
+
 #: Elsewhere: how much colours may say, and how much of it counts.
 LIMIT, SHARE = 6.0, 0.5
 
@@ -64,22 +68,31 @@ def weigh(logits: np.ndarray, rgb: np.ndarray) -> np.ndarray:
     clipped, joined = np.clip(prior, -PLAIN_PRIOR, PLAIN_PRIOR), alpha
     for _ in range(PLAIN_ROUNDS):
         joined = sigmoid(clipped + np.clip(likelihood(lab, joined), -PLAIN_LIMIT, PLAIN_LIMIT))
-    return np.where(_torn_off(alpha, joined), alpha, joined)
+    return np.where(_unfounded(prior, joined, lab), alpha, joined)
 
 
-def _torn_off(alpha: np.ndarray, joined: np.ndarray) -> np.ndarray:
-    """Where colours took away what the network was sure of, up to the picture's border: bool (h, w).
+def _unfounded(prior: np.ndarray, joined: np.ndarray, lab: np.ndarray) -> np.ndarray:
+    """Where colours took away what the network was sure of, without good reason: bool (h, w).
 
-    Gaps lie inside a subject. What is lost at the border is a white shirt in front of a white wall.
+    A gap lies inside a subject and has an edge that can be seen. What is lost up to the picture's border is a white shirt in
+    front of a white wall, and what is lost without an edge is light on a forehead that has the wall's colour. The surer the
+    network is, the more of an edge is asked for.
     """
-    lost, count = ndimage.label((alpha > SURE) & (joined < 0.5))
+    lost, count = ndimage.label((sigmoid(prior) > SURE) & (joined < 0.5))
     if not count:
-        return np.zeros(alpha.shape, bool)
-    edge = np.concatenate([lost[0], lost[-1], lost[:, 0], lost[:, -1]])
-    touching = np.zeros(count + 1, bool)
-    touching[edge] = True
-    touching[0] = False
-    return touching[lost]
+        return np.zeros(prior.shape, bool)
+    unfounded = np.zeros(count + 1, bool)
+    unfounded[np.concatenate([lost[0], lost[-1], lost[:, 0], lost[:, -1]])] = True
+    slope = np.sqrt(sum(ndimage.gaussian_gradient_magnitude(lab[..., c], 1) ** 2 for c in range(3)))
+    reached = ndimage.grey_dilation(lost, (5, 5))
+    rim = (reached > 0) & ~ndimage.binary_erosion(lost > 0, iterations=2)
+    pixels = np.bincount(reached[rim], minlength=count + 1)
+    steepness = np.bincount(reached[rim], slope[rim], minlength=count + 1) / np.maximum(pixels, 1)
+    sureness = np.bincount(lost.ravel(), prior.ravel(), minlength=count + 1) / np.bincount(lost.ravel())
+    unfounded |= steepness < RIM * np.minimum(1, sureness / RIM_SURE)
+    unfounded[0] = False
+    # The soft rim of what was lost goes back with it.
+    return unfounded[reached]
 
 
 def likelihood(lab: np.ndarray, alpha: np.ndarray) -> np.ndarray:

@@ -39,6 +39,22 @@ def test_what_is_right_stays_right():
     assert iou(resize(evidence.weigh(logits(alpha), photo), *alpha.shape), alpha) > 0.97
 
 
+def test_light_of_the_backdrops_colour_is_no_gap():
+    """A head with a highlight that fades into the wall's own colour: colours alone would cut a hole into the forehead."""
+    y, x = np.mgrid[:240, :320]
+    distance = np.hypot(y - 120, x - 160)
+    alpha = (distance < 95).astype(np.float32)
+    wall = np.full((240, 320, 3), 235.0)
+    head = 235 - np.clip((distance - 20) * 2.2, 0, 130)[..., None] * np.array([0.6, 0.9, 1.0])
+    photo = np.where(alpha[..., None] > 0, head, wall) + np.random.default_rng(2).normal(0, 1.5, (240, 320, 3))
+    photo = np.clip(photo, 0, 255).astype(np.uint8)
+    sure = logits(alpha, strength=6.0)
+    assert evidence.unrest(evidence.small_lab(photo), alpha) < evidence.PLAIN
+    joined = resize(evidence.weigh(sure, photo), *alpha.shape)
+    assert joined[distance < 80].min() > 0.7
+    assert iou(joined, alpha) > 0.97
+
+
 def test_a_busy_background_changes_little():
     """Noise in all colours on both sides: the network's opinion stands."""
     rng = np.random.default_rng(5)
