@@ -39,7 +39,7 @@ SURE = 0.8
 
 #: How steep the colours are around a gap that the network, with these logits, had filled: in units of CIELAB a pixel. Less is
 #: shading.
-RIM, RIM_SURE = 5.2, 4.0
+RIM, RIM_SURE = 6.2, 5.5
 
 #: Elsewhere: how much colours may say, and how much of it counts.
 LIMIT, SHARE = 6.0, 0.5
@@ -78,7 +78,7 @@ def _unfounded(prior: np.ndarray, joined: np.ndarray, lab: np.ndarray) -> np.nda
     front of a white wall, and what is lost without an edge is light on a forehead that has the wall's colour. The surer the
     network is, the more of an edge is asked for.
     """
-    lost, count = ndimage.label((sigmoid(prior) > SURE) & (joined < 0.5))
+    lost, count = ndimage.label((sigmoid(prior) > SURE) & (joined < SURE))
     if not count:
         return np.zeros(prior.shape, bool)
     unfounded = np.zeros(count + 1, bool)

@@ -47,6 +47,8 @@ def load(network: nn.Module, tensors: Mapping[str, Tensor], unused: tuple[str, .
     given = {name: value for name, value in tensors.items() if not name.endswith(counter)}
     missing = [name for name in wanted if name not in given]
     unknown = [name for name in given if name not in wanted and not any(part in name for part in unused)]
+    if missing and not unknown and len(missing) < len(wanted) / 2:
+        raise WrongTensorsError(f"Tensors are missing from it: {shown(missing)}.")
     if missing or unknown:
         faults = [f"{word} {shown(names)}" for word, names in (("without", missing), ("with", unknown)) if names]
         raise WrongTensorsError(f"These are the weights of another network: {'; '.join(faults)}.")

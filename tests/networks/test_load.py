@@ -24,7 +24,7 @@ def weights(network):
 
 def test_one_tensor_missing(network, weights):
     del weights["stage3.rebnconv2.conv_s1.weight"]
-    with pytest.raises(WrongTensorsError, match=r"without stage3\.rebnconv2\.conv_s1\.weight\."):
+    with pytest.raises(WrongTensorsError, match=r"Tensors are missing from it: stage3\.rebnconv2\.conv_s1\.weight\."):
         load(network, weights, ())
 
 
