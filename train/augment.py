@@ -20,8 +20,9 @@ CROP = 0.5  # share of pictures of which only a part is seen, the others are who
 SMALLEST_CROP = 0.55  # side
 STRETCH = 0.15  # log of the aspect, standard deviation
 ZOOM_OUT = 0.06  # share made smaller, with mirrored margins
-COMPOSITE = 0.12  # share of subjects moved to the background of another picture
+COMPOSITE = 0.15  # share of subjects moved to the background of another picture
 STUDIO = 0.06  # share of subjects moved to a plain or graded backdrop
+PIERCED = 0.35  # share of the moved subjects through which the new background shows in a lattice of holes
 NOTHING = 0.03  # share replaced by a background without subject
 WINDOW = 0.38  # smallest side of an empty window that serves as background
 GREY, DARK, JITTER, BLUR, SHARPEN, NOISE, JPEG = 0.06, 0.06, 0.7, 0.08, 0.15, 0.08, 0.08
@@ -105,6 +106,33 @@ def compose(pictures: Tensor, masks: Tensor, behind: Tensor) -> Tensor:
     return pictures * alpha + behind * (1 - alpha)
 
 
+def lattices(rng: Generator, count: int, side: int) -> Tensor:
+    """Regular holes, 1 in a hole and 0 on a bar, shape (count, 1, side, side): rows, or a grid at any slant.
+
+    Hand-drawn masks seldom have holes, so these must teach that what shows between bars is background.
+    """
+    axis = torch.arange(side) + 0.5
+    y, x = axis.view(1, side, 1), axis.view(1, 1, side)
+    holes = torch.ones(count, side, side)
+    turn = uniform(rng, 0, math.pi, count, 1, 1)
+    for slant, share in ((0.0, 1.0), (math.pi / 2, 0.6)):
+        angle = turn + slant + torch.randn((count, 1, 1), generator=rng) * 0.25
+        pace = 1 / (uniform(rng, 0.06, 0.3, count, 1, 1) * side)  # bars per pixel
+        place = (x * angle.cos() + y * angle.sin()) * pace + uniform(rng, 0, 1, count, 1, 1)
+        off_bar = 1 - (place - place.round()).abs() * 2  # 0 between two bars, 1 in the midst of one
+        row = ((uniform(rng, 0.45, 0.85, count, 1, 1) - off_bar) / (2 * pace) + 0.5).clamp(0, 1)
+        holes = torch.where(chance(rng, share, count).view(-1, 1, 1), torch.minimum(holes, row), holes)
+    return holes.unsqueeze(1)
+
+
+def pierce(masks: Tensor, rng: Generator) -> Tensor:
+    """Masks (B, 1, S, S) with a lattice of holes inside their rim."""
+    side = masks.shape[-1]
+    rim = 2 * int(torch.randint(1, max(2, side // 24), (1,), generator=rng)) + 1
+    inside = 1 - F.max_pool2d(1 - masks, rim, 1, rim // 2)
+    return masks * (1 - inside * lattices(rng, len(masks), side))
+
+
 def relight(pictures: Tensor, rng: Generator) -> Tensor:
     """Brightness, contrast, saturation, tint and gamma of some; grey and night for a few."""
     count = len(pictures)
@@ -175,6 +203,9 @@ def make_batch(pairs: Pairs, indices: np.ndarray, pool: np.ndarray, side: int, r
     moved = fate < COMPOSITE
     studio = (fate >= COMPOSITE) & (fate < COMPOSITE + STUDIO)
     nothing = fate >= 1 - NOTHING
+    pierced = (moved | studio) & chance(rng, PIERCED, count)
+    if pierced.any():
+        masks[pierced] = pierce(masks[pierced], rng)
     if len(pool) and moved.any():
         behind = backgrounds(pairs, rng, pool, int(moved.sum()), side)
         pictures[moved] = compose(pictures[moved], masks[moved], behind)

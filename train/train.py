@@ -42,7 +42,7 @@ class Knobs:
     stored_side: int = 288  # side of the cached squares
     weights: Path | None = None  # go on from these weights, as they ship, instead of from scratch
     twice: tuple[str, ...] = ()  # kinds, by the beginnings of their names, that are drawn twice an epoch
-    phases: tuple[tuple[float, int], ...] = ((0.0, 160), (0.28, 192), (0.58, 224), (0.84, 288))  # from progress: side
+    phases: tuple[tuple[float, int], ...] = ((0.0, 192), (0.4, 224), (0.75, 288))  # from progress: side
     batch: int = 32  # of all workers together
     rate: float = 1.5e-3  # highest learning rate
     warm_up: float = 0.02  # share of the budget

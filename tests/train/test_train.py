@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageDraw
+from scipy import ndimage
 
 from rmbg.networks.builtin import WEIGHTS, load
-from train.augment import make_batch
+from train import augment
+from train.augment import make_batch, pierce
 from train.data import Pairs, empty_window, load_pairs, split
 from train.train import Knobs, Run, train
 
@@ -108,6 +110,36 @@ def test_a_batch_can_be_repeated(pairs: Path, tmp_path: Path) -> None:
     assert first[0].shape == (8, 3, SIDE, SIDE)
     assert first[1].shape == (8, 1, SIDE, SIDE)
     assert 0 <= float(first[0].min()) <= float(first[0].max()) <= 1
+
+
+def test_the_new_background_shows_through_holes(pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    blue = torch.tensor([0.0, 0.0, 1.0]).view(1, 3, 1, 1)
+    for name, value in {"COMPOSITE": 0.0, "STUDIO": 1.0, "NOTHING": 0.0, "PIERCED": 1.0, "CROP": 0.0}.items():
+        monkeypatch.setattr(augment, name, value)
+    monkeypatch.setattr(augment, "backdrops", lambda rng, count, side: blue.expand(count, 3, side, side))
+    monkeypatch.setattr(augment, "relight", lambda pictures, rng: pictures)
+    monkeypatch.setattr(augment, "damage", lambda pictures, rng: pictures)
+    squares = load_pairs(pairs, tmp_path, 96)
+    everything = np.arange(len(squares))
+    pictures, masks = make_batch(squares, everything, everything, 96, torch.Generator().manual_seed(3))
+    for picture, mask in zip(pictures, masks, strict=True):
+        _, parts = ndimage.label(mask[0].numpy() < 0.5)
+        assert parts > 1  # the background is not only around the disc
+        assert float((picture - blue[0])[:, mask[0] < 0.02].abs().max()) < 0.2
+        assert float(picture[2][mask[0] > 0.98].max()) < 0.7
+
+
+def test_a_lattice_leaves_the_rim_of_a_mask() -> None:
+    mask = torch.zeros(6, 1, 64, 64)
+    mask[:, :, 8:56, 8:56] = 1
+    left = pierce(mask, torch.Generator().manual_seed(1))
+    assert float((left - mask).max()) <= 0
+    assert float(left.min()) >= 0
+    share = left.sum((1, 2, 3)) / mask.sum((1, 2, 3))
+    assert float(share.min()) > 0.15
+    assert float(share.max()) < 0.9
+    rim = mask - torch.nn.functional.pad(torch.ones(1, 1, 46, 46), (9, 9, 9, 9))
+    assert torch.equal(left * rim, rim)
 
 
 def test_empty_window() -> None:
