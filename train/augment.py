@@ -100,9 +100,12 @@ def blur(pictures: Tensor, sigma: float) -> Tensor:
     return planes.view_as(pictures)
 
 
-def compose(pictures: Tensor, masks: Tensor, behind: Tensor) -> Tensor:
-    """Pictures (B, 3, H, W) before other backgrounds; the mask drawn in a little, or an old rim would give it away."""
-    alpha = ((blur(masks, 0.8) - 0.35) / 0.6).clamp(0, 1)
+def compose(pictures: Tensor, masks: Tensor, holes: Tensor, behind: Tensor) -> Tensor:
+    """Pictures (B, 3, H, W) before other backgrounds, which show through holes too.
+
+    The mask is drawn in a little, or an old rim would give it away. Holes have no old rim.
+    """
+    alpha = ((blur(masks, 0.8) - 0.35) / 0.6).clamp(0, 1) * (1 - holes)
     return pictures * alpha + behind * (1 - alpha)
 
 
@@ -126,11 +129,11 @@ def lattices(rng: Generator, count: int, side: int) -> Tensor:
 
 
 def pierce(masks: Tensor, rng: Generator) -> Tensor:
-    """Masks (B, 1, S, S) with a lattice of holes inside their rim."""
+    """A lattice of holes inside the rim of each mask (B, 1, S, S), of the same shape, 1 in a hole."""
     side = masks.shape[-1]
     rim = 2 * int(torch.randint(1, max(2, side // 24), (1,), generator=rng)) + 1
     inside = 1 - F.max_pool2d(1 - masks, rim, 1, rim // 2)
-    return masks * (1 - inside * lattices(rng, len(masks), side))
+    return inside * lattices(rng, len(masks), side)
 
 
 def relight(pictures: Tensor, rng: Generator) -> Tensor:
@@ -204,13 +207,16 @@ def make_batch(pairs: Pairs, indices: np.ndarray, pool: np.ndarray, side: int, r
     studio = (fate >= COMPOSITE) & (fate < COMPOSITE + STUDIO)
     nothing = fate >= 1 - NOTHING
     pierced = (moved | studio) & chance(rng, PIERCED, count)
+    holes = torch.zeros_like(masks)
     if pierced.any():
-        masks[pierced] = pierce(masks[pierced], rng)
+        holes[pierced] = pierce(masks[pierced], rng)
     if len(pool) and moved.any():
         behind = backgrounds(pairs, rng, pool, int(moved.sum()), side)
-        pictures[moved] = compose(pictures[moved], masks[moved], behind)
+        pictures[moved] = compose(pictures[moved], masks[moved], holes[moved], behind)
     if studio.any():
-        pictures[studio] = compose(pictures[studio], masks[studio], backdrops(rng, int(studio.sum()), side))
+        behind = backdrops(rng, int(studio.sum()), side)
+        pictures[studio] = compose(pictures[studio], masks[studio], holes[studio], behind)
+    masks = masks * (1 - holes)
     if len(pool) and nothing.any():
         pictures[nothing] = backgrounds(pairs, rng, pool, int(nothing.sum()), side)
         masks[nothing] = 0

@@ -125,21 +125,21 @@ def test_the_new_background_shows_through_holes(pairs: Path, tmp_path: Path, mon
     for picture, mask in zip(pictures, masks, strict=True):
         _, parts = ndimage.label(mask[0].numpy() < 0.5)
         assert parts > 1  # the background is not only around the disc
-        assert float((picture - blue[0])[:, mask[0] < 0.02].abs().max()) < 0.2
-        assert float(picture[2][mask[0] > 0.98].max()) < 0.7
+        assert float((picture - blue[0])[:, mask[0] < 0.02].abs().max()) < 0.1
+        assert float(picture[2][mask[0] > 0.98].mean()) < 0.6
 
 
 def test_a_lattice_leaves_the_rim_of_a_mask() -> None:
     mask = torch.zeros(6, 1, 64, 64)
     mask[:, :, 8:56, 8:56] = 1
-    left = pierce(mask, torch.Generator().manual_seed(1))
-    assert float((left - mask).max()) <= 0
-    assert float(left.min()) >= 0
-    share = left.sum((1, 2, 3)) / mask.sum((1, 2, 3))
-    assert float(share.min()) > 0.15
-    assert float(share.max()) < 0.9
-    rim = mask - torch.nn.functional.pad(torch.ones(1, 1, 46, 46), (9, 9, 9, 9))
-    assert torch.equal(left * rim, rim)
+    holes = pierce(mask, torch.Generator().manual_seed(1))
+    inner = torch.zeros(1, 1, 64, 64)
+    inner[:, :, 9:55, 9:55] = 1
+    assert float((holes - inner).max()) <= 0
+    assert float(holes.min()) >= 0
+    share = holes.sum((1, 2, 3)) / mask.sum((1, 2, 3))
+    assert float(share.min()) > 0.1
+    assert float(share.max()) < 0.85
 
 
 def test_empty_window() -> None:
