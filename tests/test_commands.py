@@ -327,6 +327,13 @@ def test_wrong_usage(rmbg, photo, disc, options, word):
     assert disc.calls == 0 and not target.exists()
 
 
+def test_the_app_itself_refuses_a_wrong_setting_in_a_sentence():
+    environment = {**os.environ, "RMBG_MAX_PIXELS": "many"}
+    done = subprocess.run([sys.executable, "app.py"], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1
+    assert done.stderr == "app.py: RMBG_MAX_PIXELS is 'many'; it must be a whole number of at least 1.\n"
+
+
 @pytest.mark.parametrize("arguments", [(), ("nonsense",), ("remove",), ("remove", "a.png"), ("serve", "--port", "x")])
 def test_no_such_command(rmbg, arguments):
     status, out, err = rmbg(*arguments)

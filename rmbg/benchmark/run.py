@@ -5,6 +5,7 @@ First all answers, then all figures: measuring uses every core, and would spoil 
 
 from __future__ import annotations
 
+import logging
 import os
 import queue
 import threading
@@ -25,6 +26,8 @@ from rmbg.matte import to_bytes
 from rmbg.providers import Provider, find
 from rmbg.providers.base import Call, never, silent
 from rmbg.settings import Settings
+
+log = logging.getLogger(__name__)
 
 #: Requests at a time to one remote service.
 AT_ONCE = 4
@@ -207,6 +210,13 @@ class _Lane:
             if keep:
                 self.journal.add(name, sample, "failed", cost=error.cost or NOTHING, message=str(error))
             return isinstance(error, InputError)  # the picture's fault, not the provider's
+        except Exception:  # a fault of ours in one provider must not take the others' answers away
+            log.exception("%s failed", name)
+            if keep:
+                cost = NOTHING if self.provider.info.kind == "local" else Cost(None, "unknown")
+                text = f"{self.provider.info.title} failed for a reason that the log has."
+                self.journal.add(name, sample, "failed", cost=cost, message=text)
+            return False
         if keep:
             self.journal.save_matte(name, sample, to_bytes(cutout.matte))
             self.journal.add(

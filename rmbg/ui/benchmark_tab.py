@@ -34,7 +34,8 @@ EMPTY = (
 )
 LAYOUT = (
     '<p class="note">A zip with <code>CATEGORY/im/*</code> (photos) and <code>CATEGORY/gt/*</code> (their true alpha, 8-bit '
-    "grey, same size and name). A run that was stopped goes on where it was, and nothing is paid for twice.</p>"
+    "grey, same size and name), at most {megabytes:g} MB; <code>python -m rmbg benchmark FOLDER</code> takes more. A run that "
+    "was stopped goes on where it was, and nothing is paid for twice.</p>"
 )
 FILES = ("report.html", "results.csv", "results.json")
 SOURCES = [("Examples of this project", "examples"), ("My own zip", "zip")]
@@ -46,7 +47,7 @@ def build(session: gr.State, settings: Settings) -> None:
         with gr.Column(scale=4, min_width=320):
             source = gr.Radio(SOURCES, value="examples", label="Data set", elem_id="dataset")
             archive = gr.File(label="Zip", file_types=[".zip"], visible=False, elem_id="dataset-zip", height=120)
-            gr.HTML(LAYOUT, elem_classes="bare")
+            gr.HTML(LAYOUT.format(megabytes=settings.max_bytes / 1e6), elem_classes="bare")
             checks = boxes("measure", settings)
             keys = key_fields("measure", checks, settings)
             start = gr.Button("Measure", variant="primary", size="lg", elem_id="measure-start")

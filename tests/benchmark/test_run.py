@@ -140,6 +140,22 @@ def test_a_provider_that_only_fails_is_left_alone_and_the_others_go_on(add, tmp_
     assert 5 <= len(far.calls) <= 8
 
 
+def test_a_fault_in_one_provider_does_not_end_the_run(dataset, add, tmp_path):
+    add(
+        Fake("near"),
+        Fake("odd", fail={"01"}, error=ZeroDivisionError("secret")),
+        Fake("far", "remote", "0.02", fail={"01"}, error=ZeroDivisionError("secret")),
+    )
+    journal = Journal(tmp_path / "out")
+    run(dataset, ["near", "odd", "far"], journal, settings=SETTINGS)
+    assert all(result.state == "got" for result in journal.results("near", dataset.samples))
+    for name, usd in (("odd", 0), ("far", None)):
+        results = journal.results(name, dataset.samples)
+        assert [result.state for result in results] == ["got", "failed", "got"] * 2
+        assert results[1].cost.usd == usd  # nobody knows whether a service has charged it
+        assert results[1].message == f"{name.title()} failed for a reason that the log has."
+
+
 def test_finding_nothing_is_an_answer_and_scores_as_an_empty_matte(dataset, add, tmp_path):
     add(Fake("near", nothing={"01"}))
     journal = Journal(tmp_path / "out")
