@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import html
+from typing import Any
+
+import gradio as gr
 
 from rmbg.cutout import Cost, dollars
 from rmbg.prices import own_hardware
@@ -29,6 +32,11 @@ def line(name: str, settings: Settings) -> str:
         f"<p>{html.escape(info.pixels)} {licence(info)}</p>"
         "</div>"
     )
+
+
+def fresh(name: str, settings: Settings) -> tuple[Any, str]:
+    """Choices and line as they are now: weights come, and their licences are accepted, while the page is open."""
+    return gr.update(choices=choices(settings)), line(name, settings)
 
 
 def expected(info: ProviderInfo, settings: Settings) -> str:

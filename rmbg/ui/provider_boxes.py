@@ -32,7 +32,24 @@ def boxes(prefix: str, settings: Settings) -> list[gr.Checkbox]:
                     elem_id=f"{prefix}-{name}",
                 )
             )
+    gr.on(
+        None,  # when the page is opened: weights may have come since the app was started
+        partial(_fresh, settings),
+        None,
+        made,
+        api_visibility="private",
+        queue=False,
+        show_progress="hidden",
+    )
     return made
+
+
+def _fresh(settings: Settings) -> list[Any]:
+    status = {name: provider.status(settings) for name, provider in PROVIDERS.items()}
+    return [
+        gr.update(info=_in_short(provider.info, status[name], settings), interactive=status[name].usable)
+        for name, provider in PROVIDERS.items()
+    ]
 
 
 def key_names() -> list[str]:

@@ -109,6 +109,9 @@ def build(session: gr.State, settings: Settings) -> None:
     gr.on([address.submit, load.click], intake.load, [address], [photo, message], concurrency_limit=intake.AT_ONCE, **private)
     provider.change(partial(describe.line, settings=settings), provider, line, **instant)
 
+    status = partial(describe.fresh, settings=settings)
+    gr.on(None, partial(status, "auto"), None, [provider, line], **instant)  # when the page is opened
+
     begun = gr.on(
         [start.click],
         lambda: (*buttons(True), ""),
@@ -126,6 +129,7 @@ def build(session: gr.State, settings: Settings) -> None:
         **private,
     )
     running.then(lambda: buttons(False), outputs=[start, cancel], **instant)
+    running.then(status, provider, [provider, line], **instant)
     begun.then(None, js="() => rmbgShowResult()", **private)
     cancel.click(_cancel, [session], [start, cancel, message, total, strip], cancels=[running], **instant)
 

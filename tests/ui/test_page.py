@@ -6,6 +6,7 @@ import base64
 import io
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ from PIL import Image
 from rmbg.cutout import Cutout
 from rmbg.photo import Photo
 from rmbg.providers import PROVIDERS
-from rmbg.providers.base import Call, Provider
+from rmbg.providers.base import READY, Call, Provider, Status
 from rmbg.providers.builtin import Builtin
+from rmbg.settings import Settings
 from tests.conftest import open_app
 from tests.pictures import examples, iou, scene, truth
 from tests.servers.web import Exchange, Web
@@ -133,6 +135,35 @@ def test_from_photo_to_file_with_one_call_of_the_provider(page, photo, calls, tm
     assert pixels.shape == (600, 800, 4)
     assert iou(pixels[..., 3] / 255, scene(600, 800)[1]) > 0.95
     assert len(calls) == 1
+
+
+class Preparing(Builtin):
+    """Has to fetch something before its first picture."""
+
+    info = replace(Builtin.info, id="rmbg-1.4", title="Preparing")
+    fetched = False
+
+    def status(self, settings: Settings) -> Status:
+        return READY if self.fetched else Status("download", "downloads 9 MB on first use")
+
+    def cut(self, photo: Photo, options: Mapping[str, Any], call: Call) -> Cutout:
+        self.fetched = True
+        return super().cut(photo, options, call)
+
+
+def test_a_status_is_as_new_as_the_page_and_the_last_removal(page, photo, monkeypatch):
+    monkeypatch.setitem(PROVIDERS, "rmbg-1.4", Preparing())
+    line = "document.querySelector('#provider-line').innerText.includes('{}')"
+    page.reload()  # the app itself was started before
+    page.click("#provider input")
+    page.click("[role=option]:has-text('Preparing: downloads 9 MB')")
+    page.wait_for_function(line.format("downloads 9 MB"), timeout=WAIT)
+    page.get_by_role("tab", name="Benchmark").click()
+    page.get_by_text("Downloads 9 MB on first use, ", exact=False).locator("visible=true").wait_for(timeout=WAIT)
+    page.get_by_role("tab", name="Remove").click()
+    remove(page, photo)
+    page.wait_for_function(line.format("ready"), timeout=WAIT)
+    assert page.input_value("#provider input") == "Preparing: ready"
 
 
 def test_what_is_downloaded_is_what_is_shown(page, photo, tmp_path):
