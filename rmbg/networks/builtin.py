@@ -18,11 +18,10 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 INPUT_SIZE = 320
-SMALLER = 0.8  # side of the second look
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 WEIGHTS = Path(__file__).with_name("builtin.safetensors")
-SHA256 = "bc0c24dd055a1c14e416200689fbb182f3c86311217705d3fb474671939ac9ab"
+SHA256 = "a6102965a02877b35d6f7c1ebd5537dc9b1737804f9ca75eb012d933a325c626"
 
 STEM = 16
 WIDTHS = (64, 96, 192, 256)  # channels at 1/4, 1/8, 1/16 and 1/32
@@ -208,18 +207,3 @@ def load(path: Path | None = None) -> BuiltinNet:
     net = BuiltinNet().fuse()
     net.load_state_dict({name: tensor.float() for name, tensor in read_tensors(data).items()})
     return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return, unused-ignore]
-
-
-@torch.inference_mode()
-def look_twice(net: BuiltinNet, x: Tensor) -> tuple[Tensor, Tensor]:
-    """What the network says of pictures, averaged with what it says of their smaller mirror images.
-
-    The first look sees details, the smaller one more of the whole; together they are right more often than two looks of either
-    size. Takes and returns what ``BuiltinNet.forward`` does.
-    """
-    smaller = [max(32, round(side * SMALLER / 32) * 32) for side in x.shape[-2:]]
-    mirrored = F.interpolate(x.flip(3), smaller, mode="bilinear", antialias=True)
-    straight, confidence = net(x)
-    other, confidence_too = net(mirrored.contiguous(memory_format=torch.channels_last))
-    other = F.interpolate(other.flip(3), x.shape[-2:], mode="bilinear")
-    return (straight + other) / 2, (confidence + confidence_too) / 2

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image
 
 from rmbg import evidence
 from rmbg.cutout import Cutout
@@ -22,8 +21,9 @@ from rmbg.providers.finished import finished
 if TYPE_CHECKING:
     from rmbg.networks.builtin import BuiltinNet
 
-#: Expected IoU below which the network's matte is a guess, and a guess is not shown.
-CONFIDENT = 0.4
+#: Expected IoU below which the network's matte is a guess, and a guess is not shown; and below which its doubt is.
+GUESS, UNSURE = 0.3, 0.5
+DOUBT = "The built-in network is not sure what the subject of this photo is; another provider may do better."
 
 #: A subject covers at least this share of the photo.
 SMALLEST = 0.002
@@ -51,46 +51,42 @@ class Builtin(Provider):
         started = time.perf_counter()
         rgb = photo.flattened()
         call.progress(0.1, "Looking for the subject")
-        matte = self.matte(rgb)
+        matte, confidence = self.matte(rgb)
         call.check()
         call.progress(0.7, "Cleaning the colours of the edge")
-        return finished(self.info.id, photo, matte, started, call, engine="torch", device="cpu", precision="fp32")
+        notes = (DOUBT,) if confidence < UNSURE else ()
+        return finished(self.info.id, photo, matte, started, call, engine="torch", device="cpu", precision="fp32", notes=notes)
 
-    def matte(self, rgb: np.ndarray) -> np.ndarray:
-        """Alpha of a photo (H, W, 3) uint8 at its size: float32 (H, W).
+    def matte(self, rgb: np.ndarray) -> tuple[np.ndarray, float]:
+        """Alpha of a photo (H, W, 3) uint8 at its size, float32 (H, W), and the IoU that the network expects of it.
 
         Raises
         ------
         NoSubjectError
             If nothing stands out, or the network does not trust its own answer.
         """
-        logits, confidence = _look(rgb)
+        logits, confidence = _predict(rgb)
         small = steepen(evidence.weigh(logits, rgb))
-        if confidence < CONFIDENT or (small > 0.5).mean() < SMALLEST:
+        if confidence < GUESS or (small > 0.5).mean() < SMALLEST:
             raise NoSubjectError(
                 "No clear subject was found: nothing stands out from the background; try another provider or a photo with a "
                 "plainer background."
             )
-        return upsample_guided(small, rgb)
+        return upsample_guided(small, rgb), confidence
 
 
 def warm_up() -> None:
     """Load the network and run it once: the first picture then takes no longer than the next."""
-    _look(np.zeros((32, 32, 3), np.uint8))
+    _predict(np.zeros((32, 32, 3), np.uint8))
 
 
-def _look(rgb: np.ndarray) -> tuple[np.ndarray, float]:
-    """The network's logits, float32 (INPUT_SIZE, INPUT_SIZE), and the IoU that it expects of its matte."""
-    import torch  # seconds to import, and no other provider may need it
-
-    from rmbg.networks.builtin import INPUT_SIZE, MEAN, STD, look_twice
+def _predict(rgb: np.ndarray) -> tuple[np.ndarray, float]:
+    """The network's logits, float32 (h, w), and the IoU that it expects of its matte."""
+    from rmbg.networks.looks import predict  # imports torch, which takes seconds, and no other provider may need it
 
     with _loading:
         net = _network()
-    small = Image.fromarray(rgb).resize((INPUT_SIZE, INPUT_SIZE), Image.Resampling.BILINEAR, reducing_gap=2.0)
-    pixels = (np.asarray(small, np.float32) / 255 - np.array(MEAN, np.float32)) / np.array(STD, np.float32)
-    logits, confidence = look_twice(net, torch.from_numpy(pixels).permute(2, 0, 1)[None])
-    return logits[0, 0].numpy(), float(confidence)
+    return predict(net, rgb)
 
 
 @functools.cache

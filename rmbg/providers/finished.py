@@ -13,7 +13,16 @@ from rmbg.providers.base import Call
 
 
 def finished(
-    provider: str, photo: Photo, matte: np.ndarray, started: float, call: Call, *, engine: str, device: str, precision: str
+    provider: str,
+    photo: Photo,
+    matte: np.ndarray,
+    started: float,
+    call: Call,
+    *,
+    engine: str,
+    device: str,
+    precision: str,
+    notes: tuple[str, ...] = (),
 ) -> Cutout:
     """The cutout of a matte at the photo's size: colours estimated, own alpha applied, this machine's seconds and cost.
 
@@ -29,6 +38,8 @@ def finished(
     call : Call
     engine, device, precision : str
         What ran the network.
+    notes : tuple of str
+        What the user should know, besides what there is to say about the photo.
     """
     matte, foreground = finish(photo, matte)
     seconds = time.perf_counter() - started
@@ -42,5 +53,5 @@ def finished(
         engine=engine,
         device=device,
         precision=precision,
-        notes=photo.notes,
+        notes=photo.notes + notes,
     )

@@ -73,24 +73,6 @@ def test_any_multiple_of_32(net: builtin.BuiltinNet, size: tuple[int, int]) -> N
     assert ((confidence >= 0) & (confidence <= 1)).all()
 
 
-def test_two_looks_count_alike(net: builtin.BuiltinNet) -> None:
-    x = example()
-    with torch.inference_mode():
-        straight, sure = net(x)
-        smaller = torch.nn.functional.interpolate(x.flip(3), (96, 128), mode="bilinear", antialias=True)
-        mirrored, also_sure = net(smaller)
-    logits, confidence = builtin.look_twice(net, x)
-    back = torch.nn.functional.interpolate(mirrored.flip(3), x.shape[-2:], mode="bilinear")
-    torch.testing.assert_close(logits, (straight + back) / 2, atol=1e-3, rtol=1e-3)
-    torch.testing.assert_close(confidence, (sure + also_sure) / 2, atol=1e-4, rtol=1e-4)
-
-
-def test_a_mirror_image_has_a_mirrored_matte(net: builtin.BuiltinNet) -> None:
-    found = builtin.look_twice(net, example())[0] > 0
-    mirrored = builtin.look_twice(net, example().flip(3))[0].flip(3) > 0
-    assert (found & mirrored).sum() / (found | mirrored).sum() > 0.95
-
-
 def test_fusing_changes_nothing() -> None:
     torch.manual_seed(0)
     plain = builtin.BuiltinNet().eval()
