@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from rmbg.errors import NoSubjectError
 from rmbg.photo import open_photo
@@ -15,10 +16,10 @@ from tests.sentences import sentence
 
 def cut(monkeypatch: pytest.MonkeyPatch, confidence: float):
     """The cutout of a scene by a network that finds its subject and is as sure as it is told to be."""
-    rgb, alpha = scene(300, 400)
+    rgb, alpha = scene(300, 400)[:2]
     logits = np.float32(12) * (alpha.astype(np.float32) - np.float32(0.5))
     monkeypatch.setattr(builtin, "_predict", lambda rgb: (logits, confidence))
-    return builtin.Builtin().cut(open_photo(rgb), {}, Call())
+    return builtin.Builtin().cut(open_photo(Image.fromarray(rgb)), {}, Call())
 
 
 def test_a_sure_network_has_nothing_to_say(monkeypatch: pytest.MonkeyPatch) -> None:
