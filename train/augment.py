@@ -203,14 +203,14 @@ def make_batch(pairs: Pairs, indices: np.ndarray, pool: np.ndarray, side: int, r
     views = resample(take(pairs, indices), affine(rng, count), side)
     pictures, masks = views[:, :3].contiguous(), views[:, 3:].contiguous()
     fate = torch.rand(count, generator=rng)
-    moved = fate < COMPOSITE
+    moved = (fate < COMPOSITE) & (len(pool) > 0)
     studio = (fate >= COMPOSITE) & (fate < COMPOSITE + STUDIO)
     nothing = fate >= 1 - NOTHING
     pierced = (moved | studio) & chance(rng, PIERCED, count)
     holes = torch.zeros_like(masks)
     if pierced.any():
         holes[pierced] = pierce(masks[pierced], rng)
-    if len(pool) and moved.any():
+    if moved.any():
         behind = backgrounds(pairs, rng, pool, int(moved.sum()), side)
         pictures[moved] = compose(pictures[moved], masks[moved], holes[moved], behind)
     if studio.any():

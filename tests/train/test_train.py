@@ -129,6 +129,15 @@ def test_the_new_background_shows_through_holes(pairs: Path, tmp_path: Path, mon
         assert float(picture[2][mask[0] > 0.98].mean()) < 0.6
 
 
+def test_what_cannot_be_moved_is_not_pierced(pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"COMPOSITE": 1.0, "STUDIO": 0.0, "PIERCED": 1.0, "CROP": 0.0, "ZOOM_OUT": 0.0, "ROTATE": 0.0}.items():
+        monkeypatch.setattr(augment, name, value)
+    squares = load_pairs(pairs, tmp_path, 96)
+    nowhere = np.array([], np.int64)
+    _, masks = make_batch(squares, np.arange(len(squares)), nowhere, 96, torch.Generator().manual_seed(3))
+    assert all(ndimage.label(mask[0].numpy() < 0.5)[1] == 1 for mask in masks)
+
+
 def test_a_lattice_leaves_the_rim_of_a_mask() -> None:
     mask = torch.zeros(6, 1, 64, 64)
     mask[:, :, 8:56, 8:56] = 1
