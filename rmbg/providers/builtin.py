@@ -21,7 +21,7 @@ from rmbg.providers.finished import finished
 if TYPE_CHECKING:
     from rmbg.networks.builtin import BuiltinNet
 
-#: Expected IoU below which the network's matte is a guess, which is not shown, and below which it is shown with a word of doubt.
+#: Expected IoU below which the network's matte is a guess, which is not shown, and below which it is shown with a doubt.
 GUESS, UNSURE = 0.3, 0.5
 DOUBT = "The built-in network is not sure what the subject of this photo is; another provider may do better."
 
