@@ -259,8 +259,10 @@ def _finish(futures: list[Future], clock: Clock, stop: threading.Event, cancelle
             for future in done:
                 future.result()
             if cancelled():
-                raise CancelledError("Stopped; what had come is kept, and the same command goes on from there.")
+                raise CancelledError("Stopped.")
             clock.tell()
+    except CancelledError as error:  # that of a service says what may have been charged
+        raise CancelledError(f"{error} What had come is kept, and the next run goes on from there.") from None
     finally:
         if waiting:
             stop.set()

@@ -23,7 +23,7 @@ from rmbg.ui import viewer
 from rmbg.ui.provider_boxes import boxes, key_fields, split, withdrawn
 from rmbg.ui.remove_tab import EXAMPLES
 from rmbg.ui.session import Session
-from rmbg.ui.switch import buttons
+from rmbg.ui.switch import buttons, stopping
 from rmbg.ui.upload import cached
 
 log = logging.getLogger(__name__)
@@ -81,7 +81,7 @@ def build(session: gr.State, settings: Settings) -> None:
         begun = button.click(_begin, session, [start, cancel, consent, message], **instant)
         begun.then(action, **work).then(lambda: buttons(False), None, [start, cancel], **instant)
     no.click(withdrawn, None, [consent, message], **instant)
-    cancel.click(_stop, [session], [message], **instant)
+    cancel.click(_stop, [session], [cancel], **instant)
 
 
 def _begin(session: Session) -> tuple[Any, ...]:
@@ -90,9 +90,9 @@ def _begin(session: Session) -> tuple[Any, ...]:
     return *buttons(True), *withdrawn()
 
 
-def _stop(session: Session) -> str:
+def _stop(session: Session) -> Any:
     session.stop_measuring.set()
-    return viewer.notice("Stopping…", "info")
+    return stopping()
 
 
 def measure(

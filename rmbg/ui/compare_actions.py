@@ -20,7 +20,7 @@ from rmbg.ui import compare_view, viewer
 from rmbg.ui.comparison import Comparison, label
 from rmbg.ui.provider_boxes import split, ticked
 from rmbg.ui.session import Session
-from rmbg.ui.switch import buttons
+from rmbg.ui.switch import buttons, stopping
 from rmbg.ui.upload import Upload
 from rmbg.votes import Votes
 
@@ -198,10 +198,10 @@ def show(session: Session, *look: Any) -> tuple[Any, Any, Any]:
         return gr.skip(), gr.skip(), gr.skip()
 
 
-def stop(session: Session) -> str:
-    """Stop what runs or waits for its turn; the button to start comes back when that has ended."""
+def stop(session: Session) -> Any:
+    """Stop what runs or waits for its turn: what has come stays, and the button to start comes back when all has ended."""
     session.stop_comparing.set()
-    return viewer.notice("Stopping; what has come stays.", "info")
+    return stopping()
 
 
 def _votes() -> Votes:

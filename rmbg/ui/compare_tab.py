@@ -102,7 +102,7 @@ def build(session: gr.State, settings: Settings) -> None:
     running, paid = asked.then(actions.begin, **work), agreed.then(actions.begin_paid, **work)
     for event in (running, paid):
         event.then(lambda: buttons(False), outputs=[start, cancel], **instant)
-    cancel.click(actions.stop, [session], [message], **instant)
+    cancel.click(actions.stop, [session], [cancel], **instant)
 
     parts: list[Any] = [*look, *detail]
     for part in parts:

@@ -47,4 +47,11 @@ class Switch:
 
 def buttons(running: bool) -> tuple[Any, Any]:
     """Updates for a start and a stop button: the one is there while nothing runs, the other while something does."""
-    return gr.update(visible=not running), gr.update(visible=running)
+    return gr.update(visible=not running), gr.update(visible=running, value="Cancel", interactive=True)
+
+
+def stopping() -> Any:
+    """Update for a stop button whose run ends by itself soon. The button says so and not the message beside it, which
+    belongs to the run: the run's last words may reach the page before the answer to the click does.
+    """
+    return gr.update(value="Stopping…", interactive=False)

@@ -181,7 +181,7 @@ def test_nothing_is_sent_if_one_provider_is_not_ready(dataset, add, tmp_path):
 def test_stopping_keeps_what_had_come(dataset, add, tmp_path):
     add(Fake("near", wait=0.05))
     journal = Journal(tmp_path / "out")
-    with pytest.raises(CancelledError):
+    with pytest.raises(CancelledError, match=r"^Stopped\. What had come is kept, and the next run goes on"):
         run(dataset, ["near"], journal, settings=SETTINGS, cancelled=lambda: len(journal.results("near", dataset.samples)) >= 2)
     assert 2 <= len(Journal(tmp_path / "out").results("near", dataset.samples)) < 6
 

@@ -104,9 +104,19 @@ def test_a_run_can_be_stopped(page, fakes, tmp_path):
     page.click("#measure-start")
     page.wait_for_selector("#measure-cancel", timeout=WAIT)
     page.wait_for_function("document.body.innerText.includes('Slow 0 of 2')", timeout=WAIT)
+    held: list[Any] = []
+    page.route("**/predict*", lambda route: held.append((route, route.fetch())) if not held else route.continue_())
+    page.click("#measure-cancel")
+    said(page, "What had come is kept")
+    page.wait_for_selector("#measure-start", timeout=WAIT)
+    (late, answer), *_ = held  # the answer to the click itself comes last
+    late.fulfill(response=answer)
+    page.wait_for_timeout(500)
+    said(page, "What had come is kept")
+    page.click("#measure-start")
+    page.wait_for_selector("#measure-cancel:has-text('Cancel'):enabled", timeout=WAIT)
     page.click("#measure-cancel")
     said(page, "Stopped")
-    page.wait_for_selector("#measure-start", timeout=WAIT)
 
 
 def test_what_is_wrong_is_said(page, tmp_path):
