@@ -290,6 +290,12 @@ def work(rank: int, knobs: Knobs) -> None:
     dist.destroy_process_group()
 
 
+def phase(text: str) -> tuple[float, int]:
+    """Progress at which a phase begins and its side in pixels, from words as ``.4:224``."""
+    start, side = text.split(":")
+    return float(start), int(side)
+
+
 def main() -> None:
     """Read the command line; the knobs it does not name are turned above."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -299,9 +305,11 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=Knobs.rate, help="highest learning rate")
     parser.add_argument("--weights", type=Path, help=f"go on from weights, such as {WEIGHTS.name}, not from scratch")
     parser.add_argument("--twice", nargs="*", default=(), help="beginnings of the names of pictures to draw twice")
+    parser.add_argument("--phases", nargs="+", type=phase, default=Knobs.phases, help="as 0:192 .4:224, share of budget:side")
+    parser.add_argument("--seed", type=int, default=Knobs.seed, help="another one for other crops than an earlier run's")
     parser.add_argument("--workers", type=int, default=Knobs.workers, help="processes that share a batch; 1 on a GPU")
     told = vars(parser.parse_args())
-    knobs = Knobs(**told | {"twice": tuple(told["twice"])})
+    knobs = Knobs(**told | {"twice": tuple(told["twice"]), "phases": tuple(told["phases"])})
     if knobs.workers == 1:
         train(knobs)
         return
