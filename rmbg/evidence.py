@@ -41,6 +41,10 @@ SURE = 0.8
 #: shading.
 RIM, RIM_SURE = 6.2, 5.5
 
+#: Colours that would take away more than this share of what the network is sure of, without good reason, are not asked: subject
+#: and backdrop have the same ones, a white sofa in a white room.
+ALIKE = 0.25
+
 #: Elsewhere: how much colours may say, and how much of it counts.
 LIMIT, SHARE = 6.0, 0.5
 
@@ -68,7 +72,10 @@ def weigh(logits: np.ndarray, rgb: np.ndarray) -> np.ndarray:
     clipped, joined = np.clip(prior, -PLAIN_PRIOR, PLAIN_PRIOR), alpha
     for _ in range(PLAIN_ROUNDS):
         joined = sigmoid(clipped + np.clip(likelihood(lab, joined), -PLAIN_LIMIT, PLAIN_LIMIT))
-    return np.where(_unfounded(prior, joined, lab), alpha, joined)
+    unfounded = _unfounded(prior, joined, lab)
+    if (unfounded & (alpha > SURE)).sum() > ALIKE * (alpha > SURE).sum():
+        return alpha
+    return np.where(unfounded, alpha, joined)
 
 
 def _unfounded(prior: np.ndarray, joined: np.ndarray, lab: np.ndarray) -> np.ndarray:

@@ -55,6 +55,20 @@ def test_light_of_the_backdrops_colour_is_no_gap():
     assert iou(joined, alpha) > 0.97
 
 
+def test_colours_that_both_sides_have_say_nothing():
+    """A white sofa in a white room: what the network doubts of it must not be lost to the wall."""
+    alpha = np.zeros((240, 320), np.float32)
+    alpha[70:200, 60:260] = 1
+    photo = np.where(alpha[..., None] > 0, 229.0, 235.0) * np.ones(3)
+    photo[100:140, 100:125] = photo[100:140, 190:215] = (110, 140, 40)  # cushions
+    photo += np.random.default_rng(3).normal(0, 1.5, photo.shape)
+    seen = alpha.copy()
+    seen[70:120, 140:175] = 0.56  # between the cushions the network is not sure
+    joined = resize(evidence.weigh(logits(seen, strength=7.0), np.clip(photo, 0, 255).astype(np.uint8)), *alpha.shape)
+    assert joined[78:118, 145:170].min() > 0.6
+    assert iou(joined, alpha) > 0.97
+
+
 def test_a_busy_background_changes_little():
     """Noise in all colours on both sides: the network's opinion stands."""
     rng = np.random.default_rng(5)
