@@ -31,7 +31,8 @@ NOISE = 3.0
 #: A backdrop is plain where its pixels differ from their surroundings by less than this, in units of CIELAB.
 PLAIN = 4.2
 
-#: In front of a plain backdrop: how sure the network may be, how much colours may say, in nats, and how often they are asked.
+#: In front of a plain backdrop: how sure of a subject the network may be, how much colours may say, in nats, and how often they
+#: are asked. What it takes for background it may be sure of: thin parts that it misses leave a doubt, bricks do not.
 PLAIN_PRIOR, PLAIN_LIMIT, PLAIN_ROUNDS = 3.0, 4.0, 3
 
 #: Probability from which the network is sure of a pixel.
@@ -40,6 +41,9 @@ SURE = 0.8
 #: How steep the colours are around a gap that the network, with these logits, had filled: in units of CIELAB a pixel. Less is
 #: shading.
 RIM, RIM_SURE = 6.2, 5.5
+
+#: Logit, on average over a gap, from which no edge speaks against the network: the white bottom of a plate on a white table.
+SUREST = 4.6
 
 #: Colours that would take away more than this share of what the network is sure of, without good reason, are not asked: subject
 #: and backdrop have the same ones, a white sofa in a white room.
@@ -69,7 +73,7 @@ def weigh(logits: np.ndarray, rgb: np.ndarray) -> np.ndarray:
     alpha = sigmoid(prior)
     if unrest(lab, alpha) >= PLAIN:
         return sigmoid(prior + SHARE * np.clip(likelihood(lab, alpha), -LIMIT, LIMIT))
-    clipped, joined = np.clip(prior, -PLAIN_PRIOR, PLAIN_PRIOR), alpha
+    clipped, joined = np.minimum(prior, PLAIN_PRIOR), alpha
     for _ in range(PLAIN_ROUNDS):
         joined = sigmoid(clipped + np.clip(likelihood(lab, joined), -PLAIN_LIMIT, PLAIN_LIMIT))
     unfounded = _unfounded(prior, joined, lab)
@@ -96,7 +100,7 @@ def _unfounded(prior: np.ndarray, joined: np.ndarray, lab: np.ndarray) -> np.nda
     pixels = np.bincount(reached[rim], minlength=count + 1)
     steepness = np.bincount(reached[rim], slope[rim], minlength=count + 1) / np.maximum(pixels, 1)
     sureness = np.bincount(lost.ravel(), prior.ravel(), minlength=count + 1) / np.bincount(lost.ravel())
-    unfounded |= steepness < RIM * np.minimum(1, sureness / RIM_SURE)
+    unfounded |= (steepness < RIM * np.minimum(1, sureness / RIM_SURE)) | (sureness > SUREST)
     unfounded[0] = False
     # The soft rim of what was lost goes back with it.
     return unfounded[reached]

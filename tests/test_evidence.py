@@ -55,6 +55,32 @@ def test_light_of_the_backdrops_colour_is_no_gap():
     assert iou(joined, alpha) > 0.97
 
 
+def test_a_plates_white_bottom_is_no_gap_if_the_network_is_sure():
+    """Only shape tells it from the hole of a ring: the same photo, and a network that doubts or does not."""
+    y, x = np.mgrid[:240, :320]
+    distance = np.hypot(y - 120, x - 160)
+    plate = (distance < 100).astype(np.float32)
+    rim = plate * (distance > 70)
+    photo = np.where(rim[..., None] > 0, (30.0, 40.0, 120.0), 220.0)
+    photo = np.clip(photo + np.random.default_rng(4).normal(0, 1.5, photo.shape), 0, 255).astype(np.uint8)
+    for strength, truth in ((6.0, plate), (3.0, rim)):
+        assert iou(resize(evidence.weigh(logits(plate, strength=strength), photo), *plate.shape), truth) > 0.97
+
+
+def test_dark_joints_of_a_white_wall_are_not_the_subject():
+    """A dark coat in front of white bricks: the joints have the coat's colours, and the network is sure that they are wall."""
+    alpha = np.zeros((240, 320), np.float32)
+    alpha[60:, 100:220] = 1
+    photo = np.full((240, 320, 3), 225.0)
+    photo[30::40] = photo[31::40] = 140
+    photo[alpha > 0] = 70 + 90 * np.random.default_rng(5).random((int(alpha.sum()), 1))
+    photo = photo.astype(np.uint8)
+    assert evidence.unrest(evidence.small_lab(photo), alpha) < evidence.PLAIN
+    joined = resize(evidence.weigh(logits(alpha, strength=7.0), photo), *alpha.shape)
+    assert joined[:, :90].max() < 0.1
+    assert iou(joined, alpha) > 0.97
+
+
 def test_colours_that_both_sides_have_say_nothing():
     """A white sofa in a white room: what the network doubts of it must not be lost to the wall."""
     alpha = np.zeros((240, 320), np.float32)
