@@ -23,6 +23,9 @@ from rmbg.ui.upload import Upload, photo_input
 
 log = logging.getLogger(__name__)
 
+#: Visitors who may wait for a service at the same time.
+SERVICES_AT_ONCE = 4
+
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 
@@ -112,26 +115,35 @@ def build(session: gr.State, settings: Settings) -> None:
     status = partial(describe.fresh, settings=settings)
     gr.on(None, partial(status, "auto"), None, [provider, line], **instant)  # when the page is opened
 
-    begun = gr.on(
-        [start.click],
-        lambda: (*buttons(True), ""),
-        outputs=[start, cancel, message],
-        **instant,
+    # Who asks a service does not wait for those who use this machine: a click counts one of the two up. Gradio notices the
+    # change of a state only in what went through its queue.
+    turns = {"local": gr.State(0), "remote": gr.State(0)}
+    lanes: dict[str, dict[str, Any]] = {
+        "local": {"concurrency_id": "device", "concurrency_limit": 1},
+        "remote": {"concurrency_limit": SERVICES_AT_ONCE},
+    }
+    begun = start.click(lambda: (*buttons(True), ""), None, [start, cancel, message], **instant)
+    counted = begun.then(
+        _turn, [provider, *turns.values()], [*turns.values()], concurrency_limit=None, show_progress="hidden", **private
     )
-    running = begun.then(
-        _remove,
-        [photo, provider, key, options, session, *look],
-        [*shown, strip, total, save],
-        show_progress="full",
-        show_progress_on=[result],
-        concurrency_id="device",
-        concurrency_limit=1,
-        **private,
-    )
-    running.then(lambda: buttons(False), outputs=[start, cancel], **instant)
-    running.then(status, provider, [provider, line], **instant)
+    counted.failure(lambda: buttons(False), None, [start, cancel], **instant)  # the queue is full
     begun.then(None, js="() => rmbgShowResult()", **private)
-    cancel.click(_cancel, [session], [start, cancel, message, total, strip], cancels=[running], **instant)
+    removals: list[Any] = [
+        turn.change(
+            _remove,
+            [photo, provider, key, options, session, *look],
+            [*shown, strip, total, save],
+            show_progress="full",
+            show_progress_on=[result],
+            **lanes[kind],
+            **private,
+        )
+        for kind, turn in turns.items()
+    ]
+    for removal in removals:
+        removal.then(lambda: buttons(False), outputs=[start, cancel], **instant)
+        removal.then(status, provider, [provider, line], **instant)
+    cancel.click(_cancel, [session], [start, cancel, message, total, strip], cancels=removals, **instant)
 
     for part in (view, kind, colour, top, bottom, image, crop, margin):
         part.change(_show, [session, *look], shown, trigger_mode="always_last", concurrency_limit=None, **instant)
@@ -148,6 +160,10 @@ def _examples(photo: gr.Image) -> None:
     pictures = sorted(EXAMPLES.glob("*/im/*.jpg"))
     if pictures:
         gr.Examples([[str(p)] for p in pictures], [photo], label="Examples", examples_per_page=12, elem_id="examples")
+
+
+def _turn(provider: str, local: int, remote: int) -> tuple[int, int]:
+    return (local + 1, remote) if find(provider).info.kind == "local" else (local, remote + 1)
 
 
 def _remove(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,12 +13,14 @@ from typing import Any
 import pytest
 
 from rmbg import ledger
+from rmbg.providers import PROVIDERS
 from rmbg.settings import Settings
+from tests.conftest import open_app
 from tests.remote import WAYS, environment, hurry, picture  # noqa: F401
 from tests.servers.fal import FAL_FAULTS, Fal
 from tests.servers.service import KEY, Service
 from tests.servers.web import until
-from tests.ui.test_page import WAIT, upload
+from tests.ui.test_page import WAIT, Slow, upload
 
 pytestmark = [pytest.mark.browser, pytest.mark.usefixtures("hurry")]
 
@@ -67,8 +70,6 @@ def outcome(page: Any) -> str:
 @pytest.mark.parametrize("way", [way for way in WAYS if way != "fal direct"])
 def test_each_service_end_to_end(page, photo, tmp_path, monkeypatch, way):
     provider, _, server, _ = WAYS[way]
-    from rmbg.providers import PROVIDERS
-
     with server() as service:
         point_to(service, tmp_path, monkeypatch)
         run(page, photo, PROVIDERS[provider].info.title)
@@ -105,6 +106,28 @@ def test_a_key_for_this_visit(page, fal, photo, app, tmp_path, caplog):
     for secret in (OWN, KEY, *OWN.split(":"), *KEY.split(":")):
         assert not any(secret in text for text in left)
     assert '"key"' not in json.dumps(json.loads(schema)["named_endpoints"])
+
+
+def test_a_service_does_not_wait_for_this_machine(page, chromium, app, fal, photo, monkeypatch):
+    """One visitor works on this machine for a long time, another one asks a service meanwhile."""
+    slow = Slow()
+    monkeypatch.setattr(Slow, "begun", threading.Event())
+    monkeypatch.setattr(Slow, "stopped", threading.Event())
+    monkeypatch.setitem(PROVIDERS, "builtin", slow)
+    upload(page, photo)
+    page.click("#start")
+    assert slow.begun.wait(30)
+    context = chromium.new_context()
+    try:
+        other = context.new_page()
+        open_app(other, app)
+        run(other, photo, "fal: RMBG 2.0", OWN)
+        other.wait_for_selector("#result .stage", timeout=WAIT)
+        assert not slow.stopped.is_set() and page.is_visible("#cancel")
+    finally:
+        context.close()
+    page.click("#cancel")
+    assert slow.stopped.wait(30)
 
 
 def test_without_a_key_the_page_says_what_is_needed(page, fal, photo, monkeypatch):
