@@ -50,7 +50,7 @@ SUREST = 4.6
 ALIKE = 0.25
 
 #: Elsewhere: how much colours may say, and how much of it counts.
-LIMIT, SHARE = 6.0, 0.5
+LIMIT, SHARE = 3.0, 0.5
 
 
 def weigh(logits: np.ndarray, rgb: np.ndarray) -> np.ndarray:
