@@ -122,14 +122,16 @@ class Votes:
     def all(self) -> list[tuple[tuple[str, ...], str | None]]:
         """Every vote, oldest first: the providers on the ballot, and the winner or None."""
         with self._open() as db:
-            rows = db.execute("SELECT providers, choice FROM ballots WHERE cast_at IS NOT NULL ORDER BY cast_at, id").fetchall()
+            rows = db.execute(
+                "SELECT providers, choice FROM ballots WHERE cast_at IS NOT NULL ORDER BY cast_at, rowid"
+            ).fetchall()
         return [(tuple(json.loads(providers)), choice) for providers, choice in rows]
 
     def to_csv(self) -> str:
         """Every vote as a line: when, the providers, the winner (empty: none was better)."""
         with self._open() as db:
             rows = db.execute(
-                "SELECT cast_at, providers, choice FROM ballots WHERE cast_at IS NOT NULL ORDER BY cast_at, id"
+                "SELECT cast_at, providers, choice FROM ballots WHERE cast_at IS NOT NULL ORDER BY cast_at, rowid"
             ).fetchall()
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\n")

@@ -72,6 +72,15 @@ def test_votes_outlive_the_process_and_are_exported(votes, tmp_path):
     assert [line.split(",")[2] for line in lines[1:]] == ["b", ""]
 
 
+def test_votes_of_the_same_moment_stay_in_the_order_of_their_ballots(votes, monkeypatch):
+    """Two may fall into one tick of the clock, and ids are random."""
+    monkeypatch.setattr("rmbg.votes._now", lambda: "2026-11-21T12:00:00.000+00:00")
+    pairs = [(f"a{number}", f"b{number}") for number in range(8)]
+    for pair in pairs:
+        votes.cast(votes.draw(pair).id, None)
+    assert [tuple(sorted(order)) for order, _ in votes.all()] == pairs
+
+
 def test_a_damaged_file_is_one_sentence(tmp_path):
     path = tmp_path / "votes.sqlite3"
     path.write_bytes(b"this is no database" * 100)
