@@ -76,8 +76,8 @@ def weigh(logits: np.ndarray, rgb: np.ndarray) -> np.ndarray:
     clipped, joined = np.minimum(prior, PLAIN_PRIOR), alpha
     for _ in range(PLAIN_ROUNDS):
         joined = sigmoid(clipped + np.clip(likelihood(lab, joined), -PLAIN_LIMIT, PLAIN_LIMIT))
-    unfounded = _unfounded(prior, joined, lab)
-    if (unfounded & (alpha > SURE)).sum() > ALIKE * (alpha > SURE).sum():
+    unfounded, sure = _unfounded(prior, joined, lab), alpha > SURE
+    if (unfounded & sure).sum() > ALIKE * sure.sum():
         return alpha
     return np.where(unfounded, alpha, joined)
 

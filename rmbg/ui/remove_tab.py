@@ -122,7 +122,7 @@ def build(session: gr.State, settings: Settings) -> None:
         "local": {"concurrency_id": "device", "concurrency_limit": 1},
         "remote": {"concurrency_limit": SERVICES_AT_ONCE},
     }
-    begun = start.click(lambda: (*buttons(True), ""), None, [start, cancel, message], **instant)
+    begun = start.click(_begin, session, [start, cancel, message], **instant)
     counted = begun.then(
         _turn, [provider, *turns.values()], [*turns.values()], concurrency_limit=None, show_progress="hidden", **private
     )
@@ -162,6 +162,11 @@ def _examples(photo: gr.Image) -> None:
         gr.Examples([[str(p)] for p in pictures], [photo], label="Examples", examples_per_page=12, elem_id="examples")
 
 
+def _begin(session: Session) -> tuple[Any, ...]:
+    session.removing.arm()
+    return *buttons(True), ""
+
+
 def _turn(provider: str, local: int, remote: int) -> tuple[int, int]:
     return (local + 1, remote) if find(provider).info.kind == "local" else (local, remote + 1)
 
@@ -179,8 +184,8 @@ def _remove(
     if upload is None:
         return _failed("Choose a photo first: upload one, paste one, or take an example.")
     words = ""
-    session.removing.begin(paid=find(provider).info.kind == "remote")
     try:
+        session.removing.begin(paid=find(provider).info.kind == "remote")
         photo = upload.open()
         cutout = remove_background(
             photo,

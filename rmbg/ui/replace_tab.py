@@ -66,7 +66,7 @@ def build(session: gr.State, settings: Settings) -> None:
 
     private: dict[str, Any] = {"api_visibility": "private"}
     instant: dict[str, Any] = {**private, "queue": False, "show_progress": "hidden"}
-    begun = start.click(lambda: (*buttons(True), ""), outputs=[start, cancel, message], **instant)
+    begun = start.click(_begin, session, [start, cancel, message], **instant)
     running = begun.then(
         _replace,
         [photo, prompt, reference, key, options, session],
@@ -93,6 +93,11 @@ def _price(options: dict[str, Any]) -> str:
     )
 
 
+def _begin(session: Session) -> tuple[Any, ...]:
+    session.replacing.arm()
+    return *buttons(True), ""
+
+
 def _replace(
     upload: Upload | None,
     prompt: str,
@@ -106,8 +111,8 @@ def _replace(
     if upload is None:
         return gr.skip(), gr.skip(), viewer.notice("Choose a photo first: upload one or paste one."), gr.skip()
     words = ""
-    session.replacing.begin(paid=True)
     try:
+        session.replacing.begin(paid=True)
         replaced = replace_background(
             upload.open(),
             prompt,

@@ -7,6 +7,8 @@ from typing import Any
 
 import gradio as gr
 
+from rmbg.errors import CancelledError
+
 #: A service is told to stop when a visitor stops, and that may take this long.
 LAST_WORDS_SECONDS = 6.0
 
@@ -20,9 +22,20 @@ class Switch:
         self._ended.set()
         self._words, self._paid = "", False
 
-    def begin(self, *, paid: bool = False) -> None:
-        """Something runs from now on; `paid` says that it may be charged."""
+    def arm(self) -> None:
+        """The visitor has clicked: earlier stops are forgotten, and one from now on counts, even before anything runs."""
         self._stop.clear()
+
+    def begin(self, *, paid: bool = False) -> None:
+        """Something runs from now on; `paid` says that it may be charged.
+
+        Raises
+        ------
+        CancelledError
+            If the visitor has stopped it on its way here.
+        """
+        if self.stopped():
+            raise CancelledError("Stopped; nothing was sent.")
         self._paid = paid
         self._words = ""
         self._ended.clear()

@@ -130,6 +130,38 @@ def test_a_service_does_not_wait_for_this_machine(page, chromium, app, fal, phot
     assert slow.stopped.wait(30)
 
 
+def test_who_stops_at_once_pays_nothing(page, fal, photo):
+    """Cancel between the click on start and the moment when the removal begins: here the way into the queue is slow."""
+    held: list[Any] = []
+    upload(page, photo)
+    choose_provider(page, "fal: RMBG 2.0")
+    page.fill("#key input", OWN)
+    page.wait_for_timeout(500)
+    page.route("**/queue/join*", lambda route: route.continue_() if held else held.append(route))
+    page.click("#start")
+    page.click("#cancel")
+    assert outcome(page).startswith("Stopped")
+    assert held, "the removal was on its way"
+    held[0].continue_()
+    page.wait_for_timeout(2000)
+    assert not fal.jobs and outcome(page).startswith("Stopped")
+    page.wait_for_selector("#start", timeout=WAIT)
+    page.click("#start")
+    page.wait_for_selector("#result .stage", timeout=WAIT)
+    assert len(fal.jobs) == 1
+
+
+def test_a_full_queue_gives_the_button_back(page, fal, photo):
+    upload(page, photo)
+    choose_provider(page, "fal: RMBG 2.0")
+    page.wait_for_timeout(500)
+    page.route("**/queue/join*", lambda route: route.fulfill(status=503, json={"detail": "Queue is full!"}))
+    page.click("#start")
+    page.wait_for_selector("#start", timeout=WAIT)
+    page.wait_for_selector("#cancel", state="hidden", timeout=WAIT)
+    assert not fal.jobs
+
+
 def test_without_a_key_the_page_says_what_is_needed(page, fal, photo, monkeypatch):
     monkeypatch.delenv("FAL_KEY")
     run(page, photo, "fal: RMBG 2.0")

@@ -8,6 +8,7 @@ import gradio as gr
 import pytest
 from PIL import Image
 
+from rmbg.errors import CancelledError
 from rmbg.providers import PROVIDERS
 from rmbg.ui import benchmark_tab, compare_actions
 from rmbg.ui.provider_boxes import key_names
@@ -55,6 +56,19 @@ def test_a_measurement_that_was_stopped_in_the_queue(fake, choice, monkeypatch, 
     said = benchmark_tab.measure_paid(session, "examples", None, *choice, progress=gr.Progress())[-1]
     assert "Stopped" in said and not fake.calls
     session.close()
+
+
+def test_what_was_stopped_on_its_way_does_not_begin():
+    """Only the next click forgets a stop; what it was meant for may come late."""
+    switch = Switch()
+    switch.arm()
+    assert switch.stop() == "Stopped."
+    for _ in range(2):
+        with pytest.raises(CancelledError, match="nothing was sent"):
+            switch.begin(paid=True)
+        switch.end("Stopped; nothing was sent.")
+    switch.arm()
+    switch.begin()
 
 
 @pytest.mark.parametrize(("paid", "words"), [(True, "You may have been charged."), (False, "Stopped.")])
