@@ -1,19 +1,19 @@
-# Two commands do everything: `make run` starts the app, `make test` runs every test. Both install what is missing first, into
-# a virtual environment of their own. On Windows, or without make: pip install -r requirements.txt && python app.py
+# `make run` starts the app, `make test` runs all tests. Both first install missing packages into a virtual environment.
+# On Windows, or without make: pip install -r requirements.txt && python app.py
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test fast lint bench clean
+.PHONY: run test fast lint audit bench clean
 
 run: $(VENV)/app.done
 	$(BIN)/python app.py
 
 test: $(VENV)/test.done browser
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
-# Without the browser and the slow tests: seconds, for the time of writing.
+# Quick check during development: no browser tests and no slow tests.
 fast: $(VENV)/test.done
 	$(BIN)/python -m pytest -m "not slow and not browser" $(ARGS)
 
@@ -22,7 +22,11 @@ lint: $(VENV)/test.done
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Also installs what our speed is measured against; weights are made by a rule, nothing is downloaded from the hub.
+# Check the installed packages for known vulnerabilities; skipped with a message if the package index is unreachable.
+audit: $(VENV)/app.done
+	$(BIN)/python tests/audit.py
+
+# Also installs the packages that the benchmarks compare with. Weights are synthetic; nothing is downloaded from the hub.
 bench: $(VENV)/bench.done
 	$(BIN)/python -m benchmarks.speed
 	$(BIN)/python -m benchmarks.page

@@ -1,20 +1,26 @@
-"""Entry point of the Space and of ``make run``: builds the page and starts it."""
+"""Entry point of the Space and of ``make run``."""
 
 import sys
 
-from rmbg.engines import zero
 from rmbg.errors import RmbgError
+from rmbg.inference import zerogpu
 from rmbg.settings import Settings
-from rmbg.ui import launch
+from rmbg.ui.workspace import workspace
 
 try:
     settings = Settings.from_environ()
+    workspace()  # some modules of gradio read GRADIO_TEMP_DIR when they are imported
 except RmbgError as error:
     sys.exit(f"app.py: {error}")
 
-# On a Space with a shared graphics card the networks must be on it before the page is started; elsewhere this does nothing.
-for name, reason in zero.place(settings).items():
-    sys.stderr.write(f"{name} is not loaded: {reason}\n")
+# ZeroGPU requires the networks to be on the GPU before the app starts. Elsewhere this has no effect.
+for name, reason in zerogpu.load_networks(settings).items():
+    sys.stderr.write(f"{name} cannot be loaded: {reason}\n")
 
 if __name__ == "__main__":
-    launch()
+    from rmbg.ui.app import launch
+
+    try:
+        launch()
+    except (RmbgError, OSError) as error:
+        sys.exit(f"app.py: {error}")

@@ -1,6 +1,7 @@
-"""What a visitor waits for: a change of look on a 12-megapixel photo, and its download. ``python -m benchmarks.page``
+"""Response times of the page for a photo of 12 megapixels: ``python -m benchmarks.page``.
 
-The picture and its matte are made here; nothing but the page's own functions is timed.
+Measures the pictures of the viewer and the encoding of the download. Photo and matte are synthetic. The browser composes
+backgrounds; ``benchmarks.traffic`` counts their requests.
 """
 
 from __future__ import annotations
@@ -12,17 +13,19 @@ from decimal import Decimal
 import numpy as np
 from scipy import ndimage
 
-from rmbg.cutout import Cost, Cutout
-from rmbg.foreground import estimate_foreground
-from rmbg.photo import Photo
-from rmbg.ui.remove_tab import Look, _page, _save
+from rmbg.billing.cost import Cost
+from rmbg.cutout import Cutout
+from rmbg.images.photo import Photo
+from rmbg.matting.foreground import estimate_foreground
+from rmbg.ui.components.render_options import RenderOptions
 from rmbg.ui.session import Session
+from rmbg.ui.tabs.remove_actions import part, render_page, save
 
 HEIGHT, WIDTH, ROUNDS = 3000, 4000, 9
 
 
 def cutout() -> Cutout:
-    """A noisy blob before a gradient."""
+    """Synthetic cutout of a noisy disc in front of a gradient."""
     y, x = np.mgrid[:HEIGHT, :WIDTH].astype(np.float32)
     alpha = np.clip((0.3 * HEIGHT - np.hypot(y - HEIGHT / 2, x - WIDTH / 2)) / 12 + 0.5, 0, 1)
     noise = np.random.default_rng(0).integers(0, 24, (HEIGHT, WIDTH, 1), np.uint8)
@@ -33,19 +36,23 @@ def cutout() -> Cutout:
 
 def main() -> None:
     session = Session()
-    began = time.perf_counter()
+    started = time.perf_counter()
     result = session.add(cutout())
-    print(f"made and kept in {time.perf_counter() - began:.1f} s")
-    for kind in ("transparent", "colour", "gradient", "blur"):
+    print(f"cutout added to the session in {time.perf_counter() - started:.1f} s")
+    for title, act in (
+        ("pictures of a new result", lambda: (result.pictures.clear(), render_page(session, result, RenderOptions()))),
+        ("earlier result", lambda: render_page(session, result, RenderOptions())),
+        ("part at full size, 1600 x 1200", lambda: part(session, "100,100,1700,1300,1600", "cutout")),
+    ):
         times = []
         for _ in range(ROUNDS):
-            began = time.perf_counter()
-            _page(session, result, Look(kind=kind))
-            times.append(time.perf_counter() - began)
-        print(f"new look, {kind}: {statistics.median(times) * 1000:.0f} ms (median of {ROUNDS})")
-    began = time.perf_counter()
-    _save(session, "png", 90)
-    print(f"PNG at full size: {time.perf_counter() - began:.2f} s")
+            started = time.perf_counter()
+            act()
+            times.append(time.perf_counter() - started)
+        print(f"{title}: {statistics.median(times) * 1000:.0f} ms (median of {ROUNDS})")
+    started = time.perf_counter()
+    save(session, "png", 90)
+    print(f"PNG at full size: {time.perf_counter() - started:.2f} s")
     session.close()
 
 

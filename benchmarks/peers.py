@@ -1,7 +1,7 @@
-"""What our speed is measured against, on the same weights: torch without further ado, onnxruntime, and rembg.
+"""Programs that speed is compared with, on the same weights: plain torch, onnxruntime and rembg.
 
-Speed does not depend on training, so the weights are made by a rule and nothing is downloaded. What is not installed is left
-out of the comparison (pip install onnx onnxruntime rembg).
+Weights are synthetic, as speed does not depend on training, and nothing is downloaded. Programs that are not installed are
+left out (pip install onnx onnxruntime rembg).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from rmbg.engines.models import MODELS, build
+from rmbg.inference.catalog import MODELS, build
 from rmbg.networks.load import load
 from tests.networks.rule import rule_weights
 
@@ -24,11 +24,12 @@ Forward = Callable[[np.ndarray], np.ndarray]
 
 
 def installed(*names: str) -> bool:
+    """True if all modules can be imported."""
     return all(importlib.util.find_spec(name) for name in names)
 
 
 def weights(folder: Path, name: str) -> Path:
-    """A checkpoint of model `name` in `folder`, which can serve as RMBG_WEIGHTS."""
+    """Path of a synthetic checkpoint of model `name` in `folder`, which can be used as RMBG_WEIGHTS."""
     path = folder / f"{name}.safetensors"
     if not path.exists():
         network, _ = build(MODELS[name])
@@ -38,13 +39,14 @@ def weights(folder: Path, name: str) -> Path:
 
 
 def eager(name: str) -> torch.nn.Module:
-    """The network as its authors run it: fp32, batch norms in place, nothing compiled."""
+    """The network in its published form: fp32, separate batch norms, not compiled."""
     network, unused = build(MODELS[name])
     load(network, rule_weights(network.state_dict(), 1), unused)
     return network.requires_grad_(False)
 
 
 def torch_forward(name: str) -> Forward:
+    """Forward pass of the network on plain torch."""
     network = eager(name)
 
     def run(image: np.ndarray) -> np.ndarray:
@@ -55,7 +57,7 @@ def torch_forward(name: str) -> Forward:
 
 
 def onnx_file(folder: Path) -> Path:
-    """IS-Net as ONNX, under the name that rembg looks for."""
+    """Path of IS-Net as ONNX, with the file name that rembg expects."""
     path = folder / "isnet-general-use.onnx"
     if not path.exists():
         network = torch.nn.Sequential(eager("rmbg-1.4"), torch.nn.Sigmoid())
@@ -65,6 +67,7 @@ def onnx_file(folder: Path) -> Path:
 
 
 def onnxruntime_forward(folder: Path) -> Forward:
+    """Forward pass of IS-Net on onnxruntime."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(onnx_file(folder)), providers=["CPUExecutionProvider"])
@@ -72,8 +75,8 @@ def onnxruntime_forward(folder: Path) -> Forward:
     return lambda image: session.run(None, {name: image})[0]
 
 
-def rembg_whole(folder: Path) -> Callable[[bytes], bytes]:
-    """rembg from a file's bytes to PNG bytes, with IS-Net."""
+def rembg_pipeline(folder: Path) -> Callable[[bytes], bytes]:
+    """rembg with IS-Net, from the bytes of a file to those of a PNG."""
     onnx_file(folder)
     os.environ.update(U2NET_HOME=str(folder), MODEL_CHECKSUM_DISABLED="1")
     import rembg

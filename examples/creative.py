@@ -18,42 +18,42 @@ from shapes import (
 from studio import add, camera, new_scene, plane, softbox, sweep
 
 
-def normalise(v):
+def normalize(v):
     return v / np.linalg.norm(v, axis=-1, keepdims=True)
 
 
 def droop(root, direction, length, steps, sag, rng, wave=0.0):
-    """Strands (count, steps, 3) which leave `root` along `direction`, sag by their weight and waver a little."""
+    """Strands (count, steps, 3) from `root` along `direction`, which sag under gravity and waver slightly."""
     t = np.linspace(0, 1, steps)[None, :, None]
     length = np.broadcast_to(np.asarray(length, float), len(root))[:, None, None]
-    bend = normalise(rng.normal(size=direction.shape))[:, None] * wave
+    bend = normalize(rng.normal(size=direction.shape))[:, None] * wave
     fall = np.array([0, 0, -1.0]) * sag
     return root[:, None] + length * (t * direction[:, None] + t**2 * (bend + fall))
 
 
 def plume(axis, width, rng, branches=170, hairs=60):
-    """The feathery head of a pampas grass along a path: branchlets, each lined with fine hairs."""
+    """Plume of pampas grass along a path: branches with fine hairs."""
     n = len(axis)
     at = rng.uniform(0.02, 1, branches)
     i = np.minimum((at * (n - 1)).astype(int), n - 2)
-    forward = normalise(axis[i + 1] - axis[i])
-    out = normalise(np.cross(forward, rng.normal(size=(branches, 3))))
+    forward = normalize(axis[i + 1] - axis[i])
+    out = normalize(np.cross(forward, rng.normal(size=(branches, 3))))
     outline = 0.25 + 1.1 * np.sin(np.pi * np.clip(at * 0.86 + 0.06, 0, 1)) ** 0.7
     reach = width * outline * rng.uniform(0.7, 1.2, branches)
-    twigs = droop(axis[i], normalise(forward * 1.15 + out * 0.75), reach * 1.9, 12, 0.35, rng, 0.12)
+    twigs = droop(axis[i], normalize(forward * 1.15 + out * 0.75), reach * 1.9, 12, 0.35, rng, 0.12)
     k = rng.integers(0, 11, (branches, hairs))
     f = rng.uniform(0, 1, (branches, hairs, 1))
     b = np.arange(branches)[:, None]
     root = twigs[b, k] * (1 - f) + twigs[b, k + 1] * f
-    along = normalise(twigs[b, k + 1] - twigs[b, k])
-    side = normalise(np.cross(along, rng.normal(size=along.shape)))
-    fine = droop(root.reshape(-1, 3), normalise(along + 0.42 * side).reshape(-1, 3),
+    along = normalize(twigs[b, k + 1] - twigs[b, k])
+    side = normalize(np.cross(along, rng.normal(size=along.shape)))
+    fine = droop(root.reshape(-1, 3), normalize(along + 0.42 * side).reshape(-1, 3),
                  rng.uniform(0.10, 0.22, branches * hairs), 6, 0.2, rng, 0.15)  # fmt: skip
     return twigs, fine
 
 
 def vase():
-    """Pampas grass and hare's tails in an amber bottle, on a teal sweep."""
+    """Pampas grass and hare's-tail grass in an amber bottle on a teal background."""
     rng = np.random.default_rng(7)
     new_scene(816, 1020, exposure=0.15)
     camera((0.4, -14.5, 3.5), (0.12, 0, 2.6), lens=85, fstop=2.2, focus=(0, -0.2, 2))
@@ -91,16 +91,16 @@ def vase():
         count = 4200
         at = rng.uniform(0, 1, count)
         i = np.minimum((at * 40).astype(int), 40)
-        forward = normalise(core[i + 1] - core[i])
-        out = normalise(np.cross(forward, rng.normal(size=(count, 3))))
+        forward = normalize(core[i + 1] - core[i])
+        out = normalize(np.cross(forward, rng.normal(size=(count, 3))))
         radius = 0.10 * np.sin(np.pi * np.clip(at * 0.9 + 0.08, 0, 1)) ** 0.6
         root = core[i] + out * (radius * 0.8)[:, None]
-        fine = droop(root, normalise(out * 0.7 + forward), rng.uniform(0.10, 0.2, count), 5, 0.05, rng, 0.2)
+        fine = droop(root, normalize(out * 0.7 + forward), rng.uniform(0.10, 0.2, count), 5, 0.05, rng, 0.2)
         add("tail", strands(fine, 0.0036, 0.001), pale)
 
 
 def bear():
-    """A plush bear with long fur and a silk bow, before blurred evening lights."""
+    """A plush bear with long fur and a silk bow, in front of blurred evening lights."""
     rng = np.random.default_rng(3)
     new_scene(1000, 1000, exposure=0.2)
     camera((1.0, -9.5, 2.1), (0.0, 0, 1.2), lens=96, fstop=0.4, focus=(0.1, -0.75, 1.6))
@@ -146,7 +146,7 @@ def bear():
         root, normal = scatter(skin, count, rng, lambda v, part=part: part(v).astype(float))
         x, y, z = root.T
         curl = np.stack([np.sin(y * 9 + z * 7), np.cos(x * 8 + 2), np.sin(x * 7)], 1)
-        lie = normalise(normal + 0.33 * curl + np.array([0, 0, -0.28]) + 0.22 * rng.normal(size=normal.shape))
+        lie = normalize(normal + 0.33 * curl + np.array([0, 0, -0.28]) + 0.22 * rng.normal(size=normal.shape))
         fur = droop(root, lie, length * rng.uniform(0.6, 1.15, count), 6, 0.28, rng, 0.22)
         fur[..., 2] = np.maximum(fur[..., 2], 0.006)
         add("fur", strands(fur, 0.0042, 0.0012), hair(color, 0.38, 0.5))

@@ -44,7 +44,7 @@ def teapot():
 
 
 def tube_with_bore(path, radius):
-    """A spout: the end of the path runs back inside, so that the mouth is open."""
+    """Tube whose path turns back inside at its end, so that the mouth is open."""
     direction = path[-7] - path[-9]
     normal = np.cross(direction, (0, 1, 0))
     normal /= np.linalg.norm(normal)
@@ -60,7 +60,7 @@ def tube_with_bore(path, radius):
 
 
 def chair():
-    """A Windsor chair in oiled oak before a muted green wall."""
+    """A Windsor chair in oiled oak in front of a muted green wall."""
     new_scene(816, 1020, exposure=0.15)
     camera((3.6, -9.4, 4.0), (0.05, 0.0, 1.68), lens=84)
     sweep(paper((0.20, 0.33, 0.31)), depth=3.5)
@@ -69,7 +69,7 @@ def chair():
     softbox((-1, 3.4, 6.5), (0, 0, 1.5), (4, 2), 300)
     oak = wood((0.52, 0.26, 0.10), (0.22, 0.085, 0.03), 1.2)
 
-    # The seat: a shield outline, rounded edge, and a saddle pressed into the top.
+    # The seat: a shield-shaped outline, a rounded edge and a saddle-shaped top.
     rings, cols = 44, 160
     a = np.linspace(0, 2 * np.pi, cols, endpoint=False)
     outline = np.stack([1.0 * np.sign(np.cos(a)) * np.abs(np.cos(a)) ** 0.82,
@@ -104,7 +104,7 @@ def chair():
     for p, q in [*sides, ((joints[0] + joints[2]) / 2, (joints[1] + joints[3]) / 2)]:
         add("stretcher", tube(np.linspace(p, q, 40), swell, 20), oak)
 
-    # The back: a bent hoop and spindles which lean with it.
+    # The back: a bent hoop and spindles at the same angle.
     def lean(x, z):
         return np.array([x, 0.66 + 0.30 * (z - 1.75) / 1.9 + 0.04 * x * x, z])
 
@@ -173,7 +173,7 @@ def headphones():
 
 
 def band(path, thick, wide, power=5.0):
-    """A strap along an arch in the x-z plane: `thick` across, `wide` along y."""
+    """Band along an arch in the x-z plane, `thick` in the plane and `wide` along y."""
     n = len(path)
     pair = np.stack([np.broadcast_to(wide, n), np.broadcast_to(thick, n)], 1)
     return tube(path, pair, 36, up=(0, 1, 0), power=power)

@@ -1,4 +1,4 @@
-"""Stylised portrait figures with hair of single strands: a woman in a blurred office, a man on a graded backdrop."""
+"""Stylized portraits with individual strands of hair: a woman in a blurred office, a man in front of a gradient."""
 
 import numpy as np
 from materials import fabric, hair, metal, paper, principled
@@ -7,7 +7,7 @@ from studio import add, camera, new_scene, plane, softbox
 
 
 def head(p, jaw=0.0, ears=True):
-    """The distance to a head and neck: about 2.3 high, it looks towards -y. `jaw` in [0, 1] makes it broader below."""
+    """Signed distance to a head and neck, about 2.3 high, facing -y; `jaw` in [0, 1] broadens the lower half."""
     m = mirrored(p)
     d = ellipsoid(m, (0, 0.10, 0.42), (0.74, 0.88, 0.80))
     d = join(d, ellipsoid(m, (0, -0.26, -0.18), (0.52 + 0.05 * jaw, 0.52, 0.72), -0.06), 0.22)
@@ -47,7 +47,7 @@ def skin(color, blush):
 
 
 def face(tone, blush, iris, jaw=0.0, mouth=(0.42, 0.10, 0.09), lid=0.062):
-    """Skin, eyes with lids and lashes, and lips; returns the mesh of the head for hair to grow on."""
+    """Add skin, eyes with lids and lashes, and lips; returns the mesh of the head as the base of the hair."""
     flesh = skin(tone, blush)
 
     def bare(p):
@@ -101,7 +101,7 @@ def lashes(rng):
 
 
 def bust(color, dark, broad=1.0, collar=0.3):
-    """Shoulders under a knitted pullover with a rolled collar of a given height."""
+    """Add shoulders in a knitted pullover with a rolled collar of a given height."""
     cloth = fabric(color, dark, 70)
 
     def torso(p):
@@ -124,7 +124,7 @@ def bust(color, dark, broad=1.0, collar=0.3):
 
 
 def locks(data, rng, count, grow, where, jitter):
-    """`count` strands which grow where `where` allows, along `grow(root, normal)`; neighbours stray together."""
+    """`count` strands with density `where` along `grow(root, normal)`; neighboring strands vary together."""
     root, normal = scatter(data, count, rng, where)
     path = grow(root, normal)
     steps = path.shape[1]
@@ -135,7 +135,7 @@ def locks(data, rng, count, grow, where, jitter):
 
 
 def office():
-    """A blurred room: wall, window panes, a shelf with binders, a plant-like green blob."""
+    """Add a room: wall, window panes, a shelf with binders, and a green shape that resembles a plant."""
     plane(paper((0.50, 0.53, 0.55)), (0, 14, 0), (80, 50), "Y")
     glow = principled((0, 0, 0), Emission_Color=(0.80, 0.92, 1.0, 1), Emission_Strength=1.5)
     for x in (-5.2, -3.2):
@@ -150,7 +150,7 @@ def office():
 
 
 def woman():
-    """A woman with long auburn hair and a dark turtleneck, in a bright office out of focus."""
+    """A woman with long auburn hair and a dark turtleneck, in a bright, blurred office."""
     rng = np.random.default_rng(11)
     new_scene(816, 1020, exposure=0.2)
     camera((1.5, -11.5, 0.25), (0.03, 0, -0.42), lens=98, fstop=0.55, focus=(0.12, -0.75, 0.1))
@@ -171,7 +171,7 @@ def woman():
 
     def grow(root, normal):
         n, steps = len(root), 22
-        side = np.sign(root[:, 0] + 0.16)[:, None]  # the parting is off the middle
+        side = np.sign(root[:, 0] + 0.16)[:, None]  # the parting is off center
         s = np.linspace(0, 1, steps)
         angle = np.arctan2(root[:, 1] - 0.12, np.abs(root[:, 0] + 0.0) + 0.25)
         shell = rng.uniform(0.0, 0.17, n)
@@ -219,7 +219,7 @@ def woman():
 
 
 def man():
-    """A man with short dark hair, a beard and round glasses, on a warm graded backdrop."""
+    """A man with short dark hair, a beard and round glasses, in front of a warm gradient."""
     rng = np.random.default_rng(5)
     new_scene(816, 1020, exposure=0.2)
     camera((-1.7, -11.5, 0.2), (0.0, 0, -0.36), lens=92, fstop=1.2, focus=(-0.12, -0.75, 0.1))

@@ -1,11 +1,11 @@
-"""Surfaces: one function a kind of material, each returns a node material."""
+"""Materials: one function for each kind, which returns a node material."""
 
 import bpy
 from studio import GLASS
 
 
 def principled(color, roughness=0.5, **inputs):
-    """A principled surface; further inputs are named as in Blender with underscores, e.g. `Coat_Weight`."""
+    """Principled material; further inputs have their names in Blender with underscores, such as `Coat_Weight`."""
     mat = bpy.data.materials.new("material")
     mat.use_nodes = True
     shader = mat.node_tree.nodes["Principled BSDF"]
@@ -17,7 +17,7 @@ def principled(color, roughness=0.5, **inputs):
 
 
 class Graph:
-    """A short hand for wiring nodes into the principled shader of a material."""
+    """Helper that connects nodes to the principled shader of a material."""
 
     def __init__(self, mat, attribute="rest"):
         self.nodes, self.links = mat.node_tree.nodes, mat.node_tree.links
@@ -49,7 +49,7 @@ class Graph:
         return self.node("ShaderNodeTexVoronoi", inputs, feature=feature).outputs["Distance"]
 
     def ramp(self, fac, stops):
-        """Colours (or greys) at positions: [(0.2, (r, g, b)), ...]."""
+        """Color ramp with colors or gray levels at positions: [(0.2, (r, g, b)), ...]."""
         n = self.node("ShaderNodeValToRGB", {"Fac": fac})
         while len(n.color_ramp.elements) < len(stops):
             n.color_ramp.elements.new(1.0)
@@ -71,7 +71,7 @@ class Graph:
         return self.node("ShaderNodeSeparateXYZ", {"Vector": self.position}).outputs[which]
 
     def span(self, value, low, high):
-        """`value` mapped so that `low` is 0 and `high` is 1."""
+        """Map `value` linearly so that `low` becomes 0 and `high` becomes 1."""
         return self.node("ShaderNodeMapRange", {"Value": value, "From Min": low, "From Max": high}).outputs["Result"]
 
     def set(self, name, value):
@@ -83,7 +83,7 @@ class Graph:
 
 
 def paper(color):
-    """A matt studio backdrop."""
+    """Matte studio background."""
     return principled(color, 0.9, Specular_IOR_Level=0.15)
 
 
@@ -122,7 +122,7 @@ def metal(color, roughness=0.22):
 
 
 def glaze(color, deep, clay, foot=0.1, speckle=38.0):
-    """Stoneware: a glaze which pools and breaks, iron speckles, and a bare clay foot below the height `foot`."""
+    """Glazed stoneware with iron speckles, and an unglazed foot below the height `foot`."""
     mat = principled(color, 0.16, Coat_Weight=0.4, Coat_Roughness=0.06)
     g = Graph(mat)
     pool = g.ramp(g.noise(2.4, 5, distortion=0.6), [(0.35, 0.0), (0.68, 1.0)])
@@ -152,14 +152,14 @@ def fabric(color, dark, scale=90.0, roughness=0.9):
 
 
 def glass(color, roughness=0.0):
-    """Tinted glass; the tint acts at every surface a ray passes."""
+    """Tinted glass; the tint is applied at every surface that a ray crosses."""
     mat = principled(color, roughness, Transmission_Weight=1.0, IOR=1.47)
     mat[GLASS] = True
     return mat
 
 
 def hair(color, vary=0.5, roughness=0.35):
-    """Hair or fur: the tone differs from strand to strand and lightens towards the tip."""
+    """Hair or fur whose tone varies between strands and lightens toward the tip."""
     mat = principled(color, roughness, Specular_IOR_Level=0.35)
     g = Graph(mat)
     info = g.node("ShaderNodeHairInfo")

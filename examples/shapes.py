@@ -1,4 +1,4 @@
-"""Geometry from formulas: turned, swept and lofted meshes, smooth solids from distance fields, and strands of hair."""
+"""Geometry: lathed, swept and lofted meshes, solids from distance fields, and strands of hair."""
 
 import bmesh
 import bpy
@@ -6,7 +6,7 @@ import numpy as np
 
 
 def smooth(points, n=64, closed=False):
-    """`n` points of a Catmull-Rom spline through `points` (k, d)."""
+    """Sample a Catmull-Rom spline through `points` (k, d) at `n` points: float (n, d)."""
     p = np.asarray(points, float)
     p = np.vstack([p[-1:], p, p[:2]]) if closed else np.vstack([2 * p[0] - p[1], p, 2 * p[-1] - p[-2]])
     spans = len(p) - 3
@@ -18,7 +18,7 @@ def smooth(points, n=64, closed=False):
 
 
 def mesh(verts, faces, rest=None, sharp=None):
-    """A smooth-shaded mesh; `rest` is kept as the attribute which grain textures read."""
+    """Create a smooth-shaded mesh; `rest` becomes the attribute that grain textures read."""
     data = bpy.data.meshes.new("mesh")
     data.from_pydata(np.asarray(verts, float).tolist(), [], faces)
     data.shade_smooth()
@@ -42,7 +42,7 @@ def grid_faces(rows, cols, wrap_rows=False, wrap_cols=True, caps=False):
 
 
 def lathe(profile, n=96, segments=96, spline=True, sharp=None):
-    """Turn a profile of (radius, height) about the z axis; the profile starts and ends near the axis, or is capped."""
+    """Rotate a profile of (radius, height) about the z axis; ends that are off the axis are capped."""
     p = smooth(profile, n) if spline else np.asarray(profile, float)
     a = np.linspace(0, 2 * np.pi, segments, endpoint=False)
     r = np.maximum(p[:, 0], 1e-4)
@@ -51,7 +51,7 @@ def lathe(profile, n=96, segments=96, spline=True, sharp=None):
 
 
 def frames(path, closed=False, up=None):
-    """Tangent, normal and binormal along a path, without twist; or with the normal kept towards `up`."""
+    """Tangent, normal and binormal along a path, without twist, or with the normal toward `up`."""
     t = np.gradient(path, axis=0) if not closed else np.roll(path, -1, 0) - np.roll(path, 1, 0)
     t /= np.linalg.norm(t, axis=1, keepdims=True)
     n = np.empty_like(t)
@@ -65,7 +65,7 @@ def frames(path, closed=False, up=None):
 
 
 def tube(path, radius, segments=20, closed=False, up=None, power=2.0, n=None):
-    """Sweep a superellipse along a path. `radius`: one, or (a, b) on normal and binormal, or either a point."""
+    """Sweep a superellipse along a path; `radius` is a number or (a, b) on normal and binormal, for all or for each point."""
     p = np.asarray(path, float) if n is None else smooth(path, n, closed)
     r = np.asarray(radius, float)
     if r.ndim == 1 and len(r) != 2:  # one radius a point
@@ -90,7 +90,7 @@ def loft(sections):
 
 
 def taper(values, n):
-    """`values` spread evenly over `n` points of a tube, smoothly."""
+    """Interpolate `values` smoothly at `n` points of a tube."""
     return smooth(np.asarray(values, float)[:, None], n)[:, 0]
 
 
@@ -143,12 +143,12 @@ def solid(distance, low, high, step):
 
 
 def mirrored(p):
-    """The points folded onto x >= 0, so that a distance function describes both halves of a body."""
+    """Mirror the points to x >= 0, for the distance function of a symmetric body."""
     return np.concatenate([np.abs(p[..., :1]), p[..., 1:]], -1)
 
 
 def ellipsoid(p, center, radii, turn=0.0):
-    """An approximate distance to an ellipsoid, tilted about the x axis by `turn` radians."""
+    """Approximate signed distance to an ellipsoid, rotated about the x axis by `turn` radians."""
     q = p - np.asarray(center)
     if turn:
         c, s = np.cos(turn), np.sin(turn)
@@ -159,25 +159,25 @@ def ellipsoid(p, center, radii, turn=0.0):
 
 
 def capsule(p, a, b, ra, rb):
-    """The distance to a round cone between two points."""
+    """Signed distance to a round cone between two points."""
     a, b = np.asarray(a, float), np.asarray(b, float)
     h = np.clip(((p - a) @ (b - a)) / ((b - a) @ (b - a)), 0, 1)
     return np.linalg.norm(p - a - h[..., None] * (b - a), axis=-1) - (ra + h * (rb - ra))
 
 
 def join(a, b, k=0.1):
-    """The smooth union of two distances, rounded over about `k`."""
+    """Smooth union of two distance fields, rounded over about `k`."""
     h = np.clip(0.5 + 0.5 * (b - a) / k, 0, 1)
     return b + h * (a - b) - k * h * (1 - h)
 
 
 def carve(a, b, k=0.05):
-    """The smooth difference: `a` without `b`."""
+    """Smooth difference: `a` without `b`."""
     return -join(-a, b, k)
 
 
 def fuse(target, parts, voxel):
-    """Melt overlapping parts into one skin, with soft joints."""
+    """Join overlapping parts into one mesh by remeshing, with smoothed joints."""
     with bpy.context.temp_override(active_object=target, selected_editable_objects=[target, *parts]):
         bpy.ops.object.join()
     target.modifiers.new("remesh", "REMESH").voxel_size = voxel
@@ -197,7 +197,7 @@ def fuse(target, parts, voxel):
 
 
 def scatter(data, count, rng, keep=None):
-    """Random points on a mesh and their normals; `keep` is a density in [0, 1] as a function of position."""
+    """Sample random points on a mesh and their normals; `keep` is a density in [0, 1] as a function of position."""
     data.calc_loop_triangles()
     v = np.empty(len(data.vertices) * 3, np.float32)
     data.vertices.foreach_get("co", v)
@@ -216,7 +216,7 @@ def scatter(data, count, rng, keep=None):
 
 
 def strands(points, root, tip=0.0):
-    """Hair: points (count, steps, 3), with radius falling from `root` to `tip`."""
+    """Create hair curves from points (count, steps, 3), with a radius decreasing from `root` to `tip`."""
     count, steps, _ = points.shape
     data = bpy.data.hair_curves.new("strands")
     data.add_curves([steps] * count)

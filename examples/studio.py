@@ -1,4 +1,4 @@
-"""The photo studio: scene, camera, lights, backdrop, and the two renders (picture and matte) of a scene."""
+"""Scene, camera, lights and background, and the two renders of a scene: picture and matte."""
 
 import math
 from pathlib import Path
@@ -8,12 +8,12 @@ import numpy as np
 from mathutils import Euler, Matrix, Vector
 from PIL import Image
 
-GLASS = "glass"  # custom property of materials which let light through
-STAGE = "stage"  # custom property of the objects which are background: sweep, table, wall, lamps
+GLASS = "glass"  # custom property of transparent materials
+STAGE = "stage"  # custom property of background objects: sweep, table, wall, lights
 
 
 def new_scene(width, height, exposure=0.0, world=(0.05, 0.05, 0.055), strength=1.0):
-    """Start an empty scene with a filmic view transform and an even, dim surrounding light."""
+    """Create an empty scene with a filmic view transform and uniform, dim ambient light."""
     bpy.ops.wm.read_factory_settings(use_empty=True)
     scene = bpy.context.scene
     scene.render.engine = "CYCLES"
@@ -35,7 +35,7 @@ def new_scene(width, height, exposure=0.0, world=(0.05, 0.05, 0.055), strength=1
 
 
 def add(name, data, material=None, stage=False):
-    """Put a mesh, curve, light or camera into the scene."""
+    """Add a mesh, curve, light or camera to the scene."""
     obj = bpy.data.objects.new(name, data)
     bpy.context.scene.collection.objects.link(obj)
     if material is not None:
@@ -45,16 +45,17 @@ def add(name, data, material=None, stage=False):
 
 
 def pose(location, turn=(0, 0, 0)):
-    """The matrix of an object which is turned by Euler angles in radians and then moved."""
+    """Matrix of a rotation by Euler angles in radians, followed by a translation."""
     return Matrix.Translation(location) @ Euler(turn).to_matrix().to_4x4()
 
 
 def aim(obj, target):
+    """Rotate an object so that its -z axis points at `target`."""
     obj.rotation_euler = (Vector(target) - obj.location).to_track_quat("-Z", "Y").to_euler()
 
 
 def camera(location, target, lens=85, fstop=None, focus=None):
-    """Look from `location` at `target`; `fstop` turns on depth of field with the focus at `focus`."""
+    """Add a camera at `location` that points at `target`; `fstop` enables depth of field with the focus at `focus`."""
     data = bpy.data.cameras.new("camera")
     obj = add("camera", data, stage=True)
     obj.location = location
@@ -68,7 +69,7 @@ def camera(location, target, lens=85, fstop=None, focus=None):
 
 
 def softbox(location, target, size, power, color=(1, 1, 1)):
-    """An area lamp of `size` (width, height) which is not seen by the camera, only in reflections."""
+    """Add an area light of `size` (width, height) that is invisible to the camera but not in reflections."""
     data = bpy.data.lights.new("softbox", "AREA")
     data.shape, data.size, data.size_y = "RECTANGLE", *size
     data.energy, data.color = power, color
@@ -80,7 +81,7 @@ def softbox(location, target, size, power, color=(1, 1, 1)):
 
 
 def sweep(material, depth=4.0, radius=3.0, z=0.0):
-    """A floor which bends up into a wall without an edge, as paper rolled off in a studio."""
+    """Add a floor that curves up into a wall without an edge, as a seamless paper background."""
     turn = np.linspace(0, math.pi / 2, 24)
     y = np.concatenate([[-40.0], depth + radius * np.sin(turn), [depth + radius]])
     h = np.concatenate([[0.0], radius - radius * np.cos(turn), [40.0]]) + z
@@ -93,7 +94,7 @@ def sweep(material, depth=4.0, radius=3.0, z=0.0):
 
 
 def plane(material, center, size, normal="Z"):
-    """A background rectangle: a table top (`Z`) or a wall (`Y`)."""
+    """Add a background rectangle: a table top (`Z`) or a wall (`Y`)."""
     u, v = size[0] / 2, size[1] / 2
     corners = [(-u, -v), (u, -v), (u, v), (-u, v)]
     flat = [(a, b, 0) if normal == "Z" else (a, 0, b) for a, b in corners]
@@ -128,17 +129,17 @@ def render_picture(path, samples, scratch, quality=92):
 
 
 def render_matte(path, samples, scratch, glass=False):
-    """Render the subject alone on transparent film with the same camera, and keep the alpha channel.
+    """Render the subject alone on transparent film with the same camera, and save the alpha channel.
 
-    Without glass no light path matters and coverage is all, so one bounce is enough. With glass the film also sees
-    through refracting surfaces: alpha is then one minus the mean share of light which passes them.
+    Without glass alpha is the coverage, which needs no bounces. With glass the film is visible through refracting surfaces, and
+    alpha is one minus the mean fraction of transmitted light.
     """
     scene = bpy.context.scene
     for obj in scene.objects:
         if obj.get(STAGE) and obj.type != "CAMERA":
-            obj.is_holdout = not glass  # what is sunk into the floor stays out of the matte
+            obj.is_holdout = not glass  # parts below the floor are not in the matte
             obj.hide_render = glass or obj.type == "LIGHT"
-    black = bpy.data.materials.new("black")  # what is opaque needs no shading
+    black = bpy.data.materials.new("black")  # opaque parts need no shading
     black.use_nodes = True
     black.node_tree.nodes.clear()
     shade = black.node_tree.nodes.new("ShaderNodeEmission").outputs[0]

@@ -1,66 +1,39 @@
-"""What one provider made of one photo, and what it cost."""
+"""Result of one provider on one photo."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from decimal import Decimal
-from typing import Literal, get_args
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from rmbg.errors import OptionError
-from rmbg.foreground import estimate_foreground
-from rmbg.photo import Photo
+from rmbg.billing.cost import Cost
+from rmbg.files import write
+from rmbg.images.encode import QUALITY, encode, format_named
+from rmbg.images.photo import Photo
+from rmbg.matting.edges import UNCHANGED, AlphaMatting, EdgeSettings
+from rmbg.render.backgrounds import TRANSPARENT, Background, parse_background
+from rmbg.render.picture import View, render
 
-Basis = Literal["charged", "listed", "estimated", "unknown"]
-
-
-@dataclass(frozen=True)
-class Cost:
-    """US dollars for one image, and where the figure comes from.
-
-    ``charged``: the service said so. ``listed``: its price list. ``estimated``: own hardware. ``unknown``: nobody said;
-    then `usd` is None, never zero.
-    """
-
-    usd: Decimal | None
-    basis: Basis
-
-    def __post_init__(self) -> None:
-        if self.basis not in get_args(Basis):
-            raise OptionError(f"A cost is {', '.join(get_args(Basis))}, not {self.basis!r}.")
-        if (self.usd is None) != (self.basis == "unknown"):
-            raise OptionError("A cost without an amount is unknown, and an unknown cost has no amount.")
-
-    def __str__(self) -> str:
-        if self.usd is None:
-            return "cost unknown"
-        return f"{dollars(self.usd)} {self.basis}"
-
-
-def dollars(usd: Decimal) -> str:
-    """``$0.018``: at least two significant digits, at most eight decimals, never in exponent notation."""
-    if usd == 0:
-        return "$0"
-    places = min(8, max(2, 1 - usd.adjusted()))
-    text = f"{usd:.{places}f}"
-    whole, _, fraction = text.partition(".")
-    fraction = fraction.rstrip("0").ljust(2, "0")
-    return f"${whole}.{fraction}"
+#: Confidences below which the level is ``low``, and from which it is ``high``. ``benchmarks/confidence.py`` calibrates them.
+LOW_CONFIDENCE, HIGH_CONFIDENCE = 0.80, 0.85
 
 
 @dataclass(frozen=True, eq=False)
 class Cutout:
-    """Immutable result of one provider on one photo; every picture that is shown or saved is derived from it.
+    """Immutable result of one provider on one photo; every picture that is displayed or saved is rendered from it.
 
     Attributes
     ----------
     photo : Photo
-        What went in.
+        The input.
     matte : float32 array (H, W)
         Alpha in [0, 1] at the photo's size, the photo's own alpha multiplied in.
     foreground : uint8 array (H, W, 3)
-        The subject's own colours: background light is taken out of the soft edge. Straight, not premultiplied.
+        Straight colors of the subject, without the background's contribution to soft edges.
     provider : str
         Id of the provider.
     seconds : float
@@ -68,9 +41,15 @@ class Cutout:
     cost : Cost
         For this image.
     engine, device, precision : str
-        What ran the network; empty for a remote service.
+        Of the network on this machine; empty for a remote service.
     notes : tuple of str
-        What the user should know about this result.
+        Messages to the user about this result.
+    edges : EdgeSettings
+        Applied to the provider's matte.
+    alpha_matting : AlphaMatting or None
+        Settings of the alpha matting that has been applied.
+    confidence : float or None
+        IoU with the true matte as predicted by the network, in [0, 1]; None for providers that do not predict it.
     """
 
     photo: Photo
@@ -83,6 +62,9 @@ class Cutout:
     device: str = ""
     precision: str = ""
     notes: tuple[str, ...] = ()
+    edges: EdgeSettings = UNCHANGED
+    alpha_matting: AlphaMatting | None = None
+    confidence: float | None = None
 
     def __post_init__(self) -> None:
         size = self.photo.rgb.shape[:2]
@@ -101,27 +83,145 @@ class Cutout:
     def height(self) -> int:
         return self.photo.height
 
+    @property
+    def confidence_level(self) -> str:
+        """``high``, ``medium`` or ``low``; empty if the confidence is unknown."""
+        if self.confidence is None:
+            return ""
+        return "low" if self.confidence < LOW_CONFIDENCE else "medium" if self.confidence < HIGH_CONFIDENCE else "high"
 
-def finish(photo: Photo, matte: np.ndarray, *, foreground: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """The last steps that every provider shares.
+    def summary(self) -> dict[str, Any]:
+        """Facts about this cutout as a JSON object, with the fields of ``--json``."""
+        usd = self.cost.usd
+        return {
+            "provider": self.provider,
+            "seconds": round(self.seconds, 3),
+            "engine": self.engine,
+            "device": self.device,
+            "width": self.width,
+            "height": self.height,
+            "cost": {"usd": None if usd is None else float(usd), "basis": self.cost.basis},
+            "confidence": None if self.confidence is None else round(self.confidence, 3),
+            "notes": list(self.notes),
+            **edge_facts(self.edges, self.alpha_matting),
+        }
 
-    Parameters
-    ----------
-    photo : Photo
-    matte : float array (H, W)
-        Alpha in [0, 1] at the photo's size, as the provider sees it.
-    foreground : uint8 array (H, W, 3), optional
-        Colours, where the provider has decontaminated them itself; estimated from photo and matte otherwise.
+    def refined(
+        self,
+        settings: AlphaMatting,
+        *,
+        progress: Callable[[float | None, str], None] = lambda fraction, text: None,
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> Cutout:
+        """Compute alpha in the uncertain band by alpha matting and estimate the foreground again; no provider runs.
 
-    Returns
-    -------
-    matte : float32 (H, W)
-        Clipped to [0, 1], the photo's own alpha multiplied in.
-    foreground : uint8 (H, W, 3)
-    """
-    matte = np.clip(matte, 0.0, 1.0).astype(np.float32, copy=False)
-    if foreground is None:
-        foreground = estimate_foreground(photo.rgb, matte)
-    if photo.alpha is not None:
-        matte = matte * (photo.alpha.astype(np.float32) / np.float32(255))
-    return matte, foreground
+        Slow: seconds a megapixel. Translucent pixels of the photo keep their alpha.
+
+        Parameters
+        ----------
+        settings : AlphaMatting
+        progress : callable (fraction or None, text), optional
+        cancelled : callable () -> bool, optional
+
+        Raises
+        ------
+        CancelledError
+            Once `cancelled` returns True.
+        """
+        from rmbg.matting.closed_form import refine_alpha  # deferred, as SciPy takes long to import
+        from rmbg.matting.finish import finish
+
+        matte = refine_alpha(self.photo.flattened(), self.matte, settings, progress=progress, cancelled=cancelled)
+        if self.photo.alpha is not None:
+            matte = np.where(self.photo.alpha == 255, matte, self.matte)
+        matte, foreground = finish(self.photo, matte, own_alpha_applied=True)
+        return replace(self, matte=matte, foreground=foreground, alpha_matting=settings)
+
+    def cleaned(self, edges: EdgeSettings) -> Cutout:
+        """Apply edge settings to the matte and estimate the foreground again; no provider runs.
+
+        Parameters
+        ----------
+        edges : EdgeSettings
+
+        Returns
+        -------
+        Cutout
+            This cutout itself if `edges` has the defaults.
+        """
+        if edges == UNCHANGED:
+            return self
+        from rmbg.matting.cleanup import clean  # deferred, as SciPy takes long to import
+        from rmbg.matting.finish import finish
+
+        matte = clean(self.matte, edges, self.photo.alpha)
+        matte, foreground = finish(self.photo, matte, own_alpha_applied=True)
+        return replace(self, matte=matte, foreground=foreground, edges=edges)
+
+    def render(
+        self, background: Background | str = TRANSPARENT, *, view: View = "cutout", crop: float | None = None
+    ) -> np.ndarray:
+        """Render this cutout on a background.
+
+        Parameters
+        ----------
+        background : Background or str
+            Behind the subject, for the view ``cutout``; a string is parsed by ``parse_background``.
+        view : str
+            ``cutout``, ``mask`` (white where the subject is) or ``original``.
+        crop : float, optional
+            Crop to the subject's bounding box with this fraction of its longer side as margin. By default nothing is cropped.
+
+        Returns
+        -------
+        uint8 array
+            (H, W, 4) for a cutout on a transparent background and for a photo with alpha, (H, W) for a mask, (H, W, 3)
+            otherwise.
+
+        Raises
+        ------
+        OptionError
+            If `background` is a string that is not a background.
+        """
+        if isinstance(background, str):
+            background = parse_background(background)
+        photo = self.photo
+        return render(photo.rgb, self.matte, self.foreground, background, view=view, crop=crop, alpha=photo.alpha)
+
+    def save(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        background: Background | str = TRANSPARENT,
+        view: View = "cutout",
+        crop: float | None = None,
+        format: str | None = None,
+        quality: int = QUALITY,
+    ) -> None:
+        """Write this cutout to a file, atomically.
+
+        Parameters
+        ----------
+        path : path
+        background, view, crop
+            As for `render`.
+        format : str, optional
+            ``png``, ``webp``, ``webp-lossy``, ``jpeg`` or ``avif``. By default the suffix of `path` selects it.
+        quality : int
+            1 to 100, for lossy formats.
+
+        Raises
+        ------
+        OptionError
+            If the format is unknown, or an option is out of range.
+        OutputError
+            If the file cannot be written.
+        """
+        chosen = format_named(format or Path(path).suffix or "png")
+        write(path, encode(self.render(background, view=view, crop=crop), chosen, quality=quality))
+
+
+def edge_facts(edges: EdgeSettings, alpha_matting: AlphaMatting | None) -> dict[str, Any]:
+    """Fields ``edges`` and ``alpha_matting`` of ``--json``; those without a change are missing."""
+    facts: dict[str, Any] = {"edges": edges.changed()} if edges.changed() else {}
+    return facts if alpha_matting is None else facts | {"alpha_matting": asdict(alpha_matting)}

@@ -1,47 +1,47 @@
-"""Everything that can go wrong, and whose fault it was.
+"""Exceptions of the package.
 
     RmbgError
-     ├── InputError             what the user gave
-     │    ├── PhotoError        the picture cannot be used
-     │    └── OptionError       an option, a colour, a provider or a setting that does not exist
-     ├── NotReadyError          the provider needs something first: a key, a licence, weights, a package
-     ├── NoSubjectError         the provider worked and found nothing to cut out
+     ├── InputError             invalid input
+     │    ├── PhotoError        the picture cannot be read or is beyond the limits
+     │    └── OptionError       invalid option, color, provider or setting
+     ├── NotReadyError          the provider needs a key, a license, weights or a package
+     ├── NoSubjectError         the provider found no subject
      ├── ModelError             a local network failed: weights, device, memory
      ├── ServiceError           a remote service failed or could not be reached
-     ├── CancelledError         the user stopped it
+     ├── CancelledError         the user cancelled the work
      └── OutputError            the result could not be written
 
-Each message is one sentence (or two) for the person who reads it: what was wrong, and what to do. No message holds a key
-or the content of a picture.
+A message consists of one or two sentences for the user: what happened, then what to do. It never contains a key or image data.
 """
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Literal
+from decimal import Decimal
 
-if TYPE_CHECKING:
-    from rmbg.cutout import Cost
+from rmbg.billing.cost import Cost
 
-#: Who has to do something about it: the user (a key, a balance, a photo, an option), the service, or whoever looks after the
-#: connection between them.
-Fault = Literal["user", "service", "connection"]
+#: Longest text input of the page, the API and the command line, in characters. Signed URLs have up to 2,000.
+MAX_TEXT = 4_000
 
 
 class RmbgError(Exception):
-    """Base of all errors that are raised on purpose; ``str(error)`` may be shown to the user as it is.
+    """Base class of the exceptions of this package; the message may be displayed to the user.
 
     Attributes
     ----------
     cost : Cost or None
-        What was spent although there is no result: of basis ``unknown`` if it may have been, None if nothing was.
+        Cost of the failed call. None if nothing was charged, basis ``unknown`` if a charge is possible.
+    reserved : Decimal or None
+        Dollars that count against the budget while `cost` is unknown.
     """
 
     cost: Cost | None = None
+    reserved: Decimal | None = None
 
 
 class InputError(RmbgError, ValueError):
-    """What the user gave cannot be used."""
+    """Invalid input."""
 
 
 class PhotoError(InputError):
@@ -49,15 +49,15 @@ class PhotoError(InputError):
 
 
 class OptionError(InputError):
-    """An option has no such value, or there is no such option, provider or setting."""
+    """Invalid value or name of an option, a provider or a setting."""
 
 
 class NotReadyError(RmbgError):
-    """The provider cannot run yet; the message says what it needs."""
+    """The provider cannot run yet; the message names the requirement."""
 
 
 class NoSubjectError(RmbgError):
-    """The provider found nothing that stands out from its background."""
+    """The provider found no subject."""
 
 
 class ModelError(RmbgError):
@@ -65,28 +65,32 @@ class ModelError(RmbgError):
 
 
 class ServiceError(RmbgError):
-    """A remote service refused, failed or could not be reached; `fault` says who can do something about it."""
-
-    def __init__(self, message: str, fault: Fault = "service") -> None:
-        super().__init__(message)
-        self.fault: Fault = fault
+    """A remote service refused, failed or could not be reached."""
 
 
 class CancelledError(RmbgError):
-    """The user stopped the work."""
+    """The user cancelled the work."""
 
 
 class OutputError(RmbgError, OSError):
-    """The result could not be written; what was there before is untouched."""
+    """The result could not be written; an existing file is unchanged."""
 
 
 def printable(text: str, length: int) -> str:
-    """`text` from outside as it may stand in a message: on one line, nothing invisible in it, at most `length` characters."""
+    """Return external text as one line of at most `length` printable characters."""
     line = "".join(c for c in " ".join(text.split()) if c.isprintable())
     return line if len(line) <= length else f"{line[: length - 3]}..."
 
 
+def check_text(text: str, label: str) -> str:
+    """Return `text` unchanged, or raise OptionError naming `label` if it is longer than `MAX_TEXT`."""
+    if len(text) > MAX_TEXT:
+        raise OptionError(f"{label} has {len(text):,} characters, more than the limit of {MAX_TEXT:,}. Shorten it.")
+    return text
+
+
 def reason(error: BaseException) -> str:
-    """The error's own words, short and without addresses of objects."""
+    """Short description of an error, without object representations."""
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return printable(re.sub(r"<[^>]*>", "the file", text), 120).strip(" .")
+    # Truncated first, because the pattern takes quadratic time on tags that are not closed.
+    return printable(re.sub(r"<[^>]*>", "the file", text[:1000]), 120).strip(" .")

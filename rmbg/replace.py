@@ -1,30 +1,34 @@
-"""Another background by a generative model: fal's Background Replace by BRIA.
+"""Background replacement by a generative model: BRIA's Background Replace on fal.
 
-Not a provider: what comes back are new pictures, not a matte, and each of them is paid for.
+It is not a provider, as its results are new pictures instead of a matte. Each picture is charged.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from rmbg import prices
-from rmbg.cutout import Cost
-from rmbg.errors import CancelledError, OptionError, RmbgError, ServiceError
-from rmbg.http import Session
-from rmbg.photo import Photo, open_photo
-from rmbg.providers import fal
-from rmbg.providers.base import Call, Option, ProviderInfo, never, silent
-from rmbg.providers.remote import encoded, opened, paid
+from rmbg.billing import prices, recovery
+from rmbg.billing.cost import Cost
+from rmbg.billing.quote import quote
+from rmbg.errors import CancelledError, OptionError, RmbgError, ServiceError, check_text
+from rmbg.images.encode import FORMATS, encode
+from rmbg.images.photo import Photo, open_photo
+from rmbg.net.client import ServiceClient
+from rmbg.providers.base import Option, ProviderInfo, RequestContext, never_cancelled, no_progress
+from rmbg.providers.fal import remove as fal
+from rmbg.providers.paid_call import paid
+from rmbg.providers.remote import encode_photo, open_result
 from rmbg.settings import Settings
 
 ENDPOINT = "fal-ai/bria/background/replace"
-SEEDS = 2**31 - 1
+MAX_SEED = 2**31 - 1
 
 _PRICE = prices.PRICES["fal-replace"]
 
@@ -33,20 +37,27 @@ INFO = ProviderInfo(
     title="fal: Background Replace",
     kind="remote",
     model=ENDPOINT,
-    licence="BRIA's Background Replace, trained on licensed pictures; commercial use is part of the price.",
-    licence_url="https://fal.ai/models/fal-ai/bria/background/replace",
-    pixels="Photo, reference picture and prompt are sent to fal.ai, which is told not to keep them.",
+    license="BRIA's Background Replace, trained on licensed pictures; the price includes commercial use.",
+    license_url="https://fal.ai/models/fal-ai/bria/background/replace",
+    pixels="Photo, reference picture and prompt are sent to fal.ai. The request disables their storage.",
     price_usd=_PRICE.usd,
     price_basis=_PRICE.basis,
     price_seen=_PRICE.seen,
     seconds=10.0,
     supports=("generative",),
     options=(
-        Option("negative_prompt", "Not in the picture", "text", "", "What should not be there."),
-        Option("refine_prompt", "Refine the prompt", "bool", True, "fal rewrites the prompt before it is used."),
-        Option("seed", "Seed", "text", "", f"0 to {SEEDS}: the same again with the same prompt. Empty: by chance."),
-        Option("fast", "Fast", "bool", True, "The faster model."),
-        Option("num_images", "Pictures", "int", 1, "Each is paid for.", 1, 4),
+        Option("num_images", "Number of pictures", "int", 1, "Each picture is charged.", 1, 4),
+        Option("negative_prompt", "Contents to avoid", "text", "", "For example: people, text."),
+        Option("refine_prompt", "Improve the description", "bool", True, "fal rewrites the description before it is used."),
+        Option("fast", "Faster model", "bool", True, "Switch off for the slower model with better quality.", advanced=True),
+        Option(
+            "seed",
+            "Seed",
+            "text",
+            "",
+            f"0 to {MAX_SEED}. The same seed and description give the same picture. Empty: random.",
+            advanced=True,
+        ),
         *fal.OPTIONS,
     ),
     key_name="FAL_KEY",
@@ -55,19 +66,20 @@ INFO = ProviderInfo(
 
 @dataclass(frozen=True, eq=False)
 class Replaced:
-    """New pictures of one photo.
+    """Pictures with replaced backgrounds for one photo.
 
     Attributes
     ----------
     photo : Photo
-        What went in.
+        Input.
     pictures : tuple of Photo
-        What came out, in the order in which it came.
+        Results, in the order of the response.
     seed : int or None
-        What makes the same pictures again, if fal says it.
+        Seed that reproduces the pictures, if known.
     seconds : float
+        Run time.
     cost : Cost
-        For all of them together.
+        Total of all pictures.
     notes : tuple of str
     """
 
@@ -78,10 +90,15 @@ class Replaced:
     cost: Cost
     notes: tuple[str, ...] = ()
 
+    @contextlib.contextmanager
+    def kept(self, settings: Settings) -> Iterator[None]:
+        """Save the pictures in the recovery folder if the block, which delivers them, fails; OutputError states their paths."""
 
-def expected(options: Mapping[str, Any]) -> Cost:
-    """What the pictures should cost together, by the price list."""
-    return Cost(_PRICE.counted * int(options["num_images"]), "listed")
+        def files() -> dict[str, bytes]:
+            return {f"{picture.name}.png": encode(pixels(picture), FORMATS["png"]) for picture in self.pictures}
+
+        with recovery.kept(files, self.cost, settings):
+            yield
 
 
 def replace_background(
@@ -95,17 +112,17 @@ def replace_background(
     cancelled: Callable[[], bool] | None = None,
     settings: Settings | None = None,
 ) -> Replaced:
-    """Put the subject of a picture before a background that is made up for it.
+    """Replace the background of a picture by a generated one.
 
     Parameters
     ----------
     source : bytes, path, binary file object, PIL image, data URI or Photo
     prompt : str
-        What the background should be.
+        Description of the background.
     reference : like `source`, optional
-        A picture that the background should be like. Exactly one of `prompt` and `reference` is given.
+        Picture of a similar background. Exactly one of `prompt` and `reference` is required.
     options : mapping of str to value, optional
-        Options of `INFO`; those left out have their defaults.
+        Options of `INFO`. Missing ones have their defaults.
     key, progress, cancelled, settings
         As for `remove_background`.
 
@@ -116,94 +133,112 @@ def replace_background(
     Raises
     ------
     RmbgError
-        One of the errors of ``rmbg.errors``, with a sentence on what was charged in spite of it.
+        One of the errors of ``rmbg.errors``; after the start of the call its message ends with a sentence on the charge.
     """
     started = time.perf_counter()
     settings = settings or Settings.from_environ()
-    call = Call(settings, key, progress or silent, cancelled or never)
+    context = RequestContext(settings, key, progress or no_progress, cancelled or never_cancelled)
     checked = INFO.parse_options(options or {})
-    prompt = prompt.strip()
+    prompt = check_text(prompt, "The prompt").strip()
     if bool(prompt) == (reference is not None):
-        raise OptionError("Give either a prompt or a reference picture, and not both.")
+        raise OptionError("Give either a prompt or a reference picture, but not both.")
     seed = parse_seed(checked["seed"])
     photo = open_photo(source, settings=settings)
-    sent = encoded(photo)
-    like = None if reference is None else encoded(open_photo(reference, settings=settings))
-    cost = expected(checked)
-    assert cost.usd is not None
+    encoded_photo = encode_photo(photo)
+    encoded_reference = None if reference is None else encode_photo(open_photo(reference, settings=settings))
     count = checked["num_images"]
     limit = max(settings.max_bytes, 4 * photo.width * photo.height) * 3 // 2 * count
-    with paid(INFO.id, "fal", INFO.key_name, cost.usd, limit, call) as session:
+    with paid(INFO, "fal", INFO.key_name, quote(INFO, checked, settings), limit, context) as client:
         arguments = {
-            "image_url": fal.image_url(session, sent, checked, call),
-            **({"prompt": prompt} if like is None else {"ref_image_url": fal.image_url(session, like, checked, call)}),
+            "image_url": fal.image_url(client, encoded_photo, checked, context),
+            **(
+                {"prompt": prompt}
+                if encoded_reference is None
+                else {"ref_image_url": fal.image_url(client, encoded_reference, checked, context)}
+            ),
             **{name: checked[name] for name in ("negative_prompt", "refine_prompt", "fast", "num_images", "sync_mode")},
             **({} if seed is None else {"seed": seed}),
         }
-        body = fal.run(session, ENDPOINT, arguments, checked, call, _PRICE.counted, count).json()
+        body = fal.run(client, ENDPOINT, arguments, checked, context, _PRICE.counted, count).json()
         images = body.get("images")
         if not isinstance(images, list) or not images:
-            raise ServiceError("fal says that it is done, but there are no pictures in its answer.")
-        pictures, lost = _fetched(session, images[:count], photo.name, call)
-    told = body.get("seed")
+            raise ServiceError("The response of fal has no pictures.")
+        pictures, missing = _fetch_pictures(client, images[:count], photo.name, context)
+    reported_seed = body.get("seed")
     return Replaced(
         photo=photo,
         pictures=pictures,
-        seed=told if isinstance(told, int) else seed,
+        seed=reported_seed if isinstance(reported_seed, int) else seed,
         seconds=time.perf_counter() - started,
-        cost=session.cost or Cost(None, "unknown"),
-        notes=_notes(photo, pictures, lost, count),
+        cost=client.cost or Cost(None, "unknown"),
+        notes=_notes(photo, pictures, missing, count),
     )
 
 
-def _fetched(session: Session, images: list[Any], name: str, call: Call) -> tuple[tuple[Photo, ...], int]:
-    """The pictures that fal names, and how many could not be fetched: one that is gone does not lose the others.
+def _fetch_pictures(
+    client: ServiceClient, images: list[Any], name: str, context: RequestContext
+) -> tuple[tuple[Photo, ...], int]:
+    """Download the pictures of a response; a failed download does not discard the others.
+
+    Returns
+    -------
+    pictures : tuple of Photo
+    missing : int
+        Number of failed downloads.
 
     Raises
     ------
     RmbgError
-        If all are lost, or the user stops.
+        If all downloads fail, or the user cancels.
     """
     pictures: list[Photo] = []
-    fault: RmbgError | None = None
+    last_error: RmbgError | None = None
     for number, image in enumerate(images, start=1):
         try:
-            picture = opened(fal.file_of(session, image, call), "fal", call.settings)
+            picture = open_result(fal.fetch_image(client, image, context), "fal", context.settings)
         except CancelledError:
             raise
         except RmbgError as error:
-            fault = error
+            last_error = error
             continue
         pictures.append(dataclasses.replace(picture, name=f"{name}-{number}"))
-    if not pictures and fault is not None:
-        raise fault
+    if not pictures and last_error is not None:
+        raise last_error
     return tuple(pictures), len(images) - len(pictures)
 
 
 def pixels(picture: Photo) -> np.ndarray:
-    """A result as it is encoded: with its transparency, if it has any."""
+    """Return the pixels of a result for encoding: uint8 (H, W, 3), or (H, W, 4) if it has transparency."""
     return picture.rgb if picture.alpha is None else np.dstack([picture.rgb, picture.alpha])
 
 
 def parse_seed(text: str) -> int | None:
-    """The seed, None for an empty one; OptionError if it is none."""
+    """Parse a seed; None if the text is empty.
+
+    Raises
+    ------
+    OptionError
+        If it is not a whole number from 0 to `MAX_SEED`.
+    """
     text = text.strip()
     if not text:
         return None
-    # The length first: Python refuses to read numbers of thousands of digits.
-    if not (text.isascii() and text.isdigit()) or len(text.lstrip("0")) > len(str(SEEDS)) or int(text) > SEEDS:
-        raise OptionError(f"seed is {text[:40]!r}; it must be a whole number from 0 to {SEEDS}.")
+    # The length is checked first, as int() raises ValueError above 4300 digits.
+    if not (text.isascii() and text.isdigit()) or len(text.lstrip("0")) > len(str(MAX_SEED)) or int(text) > MAX_SEED:
+        raise OptionError(f"seed is {text[:40]!r}; it must be a whole number from 0 to {MAX_SEED}.")
     return int(text)
 
 
-def _notes(photo: Photo, pictures: tuple[Photo, ...], lost: int, wanted: int) -> tuple[str, ...]:
+def _notes(photo: Photo, pictures: tuple[Photo, ...], missing: int, requested: int) -> tuple[str, ...]:
+    """Return the messages to the user on missing pictures and unexpected sizes."""
     notes = list(photo.notes)
-    if lost:
-        notes.append(f"{lost} of {len(pictures) + lost} pictures could not be fetched from fal.")
-    if len(pictures) + lost < wanted:
-        notes.append(f"fal sent {len(pictures) + lost} of {wanted} pictures.")
+    received = len(pictures) + missing
+    if missing:
+        notes.append(f"{missing} of {received} pictures could not be downloaded from fal.")
+    if received < requested:
+        notes.append(f"fal returned {received} of {requested} pictures.")
     sizes = {(p.width, p.height) for p in pictures} - {(photo.width, photo.height)}
     if sizes:
-        width, height = sorted(sizes)[0]
-        notes.append(f"fal sent {width} x {height} pixels for a photo of {photo.width} x {photo.height}.")
+        width, height = min(sizes)
+        notes.append(f"fal returned {width} x {height} pixels for a photo of {photo.width} x {photo.height}.")
     return tuple(notes)

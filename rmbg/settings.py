@@ -1,8 +1,4 @@
-"""Every knob, read from the environment in one place.
-
-``Settings.from_environ()`` reads ``RMBG_*`` and the keys under the services' own names. Reading is cheap and has no side
-effect, so callers read when they need a value and tests pass a dictionary.
-"""
+"""Settings of the package, read from the ``RMBG_*`` environment variables."""
 
 from __future__ import annotations
 
@@ -16,40 +12,51 @@ from pathlib import Path
 
 from rmbg.errors import OptionError, printable
 
-#: Own hardware, US dollars an hour, where nothing is set: the order of what a rented two-core server costs (see prices.py).
+#: Default price of this machine in US dollars an hour, about that of a rented two-core server.
 HOURLY_USD = Decimal("0.05")
+
+#: Upper limits in US dollars of the price of an hour, the daily budget and the price of a credit.
+MAX_HOURLY_USD, MAX_BUDGET_USD, MAX_CREDIT_USD = Decimal(10_000), Decimal(1_000_000), Decimal(1_000)
 
 
 @dataclass(frozen=True)
 class Settings:
-    """The settings of one moment.
+    """Immutable settings of one process.
 
     Attributes
     ----------
     device, engine, precision : str
-        What the user wants local networks to run on; ``auto`` leaves the choice to the program.
+        Of local networks; ``auto`` selects the fastest available.
     weights : Path or None
-        A folder with ``<provider id>.safetensors``, used before the hub is asked.
+        Folder with ``<provider id>.safetensors`` files, which take precedence over the hub.
     max_pixels, max_bytes : int
-        Limits at the door, checked before a picture is decoded.
+        Limits of a photo, checked before decoding.
     hourly_usd : Decimal
-        What an hour of this machine costs, in US dollars, for the estimated cost of local providers.
+        Price of an hour of this machine in US dollars, from which the cost of local providers is estimated.
     shared : bool
-        Whether others than the owner of this machine send requests (``RMBG_SHARED=1``, or running as a Space).
+        True if the page is public (``RMBG_SHARED=1``, or running as a Space).
     server_keys : bool
-        Whether visitors of a shared server may use the owner's keys.
+        True if visitors of a shared server may use the keys of the environment.
     daily_budget_usd : Decimal or None
-        What the owner's keys may spend in a day.
+        Daily spending limit of the keys of the environment in US dollars; None for no limit.
     removebg_credit_usd : Decimal or None
-        What a credit of the remove.bg-compatible service costs its owner; None: by the price list.
+        Price of a remove.bg credit in US dollars; None for the list price.
     remote_seconds : float
-        How long a remote provider may take for one picture, uploads and downloads included.
+        Deadline of a remote provider for one picture in seconds, including uploads and downloads.
+    photo_hosts : tuple of str
+        Hosts on this machine, with ports, from which the address field of the page may load photos.
     result_hosts : tuple of str
-        Hosts added to those that results may be fetched from.
+        Additional hosts from which results may be fetched.
+    allow_hosts : tuple of str
+        Host names at which the page is served, in addition to those of this machine.
+    session_bytes, storage_bytes : int
+        Disk quota of one visitor, and of all visitors together, in bytes.
+    keep_seconds : float
+        Lifetime of the files of a finished API call or download in seconds.
     data : Path
-        The folder for what outlives the process.
+        Folder for persistent data.
     environ : Mapping
-        The environment that the settings were read from: keys and addresses are looked up in it by name.
+        Environment from which the settings were read, which also holds the keys and service URLs.
     """
 
     device: str = "auto"
@@ -64,41 +71,51 @@ class Settings:
     daily_budget_usd: Decimal | None = None
     removebg_credit_usd: Decimal | None = None
     remote_seconds: float = 180.0
+    photo_hosts: tuple[str, ...] = ()
     result_hosts: tuple[str, ...] = ()
+    allow_hosts: tuple[str, ...] = ()
+    session_bytes: int = 2_000_000_000
+    storage_bytes: int = 10_000_000_000
+    keep_seconds: float = 120.0
     data: Path = Path()
     environ: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str] | None = None) -> Settings:
-        """Settings from `environ` (the process's environment if None).
+        """Read the settings from `environ`, by default the environment of the process.
 
         Raises
         ------
         OptionError
-            If a value cannot be understood; the message names the variable.
+            If a value is invalid; the message names the variable.
         """
         env = os.environ if environ is None else environ
         weights = env.get("RMBG_WEIGHTS", "").strip()
         return cls(
-            device=_word(env, "RMBG_DEVICE"),
+            device=_lowercase(env, "RMBG_DEVICE"),
             engine=_choice(env, "RMBG_ENGINE", ("auto", "torch", "openvino")),
             precision=_choice(env, "RMBG_PRECISION", ("auto", "fp32", "bf16", "fp16")),
             weights=Path(weights) if weights else None,
-            max_pixels=_whole(env, "RMBG_MAX_PIXELS", cls.max_pixels),
-            max_bytes=_whole(env, "RMBG_MAX_BYTES", cls.max_bytes),
-            hourly_usd=_money(env, "RMBG_HOURLY_USD", HOURLY_USD) or Decimal(0),
+            max_pixels=_positive_int(env, "RMBG_MAX_PIXELS", cls.max_pixels),
+            max_bytes=_positive_int(env, "RMBG_MAX_BYTES", cls.max_bytes),
+            hourly_usd=_dollars(env, "RMBG_HOURLY_USD", HOURLY_USD, MAX_HOURLY_USD) or Decimal(0),
             shared=_choice(env, "RMBG_SHARED", ("0", "1"), default="1" if env.get("SPACE_ID") else "0") == "1",
             server_keys=_choice(env, "RMBG_SERVER_KEYS", ("0", "1"), default="0") == "1",
-            daily_budget_usd=_money(env, "RMBG_DAILY_BUDGET_USD", None),
-            removebg_credit_usd=_money(env, "RMBG_REMOVEBG_CREDIT_USD", None),
-            remote_seconds=_seconds(env, "RMBG_REMOTE_SECONDS", cls.remote_seconds),
-            result_hosts=tuple(h.strip().lower() for h in env.get("RMBG_RESULT_HOSTS", "").split(",") if h.strip()),
+            daily_budget_usd=_dollars(env, "RMBG_DAILY_BUDGET_USD", None, MAX_BUDGET_USD),
+            removebg_credit_usd=_dollars(env, "RMBG_REMOVEBG_CREDIT_USD", None, MAX_CREDIT_USD),
+            remote_seconds=_duration(env, "RMBG_REMOTE_SECONDS", cls.remote_seconds, 86_400, "seconds such as 120"),
+            photo_hosts=_hosts(env, "RMBG_PHOTO_HOSTS"),
+            result_hosts=_hosts(env, "RMBG_RESULT_HOSTS"),
+            allow_hosts=tuple(h.strip() for h in env.get("RMBG_ALLOW_HOSTS", "").split(",") if h.strip()),
+            session_bytes=_positive_int(env, "RMBG_SESSION_MB", cls.session_bytes // 1_000_000) * 1_000_000,
+            storage_bytes=_positive_int(env, "RMBG_STORAGE_MB", cls.storage_bytes // 1_000_000) * 1_000_000,
+            keep_seconds=_duration(env, "RMBG_KEEP_MINUTES", cls.keep_seconds / 60, 1440, "minutes such as 2") * 60,
             data=_data_folder(env),
             environ=dict(env),
         )
 
 
-def _word(env: Mapping[str, str], name: str) -> str:
+def _lowercase(env: Mapping[str, str], name: str) -> str:
     return env.get(name, "").strip().lower() or "auto"
 
 
@@ -109,7 +126,7 @@ def _choice(env: Mapping[str, str], name: str, choices: tuple[str, ...], default
     return value
 
 
-def _whole(env: Mapping[str, str], name: str, default: int) -> int:
+def _positive_int(env: Mapping[str, str], name: str, default: int) -> int:
     text = env.get(name, "").strip().replace("_", "")
     if not text:
         return default
@@ -118,7 +135,11 @@ def _whole(env: Mapping[str, str], name: str, default: int) -> int:
     return int(text)
 
 
-def _money(env: Mapping[str, str], name: str, default: Decimal | None) -> Decimal | None:
+def _hosts(env: Mapping[str, str], name: str) -> tuple[str, ...]:
+    return tuple(host.strip().lower() for host in env.get(name, "").split(",") if host.strip())
+
+
+def _dollars(env: Mapping[str, str], name: str, default: Decimal | None, maximum: Decimal) -> Decimal | None:
     text = env.get(name, "").strip().lstrip("$")
     if not text:
         return default
@@ -128,22 +149,25 @@ def _money(env: Mapping[str, str], name: str, default: Decimal | None) -> Decima
         value = Decimal("NaN")
     if not value.is_finite() or value < 0:
         raise OptionError(f"{name} is {printable(text, 60)!r}; it must be an amount of US dollars such as 0.50.")
+    if value > maximum:
+        raise OptionError(f"{name} is {printable(text, 60)!r}; it must be at most {maximum:,} US dollars.")
     return value
 
 
-def _seconds(env: Mapping[str, str], name: str, default: float) -> float:
+def _duration(env: Mapping[str, str], name: str, default: float, maximum: float, expected: str) -> float:
+    """Parse a positive number of at most `maximum`; `expected` is its unit and an example for the error message."""
     text = env.get(name, "").strip() or str(default)
     try:
         value = float(text)
     except ValueError:
         value = 0.0
-    if not 0 < value <= 86_400:
-        raise OptionError(f"{name} is {text!r}; it must be a number of seconds such as 120.")
+    if not 0 < value <= maximum:
+        raise OptionError(f"{name} is {printable(text, 60)!r}; it must be a number of {expected}.")
     return value
 
 
 def _data_folder(env: Mapping[str, str]) -> Path:
-    """The user's data folder by the habit of each system, unless ``RMBG_DATA`` names another."""
+    """Return the folder of ``RMBG_DATA``, by default the operating system's folder for user data."""
     if env.get("RMBG_DATA", "").strip():
         return Path(env["RMBG_DATA"].strip())
     if os.name == "nt" and env.get("LOCALAPPDATA"):
@@ -152,5 +176,5 @@ def _data_folder(env: Mapping[str, str]) -> Path:
         return Path(env["XDG_DATA_HOME"]) / "rmbg"
     try:
         return Path.home() / ".local" / "share" / "rmbg"
-    except RuntimeError:  # a container's user without a home
+    except RuntimeError:  # no home folder, as in some containers
         return Path(tempfile.gettempdir()) / "rmbg"

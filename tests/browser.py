@@ -1,4 +1,4 @@
-"""Where Chromium is; ``python tests/browser.py --install`` gets one if there is none."""
+"""Chromium for the browser tests; ``python tests/browser.py --install`` installs it if it is missing."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
-#: Without these Chromium asks servers of its maker for updates and lists, which fails loudly on closed networks.
+#: Without these Chromium contacts update servers, which logs errors on isolated networks.
 ARGUMENTS = [
     "--disable-gpu",
     "--no-first-run",
@@ -22,17 +22,17 @@ ARGUMENTS = [
 
 
 def executable() -> str | None:
-    """The system's Chromium; None means Playwright's own."""
+    """Return the path of the system's Chromium; None selects the one of Playwright."""
     return next((path for name in NAMES if (path := shutil.which(name))), None)
 
 
 def arguments() -> list[str]:
-    """Chromium's sandbox does not work for root, as in containers."""
+    """Return the command-line arguments; the sandbox is off for root, as it fails in containers."""
     return [*ARGUMENTS, "--no-sandbox"] if getattr(os, "geteuid", lambda: 1)() == 0 else ARGUMENTS
 
 
 def install() -> int:
-    """Debian's package where we may install one, Playwright's download elsewhere."""
+    """Install Chromium from the Debian package if run as root, otherwise by Playwright; returns the exit status."""
     if executable():
         return 0
     if shutil.which("apt-get") and getattr(os, "geteuid", lambda: 1)() == 0:

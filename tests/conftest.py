@@ -1,22 +1,44 @@
-"""The app on a free port of this machine, and a real Chromium to look at it."""
+"""Shared fixtures: the running app on a free port, Chromium, and the command line in this process."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-# Before anything reads them: nothing of the machine's own settings or proxies reaches a test.
+# Before rmbg is imported: settings and proxies of the machine must not affect the tests.
 for name in [n for n in os.environ if n.startswith("RMBG_") or n.lower() in ("http_proxy", "https_proxy", "all_proxy")]:
     del os.environ[name]
 os.environ["NO_PROXY"] = "*"
 
+# nohup ignores the signal, and child processes would inherit that.
+if hasattr(signal, "SIGHUP"):
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--long", action="store_true", help="also run the tests that take many minutes")
+
+
+#: Folders with long test files. They run first, so that no process of pytest-xdist is left with a long file at the end.
+LONG_FOLDERS = ("security", "ui", "batch", "providers", "networks", "inference", "cli", "benchmark")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    order = {name: place for place, name in enumerate(LONG_FOLDERS)}
+    items.sort(key=lambda item: order.get(item.path.parent.name, len(order)))
+    for item in items:
+        if "long" in item.keywords and not config.getoption("--long"):
+            item.add_marker(pytest.mark.skip(reason="takes many minutes; run with --long"))
+
 
 @pytest.fixture(scope="session", autouse=True)
 def own_data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """What outlives the process, and Gradio's temporary files, go to a folder of the tests."""
+    """Redirect the data folder and Gradio's temporary files to a folder of the test session."""
     folder = tmp_path_factory.mktemp("data")
     os.environ["RMBG_DATA"] = str(folder)
     os.environ["GRADIO_TEMP_DIR"] = str(folder / "gradio")
@@ -25,30 +47,60 @@ def own_data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def app(own_data: None) -> Iterator[str]:
-    """The address of the running app: the real one, started as `serve` starts it."""
-    from rmbg import ui
+    """Start the app as ``rmbg serve`` does and return its URL."""
+    from rmbg.ui import app
 
-    os.environ["RMBG_RESULT_HOSTS"] = "127.0.0.1"
-    blocks = ui.launch(host="127.0.0.1", prevent_thread_lock=True, quiet=True)
+    blocks = app.launch(host="127.0.0.1", prevent_thread_lock=True, quiet=True)
     yield f"http://127.0.0.1:{blocks.server_port}"
     blocks.close(verbose=False)
 
 
+@pytest.fixture
+def disc(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Register the provider `tests.disc.Disc` as ``disc`` and return it."""
+    from rmbg.providers import PROVIDERS
+    from tests.disc import Disc
+
+    provider = Disc()
+    monkeypatch.setitem(PROVIDERS, "disc", provider)
+    return provider
+
+
+@pytest.fixture
+def rmbg(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Run a command in this process; returns exit status, standard output and standard error."""
+    from rmbg.__main__ import main
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        try:
+            status = main([str(argument) for argument in arguments])
+        except SystemExit as stop:
+            status = stop.code
+        return (status, *capsys.readouterr())
+
+    return run
+
+
+#: Names for the tests of DNS rebinding.
+HOST_RULES = "--host-resolver-rules=MAP *.example 127.0.0.1"
+
+
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Any]:
+    """One Chromium for the whole test session."""
     from playwright.sync_api import sync_playwright
 
     from tests.browser import arguments, executable
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable(), args=arguments())
+        browser = playwright.chromium.launch(executable_path=executable(), args=[*arguments(), HOST_RULES])
         yield browser
         browser.close()
 
 
 @pytest.fixture
 def page(chromium: Any, app: str) -> Iterator[Any]:
-    """The app's page, freshly opened by a visitor of its own."""
+    """The page of the app in a new browser context, which is a new visitor."""
     context = chromium.new_context(viewport={"width": 1440, "height": 900}, accept_downloads=True)
     page = context.new_page()
     open_app(page, app)
@@ -56,8 +108,23 @@ def page(chromium: Any, app: str) -> Iterator[Any]:
     context.close()
 
 
-def open_app(page: Any, address: str) -> None:
-    """Open the app and wait until it can be used."""
+def open_app(page: Any, address: str, *, at_once: bool = False) -> None:
+    """Open the app and wait until its inputs are ready; `at_once` is the choice whether a photo starts a removal by itself."""
+    if not at_once:
+        page.add_init_script("try { localStorage.setItem('rmbg-at-once', 'off') } catch {}")
     page.goto(address)
     page.wait_for_selector("#photo input[type=file]", state="attached", timeout=30_000)
     page.wait_for_selector("#start")
+    page.wait_for_function(
+        f"document.querySelector('#at-once input')?.checked === {'true' if at_once else 'false'}", timeout=60_000
+    )
+
+
+def upload_archive(page: Any, path: Path) -> None:
+    """Choose a zip in the Benchmark tab and wait until the upload has ended.
+
+    Gradio shows the file's name during the upload already, but a click on the start button sends no file then.
+    """
+    page.click("#dataset label:has-text('My own zip')")
+    page.set_input_files("#dataset-zip input[type=file]", str(path))
+    page.wait_for_selector("#dataset-zip [data-testid=download-link]", timeout=120_000)

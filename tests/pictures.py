@@ -1,4 +1,4 @@
-"""Pictures whose foreground, matte and background are all known, and the project's own examples."""
+"""Test pictures with known matte, foreground and background, and the project's examples."""
 
 from __future__ import annotations
 
@@ -12,25 +12,35 @@ EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
 
 def examples() -> list[Path]:
-    """The example photos; their true mattes lie beside them under ``gt``."""
+    """Paths of the example photos; ``gt`` beside their folder holds the ground truth."""
     return sorted(EXAMPLES.glob("*/im/*.jpg"))
 
 
 def truth(photo: Path) -> np.ndarray:
-    """The true matte of an example: float32 (H, W) in [0, 1]."""
+    """Ground-truth matte of an example: float32 (H, W) in [0, 1]."""
     return np.asarray(Image.open(photo.parents[1] / "gt" / f"{photo.stem}.png"), dtype=np.float32) / 255
 
 
 def iou(matte: np.ndarray, true: np.ndarray) -> float:
-    """Intersection over union of the two masks at one half."""
-    one, other = matte >= 0.5, true >= 0.5
-    return float((one & other).sum() / (one | other).sum())
+    """Intersection over union of two mattes, binarized at 0.5."""
+    predicted, expected = matte >= 0.5, true >= 0.5
+    return float((predicted & expected).sum() / (predicted | expected).sum())
+
+
+def disc(side: int = 64, radius: float = 20.0) -> np.ndarray:
+    """Antialiased disc in the center of a square: float32 (side, side)."""
+    y, x = np.mgrid[:side, :side] - (side - 1) / 2
+    return np.clip(radius - np.hypot(y, x) + 0.5, 0, 1).astype(np.float32)
 
 
 def scene(height: int = 240, width: int = 320, soft: float = 4.0) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """(photo uint8, alpha float32, foreground uint8, background uint8): a wavy red-brown subject on a green gradient.
+    """Render a wavy red-brown subject on a green gradient, with an edge about four times `soft` pixels wide.
 
-    The edge goes from 0 to 1 over about four times `soft` pixels.
+    Returns
+    -------
+    photo : uint8 (height, width, 3)
+    alpha : float32 (height, width)
+    foreground, background : uint8 (height, width, 3)
     """
     y, x = np.mgrid[:height, :width].astype(np.float32)
     angle = np.arctan2(y - height / 2, x - width / 2)

@@ -1,4 +1,4 @@
-"""What every message to a user must look like."""
+"""Format check for messages to the user."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import re
 
 
 def sentence(message: object) -> str:
-    """The text of an error, checked: one line, short, whole, without anything that only a programmer reads."""
+    """Return the text of a message after checking it: one short line that ends with a period, without internals."""
     text = str(message)
     assert text and text == text.strip(), f"empty or padded: {text!r}"
     assert text.isprintable(), f"more than one line, or invisible characters: {text!r}"
-    assert text.endswith("."), f"no full stop: {text!r}"
+    assert text.endswith("."), f"no period: {text!r}"
     assert len(text) <= 300, f"too long: {text!r}"
-    assert not re.search(r"Traceback|<_io|object at 0x|\bError\(|Exception", text), f"for programmers: {text!r}"
+    assert not re.search(r"Traceback|<_io|object at 0x|\bError\(|Exception", text), f"contains internals: {text!r}"
     return text

@@ -1,4 +1,4 @@
-"""Settings: every variable, what it may be, and what is said if it is not."""
+"""Settings: valid values of every variable, and the error for invalid ones."""
 
 from __future__ import annotations
 
@@ -45,10 +45,11 @@ def test_defaults():
         ("RMBG_DAILY_BUDGET_USD", "2.5", "daily_budget_usd", Decimal("2.5")),
         ("RMBG_DAILY_BUDGET_USD", "", "daily_budget_usd", None),
         ("RMBG_RESULT_HOSTS", "A.example, 127.0.0.1 ,,", "result_hosts", ("a.example", "127.0.0.1")),
+        ("RMBG_PHOTO_HOSTS", "127.0.0.1:8080", "photo_hosts", ("127.0.0.1:8080",)),
         ("RMBG_DATA", "/data", "data", Path("/data")),
     ],
 )
-def test_a_value(name, value, field, expected):
+def test_valid_value_is_parsed(name, value, field, expected):
     settings = Settings.from_environ({name: value})
     assert getattr(settings, field) == expected
     assert settings.environ == {name: value}
@@ -75,19 +76,19 @@ def test_a_value(name, value, field, expected):
         ("RMBG_SERVER_KEYS", "yes"),
     ],
 )
-def test_what_cannot_be_understood_is_named(name, value):
+def test_invalid_value_is_rejected_with_the_name_of_the_variable(name, value):
     with pytest.raises(OptionError) as caught:
         Settings.from_environ({name: value})
     assert sentence(caught.value).startswith(f"{name} is ")
 
 
-def test_data_folder_follows_the_system(monkeypatch):
+def test_data_folder_follows_xdg_and_rmbg_data(monkeypatch):
     monkeypatch.setattr("os.name", "posix")
     assert Settings.from_environ({"XDG_DATA_HOME": "/x"}).data == Path("/x/rmbg")
     assert Settings.from_environ({"XDG_DATA_HOME": "/x", "RMBG_DATA": " /y "}).data == Path("/y")
 
 
-def test_a_user_without_a_home(monkeypatch):
+def test_data_folder_without_a_home_directory(monkeypatch):
     def no_home():
         raise RuntimeError("Could not determine home directory.")
 
@@ -95,10 +96,10 @@ def test_a_user_without_a_home(monkeypatch):
     assert Settings.from_environ({}).data.name == "rmbg"
 
 
-def test_the_environment_of_the_process(monkeypatch):
+def test_default_environment_is_that_of_the_process(monkeypatch):
     monkeypatch.setenv("RMBG_MAX_PIXELS", "12345")
     assert Settings.from_environ().max_pixels == 12345
 
 
-def test_keys_are_not_shown():
+def test_repr_contains_no_keys():
     assert "secret" not in repr(Settings.from_environ({"FAL_KEY": "secret-value"}))

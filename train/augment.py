@@ -1,6 +1,6 @@
-"""Augmentation of whole batches in torch: geometry in one resampling, then light, then damage.
+"""Augmentation of batches in torch: one geometric resampling, composition, color jitter, degradation.
 
-Every function takes a generator, so that a step can be repeated exactly.
+All randomness comes from a generator argument, so that a step can be repeated exactly.
 """
 
 import io
@@ -14,85 +14,87 @@ from torch import Generator, Tensor
 
 from train.data import Pairs
 
-FLIP = 0.5
-ROTATE = 0.25  # share of pictures turned, by up to 15 degrees (normally distributed, that is 1.5 sigma)
-CROP = 0.5  # share of pictures of which only a part is seen, the others are whole
-SMALLEST_CROP = 0.55  # side
-STRETCH = 0.15  # log of the aspect, standard deviation
-ZOOM_OUT = 0.06  # share made smaller, with mirrored margins
-COMPOSITE = 0.15  # share of subjects moved to the background of another picture
-STUDIO = 0.06  # share of subjects moved to a plain or graded backdrop
-PIERCED = 0.35  # share of the moved subjects through which the new background shows in a lattice of holes
-NOTHING = 0.03  # share replaced by a background without subject
-WINDOW = 0.38  # smallest side of an empty window that serves as background
-GREY, DARK, JITTER, BLUR, SHARPEN, NOISE, JPEG = 0.06, 0.06, 0.7, 0.08, 0.15, 0.08, 0.08
+# Probabilities for each picture
+P_FLIP = 0.5
+P_ROTATE = 0.25  # by a normally distributed angle, standard deviation 10 degrees
+P_CROP = 0.5
+P_ZOOM_OUT = 0.06  # smaller, with mirrored margins
+P_COMPOSITE = 0.15  # subject moved to the background of another picture
+P_STUDIO = 0.06  # subject moved to a uniform or gradient background
+P_HOLES = 0.35  # of moved subjects: a lattice of holes that shows the new background
+P_BACKGROUND_ONLY = 0.03  # picture replaced by a background without subject
+P_GRAYSCALE, P_DARK, P_JITTER = 0.06, 0.06, 0.7
+P_BLUR, P_SHARPEN, P_NOISE, P_JPEG = 0.08, 0.15, 0.08, 0.08
+
+MIN_CROP = 0.55  # side of a crop, as a fraction of the picture's
+ASPECT_STD = 0.15  # standard deviation of the log of a crop's aspect ratio
+MIN_WINDOW = 0.38  # side of an empty window that can serve as a background, as a fraction of the picture's
 
 
 def uniform(rng: Generator, low: float, high: float, *shape: int) -> Tensor:
-    """Uniform random numbers."""
+    """Uniform random numbers of the given shape."""
     return torch.rand(shape, generator=rng) * (high - low) + low
 
 
-def chance(rng: Generator, share: float, count: int) -> Tensor:
-    """Which of ``count`` pictures something happens to, as bool."""
-    return torch.rand(count, generator=rng) < share
+def bernoulli(rng: Generator, probability: float, count: int) -> Tensor:
+    """Independent draws with a probability of success: bool (count,)."""
+    return torch.rand(count, generator=rng) < probability
 
 
-def affine(rng: Generator, count: int) -> Tensor:
-    """Random maps from output to source coordinates, shape (count, 2, 3), as for ``affine_grid``."""
-    crop = torch.where(chance(rng, CROP, count), uniform(rng, SMALLEST_CROP, 1, count), torch.ones(count))
-    crop = torch.where(chance(rng, ZOOM_OUT, count), uniform(rng, 1.05, 1.3, count), crop)
-    stretch = (torch.randn(count, generator=rng) * STRETCH / 2).exp()
-    cropped = (crop < 1).float()  # a whole picture stays whole, so only a crop is stretched
-    wide = crop * torch.where(cropped > 0, stretch, 1.0)
-    high = crop / torch.where(cropped > 0, stretch, 1.0)
-    wide, high = wide.clamp(max=1.4), high.clamp(max=1.4)
-    angle = torch.randn(count, generator=rng) * math.radians(10) * chance(rng, ROTATE, count)
-    free_x, free_y = (1 - wide).clamp(min=0), (1 - high).clamp(min=0)
-    shift_x = uniform(rng, -1, 1, count) * free_x
-    shift_y = uniform(rng, -1, 1, count) * free_y
-    mirror = torch.where(chance(rng, FLIP, count), -1.0, 1.0)
+def random_affine(rng: Generator, count: int) -> Tensor:
+    """Random maps from output to source coordinates for ``affine_grid``: float (count, 2, 3)."""
+    crop = torch.where(bernoulli(rng, P_CROP, count), uniform(rng, MIN_CROP, 1, count), torch.ones(count))
+    crop = torch.where(bernoulli(rng, P_ZOOM_OUT, count), uniform(rng, 1.05, 1.3, count), crop)
+    stretch = (torch.randn(count, generator=rng) * ASPECT_STD / 2).exp()
+    cropped = (crop < 1).float()  # stretching a whole picture would cut parts off
+    width = crop * torch.where(cropped > 0, stretch, 1.0)
+    height = crop / torch.where(cropped > 0, stretch, 1.0)
+    width, height = width.clamp(max=1.4), height.clamp(max=1.4)
+    angle = torch.randn(count, generator=rng) * math.radians(10) * bernoulli(rng, P_ROTATE, count)
+    shift_x = uniform(rng, -1, 1, count) * (1 - width).clamp(min=0)
+    shift_y = uniform(rng, -1, 1, count) * (1 - height).clamp(min=0)
+    mirror = torch.where(bernoulli(rng, P_FLIP, count), -1.0, 1.0)
     cos, sin = angle.cos(), angle.sin()
-    rows = [cos * wide * mirror, -sin * high, shift_x, sin * wide * mirror, cos * high, shift_y]
+    rows = [cos * width * mirror, -sin * height, shift_x, sin * width * mirror, cos * height, shift_y]
     return torch.stack(rows, 1).view(count, 2, 3)
 
 
 def resample(squares: Tensor, theta: Tensor, side: int) -> Tensor:
-    """Squares (B, C, S, S) seen through affine maps, at another side; margins are mirrored."""
+    """Resample squares (B, C, S, S) by affine maps to (B, C, side, side) with mirrored margins."""
     grid = F.affine_grid(theta, (len(squares), squares.shape[1], side, side), align_corners=False)
     return F.grid_sample(squares, grid, padding_mode="reflection", align_corners=False)
 
 
-def take(pairs: Pairs, indices: np.ndarray) -> Tensor:
-    """Pictures of the cache as float in [0, 1], shape (B, 4, S, S)."""
+def load_squares(pairs: Pairs, indices: np.ndarray) -> Tensor:
+    """Read pictures and masks from the cache: float (B, 4, S, S) in [0, 1]."""
     squares = torch.from_numpy(pairs.squares[np.asarray(indices)])
     return squares.permute(0, 3, 1, 2).float().div_(255)
 
 
-def backgrounds(pairs: Pairs, rng: Generator, pool: np.ndarray, count: int, side: int) -> Tensor:
-    """Views of empty windows of random pictures, shape (count, 3, side, side)."""
+def sample_backgrounds(pairs: Pairs, rng: Generator, pool: np.ndarray, count: int, side: int) -> Tensor:
+    """Empty windows of random pictures: float (count, 3, side, side)."""
     chosen = pool[torch.randint(len(pool), (count,), generator=rng).numpy()]
     left, top, size = torch.from_numpy(pairs.windows[chosen]).unbind(1)
-    mirror = torch.where(chance(rng, FLIP, count), -1.0, 1.0)
+    mirror = torch.where(bernoulli(rng, P_FLIP, count), -1.0, 1.0)
     zero = torch.zeros(count)
     rows = [size * mirror, zero, 2 * left + size - 1, zero, size, 2 * top + size - 1]
-    return resample(take(pairs, chosen)[:, :3], torch.stack(rows, 1).view(count, 2, 3), side)
+    return resample(load_squares(pairs, chosen)[:, :3], torch.stack(rows, 1).view(count, 2, 3), side)
 
 
-def backdrops(rng: Generator, count: int, side: int) -> Tensor:
-    """Plain or graded studio backdrops, mostly light and grey, shape (count, 3, side, side)."""
-    base = torch.where(chance(rng, 0.6, count), uniform(rng, 0.75, 1, count), uniform(rng, 0, 1, count)).view(-1, 1, 1, 1)
-    tint = uniform(rng, -1, 1, count, 3, 1, 1) * torch.where(chance(rng, 0.5, count), 0.03, 0.4).view(-1, 1, 1, 1)
-    corners = uniform(rng, -0.25, 0.25, count, 1, 2, 2) * chance(rng, 0.6, count).view(-1, 1, 1, 1)
-    shade = F.interpolate(corners, (side, side), mode="bilinear", align_corners=True)
-    return (base + tint + shade).clamp(0, 1)
+def studio_backgrounds(rng: Generator, count: int, side: int) -> Tensor:
+    """Uniform or gradient backgrounds, mostly light and gray: float (count, 3, side, side)."""
+    base = torch.where(bernoulli(rng, 0.6, count), uniform(rng, 0.75, 1, count), uniform(rng, 0, 1, count)).view(-1, 1, 1, 1)
+    tint = uniform(rng, -1, 1, count, 3, 1, 1) * torch.where(bernoulli(rng, 0.5, count), 0.03, 0.4).view(-1, 1, 1, 1)
+    corners = uniform(rng, -0.25, 0.25, count, 1, 2, 2) * bernoulli(rng, 0.6, count).view(-1, 1, 1, 1)
+    gradient = F.interpolate(corners, (side, side), mode="bilinear", align_corners=True)
+    return (base + tint + gradient).clamp(0, 1)
 
 
-def blur(pictures: Tensor, sigma: float) -> Tensor:
-    """Gaussian blur of (B, C, H, W), mirrored at the margins."""
+def gaussian_blur(pictures: Tensor, sigma: float) -> Tensor:
+    """Blur pictures (B, C, H, W) with mirrored margins."""
     radius = max(1, round(2 * sigma))
-    steps = torch.arange(-radius, radius + 1).float()
-    kernel = (-(steps**2) / (2 * sigma**2)).exp()
+    offsets = torch.arange(-radius, radius + 1).float()
+    kernel = (-(offsets**2) / (2 * sigma**2)).exp()
     kernel = kernel / kernel.sum()
     planes = pictures.flatten(0, 1).unsqueeze(1)
     planes = F.conv2d(F.pad(planes, (radius, radius, 0, 0), mode="reflect"), kernel.view(1, 1, 1, -1))
@@ -100,60 +102,60 @@ def blur(pictures: Tensor, sigma: float) -> Tensor:
     return planes.view_as(pictures)
 
 
-def compose(pictures: Tensor, masks: Tensor, holes: Tensor, behind: Tensor) -> Tensor:
-    """Pictures (B, 3, H, W) before other backgrounds, which show through holes too.
+def composite(pictures: Tensor, masks: Tensor, holes: Tensor, backgrounds: Tensor) -> Tensor:
+    """Composite the subjects of pictures (B, 3, H, W), with holes, onto other backgrounds.
 
-    The mask is drawn in a little, or an old rim would give it away. Holes have no old rim.
+    The mask is eroded slightly, so that no rim of the old background remains at the outline.
     """
-    alpha = ((blur(masks, 0.8) - 0.35) / 0.6).clamp(0, 1) * (1 - holes)
-    return pictures * alpha + behind * (1 - alpha)
+    alpha = ((gaussian_blur(masks, 0.8) - 0.35) / 0.6).clamp(0, 1) * (1 - holes)
+    return pictures * alpha + backgrounds * (1 - alpha)
 
 
-def lattices(rng: Generator, count: int, side: int) -> Tensor:
-    """Regular holes, 1 in a hole and 0 on a bar, shape (count, 1, side, side): rows, or a grid at any slant.
+def random_lattices(rng: Generator, count: int, side: int) -> Tensor:
+    """Parallel bars or grids at random angles: float (count, 1, side, side), 1 in a hole and 0 on a bar.
 
-    Hand-drawn masks seldom have holes, so these must teach that what shows between bars is background.
+    Hand-drawn masks rarely have holes. These teach the network that the area between bars is background.
     """
     axis = torch.arange(side) + 0.5
     y, x = axis.view(1, side, 1), axis.view(1, 1, side)
     holes = torch.ones(count, side, side)
-    turn = uniform(rng, 0, math.pi, count, 1, 1)
-    for slant, share in ((0.0, 1.0), (math.pi / 2, 0.6)):
-        angle = turn + slant + torch.randn((count, 1, 1), generator=rng) * 0.25
-        pace = 1 / (uniform(rng, 0.06, 0.3, count, 1, 1) * side)  # bars per pixel
-        place = (x * angle.cos() + y * angle.sin()) * pace + uniform(rng, 0, 1, count, 1, 1)
-        off_bar = 1 - (place - place.round()).abs() * 2  # 0 between two bars, 1 in the midst of one
-        row = ((uniform(rng, 0.45, 0.85, count, 1, 1) - off_bar) / (2 * pace) + 0.5).clamp(0, 1)
-        holes = torch.where(chance(rng, share, count).view(-1, 1, 1), torch.minimum(holes, row), holes)
+    direction = uniform(rng, 0, math.pi, count, 1, 1)
+    for offset, probability in ((0.0, 1.0), (math.pi / 2, 0.6)):
+        angle = direction + offset + torch.randn((count, 1, 1), generator=rng) * 0.25
+        frequency = 1 / (uniform(rng, 0.06, 0.3, count, 1, 1) * side)  # bars per pixel
+        phase = (x * angle.cos() + y * angle.sin()) * frequency + uniform(rng, 0, 1, count, 1, 1)
+        distance = 1 - (phase - phase.round()).abs() * 2  # 0 between two bars, 1 in the middle of one
+        gaps = ((uniform(rng, 0.45, 0.85, count, 1, 1) - distance) / (2 * frequency) + 0.5).clamp(0, 1)
+        holes = torch.where(bernoulli(rng, probability, count).view(-1, 1, 1), torch.minimum(holes, gaps), holes)
     return holes.unsqueeze(1)
 
 
-def pierce(masks: Tensor, rng: Generator) -> Tensor:
-    """A lattice of holes inside the rim of each mask (B, 1, S, S), of the same shape, 1 in a hole."""
+def lattice_holes(masks: Tensor, rng: Generator) -> Tensor:
+    """Lattice of holes inside each mask, with a rim left around it: float (B, 1, S, S), 1 in a hole."""
     side = masks.shape[-1]
     rim = 2 * int(torch.randint(1, max(2, side // 24), (1,), generator=rng)) + 1
     inside = 1 - F.max_pool2d(1 - masks, rim, 1, rim // 2)
-    return inside * lattices(rng, len(masks), side)
+    return inside * random_lattices(rng, len(masks), side)
 
 
-def relight(pictures: Tensor, rng: Generator) -> Tensor:
-    """Brightness, contrast, saturation, tint and gamma of some; grey and night for a few."""
+def color_jitter(pictures: Tensor, rng: Generator) -> Tensor:
+    """Change brightness, contrast, saturation and tint; convert a few pictures to grayscale, darken a few."""
     count = len(pictures)
-    some = chance(rng, JITTER, count).float().view(-1, 1, 1, 1)
-    gain = 1 + some * uniform(rng, -0.3, 0.3, count, 1, 1, 1) + some * uniform(rng, -0.08, 0.08, count, 3, 1, 1)
-    contrast = 1 + some * uniform(rng, -0.3, 0.3, count, 1, 1, 1)
-    saturation = 1 + some * uniform(rng, -0.5, 0.4, count, 1, 1, 1)
-    saturation = saturation * (~chance(rng, GREY, count)).float().view(-1, 1, 1, 1)
-    dark = torch.where(chance(rng, DARK, count), uniform(rng, 0.15, 0.5, count), torch.ones(count)).view(-1, 1, 1, 1)
-    grey = pictures.mean(1, keepdim=True)
-    mean = grey.mean((2, 3), keepdim=True)
-    pictures = grey + (pictures - grey) * saturation
+    jittered = bernoulli(rng, P_JITTER, count).float().view(-1, 1, 1, 1)
+    gain = 1 + jittered * uniform(rng, -0.3, 0.3, count, 1, 1, 1) + jittered * uniform(rng, -0.08, 0.08, count, 3, 1, 1)
+    contrast = 1 + jittered * uniform(rng, -0.3, 0.3, count, 1, 1, 1)
+    saturation = 1 + jittered * uniform(rng, -0.5, 0.4, count, 1, 1, 1)
+    saturation = saturation * (~bernoulli(rng, P_GRAYSCALE, count)).float().view(-1, 1, 1, 1)
+    dark = torch.where(bernoulli(rng, P_DARK, count), uniform(rng, 0.15, 0.5, count), torch.ones(count)).view(-1, 1, 1, 1)
+    gray = pictures.mean(1, keepdim=True)
+    mean = gray.mean((2, 3), keepdim=True)
+    pictures = gray + (pictures - gray) * saturation
     pictures = mean + (pictures - mean) * contrast
     return (pictures * gain * dark).clamp_(0, 1)
 
 
-def jpeg(picture: Tensor, quality: int) -> Tensor:
-    """One picture (3, H, W) after JPEG at a quality."""
+def jpeg_compress(picture: Tensor, quality: int) -> Tensor:
+    """Encode one picture (3, H, W) as JPEG and decode it."""
     pixels = picture.permute(1, 2, 0).mul(255).round().byte().numpy()
     with io.BytesIO() as file:
         Image.fromarray(pixels).save(file, "JPEG", quality=quality)
@@ -161,27 +163,27 @@ def jpeg(picture: Tensor, quality: int) -> Tensor:
     return torch.from_numpy(decoded.copy()).permute(2, 0, 1).float().div_(255)
 
 
-def damage(pictures: Tensor, rng: Generator) -> Tensor:
-    """Blur, sharpening, noise and JPEG, each on a few, in place."""
+def degrade(pictures: Tensor, rng: Generator) -> Tensor:
+    """Apply blur, sharpening, noise and JPEG compression to a few pictures each, in place."""
     count = len(pictures)
-    blurred = chance(rng, BLUR, count)
+    blurred = bernoulli(rng, P_BLUR, count)
     if blurred.any():
-        pictures[blurred] = blur(pictures[blurred], float(uniform(rng, 0.5, 1.6, 1)))
-    sharp = chance(rng, SHARPEN, count) & ~blurred
+        pictures[blurred] = gaussian_blur(pictures[blurred], float(uniform(rng, 0.5, 1.6, 1)))
+    sharp = bernoulli(rng, P_SHARPEN, count) & ~blurred
     if sharp.any():
-        soft = blur(pictures[sharp], 1.0)
+        soft = gaussian_blur(pictures[sharp], 1.0)
         pictures[sharp] += (pictures[sharp] - soft) * float(uniform(rng, 0.3, 1.2, 1))
-    noisy = chance(rng, NOISE, count)
+    noisy = bernoulli(rng, P_NOISE, count)
     if noisy.any():
         pictures[noisy] += torch.randn(pictures[noisy].shape, generator=rng) * float(uniform(rng, 0.01, 0.08, 1))
     pictures.clamp_(0, 1)
-    for index in chance(rng, JPEG, count).nonzero().flatten().tolist():
-        pictures[index] = jpeg(pictures[index], int(torch.randint(20, 80, (1,), generator=rng)))
+    for index in bernoulli(rng, P_JPEG, count).nonzero().flatten().tolist():
+        pictures[index] = jpeg_compress(pictures[index], int(torch.randint(20, 80, (1,), generator=rng)))
     return pictures
 
 
 def make_batch(pairs: Pairs, indices: np.ndarray, pool: np.ndarray, side: int, rng: Generator) -> tuple[Tensor, Tensor]:
-    """A training batch.
+    """Draw and augment a training batch.
 
     Parameters
     ----------
@@ -189,9 +191,9 @@ def make_batch(pairs: Pairs, indices: np.ndarray, pool: np.ndarray, side: int, r
     indices : ndarray, shape (B,), int
         Pictures of the batch.
     pool : ndarray, int
-        Pictures with an empty window, see ``WINDOW``.
+        Pictures with an empty window of at least ``MIN_WINDOW``.
     side : int
-        Side of what the network gets.
+        Side of the result.
     rng : Generator
 
     Returns
@@ -200,24 +202,24 @@ def make_batch(pairs: Pairs, indices: np.ndarray, pool: np.ndarray, side: int, r
     masks : Tensor, shape (B, 1, side, side), [0, 1]
     """
     count = len(indices)
-    views = resample(take(pairs, indices), affine(rng, count), side)
+    views = resample(load_squares(pairs, indices), random_affine(rng, count), side)
     pictures, masks = views[:, :3].contiguous(), views[:, 3:].contiguous()
-    fate = torch.rand(count, generator=rng)
-    moved = (fate < COMPOSITE) & (len(pool) > 0)
-    studio = (fate >= COMPOSITE) & (fate < COMPOSITE + STUDIO)
-    nothing = fate >= 1 - NOTHING
-    pierced = (moved | studio) & chance(rng, PIERCED, count)
+    category = torch.rand(count, generator=rng)
+    moved = (category < P_COMPOSITE) & (len(pool) > 0)
+    studio = (category >= P_COMPOSITE) & (category < P_COMPOSITE + P_STUDIO)
+    background_only = category >= 1 - P_BACKGROUND_ONLY
+    with_holes = (moved | studio) & bernoulli(rng, P_HOLES, count)
     holes = torch.zeros_like(masks)
-    if pierced.any():
-        holes[pierced] = pierce(masks[pierced], rng)
+    if with_holes.any():
+        holes[with_holes] = lattice_holes(masks[with_holes], rng)
     if moved.any():
-        behind = backgrounds(pairs, rng, pool, int(moved.sum()), side)
-        pictures[moved] = compose(pictures[moved], masks[moved], holes[moved], behind)
+        new = sample_backgrounds(pairs, rng, pool, int(moved.sum()), side)
+        pictures[moved] = composite(pictures[moved], masks[moved], holes[moved], new)
     if studio.any():
-        behind = backdrops(rng, int(studio.sum()), side)
-        pictures[studio] = compose(pictures[studio], masks[studio], holes[studio], behind)
+        new = studio_backgrounds(rng, int(studio.sum()), side)
+        pictures[studio] = composite(pictures[studio], masks[studio], holes[studio], new)
     masks = masks * (1 - holes)
-    if len(pool) and nothing.any():
-        pictures[nothing] = backgrounds(pairs, rng, pool, int(nothing.sum()), side)
-        masks[nothing] = 0
-    return damage(relight(pictures, rng), rng), masks
+    if len(pool) and background_only.any():
+        pictures[background_only] = sample_backgrounds(pairs, rng, pool, int(background_only.sum()), side)
+        masks[background_only] = 0
+    return degrade(color_jitter(pictures, rng), rng), masks

@@ -1,4 +1,4 @@
-"""Draw how a training went: ``python -m train.curves out/train`` writes ``curves.svg`` beside the log."""
+"""Plot the log of a training: ``python -m train.curves out/train`` writes ``curves.svg`` beside it."""
 
 import argparse
 import csv
@@ -6,18 +6,18 @@ import json
 from pathlib import Path
 
 WIDTH, HEIGHT, MARGIN = 720, 300, 44
-LOSS, IOU, RULE = "#c2410c", "#1d4ed8", "#cbd5e1"
+LOSS_COLOR, IOU_COLOR, GRID_COLOR = "#c2410c", "#1d4ed8", "#cbd5e1"
 
 
-def points(xs: list[float], ys: list[float], longest: float) -> str:
-    """Coordinates of a line; x from 0 to ``longest``, y from 0 to 1, larger ones cut off."""
-    across, up = WIDTH - 2 * MARGIN, HEIGHT - 2 * MARGIN
+def points(xs: list[float], ys: list[float], duration: float) -> str:
+    """Points of a polyline for x in [0, duration] and y in [0, 1]; larger values are clipped."""
+    width, height = WIDTH - 2 * MARGIN, HEIGHT - 2 * MARGIN
     pairs = zip(xs, ys, strict=True)
-    return " ".join(f"{MARGIN + x / longest * across:.1f},{HEIGHT - MARGIN - min(y, 1) * up:.1f}" for x, y in pairs)
+    return " ".join(f"{MARGIN + x / duration * width:.1f},{HEIGHT - MARGIN - min(y, 1) * height:.1f}" for x, y in pairs)
 
 
 def draw(log: list[list[str]], held_out: list[dict[str, float]]) -> str:
-    """SVG of the loss, of the held-out IoU and of the resolution.
+    """Draw the loss, the held-out IoU and the resolution over time as SVG.
 
     Parameters
     ----------
@@ -27,31 +27,31 @@ def draw(log: list[list[str]], held_out: list[dict[str, float]]) -> str:
         With ``seconds`` and ``iou``.
     """
     minutes = [float(row[1]) / 60 for row in log]
-    longest = minutes[-1]
+    duration = minutes[-1]
     text = "font-family='sans-serif' font-size='12'"
     parts = [f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {WIDTH} {HEIGHT}' {text}>"]
     parts.append(f"<rect width='{WIDTH}' height='{HEIGHT}' fill='white'/>")
     for level in (0, 0.25, 0.5, 0.75, 1):
-        parts.append(f"<polyline points='{points([0, longest], [level, level], longest)}' stroke='{RULE}'/>")
-        x, y = points([0], [level], longest).split(",")
+        parts.append(f"<polyline points='{points([0, duration], [level, level], duration)}' stroke='{GRID_COLOR}'/>")
+        x, y = points([0], [level], duration).split(",")
         parts.append(f"<text x='{float(x) - 6}' y='{float(y) + 4}' text-anchor='end'>{level}</text>")
-    for row, before in zip(log, [["", "", "", "", ""], *log], strict=False):
-        if row[2] != before[2]:
-            x = float(points([float(row[1]) / 60], [0], longest).split(",")[0])
-            parts.append(f"<line x1='{x}' x2='{x}' y1='{MARGIN}' y2='{HEIGHT - MARGIN}' stroke='{RULE}'/>")
+    for row, previous in zip(log, [["", "", "", "", ""], *log], strict=False):
+        if row[2] != previous[2]:
+            x = float(points([float(row[1]) / 60], [0], duration).split(",")[0])
+            parts.append(f"<line x1='{x}' x2='{x}' y1='{MARGIN}' y2='{HEIGHT - MARGIN}' stroke='{GRID_COLOR}'/>")
             parts.append(f"<text x='{x + 4}' y='{MARGIN - 6}'>{row[2]} px</text>")
-    loss = points(minutes, [float(row[4]) for row in log], longest)
-    iou = points([row["seconds"] / 60 for row in held_out], [row["iou"] for row in held_out], longest)
-    parts.append(f"<polyline points='{loss}' fill='none' stroke='{LOSS}' stroke-width='1.5'/>")
-    parts.append(f"<polyline points='{iou}' fill='none' stroke='{IOU}' stroke-width='2'/>")
-    parts.append(f"<text x='{MARGIN}' y='{HEIGHT - 12}' fill='{LOSS}'>loss of the matte</text>")
-    parts.append(f"<text x='{MARGIN + 130}' y='{HEIGHT - 12}' fill='{IOU}'>IoU on held-out pictures</text>")
-    parts.append(f"<text x='{WIDTH - MARGIN}' y='{HEIGHT - 12}' text-anchor='end'>{longest:.0f} minutes</text>")
+    loss = points(minutes, [float(row[4]) for row in log], duration)
+    iou = points([row["seconds"] / 60 for row in held_out], [row["iou"] for row in held_out], duration)
+    parts.append(f"<polyline points='{loss}' fill='none' stroke='{LOSS_COLOR}' stroke-width='1.5'/>")
+    parts.append(f"<polyline points='{iou}' fill='none' stroke='{IOU_COLOR}' stroke-width='2'/>")
+    parts.append(f"<text x='{MARGIN}' y='{HEIGHT - 12}' fill='{LOSS_COLOR}'>loss of the matte</text>")
+    parts.append(f"<text x='{MARGIN + 130}' y='{HEIGHT - 12}' fill='{IOU_COLOR}'>IoU on held-out pictures</text>")
+    parts.append(f"<text x='{WIDTH - MARGIN}' y='{HEIGHT - 12}' text-anchor='end'>{duration:.0f} minutes</text>")
     return "\n".join([*parts, "</svg>", ""])
 
 
 def main() -> None:
-    """Read the folder's log and write its curves."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     folder = parser.parse_args().folder

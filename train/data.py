@@ -1,8 +1,8 @@
-"""Training pairs: read once from tar shards or a folder, kept as squares in a memory-mapped file.
+"""Training pairs: decoded once from tar shards or a folder, cached as squares in a memory-mapped file.
 
-The network sees whole pictures squashed to a square, so the cache holds squares too: an array of shape (N, S, S, 4),
-uint8, RGB and mask. A second array says for each picture where its largest square without subject lies; such windows
-are the backgrounds of composites and the examples of "there is no subject here".
+The input of the network is the whole picture resized to a square, so the cache holds squares: uint8 (N, S, S, 4), RGB and mask.
+A second array has the largest square without subject of each picture. These windows are the backgrounds of composites and the
+examples without subject.
 """
 
 import hashlib
@@ -16,13 +16,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-GRID = 16  # empty windows are looked for on a grid of this many cells a side
-EMPTY_BELOW = 0.002  # share of subject up to which a cell counts as background
+GRID = 16  # cells a side of the grid on which empty windows are searched
+MAX_SUBJECT = 0.002  # mean of the mask below which a cell is empty
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """Pictures with masks, and where each has nothing but background.
+    """Pictures, masks and empty windows.
 
     Attributes
     ----------
@@ -42,34 +42,34 @@ class Pairs:
 
 
 def read_shards(folder: Path) -> Iterator[tuple[str, bytes, bytes]]:
-    """Yield name, picture bytes and mask bytes of each pair in the ``*.tar`` files of a folder (WebDataset layout)."""
+    """Yield name, picture and mask of each pair in the ``*.tar`` files of a folder (WebDataset layout), undecoded."""
     for shard in sorted(folder.glob("*.tar")):
-        halves: dict[str, dict[str, bytes]] = {}
+        incomplete: dict[str, dict[str, bytes]] = {}
         with tarfile.open(shard) as tar:
             for member in tar:
                 if not member.isfile():
                     continue
                 stem, _, suffix = member.name.rpartition(".")
-                pair = halves.setdefault(stem, {})
+                pair = incomplete.setdefault(stem, {})
                 pair["mask" if suffix == "png" else "picture"] = tar.extractfile(member).read()
                 if len(pair) == 2:
                     yield stem, pair["picture"], pair["mask"]
-                    del halves[stem]
+                    del incomplete[stem]
 
 
 def read_folder(folder: Path) -> Iterator[tuple[str, bytes, bytes]]:
-    """Yield the pairs of a folder with ``im/NAME.*`` and ``gt/NAME.png``."""
+    """Yield name, picture and mask of each pair ``im/NAME.*`` and ``gt/NAME.png`` of a folder, undecoded."""
     for picture in sorted((folder / "im").iterdir()):
         yield picture.stem, picture.read_bytes(), (folder / "gt" / f"{picture.stem}.png").read_bytes()
 
 
 def read_pairs(folder: Path) -> Iterator[tuple[str, bytes, bytes]]:
-    """Yield name, picture bytes and mask bytes of the pairs in a folder, shards or im/gt."""
+    """Yield name, picture and mask of each pair in a folder of shards or of im and gt, undecoded."""
     return read_shards(folder) if any(folder.glob("*.tar")) else read_folder(folder)
 
 
 def to_square(picture: bytes, mask: bytes, side: int) -> np.ndarray:
-    """Decode a pair and squash it to (side, side, 4), uint8."""
+    """Decode a pair and resize it: uint8 (side, side, 4), RGB and mask."""
     square = np.empty((side, side, 4), np.uint8)
     square[..., :3] = Image.open(io.BytesIO(picture)).convert("RGB").resize((side, side), Image.Resampling.BICUBIC)
     square[..., 3] = Image.open(io.BytesIO(mask)).convert("L").resize((side, side), Image.Resampling.BILINEAR)
@@ -77,7 +77,7 @@ def to_square(picture: bytes, mask: bytes, side: int) -> np.ndarray:
 
 
 def empty_window(mask: np.ndarray) -> tuple[float, float, float]:
-    """Largest empty square of a mask.
+    """Find the largest empty square of a mask.
 
     Parameters
     ----------
@@ -86,11 +86,11 @@ def empty_window(mask: np.ndarray) -> tuple[float, float, float]:
     Returns
     -------
     tuple of float
-        Left, top and side as fractions of S; the side is 0 where every cell holds subject.
+        Left, top and side as fractions of S; the side is 0 if no cell is empty.
     """
     cell = mask.shape[0] // GRID
-    empty = mask.reshape(GRID, cell, GRID, cell).mean(axis=(1, 3)) < EMPTY_BELOW * 255
-    # The side of the largest empty square that ends at a cell grows by one from the least of its three neighbours.
+    empty = mask.reshape(GRID, cell, GRID, cell).mean(axis=(1, 3)) < MAX_SUBJECT * 255
+    # Dynamic programming: the largest empty square that ends at a cell is one larger than the smallest of its three neighbors.
     side = np.zeros((GRID + 1, GRID + 1), np.int32)
     for row in range(GRID):
         for column in range(GRID):
@@ -102,14 +102,14 @@ def empty_window(mask: np.ndarray) -> tuple[float, float, float]:
 
 
 def load_pairs(source: Path, cache: Path, side: int) -> Pairs:
-    """Open the cached squares of a source, decoding it first if the cache is not there.
+    """Open the cached squares of a source, which is decoded first if there is no cache.
 
     Parameters
     ----------
     source : Path
         Folder with tar shards or with ``im`` and ``gt``.
     cache : Path
-        Folder for the cache, made if missing.
+        Folder for the cache; created if missing.
     side : int
         Side of the squares, a multiple of ``GRID``.
     """
@@ -125,13 +125,13 @@ def load_pairs(source: Path, cache: Path, side: int) -> Pairs:
                 names.append(name)
                 windows.append([float(value) for value in empty_window(square[..., 3])])
         index.write_text(json.dumps({"names": names, "windows": windows}))
-    facts = json.loads(index.read_text())
-    squares = np.memmap(pixels, np.uint8, "r", shape=(len(facts["names"]), side, side, 4))
-    return Pairs(squares, np.asarray(facts["windows"], np.float32), facts["names"])
+    metadata = json.loads(index.read_text())
+    squares = np.memmap(pixels, np.uint8, "r", shape=(len(metadata["names"]), side, side, 4))
+    return Pairs(squares, np.asarray(metadata["windows"], np.float32), metadata["names"])
 
 
 def split(names: list[str], prefix: str, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Indices to train on and indices held out: ``count`` names with a prefix, chosen by the hash of the name."""
+    """Split indices into training and held out: ``count`` names with a prefix, selected by the hash of the name."""
     candidates = [index for index, name in enumerate(names) if Path(name).name.startswith(prefix)]
     candidates.sort(key=lambda index: hashlib.sha256(names[index].encode()).digest())
     held_out = np.array(sorted(candidates[:count]), np.int64)

@@ -1,1 +1,1 @@
-"""Measure providers on pictures with true mattes: data set, metrics, run, report. README.md has the formulas."""
+"""Benchmark of providers on data sets with true mattes. The formulas are in README.md."""

@@ -1,13 +1,12 @@
-"""Pictures with their true mattes, from a folder or a zip: ``category/im/*`` and ``category/gt/*``.
+"""Data sets of photos and their true mattes: a folder or zip archive with ``CATEGORY/im/*`` and ``CATEGORY/gt/*``.
 
-A zip is read where it lies: nothing is unpacked, so no name in it can lead out of a folder and no bomb can fill a disk. All
-that can be told from the files' headers is checked before the first picture is sent anywhere.
+Zip archives are read in place. Nothing is extracted, so path traversal and zip bombs cannot reach the disk. All checks
+that need only the files' headers run before the first provider is called.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import lzma
 import re
 import threading
@@ -19,37 +18,41 @@ from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 import numpy as np
-from PIL import Image
 
-from rmbg.decode import formats
 from rmbg.errors import CancelledError, InputError
-from rmbg.photo import Photo, open_photo
-from rmbg.providers.base import never, silent
+from rmbg.images.decode import open_image, orientation
+from rmbg.images.photo import Photo, open_photo
+from rmbg.providers.base import never_cancelled, no_progress
 from rmbg.settings import Settings
+from rmbg.units import megabytes, megapixels
 
-LAYOUT = "it needs folders CATEGORY/im with photos and CATEGORY/gt with their true mattes, of the same names"
+EXPECTED_LAYOUT = "A data set has folders CATEGORY/im with photos and CATEGORY/gt with their true mattes under the same names."
 SUFFIXES = (".avif", ".bmp", ".gif", ".heic", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 MAX_FILES = 200_000
 
-#: What reading a damaged zip raises.
-BROKEN = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, NotImplementedError, EOFError)
+#: A zip archive of pictures, which are compressed already, unpacks to little more than its own size. An archive is refused
+#: if it exceeds both limits.
+MAX_RATIO, MAX_SMALL_BYTES = 50, 100_000_000
 
-#: The tag of EXIF that says how a photo is turned; from five on its sides are exchanged.
-ORIENTATION = 0x0112
+#: Exceptions that reading a damaged zip archive raises.
+ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, NotImplementedError, EOFError)
+
+#: EXIF orientations with exchanged width and height.
+TRANSPOSED = (5, 6, 7, 8)
 
 
 class Source(Protocol):
-    """Where the files of a data set are."""
+    """Read access to the files of a data set."""
 
     def names(self) -> list[PurePosixPath]: ...
 
     def read(self, name: PurePosixPath, limit: int) -> bytes:
-        """At most `limit` + 1 bytes of a file."""
+        """Read at most `limit` + 1 bytes of a file."""
         ...
 
 
 @dataclass(frozen=True)
-class Folder:
+class FolderSource:
     root: Path
 
     def names(self) -> list[PurePosixPath]:
@@ -62,8 +65,8 @@ class Folder:
 
 
 @dataclass(frozen=True)
-class Zip:
-    """An archive that stays open: its directory, with a line for each of thousands of files, is read once."""
+class ZipSource:
+    """A zip archive that stays open, so that its central directory is parsed once."""
 
     path: Path
     archive: zipfile.ZipFile = field(compare=False, repr=False)
@@ -72,16 +75,28 @@ class Zip:
     def names(self) -> list[PurePosixPath]:
         members = [member for member in self.archive.infolist() if not member.is_dir()]
         if len(members) > MAX_FILES:
-            raise InputError(f"{self.path.name} holds {len(members):,} files, more than the limit of {MAX_FILES:,}.")
+            raise InputError(
+                f"{self.path.name} holds {len(members):,} files, more than the limit of {MAX_FILES:,}. "
+                "Split it into several data sets."
+            )
+        unpacked = sum(member.file_size for member in members)
+        if unpacked > max(MAX_SMALL_BYTES, MAX_RATIO * self.path.stat().st_size):
+            raise InputError(
+                f"{self.path.name} unpacks to {megabytes(unpacked)}, more than {MAX_RATIO} times its size. "
+                "Extract it and use the folder."
+            )
         for member in members:
             if member.filename.startswith("/") or ".." in member.filename.split("/") or re.search(r"[\\:]", member.filename):
-                raise InputError(f"{self.path.name} holds the name {member.filename[:60]!r}, which leads out of the archive.")
+                raise InputError(
+                    f"{self.path.name} holds the name {member.filename[:60]!r}, which points outside the archive. "
+                    "Create the archive again."
+                )
             if member.flag_bits & 1:
-                raise InputError(f"{self.path.name} is encrypted; unpack it first.")
+                raise InputError(f"{self.path.name} is encrypted. Extract it and use the folder.")
         return [PurePosixPath(member.filename) for member in members]
 
     def read(self, name: PurePosixPath, limit: int) -> bytes:
-        # An archive counts who reads in it, and threads could miscount; then it would close too early.
+        # ZipFile closes its file when its reference count reaches zero, and the count is not thread-safe.
         with self.lock, self.archive.open(str(name)) as file:
             return file.read(limit + 1)
 
@@ -94,7 +109,7 @@ class Sample:
     ----------
     category, stem : str
     digest : str
-        Of the bytes of both files: a result belongs to a picture by what is in it, not by its name.
+        Hash of both files. Results are stored by it, so they survive renaming and do not survive changes.
     """
 
     category: str
@@ -109,31 +124,31 @@ class Sample:
         return f"{self.category}/{self.stem}"
 
     def photo(self, settings: Settings) -> Photo:
-        """The photo, through the same door as any other."""
+        """Decode the photo, with the checks that apply to any photo."""
         data = self.source.read(self.photo_name, settings.max_bytes)
         return open_photo(data, name=self.photo_name.name, settings=settings)
 
     def truth(self, settings: Settings) -> np.ndarray:
-        """The true alpha: float32 (H, W) in [0, 1], somewhere above one half.
+        """Decode the true matte: float32 (H, W), alpha in [0, 1], with a value above 0.5.
 
         Raises
         ------
         InputError
-            If it is damaged, coloured or empty.
+            If the file is damaged, colored or empty.
         """
         try:
             data = self.source.read(self.truth_name, settings.max_bytes)
-            with Image.open(io.BytesIO(data), formats=formats()) as image:
+            with open_image(data) as image:
                 pixels = np.asarray(image.convert("RGB" if image.mode in ("P", "RGB") else "L"))
-        except Exception as error:  # Pillow's decoders raise nearly everything on broken files
+        except Exception as error:  # Pillow's decoders raise many kinds of exceptions on damaged files
             raise InputError(f"{self.truth_name} is damaged and cannot be read ({error}).") from None
         if pixels.ndim == 3:
             if (pixels != pixels[..., :1]).any():
-                raise InputError(f"{self.truth_name} is coloured; a true matte is grey, white where the subject is.")
+                raise InputError(f"{self.truth_name} is colored. Use a gray matte that is white where the subject is.")
             pixels = pixels[..., 0]
         truth = pixels.astype(np.float32) / np.float32(255)
         if not (truth > 0.5).any():
-            raise InputError(f"{self.truth_name} is empty: nowhere in it is alpha above one half.")
+            raise InputError(f"{self.truth_name} is empty: it has no pixel with alpha above one half.")
         return truth
 
 
@@ -153,29 +168,40 @@ def open_dataset(
     path: str | Path,
     *,
     settings: Settings | None = None,
-    progress: Callable[[float | None, str], None] = silent,
-    cancelled: Callable[[], bool] = never,
+    progress: Callable[[float | None, str], None] = no_progress,
+    cancelled: Callable[[], bool] = never_cancelled,
 ) -> Dataset:
-    """Find and check the pictures of a data set.
+    """Open and check a data set.
+
+    Parameters
+    ----------
+    path : str or Path
+        A folder or a zip archive.
+    settings : Settings, optional
+        Limits for the files; from the environment by default.
+    progress : callable (fraction, text), optional
+    cancelled : callable () -> bool, optional
 
     Raises
     ------
     InputError
-        If it is no data set, or a file of it cannot be used; the message names the first few.
+        If `path` is not a data set, or some of its files cannot be used; the message names the first three.
+    CancelledError
+        If `cancelled` returned True.
     """
     settings = settings or Settings.from_environ()
     path = Path(path)
-    source = _source(path)
-    pairs, problems = _pair(source.names())
+    source = _open_source(path)
+    pairs, problems = _pair_files(source.names())
     if not pairs and not problems:
-        raise InputError(f"{path.name} is no data set: {LAYOUT}.")
+        raise InputError(f"{path.name} is not a data set. {EXPECTED_LAYOUT}")
     samples = []
     for done, (category, stem, photo_name, truth_name) in enumerate(pairs):
         if cancelled():
             raise CancelledError("Stopped.")
         progress(done / len(pairs), f"Checking {category}/{stem}")
         try:
-            digest = _check(source, photo_name, truth_name, settings)
+            digest = _check_pair(source, photo_name, truth_name, settings)
         except InputError as error:
             problems.append(str(error))
         else:
@@ -186,19 +212,19 @@ def open_dataset(
     return Dataset(path.stem if path.is_file() else path.resolve().name, tuple(samples))
 
 
-def _source(path: Path) -> Source:
+def _open_source(path: Path) -> Source:
     if path.is_dir():
-        return Folder(path)
+        return FolderSource(path)
     if not path.exists():
         raise InputError(f"There is no data set {str(path)!r}.")
     try:
-        return Zip(path, zipfile.ZipFile(path))
-    except (OSError, ValueError, *BROKEN):
-        raise InputError(f"{path.name} is neither a folder nor a whole zip; {LAYOUT}.") from None
+        return ZipSource(path, zipfile.ZipFile(path))
+    except (OSError, ValueError, *ZIP_ERRORS):
+        raise InputError(f"{path.name} is neither a folder nor a complete zip archive. {EXPECTED_LAYOUT}") from None
 
 
-def _pair(names: list[PurePosixPath]) -> tuple[list[tuple[str, str, PurePosixPath, PurePosixPath]], list[str]]:
-    """Photos and mattes of the same category and stem, sorted, and sentences about all that has no partner."""
+def _pair_files(names: list[PurePosixPath]) -> tuple[list[tuple[str, str, PurePosixPath, PurePosixPath]], list[str]]:
+    """Sorted pairs of photo and matte with the same category and stem, and a sentence for each file that cannot be paired."""
     found: dict[tuple[str, str], dict[str, PurePosixPath]] = {}
     problems = []
     roots = set()
@@ -212,34 +238,34 @@ def _pair(names: list[PurePosixPath]) -> tuple[list[tuple[str, str, PurePosixPat
         if name.suffix.lower() not in SUFFIXES:
             problems.append(f"{name} is not a picture.")
             continue
-        here = found.setdefault((parts[-3], name.stem), {})
-        if parts[-2] in here:
-            problems.append(f"{name} and {here[parts[-2]].name} have the same stem.")
-        here[parts[-2]] = name
+        pair = found.setdefault((parts[-3], name.stem), {})
+        if parts[-2] in pair:
+            problems.append(f"{name} and {pair[parts[-2]].name} have the same stem.")
+        pair[parts[-2]] = name
     if len(roots) > 1:
-        problems.append("It holds more than one data set; give one of them.")
+        problems.append("It holds more than one data set. Use one of them.")
     pairs = []
-    for (category, stem), here in sorted(found.items()):
-        if "gt" not in here:
-            problems.append(f"{here['im']} has no true matte in gt.")
-        elif "im" not in here:
-            problems.append(f"{here['gt']} has no photo in im.")
+    for (category, stem), pair in sorted(found.items()):
+        if "gt" not in pair:
+            problems.append(f"{pair['im']} has no true matte in gt.")
+        elif "im" not in pair:
+            problems.append(f"{pair['gt']} has no photo in im.")
         else:
-            pairs.append((category, stem, here["im"], here["gt"]))
+            pairs.append((category, stem, pair["im"], pair["gt"]))
     return pairs, problems
 
 
-def _check(source: Source, photo_name: PurePosixPath, truth_name: PurePosixPath, settings: Settings) -> str:
-    """What can be told without decoding; returns the digest of both files."""
+def _check_pair(source: Source, photo_name: PurePosixPath, truth_name: PurePosixPath, settings: Settings) -> str:
+    """Check size and mode of both files without decoding them; returns their digest."""
     digest = hashlib.sha256()
     sizes = []
     for name in (photo_name, truth_name):
         try:
             data = source.read(name, settings.max_bytes)
-        except (OSError, *BROKEN) as error:
+        except (OSError, *ZIP_ERRORS) as error:
             raise InputError(f"{name} cannot be read ({error}).") from None
         if len(data) > settings.max_bytes:
-            raise InputError(f"{name} has more than the limit of {settings.max_bytes / 1e6:g} MB.")
+            raise InputError(f"{name} has more than the limit of {megabytes(settings.max_bytes)}.")
         digest.update(len(data).to_bytes(8, "big") + data)
         sizes.append(_upright_size(data, name, settings, truth=name == truth_name))
     if sizes[0] != sizes[1]:
@@ -249,15 +275,16 @@ def _check(source: Source, photo_name: PurePosixPath, truth_name: PurePosixPath,
 
 
 def _upright_size(data: bytes, name: PurePosixPath, settings: Settings, *, truth: bool) -> tuple[int, int]:
+    """Width and height, for photos with the EXIF orientation applied."""
     try:
-        with Image.open(io.BytesIO(data), formats=formats()) as image:
-            (width, height), mode, turned = image.size, image.mode, image.getexif().get(ORIENTATION, 1)
-    except Exception as error:  # Pillow's readers raise nearly everything on broken files
+        with open_image(data) as image:
+            (width, height), mode, turned = image.size, image.mode, orientation(image)
+    except Exception as error:  # Pillow's decoders raise many kinds of exceptions on damaged files
         raise InputError(f"{name} is not a picture that can be opened ({type(error).__name__}).") from None
     if width * height > settings.max_pixels:
-        raise InputError(f"{name} has {width} x {height} pixels, more than the limit of {settings.max_pixels / 1e6:g} million.")
+        raise InputError(f"{name} has {width} x {height} pixels, more than the limit of {megapixels(settings.max_pixels)}.")
     if truth:
         if mode not in ("1", "L", "P", "RGB"):
-            raise InputError(f"{name} is a picture of kind {mode}; a true matte is 8-bit grey without an alpha channel.")
+            raise InputError(f"{name} has the mode {mode}. Save the true matte as 8-bit gray without an alpha channel.")
         return width, height
-    return (height, width) if turned in (5, 6, 7, 8) else (width, height)
+    return (height, width) if turned in TRANSPOSED else (width, height)

@@ -1,4 +1,4 @@
-"""What a run was made on: hardware and versions, for the foot of a report."""
+"""Hardware and package versions of a run, for the end of a report."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
-from rmbg import __version__
+from rmbg.version import __version__
 
-#: Packages whose version can change a figure.
+#: Packages whose version can affect scores or seconds.
 PACKAGES = ("numpy", "scipy", "pillow", "torch", "openvino", "transformers")
 
 
 def describe() -> dict[str, str]:
-    """Names and values, in the order to show them."""
+    """Names and values, in display order; unknown values are left out."""
     found = {
         "Processor": f"{_processor()}, {_cores()} cores",
         "Memory": _memory(),
@@ -42,7 +42,7 @@ def _processor() -> str:
 
 
 def _cores() -> int:
-    """Those that this process may use."""
+    """Number of CPU cores available to this process."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -54,7 +54,7 @@ def _memory() -> str:
 
 
 def _accelerator() -> str:
-    """The graphics card that torch sees, if a provider has loaded torch; loading it only to ask takes seconds."""
+    """Name of torch's GPU, or empty. Torch is not imported for this, as that takes seconds."""
     torch = sys.modules.get("torch")
     if torch is None:
         return ""

@@ -1,14 +1,14 @@
-"""Scatter plots as SVG: quality against something that is counted, on a logarithmic axis."""
+"""Layout of scatter plots with a logarithmic x axis; the template ``scatter.svg`` draws them."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from html import escape
 
+#: Size of a plot and its margins, in the units of the SVG.
 WIDTH, HEIGHT = 560, 340
-LEFT, RIGHT, TOP, BOTTOM = 52, 24, 18, 46
+MARGIN_LEFT, MARGIN_RIGHT, MARGIN_TOP, MARGIN_BOTTOM = 52, 24, 18, 46
 
 
 @dataclass(frozen=True)
@@ -21,59 +21,84 @@ class Point:
     y: float
 
 
-def scatter(points: list[Point], *, title: str, x_title: str, y_title: str, tick: Callable[[float], str]) -> str:
-    """An SVG that fills the width it is given.
+@dataclass(frozen=True)
+class Tick:
+    """A labeled grid line."""
+
+    position: float
+    label: str
+
+
+@dataclass(frozen=True)
+class ScatterPlot:
+    """Positions of all parts of a plot, in the units of the SVG.
+
+    Attributes
+    ----------
+    title : str
+        Also the text alternative of the plot.
+    x_title, y_title : str
+    x_ticks, y_ticks : tuple of Tick
+    points : tuple of (float, float, Point)
+        Center of each circle.
+    left, right, top, bottom : int
+        Edges of the plot area.
+    """
+
+    title: str
+    x_title: str
+    y_title: str
+    x_ticks: tuple[Tick, ...]
+    y_ticks: tuple[Tick, ...]
+    points: tuple[tuple[float, float, Point], ...]
+    width: int = WIDTH
+    height: int = HEIGHT
+    left: int = MARGIN_LEFT
+    right: int = WIDTH - MARGIN_RIGHT
+    top: int = MARGIN_TOP
+    bottom: int = HEIGHT - MARGIN_BOTTOM
+
+
+def scatter(points: list[Point], *, title: str, x_title: str, y_title: str, tick: Callable[[float], str]) -> ScatterPlot:
+    """Lay out a scatter plot.
 
     Parameters
     ----------
     points : list of Point
-        `x` above zero, `y` 0 to 100.
-    title : str
-        For those who cannot see it.
+        `x` above zero, `y` from 0 to 100. An empty list gives a plot without grid lines.
     tick : callable
-        How a value of the x axis is written.
+        Formats a value of the x axis.
     """
+    if not points:
+        return ScatterPlot(title, x_title, y_title, (), (), ())
     low, high = _decades([point.x for point in points])
     levels = _levels([point.y for point in points])
-    bottom, top = levels[0], levels[-1]
 
-    def across(x: float) -> float:
-        return LEFT + (math.log10(x) - low) / (high - low) * (WIDTH - LEFT - RIGHT)
+    def to_x(value: float) -> float:
+        return MARGIN_LEFT + (math.log10(value) - low) / (high - low) * (WIDTH - MARGIN_LEFT - MARGIN_RIGHT)
 
-    def down(y: float) -> float:
-        return HEIGHT - BOTTOM - (y - bottom) / (top - bottom) * (HEIGHT - TOP - BOTTOM)
+    def to_y(value: float) -> float:
+        share = (value - levels[0]) / (levels[-1] - levels[0])
+        return HEIGHT - MARGIN_BOTTOM - share * (HEIGHT - MARGIN_TOP - MARGIN_BOTTOM)
 
-    parts = [f'<svg class="plot" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">']
-    for power in range(low, high + 1):
-        x = across(10.0**power)
-        parts.append(f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>')
-        parts.append(_text(x, HEIGHT - BOTTOM + 17, tick(10.0**power), "middle"))
-    for level in levels:
-        y = down(level)
-        parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        parts.append(_text(LEFT - 8, y + 4, str(level), "end"))
-    parts.append(_text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 8, x_title, "middle", "axis"))
-    middle = (TOP + HEIGHT - BOTTOM) / 2
-    parts.append(f'<g transform="rotate(-90 14 {middle})">{_text(14, middle, y_title, "middle", "axis")}</g>')
-    for point in points:
-        x, y = across(point.x), down(point.y)
-        parts.append(f'<g class="point"><title>{escape(point.label)}: {point.y:.1f}</title>')
-        parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="9.5"/>{_text(x, y + 4, point.mark, "middle", "mark")}</g>')
-    return "\n".join([*parts, "</svg>"])
-
-
-def _text(x: float, y: float, text: str, anchor: str, name: str = "tick") -> str:
-    return f'<text class="{name}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
+    return ScatterPlot(
+        title,
+        x_title,
+        y_title,
+        x_ticks=tuple(Tick(to_x(10.0**power), tick(10.0**power)) for power in range(low, high + 1)),
+        y_ticks=tuple(Tick(to_y(level), str(level)) for level in levels),
+        points=tuple((to_x(point.x), to_y(point.y), point) for point in points),
+    )
 
 
 def _decades(values: list[float]) -> tuple[int, int]:
-    """Powers of ten below the smallest and above the largest value."""
+    """Exponents of the powers of ten below the smallest and above the largest value."""
     low, high = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
     return low, max(high, low + 1)
 
 
 def _levels(values: list[float]) -> range:
-    """Round levels of a score that `values` lie between, at most six steps of them, as a range that includes both ends."""
+    """Round levels of a score that enclose `values`: at most six steps, both ends included."""
     low, high = max(0.0, min(values) - 1), min(100.0, max(values) + 1)
     for step in (1, 2, 5, 10, 20):
         bottom, top = math.floor(low / step) * step, math.ceil(high / step) * step

@@ -1,4 +1,4 @@
-"""What a run leaves for people and for programs: report.html, results.csv and results.json beside the journal."""
+"""Files of a benchmark: report.html, results.csv and results.json, written beside the journal."""
 
 from __future__ import annotations
 
@@ -11,50 +11,50 @@ from typing import Any
 
 import numpy as np
 
-from rmbg import encode
+from rmbg import files
 from rmbg.benchmark import machine
+from rmbg.benchmark.html_report import Thumbnails, render_report
 from rmbg.benchmark.journal import Journal, Result
-from rmbg.benchmark.metrics import METRICS
-from rmbg.benchmark.page import Thumbnails, page
-from rmbg.benchmark.published import PUBLISHED, SOURCE
+from rmbg.benchmark.published_results import PUBLISHED_RESULTS, SOURCE
 from rmbg.benchmark.summary import PictureRow, Row, Summary
 from rmbg.benchmark.thumbnails import thumbnail
-from rmbg.matte import to_bytes
+from rmbg.matting.matte import to_bytes
+from rmbg.metrics.quality import METRICS
 from rmbg.settings import Settings
 
-#: Pictures with thumbnails in the page; with a handful of providers some ten megabytes.
-PICTURES = 200
+#: Pictures with thumbnails in the report: about ten megabytes with five providers.
+MAX_PICTURES = 200
 
 
 def write_report(summary: Summary, journal: Journal, *, settings: Settings | None = None) -> Path:
-    """Write all three files into the folder of the run; returns the path of the page.
+    """Write all three files into the folder of the journal; returns the path of report.html.
 
     Raises
     ------
     OutputError
-        If one cannot be written.
+        If a file cannot be written.
     """
     settings = settings or Settings.from_environ()
-    made = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
-    about = machine.describe()
+    created = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
+    hardware = machine.describe()
 
     def thumbnails(picture: PictureRow) -> Thumbnails:
         rgb = picture.sample.photo(settings).flattened()
-        found: Thumbnails = {"photo": thumbnail(rgb), "truth": thumbnail(rgb, to_bytes(picture.sample.truth(settings)))}
+        uris: Thumbnails = {"photo": thumbnail(rgb), "truth": thumbnail(rgb, to_bytes(picture.sample.truth(settings)))}
         for name, result in picture.results.items():
             if result.state == "got":
-                found[name] = thumbnail(rgb, journal.matte(name, picture.sample))
-        return found
+                uris[name] = thumbnail(rgb, journal.matte(name, picture.sample))
+        return uris
 
-    html = page(summary, about, made, thumbnails, PICTURES)
-    encode.write(journal.folder / "results.csv", to_csv(summary).encode("utf-8-sig"))  # so that Excel reads it as UTF-8
-    encode.write(journal.folder / "results.json", json.dumps(to_json(summary, about, made), indent=1).encode())
-    encode.write(journal.folder / "report.html", html.encode())
+    html = render_report(summary, hardware, created, thumbnails, MAX_PICTURES)
+    files.write(journal.folder / "results.csv", to_csv(summary).encode("utf-8-sig"))  # Excel needs the BOM
+    files.write(journal.folder / "results.json", json.dumps(to_json(summary, hardware, created), indent=1).encode())
+    files.write(journal.folder / "report.html", html.encode())
     return journal.folder / "report.html"
 
 
 def to_csv(summary: Summary) -> str:
-    """One line for each provider and picture, worst picture first."""
+    """One line for each picture and provider, worst picture first."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     ids = [metric.id for metric in METRICS]
@@ -83,24 +83,25 @@ def to_csv(summary: Summary) -> str:
 
 
 def _cell(text: str) -> str:
-    """A text that no spreadsheet takes for a formula."""
+    """The text, with a leading apostrophe if a spreadsheet would evaluate it as a formula."""
     return "'" + text if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
 
 
-def to_json(summary: Summary, about: dict[str, str], made: str) -> dict[str, Any]:
-    """Everything that the page shows, for programs. Published figures stand apart."""
+def to_json(summary: Summary, hardware: dict[str, str], created: str) -> dict[str, Any]:
+    """The contents of the report as a JSON object. Published results are kept apart from measured ones."""
     return {
         "data_set": summary.dataset.name,
         "pictures": len(summary.dataset.samples),
-        "made": made,
-        "machine": about,
+        "made": created,
+        "machine": hardware,
         "leaderboard": [_row(row) for row in summary.rows],
         "categories": {category: [_row(row) for row in rows] for category, rows in summary.categories.items()},
         "results": [_result(result) for picture in summary.pictures for result in picture.results.values()],
         "published": {
             "source": SOURCE,
             "figures": [
-                {"title": p.title, "composite": p.composite, "categories": p.categories, "usd": float(p.usd)} for p in PUBLISHED
+                {"title": p.title, "composite": p.composite, "categories": p.categories, "usd": float(p.usd)}
+                for p in PUBLISHED_RESULTS
             ],
         },
     }

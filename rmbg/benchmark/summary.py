@@ -1,4 +1,4 @@
-"""Results of single pictures put together: by provider, by category, and the pictures from worst to best."""
+"""Statistics of a benchmark: by provider, by category, and by picture."""
 
 from __future__ import annotations
 
@@ -11,37 +11,38 @@ import numpy as np
 
 from rmbg.benchmark.dataset import Dataset, Sample
 from rmbg.benchmark.journal import Journal, Result
-from rmbg.benchmark.metrics import METRICS
-from rmbg.cutout import Cost, dollars
-from rmbg.prices import monthly
+from rmbg.billing.cost import Cost
+from rmbg.billing.prices import monthly
+from rmbg.metrics.quality import METRICS
+from rmbg.providers import find
 
-#: Resamplings for the interval of the composite, and their seed: the same results give the same interval.
+#: Bootstrap resamplings for the interval of the composite. With a fixed seed, equal results give equal intervals.
 RESAMPLINGS, SEED = 2000, 1
 
 
 @dataclass(frozen=True)
 class Row:
-    """One provider over a group of pictures.
+    """Statistics of one provider over a group of pictures.
 
     Attributes
     ----------
     provider : str
     pictures, measured, failed : int
-        How many there are; how many have figures; on how many the provider failed, or nobody knows.
+        Number of pictures in the group, of those with scores, and of those that failed or whose outcome is unknown.
     means : dict of metric id to float or None
-        Over the measured pictures to which a metric applies.
+        Means over the measured pictures to which a metric applies.
     applies : dict of metric id to int
-        How many these are.
+        Number of measured pictures to which a metric applies.
     interval : (float, float) or None
-        95% interval of the mean composite by bootstrap over the pictures.
+        95% bootstrap interval of the mean composite.
     seconds : float or None
-        Median of one picture.
+        Median of the seconds per picture.
     usd : Decimal or None
-        Mean price of a picture, over those whose price is known.
+        Mean cost of the pictures whose cost is known, in US dollars.
     basis : str
-        Where prices come from, and how many are unknown.
+        Basis of the costs, and the number of unknown ones.
     runs_on : str
-        Engine and device.
+        Most frequent engine, device and precision.
     """
 
     provider: str
@@ -58,13 +59,13 @@ class Row:
 
     @property
     def monthly_usd(self) -> Decimal | None:
-        """For 100,000 pictures."""
+        """Cost of 100,000 pictures in US dollars; None if unknown."""
         return None if self.usd is None else monthly(Cost(self.usd, "estimated"))
 
 
 @dataclass(frozen=True)
 class PictureRow:
-    """All providers on one picture; `composite` is the mean of theirs, None where nobody has a figure."""
+    """Results of all providers on one picture; `composite` is the mean of their composites, None if there is none."""
 
     sample: Sample
     results: dict[str, Result]
@@ -73,7 +74,7 @@ class PictureRow:
 
 @dataclass(frozen=True)
 class Summary:
-    """Everything a report shows. Rows are sorted from best to worst, pictures from worst to best."""
+    """Contents of a report. Rows are sorted from best to worst, pictures from worst to best."""
 
     dataset: Dataset
     providers: tuple[str, ...]
@@ -82,11 +83,11 @@ class Summary:
     pictures: tuple[PictureRow, ...]
 
 
-def summarise(dataset: Dataset, providers: Sequence[str], journal: Journal) -> Summary:
-    """What `journal` knows about `providers` on `dataset`."""
+def summarize(dataset: Dataset, providers: Sequence[str], journal: Journal) -> Summary:
+    """Summarize the results of `providers` on `dataset` in a journal."""
 
     def rows(samples: tuple[Sample, ...]) -> tuple[Row, ...]:
-        return tuple(sorted((_row(name, samples, journal) for name in providers), key=_rank))
+        return tuple(sorted((_row(name, samples, journal) for name in providers), key=_sort_key))
 
     best_first = rows(dataset.samples)
     categories = {
@@ -98,7 +99,23 @@ def summarise(dataset: Dataset, providers: Sequence[str], journal: Journal) -> S
     return Summary(dataset, tuple(row.provider for row in best_first), best_first, categories, tuple(pictures))
 
 
-def _rank(row: Row) -> tuple[float, str]:
+def without_figures(summary: Summary) -> dict[str, str]:
+    """Error messages by provider, for the providers without a single score."""
+    messages = {}
+    for row in summary.rows:
+        if row.measured:
+            continue
+        results = [picture.results[row.provider] for picture in summary.pictures if row.provider in picture.results]
+        reasons = [result.message for result in results if result.message]
+        if any(result.state == "sent" for result in results):
+            reasons.append("An earlier run ended before the service answered, which may have charged for them.")
+        reason = f" {reasons[0]}" if reasons else ""
+        title = find(row.provider).info.title
+        messages[row.provider] = f"{title}: None of the {row.pictures} pictures was measured.{reason}"
+    return messages
+
+
+def _sort_key(row: Row) -> tuple[float, str]:
     composite = row.means["composite"]
     return (1.0 if composite is None else -composite, row.provider)
 
@@ -114,19 +131,19 @@ def _row(provider: str, samples: tuple[Sample, ...], journal: Journal) -> Row:
         provider=provider,
         pictures=len(samples),
         measured=len(scores),
-        failed=sum(not result.answered for result in results),
+        failed=sum(not result.completed for result in results),
         means={name: float(np.mean(found)) if found else None for name, found in values.items()},
         applies={name: len(found) for name, found in values.items()},
         interval=bootstrap(values["composite"]),
         seconds=median(seconds) if seconds else None,
         usd=usd,
         basis=basis,
-        runs_on=_commonest([" ".join(filter(None, (r.engine, r.device, r.precision))) for r in got]),
+        runs_on=_most_frequent([" ".join(filter(None, (r.engine, r.device, r.precision))) for r in got]),
     )
 
 
 def mean_cost(costs: list[Cost]) -> tuple[Decimal | None, str]:
-    """Mean of the known prices, and in words where they come from; what is unknown is counted, never taken as zero."""
+    """Mean of the known costs, and their basis in words. Unknown costs are counted in the text and never averaged as zero."""
     known = [cost.usd for cost in costs if cost.usd is not None]
     bases = sorted({cost.basis for cost in costs if cost.usd is not None})
     unknown = len(costs) - len(known)
@@ -137,12 +154,12 @@ def mean_cost(costs: list[Cost]) -> tuple[Decimal | None, str]:
 
 
 def bootstrap(values: Sequence[float]) -> tuple[float, float] | None:
-    """95% interval of the mean of `values`, drawn again with replacement; None for fewer than two."""
+    """95% bootstrap interval of the mean of `values`; None for fewer than two values."""
     if len(values) < 2:
         return None
     random = np.random.default_rng(SEED)
-    drawn = random.integers(0, len(values), (RESAMPLINGS, len(values)))
-    low, high = np.quantile(np.asarray(values)[drawn].mean(axis=1), (0.025, 0.975))
+    indices = random.integers(0, len(values), (RESAMPLINGS, len(values)))
+    low, high = np.quantile(np.asarray(values)[indices].mean(axis=1), (0.025, 0.975))
     return float(low), float(high)
 
 
@@ -152,12 +169,5 @@ def _picture(sample: Sample, providers: list[str], journal: Journal) -> PictureR
     return PictureRow(sample, results, float(np.mean(composites)) if composites else None)
 
 
-def _commonest(texts: list[str]) -> str:
+def _most_frequent(texts: list[str]) -> str:
     return max(set(texts), key=lambda text: (texts.count(text), text)) if texts else ""
-
-
-def money(usd: Decimal | None) -> str:
-    """``$0.018``, ``$1,800``; a dash where nobody knows."""
-    if usd is None:
-        return "–"
-    return f"${usd:,.0f}" if usd >= 100 else dollars(usd)

@@ -1,4 +1,4 @@
-"""Small pictures inside a page: photo, cut-out on a checkerboard."""
+"""Thumbnails of photos and cutouts as data URIs."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ import io
 import numpy as np
 from PIL import Image
 
-from rmbg.compose import blend
+from rmbg.images.blending import blend
+from rmbg.render.checkerboard import checkerboard
 
-#: Longest side, in pixels; the checkerboard's squares and its two greys.
-SIDE, SQUARE, GREYS = 168, 8, (236, 198)
+#: Longest side in pixels.
+MAX_SIDE = 168
 
 
 def thumbnail(rgb: np.ndarray, matte: np.ndarray | None = None) -> str:
-    """A data URI of a photo, or of what a matte leaves of it.
+    """Data URI of a photo, or with a matte, of its subject on a checkerboard.
 
     Parameters
     ----------
@@ -23,7 +24,7 @@ def thumbnail(rgb: np.ndarray, matte: np.ndarray | None = None) -> str:
     matte : uint8 array (H, W), optional
     """
     height, width = rgb.shape[:2]
-    scale = min(1.0, SIDE / max(height, width))
+    scale = min(1.0, MAX_SIDE / max(height, width))
     size = max(1, round(width * scale)), max(1, round(height * scale))
     small = np.asarray(Image.fromarray(rgb).resize(size, Image.Resampling.BOX))
     if matte is not None:
@@ -32,10 +33,3 @@ def thumbnail(rgb: np.ndarray, matte: np.ndarray | None = None) -> str:
     out = io.BytesIO()
     Image.fromarray(small).save(out, "WEBP", quality=70, method=4)
     return "data:image/webp;base64," + base64.b64encode(out.getvalue()).decode()
-
-
-def checkerboard(height: int, width: int, square: int = SQUARE) -> np.ndarray:
-    """What transparency looks like: uint8 (height, width, 3)."""
-    rows, columns = np.arange(height) // square, np.arange(width) // square
-    light = (rows[:, None] + columns[None]) % 2 == 0
-    return np.repeat(np.where(light, *GREYS).astype(np.uint8)[..., None], 3, axis=2)

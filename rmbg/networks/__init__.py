@@ -1,1 +1,1 @@
-"""Network definitions: tensors in, tensors out."""
+"""Network definitions: pure functions on tensors, without I/O."""

@@ -3,11 +3,11 @@
 Peng Zheng, Dehong Gao, Deng-Ping Fan, Li Liu, Jorma Laaksonen, Wanli Ouyang, Nicu Sebe:
 "Bilateral Reference for High-Resolution Dichotomous Image Segmentation", CAAI AIR 2024.
 
-A Swin backbone sees the image at full and at half size. The decoder climbs from 1/32 to full size, and at each level is
-shown the image itself once more, cut into patches that are stacked as channels, so that no detail is lost (the inward
-reference). Module names follow the checkpoints.
+A Swin backbone encodes the image at full and at half size. The decoder upsamples from 1/32 to full size. At each level it
+also receives the image, cut into patches that are stacked as channels, which preserves detail (the inward reference).
+Module names are those of the checkpoints.
 
-The last layers are computed in another order than published, with the same result and at less cost: see `Decoder.project`.
+The last layers are computed in another order than published, with the same result at lower cost: see `Decoder.project`.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from torch.nn import functional
 from rmbg.networks.deform import DeformableConv
 from rmbg.networks.swin import Swin
 
-# In the checkpoints, not needed for the mask: heads that only training looks at, and the backbone's index tables.
+# Parts of the names of tensors in the checkpoints that inference does not need: auxiliary training heads and index tables.
 UNUSED = ("decoder.conv_ms_spvn_", "decoder.gdt_convs_pred_", "relative_position_index")
 
-PatchOrder = Literal["columns", "colours"]
+PatchOrder = Literal["columns", "colors"]
 
 
 @dataclass(frozen=True)
 class Backbone:
-    """The numbers of a Swin transformer."""
+    """Hyperparameters of a Swin transformer."""
 
     channels: int
     depths: tuple[int, ...]
@@ -43,24 +43,24 @@ SWIN_T = Backbone(96, (2, 2, 6, 2), (3, 6, 12, 24), 7)
 
 
 class BiRefNet(nn.Module):
-    """Photo to mask.
+    """Segmentation network with a Swin backbone.
 
-    `forward` takes float (N, 3, H, W) as `rmbg.engines.models` normalises it, H and W multiples of 32, and gives the mask's
-    logits, float (N, 1, H, W); their sigmoid is the mask.
+    `forward` takes float (N, 3, H, W), normalized as in `rmbg.inference.catalog`, H and W multiples of 32, and returns the
+    mask's logits, float (N, 1, H, W).
 
     Parameters
     ----------
     backbone : Backbone
         `SWIN_L`, or `SWIN_T` for the lite checkpoints.
-    patch_order : {"columns", "colours"}
-        How the checkpoint expects the image's patches to be stacked, see `image_patches`. A checkpoint loads with the
-        wrong one without a word, and its mattes are quietly worse.
+    patch_order : {"columns", "colors"}
+        Order of the image patches that the checkpoint was trained with, see `image_patches`. A checkpoint loads with the
+        wrong order without an error, but its mattes are worse.
     """
 
     def __init__(self, backbone: Backbone, patch_order: PatchOrder) -> None:
         super().__init__()
         self.bb = Swin(backbone.channels, backbone.depths, backbone.heads, backbone.window)
-        widths = [2 * backbone.channels * 2**level for level in range(4)]  # of both passes of the backbone together
+        widths = [2 * backbone.channels * 2**level for level in range(4)]  # both passes of the backbone, concatenated
         self.squeeze_module = nn.ModuleList([DecoderBlock(sum(widths), widths[3])])
         self.decoder = Decoder(widths, patch_order)
 
@@ -70,14 +70,14 @@ class BiRefNet(nn.Module):
         return self.decoder(image, x1, x2, x3, x4)
 
     def features(self, image: Tensor) -> list[Tensor]:
-        """The backbone's four maps for the image and, beside them as further channels, for the image at half size."""
+        """Backbone features of the image and of the image at half size, concatenated: four maps, from 1/4 to 1/32."""
         full = self.bb(image)
         half = self.bb(resize(image, image[..., ::2, ::2]))
         return [torch.cat((x, resize(y, x)), 1) for x, y in zip(full, half, strict=True)]
 
 
 class Decoder(nn.Module):
-    """From the features at 1/4 to 1/32 of the image's size to logits at its full size."""
+    """Decoder from the features at 1/4 to 1/32 of the image's size to logits at its full size."""
 
     def __init__(self, widths: list[int], patch_order: PatchOrder) -> None:
         super().__init__()
@@ -109,20 +109,20 @@ class Decoder(nn.Module):
         return self.project(self.with_patches(2, x, image), image)
 
     def with_patches(self, level: int, x: Tensor, image: Tensor) -> Tensor:
-        """`x` and, as further channels, what the level's patch block makes of the image at the size of `x`."""
+        """Concatenate `x` with the output of the level's patch block for the image, at the size of `x`."""
         patches = image_patches(image, x.shape[2], x.shape[3], self.patch_order)
         return torch.cat((x, self.get_submodule(f"ipt_blk{level}")(patches)), 1)
 
     def attention(self, level: int, x: Tensor) -> Tensor:
-        """float (N, 1, h, w) in [0, 1]: where the level's features matter, learned from the image's gradients."""
+        """Attention map of a level, supervised by the image's gradients in training: float (N, 1, h, w) in [0, 1]."""
         return self.get_submodule(f"gdt_convs_attn_{level}")(self.get_submodule(f"gdt_convs_{level}")(x)).sigmoid()
 
     def project(self, x: Tensor, image: Tensor) -> Tensor:
-        """Last features (N, C, H/4, W/4) and the image to the logits (N, 1, H, W).
+        """Project the last features (N, C, H/4, W/4) and the image to logits (N, 1, H, W).
 
-        As published: the features are enlarged to the image's size, joined by what `ipt_blk1` makes of the image and
-        projected to one channel. All of these are linear, so the projection goes first: one channel is enlarged instead of
-        192, and the last convolution of `ipt_blk1`, at full size, has one output instead of 48.
+        As published, the features are upsampled to the image's size, concatenated with the output of `ipt_blk1` and projected
+        to one channel. All of these steps are linear, so the projection is applied first: one channel is upsampled instead of
+        192, and the last convolution of `ipt_blk1`, at full size, has one output channel instead of 48.
         """
         (last,) = self.conv_out1.children()
         assert isinstance(last, nn.Conv2d)
@@ -137,7 +137,7 @@ class Decoder(nn.Module):
 
 
 class DecoderBlock(nn.Module):
-    """Squeeze to 64 channels, look around at several scales, expand."""
+    """Reduction to 64 channels, deformable pyramid, expansion to the output channels."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -153,7 +153,7 @@ class DecoderBlock(nn.Module):
 
 
 class DeformablePyramid(nn.Module):
-    """Four deformable convolutions (1x1 twice, 3x3, 7x7) and the map's mean, joined back to 64 channels."""
+    """Four deformable convolutions (1x1 twice, 3x3, 7x7) and global average pooling, projected back to 64 channels."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -170,6 +170,8 @@ class DeformablePyramid(nn.Module):
 
 
 class DeformableBlock(nn.Module):
+    """Deformable convolution, batch norm, ReLU."""
+
     def __init__(self, size: int) -> None:
         super().__init__()
         self.atrous_conv = DeformableConv(64, 256, size)
@@ -180,7 +182,7 @@ class DeformableBlock(nn.Module):
 
 
 class PatchBlock(nn.Module):
-    """Two 3x3 convolutions over the patches of an image that is cut into `grid` x `grid`."""
+    """Two 3x3 convolutions over the stacked patches of an image that is cut into `grid` x `grid`."""
 
     def __init__(self, grid: int, outputs: int) -> None:
         super().__init__()
@@ -192,7 +194,7 @@ class PatchBlock(nn.Module):
 
 
 class Lateral(nn.Module):
-    """What the backbone hands across to the decoder."""
+    """Lateral connection from the backbone to the decoder: a 1x1 convolution."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -203,26 +205,26 @@ class Lateral(nn.Module):
 
 
 def conv_norm_relu(inputs: int, outputs: int, size: int, bias: bool = True) -> list[nn.Module]:
+    """Layers of a convolution that keeps the size, a batch norm and a ReLU."""
     conv = nn.Conv2d(inputs, outputs, size, padding=size // 2, bias=bias)
     return [conv, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]
 
 
 def image_patches(image: Tensor, height: int, width: int, order: PatchOrder) -> Tensor:
-    """The image cut into patches of `height` x `width`, stacked as channels: (N, 3 * patches, height, width).
+    """Cut the image into patches of `height` x `width`, stacked as channels: (N, 3 * patches, height, width).
 
-    With "columns" (the older order) patches run column by column, left to right and inside a column top to bottom, and
-    the colours of a patch are neighbours: channel = (column * rows + row) * 3 + colour. With "colours" (the newer one)
-    channel = (colour * rows + row) * columns + column.
+    The order "columns", of the older checkpoints, has channel = (column * rows + row) * 3 + color. The order "colors", of the
+    newer ones, has channel = (color * rows + row) * columns + column.
     """
-    batch, colours, full_height, full_width = image.shape
+    batch, colors, full_height, full_width = image.shape
     rows, columns = full_height // height, full_width // width
-    grid = image.reshape(batch, colours, rows, height, columns, width)
+    grid = image.reshape(batch, colors, rows, height, columns, width)
     axes = (0, 4, 2, 1, 3, 5) if order == "columns" else (0, 1, 2, 4, 3, 5)
     return grid.permute(axes).reshape(batch, -1, height, width)
 
 
 def resize(x: Tensor, target: Tensor) -> Tensor:
-    """`x` at the height and width of `target`, bilinear, the corner pixels' centres kept in place."""
+    """Resize `x` to the height and width of `target`, bilinear with aligned corners."""
     if x.shape[2:] == target.shape[2:]:
         return x
     return functional.interpolate(x, size=target.shape[2:], mode="bilinear", align_corners=True)

@@ -1,9 +1,9 @@
-"""The network that ships with the program: photo in, matte and confidence out.
+"""Network of the built-in provider: predicts a matte and its own IoU.
 
 A residual encoder of plain 3x3 convolutions (He et al., "Deep Residual Learning", CVPR 2016), pyramid pooling at its
 end (Zhao et al., "Pyramid Scene Parsing Network", CVPR 2017) and a light top-down decoder with skip connections
-(Lin et al., "Feature Pyramid Networks", CVPR 2017). Plain convolutions, because depthwise ones save multiplications
-but not time on a CPU. The whole picture is squashed to a square: training did the same.
+(Lin et al., "Feature Pyramid Networks", CVPR 2017). Convolutions are dense, because depthwise ones save multiplications
+but not time on a CPU. The photo is resized to a square without keeping its proportions, as in training.
 
 The weights were trained from scratch by ``train/train.py``; ``train/README.md`` is their model card.
 """
@@ -26,14 +26,14 @@ SHA256 = "a6102965a02877b35d6f7c1ebd5537dc9b1737804f9ca75eb012d933a325c626"
 STEM = 16
 WIDTHS = (64, 96, 192, 256)  # channels at 1/4, 1/8, 1/16 and 1/32
 DEPTHS = (1, 3, 4, 2)  # residual blocks at each
-CONTEXT = 128
-POOLS = (1, 2, 5)
+CONTEXT = 128  # channels of the pooled features at 1/32
+POOLS = (1, 2, 5)  # grids of the pyramid pooling
 DECODER = (32, 64, 96)  # channels at 1/4, 1/8 and 1/16
-SUBJECT = 0.5  # probability from which a pixel counts as subject
+FOREGROUND = 0.5  # probability above which a pixel counts as foreground
 
 
 class ConvNorm(nn.Module):
-    """Convolution and batch norm, then a ReLU unless told otherwise."""
+    """Convolution, batch norm and, by default, a ReLU."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int = 3, stride: int = 1, relu: bool = True) -> None:
         super().__init__()
@@ -46,21 +46,21 @@ class ConvNorm(nn.Module):
         return F.relu(x, inplace=True) if self.relu else x
 
     def fuse(self) -> None:
-        """Fold the batch norm into the convolution, for inference."""
+        """Fold the batch norm into the convolution. The module cannot be trained afterwards."""
         assert isinstance(self.norm, nn.BatchNorm2d)
         self.conv = fuse_conv_bn_eval(self.conv, self.norm)
         self.norm = nn.Identity()
 
 
 class Residual(nn.Module):
-    """Two convolutions around a shortcut, which halves the picture and widens the channels where asked to."""
+    """Residual block of two convolutions; the shortcut pools and projects if the size or the channels change."""
 
     def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
         super().__init__()
         self.first = ConvNorm(inputs, outputs, stride=stride)
         self.second = ConvNorm(outputs, outputs, relu=False)
-        plain = inputs == outputs and stride == 1
-        self.shortcut = nn.Identity() if plain else ConvNorm(inputs, outputs, 1, relu=False)
+        same = inputs == outputs and stride == 1
+        self.shortcut = nn.Identity() if same else ConvNorm(inputs, outputs, 1, relu=False)
         self.stride = stride
 
     def forward(self, x: Tensor) -> Tensor:
@@ -69,7 +69,7 @@ class Residual(nn.Module):
 
 
 class PyramidPooling(nn.Module):
-    """Means over the whole, the quarters and a 5x5 grid of the picture, beside the features themselves."""
+    """Features concatenated with their averages over grids of 1x1, 2x2 and 5x5 cells, projected to `outputs`."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -86,7 +86,7 @@ class PyramidPooling(nn.Module):
 
 
 class Merge(nn.Module):
-    """One step up the decoder: coarse features, enlarged, plus finer ones from the encoder."""
+    """Decoder step: the sum of upsampled coarse features and the encoder's finer ones, then two convolutions."""
 
     def __init__(self, coarse: int, fine: int, outputs: int) -> None:
         super().__init__()
@@ -101,7 +101,7 @@ class Merge(nn.Module):
 
 
 class BuiltinNet(nn.Module):
-    """Subject matte of a photo.
+    """Matting network with 5.7 million parameters.
 
     Examples
     --------
@@ -130,25 +130,25 @@ class BuiltinNet(nn.Module):
         self.judge = nn.Sequential(nn.Linear(2 * CONTEXT + 3, 64), nn.ReLU(), nn.Linear(64, 1))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Matte and confidence of a batch.
+        """Predict mattes and confidences of a batch.
 
         Parameters
         ----------
         x : Tensor, shape (B, 3, H, W), float
-            RGB minus ``MEAN`` over ``STD``; H and W multiples of 32, best both ``INPUT_SIZE``.
+            RGB in [0, 1], normalized by ``MEAN`` and ``STD``; H and W multiples of 32, in training both ``INPUT_SIZE``.
 
         Returns
         -------
         logits : Tensor, shape (B, 1, H, W)
             Their sigmoid is the matte.
         confidence : Tensor, shape (B,)
-            The IoU, 0 to 1, that the network expects of its matte; near 0 where there is no clear subject.
+            Predicted IoU of the matte in [0, 1]; near 0 if there is no clear subject.
         """
-        logits, _, judged = self.levels(x)
-        return logits, judged.sigmoid()
+        logits, _, confidence = self.forward_train(x)
+        return logits, confidence.sigmoid()
 
-    def levels(self, x: Tensor) -> tuple[Tensor, list[Tensor], Tensor]:
-        """Logits of the matte, of the coarser mattes at 1/4 to 1/32 (for training), and of the confidence."""
+    def forward_train(self, x: Tensor) -> tuple[Tensor, list[Tensor], Tensor]:
+        """Logits of the matte, of the side outputs at 1/4, 1/8, 1/16 and 1/32, and of the confidence."""
         half = self.stem(x)
         quarter = self.stages[0](half)
         eighth = self.stages[1](quarter)
@@ -160,12 +160,12 @@ class BuiltinNet(nn.Module):
         at2 = self.matte(self.merge2(at4, half))
         logits = F.interpolate(at2, x.shape[-2:], mode="bilinear")
         sides = [side(level) for side, level in zip(self.sides, (at4, at8, at16, context), strict=True)]
-        return logits, sides, self.judge(self.evidence(at2, context)).squeeze(1)
+        return logits, sides, self.judge(self.confidence_features(at2, context)).squeeze(1)
 
-    def evidence(self, logits: Tensor, context: Tensor) -> Tensor:
-        """What the confidence is judged from: features inside and outside the matte, its area and its doubt.
+    def confidence_features(self, logits: Tensor, context: Tensor) -> Tensor:
+        """Inputs of the confidence head: mean features inside and outside the matte, its area and its uncertainty.
 
-        Detached, so that learning to judge does not bend what is judged.
+        Float (B, 2 * CONTEXT + 3). Detached, so that the confidence loss does not change the matte.
         """
         matte = logits.detach().float().sigmoid()
         small = F.adaptive_avg_pool2d(matte, (context.shape[-2], context.shape[-1]))
@@ -173,12 +173,12 @@ class BuiltinNet(nn.Module):
         inside = (features * small).sum((2, 3)) / (small.sum((2, 3)) + 1)
         outside = (features * (1 - small)).sum((2, 3)) / ((1 - small).sum((2, 3)) + 1)
         area = matte.mean((2, 3))
-        doubt = (1 - (2 * matte - 1).abs()).mean((2, 3))
-        strength = (matte * (matte > SUBJECT)).sum((2, 3)) / (matte.sum((2, 3)) + 1)
-        return torch.cat([inside, outside, area, doubt, strength], 1)
+        uncertainty = (1 - (2 * matte - 1).abs()).mean((2, 3))
+        strength = (matte * (matte > FOREGROUND)).sum((2, 3)) / (matte.sum((2, 3)) + 1)
+        return torch.cat([inside, outside, area, uncertainty, strength], 1)
 
     def fuse(self) -> "BuiltinNet":
-        """Fold all batch norms into their convolutions and return the network, from now on for inference only."""
+        """Fold all batch norms into their convolutions in place and return the network, which is then for inference only."""
         self.eval()
         for module in self.modules():
             if isinstance(module, ConvNorm):
@@ -187,23 +187,23 @@ class BuiltinNet(nn.Module):
 
 
 def load(path: Path | None = None) -> BuiltinNet:
-    """Network with its trained weights, for inference: eval mode, float32, channels last.
+    """Load the trained network for inference: eval mode, float32, channels last.
 
-    The file holds the convolutions as half floats with their batch norms folded in.
+    The file holds the convolutions in half precision with their batch norms folded in.
 
     Parameters
     ----------
     path : Path, optional
-        Other weights than those shipped; only the shipped ones are held to their checksum.
+        Other weights than those in the package; only the packaged file is checked against its checksum.
 
     Raises
     ------
     ValueError
-        If the shipped file is not the one this code was released with.
+        If the checksum of the packaged file does not match.
     """
     data = (path or WEIGHTS).read_bytes()
     if path is None and hashlib.sha256(data).hexdigest() != SHA256:
-        raise ValueError(f"{WEIGHTS} is damaged or not the one that belongs to this version")
+        raise ValueError(f"{WEIGHTS} is damaged or belongs to another version")
     net = BuiltinNet().fuse()
     net.load_state_dict({name: tensor.float() for name, tensor in read_tensors(data).items()})
     return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return, unused-ignore]

@@ -3,8 +3,8 @@
 Xuebin Qin, Hang Dai, Xiaobin Hu, Deng-Ping Fan, Ling Shao, Luc Van Gool:
 "Highly Accurate Dichotomous Image Segmentation", ECCV 2022.
 
-A U-shaped network whose every stage is itself a small U ("residual U-block", from U2-Net). Module names follow the
-published checkpoint, so that `briaai/RMBG-1.4`'s `model.safetensors` loads as it is.
+A U-shaped network whose stages are small U-shaped networks themselves (residual U-blocks, from U2-Net). Module names are those
+of the published checkpoint, so that `model.safetensors` of `briaai/RMBG-1.4` loads unchanged.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-# In the checkpoint, not needed for the first mask: the five coarser side outputs, which only training looks at.
+# Parts of the names of tensors in the checkpoint that inference does not need: the five coarser side outputs.
 UNUSED = tuple(f"side{level}." for level in range(2, 7))
 
 
 class ConvBlock(nn.Module):
-    """3x3 convolution, batch norm, ReLU; as large as its input."""
+    """3x3 convolution that keeps the size, batch norm, ReLU."""
 
     def __init__(self, inputs: int, outputs: int, dilation: int = 1) -> None:
         super().__init__()
@@ -30,14 +30,14 @@ class ConvBlock(nn.Module):
 
 
 class ResidualU(nn.Module):
-    """One stage: a small U of `depth` levels, added to its own first convolution.
+    """Residual U-block: an encoder and decoder of `depth` levels, added to the block's first convolution.
 
     Parameters
     ----------
     depth : int
-        Number of encoder convolutions. All but the first and the last work on a map half the size of the one before.
+        Number of encoder convolutions. Each but the first and the last halves the size.
     flat : bool
-        Keep the size and double the dilation from level to level instead: for maps too small to be halved again.
+        Keep the size and double the dilation from level to level instead, for maps too small to be halved.
     """
 
     def __init__(self, depth: int, inputs: int, middle: int, outputs: int, flat: bool = False) -> None:
@@ -69,10 +69,10 @@ class ResidualU(nn.Module):
 
 
 class ISNet(nn.Module):
-    """Photo to mask.
+    """Segmentation network of six encoder and five decoder stages.
 
-    `forward` takes float (N, 3, H, W) as `rmbg.engines.models` normalises it and gives the mask's logits, float
-    (N, 1, H, W); their sigmoid is the mask. H and W are best multiples of 64 (the checkpoint was trained at 1024).
+    `forward` takes float (N, 3, H, W), normalized as in `rmbg.inference.catalog`, and returns the mask's logits, float
+    (N, 1, H, W). H and W should be multiples of 64; the checkpoint was trained at 1024.
     """
 
     def __init__(self) -> None:
@@ -105,10 +105,10 @@ class ISNet(nn.Module):
 
 
 def halve(x: Tensor) -> Tensor:
-    """Half the height and width, odd sizes rounded up, by the maximum of 2x2."""
+    """Max pooling over 2x2; odd sizes are rounded up."""
     return functional.max_pool2d(x, 2, ceil_mode=True)
 
 
 def resize_like(x: Tensor, target: Tensor) -> Tensor:
-    """`x` at the height and width of `target`, bilinear with half-pixel centres."""
+    """Resize `x` to the height and width of `target`, bilinear with half-pixel centers."""
     return x if x.shape[2:] == target.shape[2:] else functional.interpolate(x, size=target.shape[2:], mode="bilinear")

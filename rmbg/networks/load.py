@@ -1,4 +1,4 @@
-"""From a checkpoint's tensors to a network that is ready to run."""
+"""Loading of a checkpoint into a network, and folding of batch norms."""
 
 from __future__ import annotations
 
@@ -8,73 +8,88 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-# The convolution that each batch norm follows, by the names that the checkpoints give to both.
-NORMALISED = {
+# Name of each batch norm in the checkpoints, and of the convolution before it.
+CONV_BEFORE_NORM = {
     "bn_s1": "conv_s1",
     "bn_in": "conv_in",
     "bn_out": "conv_out",
     "bn1": "conv1",
     "bn": "atrous_conv.regular_conv",
 }
-SHOWN = 3
+MAX_NAMES = 3  # in an error message
 
 
 class WrongTensorsError(ValueError):
-    """The tensors are not those of this network; the message says which."""
+    """The checkpoint does not match the network; the message names the tensors."""
+
+
+class NonFiniteError(ValueError):
+    """A tensor holds NaN or infinity; the message names it."""
+
+
+def check_finite(tensors: Mapping[str, Tensor]) -> None:
+    """Raise NonFiniteError if a floating-point tensor holds NaN or infinity. One pass without copies."""
+    for name, value in tensors.items():
+        if value.numel() and value.is_floating_point() and not all(bound.isfinite() for bound in value.aminmax()):
+            raise NonFiniteError(f"{name} holds NaN or infinite values")
 
 
 def load(network: nn.Module, tensors: Mapping[str, Tensor], unused: tuple[str, ...]) -> None:
-    """Give `network` its weights; every tensor must be one of the network's, or named as unused.
+    """Load a checkpoint into `network`.
 
     Parameters
     ----------
     network : nn.Module
-        May be laid out on the "meta" device: the tensors take their places, they are not copied. Half-precision tensors
-        are widened to the network's own precision.
+        May be on the "meta" device: tensors are assigned, not copied. Half-precision tensors are converted to the network's
+        precision.
     tensors : mapping of str to Tensor
-        A whole checkpoint.
+        The whole checkpoint. Every tensor must belong to the network or match `unused`.
     unused : tuple of str
-        Parts of the names of tensors that the checkpoint may hold and the network does not need.
+        Parts of the names of tensors that are ignored.
 
     Raises
     ------
     WrongTensorsError
-        If a tensor is missing, unknown, of another shape, or not of numbers with a fraction.
+        If a tensor is missing, unknown, of another shape, or not floating point.
+    NonFiniteError
+        If a tensor holds NaN or infinity.
     """
-    counter = "num_batches_tracked"  # of no use after training, and absent from some checkpoints
-    places = network.state_dict()
-    wanted = {name: value for name, value in places.items() if not name.endswith(counter)}
+    counter = "num_batches_tracked"  # used in training only, and absent from some checkpoints
+    own = network.state_dict()
+    expected = {name: value for name, value in own.items() if not name.endswith(counter)}
     given = {name: value for name, value in tensors.items() if not name.endswith(counter)}
-    missing = [name for name in wanted if name not in given]
-    unknown = [name for name in given if name not in wanted and not any(part in name for part in unused)]
-    if missing and not unknown and len(missing) < len(wanted) / 2:
-        raise WrongTensorsError(f"Tensors are missing from it: {shown(missing)}.")
+    missing = [name for name in expected if name not in given]
+    unknown = [name for name in given if name not in expected and not any(part in name for part in unused)]
+    if missing and not unknown and len(missing) < len(expected) / 2:
+        raise WrongTensorsError(f"Tensors are missing from it: {_join(missing)}.")
     if missing or unknown:
-        faults = [f"{word} {shown(names)}" for word, names in (("without", missing), ("with", unknown)) if names]
-        raise WrongTensorsError(f"These are the weights of another network: {'; '.join(faults)}.")
-    for name, value in wanted.items():
+        differences = [f"{word} {_join(names)}" for word, names in (("without", missing), ("with", unknown)) if names]
+        raise WrongTensorsError(f"These are the weights of another network: {'; '.join(differences)}.")
+    for name, value in expected.items():
         if given[name].shape != value.shape or not given[name].is_floating_point():
             found = f"{tuple(given[name].shape)} {str(given[name].dtype).removeprefix('torch.')}"
             raise WrongTensorsError(
                 f"These are the weights of another network: {name} is {found}, and {tuple(value.shape)} is needed."
             )
-    ready = {name: given[name].to(value.dtype) for name, value in wanted.items()}
-    zeros = {name: torch.zeros((), dtype=value.dtype) for name, value in places.items() if name.endswith(counter)}
-    network.load_state_dict(ready | zeros, assign=True)
+    check_finite({name: given[name] for name in expected})
+    converted = {name: given[name].to(value.dtype) for name, value in expected.items()}
+    zeros = {name: torch.zeros((), dtype=value.dtype) for name, value in own.items() if name.endswith(counter)}
+    network.load_state_dict(converted | zeros, assign=True)
 
 
-def shown(names: list[str]) -> str:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
+def _join(names: list[str]) -> str:
+    """The first `MAX_NAMES` names and the number of the others."""
+    more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
+    return ", ".join(names[:MAX_NAMES]) + more
 
 
 def fold_batch_norms(network: nn.Module) -> None:
-    """Move each batch norm into the convolution before it: the same function with one pass over the map less."""
+    """Fold each batch norm into the convolution before it, in place; saves one pass over each map."""
     for parent in list(network.modules()):
         previous: nn.Module | None = None
         for name, child in list(parent.named_children()):
             if isinstance(child, nn.BatchNorm2d):
-                conv = previous if isinstance(parent, nn.Sequential) else parent.get_submodule(NORMALISED[name])
+                conv = previous if isinstance(parent, nn.Sequential) else parent.get_submodule(CONV_BEFORE_NORM[name])
                 assert isinstance(conv, nn.Conv2d) and child.running_mean is not None and child.running_var is not None
                 conv.weight, conv.bias = fuse_conv_bn_weights(
                     conv.weight, conv.bias, child.running_mean, child.running_var, child.eps, child.weight, child.bias

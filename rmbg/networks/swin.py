@@ -3,8 +3,9 @@
 Ze Liu, Yutong Lin, Yue Cao, Han Hu, Yixuan Wei, Zheng Zhang, Stephen Lin, Baining Guo:
 "Swin Transformer: Hierarchical Vision Transformer using Shifted Windows", ICCV 2021.
 
-Feature maps are kept as (N, H, W, C) throughout. Any image size works: a map is padded to whole windows, and the padding
-takes part in attention as zeros, as in the authors' code for dense prediction. Module names follow the checkpoints.
+Feature maps have the layout (N, H, W, C) throughout. Images of any size are supported: a map is padded to whole windows, and
+the padding takes part in attention as zeros, as in the authors' code for dense prediction. Module names are those of the
+checkpoints.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from torch.nn import functional
 
 
 class WindowAttention(nn.Module):
-    """Multi-head attention inside each window, with a learned bias for the relative position of two tokens."""
+    """Multi-head attention inside each window, with a learned bias for relative positions."""
 
     relative_position_index: Tensor
 
@@ -28,11 +29,11 @@ class WindowAttention(nn.Module):
         self.register_buffer("relative_position_index", relative_positions(window), persistent=False)
 
     def bias(self) -> Tensor:
-        """float (heads, tokens, tokens): what is added to the attention logits for the tokens' relative position."""
+        """Bias of the attention logits for the relative position of two tokens: float (heads, tokens, tokens)."""
         return self.relative_position_bias_table[self.relative_position_index].permute(2, 0, 1)
 
     def forward(self, windows: Tensor, mask: Tensor | None) -> Tensor:
-        """`windows` (N * count, tokens, C) -> same shape; `mask` (count, tokens, tokens) is added to the logits."""
+        """Attend within `windows` (N * count, tokens, C); `mask` (count, tokens, tokens) is added to the logits."""
         batch, tokens, channels = windows.shape
         query, key, value = self.qkv(windows).view(batch, tokens, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         bias = self.bias().unsqueeze(0)
@@ -45,6 +46,8 @@ class WindowAttention(nn.Module):
 
 
 class Mlp(nn.Module):
+    """Two linear layers with a GELU between them."""
+
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.fc1 = nn.Linear(channels, 4 * channels)
@@ -55,7 +58,7 @@ class Mlp(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention inside windows, which are shifted by half a window in every second block, then a perceptron."""
+    """Window attention and an MLP, each with a residual connection; `shift` moves the windows."""
 
     def __init__(self, channels: int, heads: int, window: int, shift: int) -> None:
         super().__init__()
@@ -84,7 +87,7 @@ class Block(nn.Module):
 
 
 class PatchMerging(nn.Module):
-    """Half the height and width: the four pixels of each 2x2 side by side, then projected to twice the channels."""
+    """Downsampling by two: the pixels of each 2x2 are concatenated and projected to twice the channels."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -98,6 +101,8 @@ class PatchMerging(nn.Module):
 
 
 class Stage(nn.Module):
+    """Blocks at one resolution, every second one with shifted windows, and the downsampling that follows them."""
+
     def __init__(self, channels: int, blocks: int, heads: int, window: int, last: bool) -> None:
         super().__init__()
         self.window = window
@@ -112,7 +117,7 @@ class Stage(nn.Module):
 
 
 class PatchEmbed(nn.Module):
-    """Each 4x4 of the image becomes one token."""
+    """Projection of each 4x4 pixels of the image to one token."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -125,9 +130,9 @@ class PatchEmbed(nn.Module):
 
 
 class Swin(nn.Module):
-    """Image to four feature maps.
+    """Backbone with four feature maps.
 
-    `forward` takes float (N, 3, H, W) and gives float (N, C, H/4, W/4), (N, 2C, H/8, W/8), (N, 4C, H/16, W/16) and
+    `forward` takes float (N, 3, H, W) and returns float (N, C, H/4, W/4), (N, 2C, H/8, W/8), (N, 4C, H/16, W/16) and
     (N, 8C, H/32, W/32).
     """
 
@@ -153,8 +158,8 @@ class Swin(nn.Module):
 
 
 def relative_positions(window: int) -> Tensor:
-    """int64 (tokens, tokens): for two tokens of a window, the row of the bias table for their relative position."""
-    token = torch.arange(window * window, device="cpu")  # also where a network is laid out without memory of its own
+    """Row of the bias table for the relative position of two tokens of a window: int64 (tokens, tokens)."""
+    token = torch.arange(window * window, device="cpu")  # a real tensor, even under torch.device("meta")
     row, column = token // window, token % window
     down = row[:, None] - row[None, :] + window - 1
     right = column[:, None] - column[None, :] + window - 1
@@ -162,15 +167,15 @@ def relative_positions(window: int) -> Tensor:
 
 
 def shifted_window_mask(height: int, width: int, window: int, device: torch.device | None = None) -> Tensor:
-    """float (windows, tokens, tokens), 0 or -100: keeps apart what a shift by half a window has brought together.
+    """Attention mask for shifted windows: float (windows, tokens, tokens), -100 where attention is suppressed, else 0.
 
-    The shift is a roll, so the last row and column of windows hold tokens from opposite ends of the map, which must not
-    see each other. `height` and `width` are the map's before padding.
+    The shift is cyclic, so the last row and column of windows contain tokens from opposite ends of the map, which must not
+    attend to each other. `height` and `width` are those of the map before padding.
     """
     shift = window // 2
 
     def regions(length: int) -> Tensor:
-        """Which of three strips each position belongs to: untouched, before the seam, after the seam."""
+        """Index of the strip that each position belongs to: 0 unshifted, 1 before the seam, 2 after it."""
         position = torch.arange(-(-length // window) * window, device=device)
         return (position >= len(position) - window).long() + (position >= len(position) - shift)
 

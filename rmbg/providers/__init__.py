@@ -1,23 +1,23 @@
-"""All providers, in one literal table. README.md in this folder says how to add one."""
+"""Registry of all providers. README.md in this folder describes how to add one."""
 
 from __future__ import annotations
 
 from rmbg.errors import OptionError, printable
-from rmbg.providers.base import Call, Option, Provider, ProviderInfo, Status
+from rmbg.providers.base import Option, Provider, ProviderInfo, RequestContext, Status
 from rmbg.providers.birefnet import BIREFNET
 from rmbg.providers.birefnet_lite import BIREFNET_LITE
 from rmbg.providers.builtin import Builtin
-from rmbg.providers.fal import Fal
+from rmbg.providers.fal.remove import Fal
 from rmbg.providers.gigarouter import Gigarouter
-from rmbg.providers.huggingface import HuggingFace
+from rmbg.providers.huggingface.remove import HuggingFace
 from rmbg.providers.removebg import RemoveBg
 from rmbg.providers.rmbg_1_4 import RMBG_1_4
 from rmbg.providers.rmbg_2_0 import RMBG_2_0
-from rmbg.providers.runware import RunwareRembg14, RunwareRmbg2
+from rmbg.providers.runware.remove import RunwareRembg14, RunwareRmbg2
 from rmbg.providers.sam2 import SAM2
 from rmbg.settings import Settings
 
-__all__ = ["AUTO", "PROVIDERS", "Call", "Option", "Provider", "ProviderInfo", "Status", "find", "providers"]
+__all__ = ["AUTO", "PROVIDERS", "Option", "Provider", "ProviderInfo", "RequestContext", "Status", "find", "list_providers"]
 
 PROVIDERS: dict[str, Provider] = {
     "builtin": Builtin(),
@@ -34,22 +34,22 @@ PROVIDERS: dict[str, Provider] = {
     "gigarouter-rmbg-1.4": Gigarouter(),
 }
 
-#: The order in which ``auto`` looks for a provider that is ready: best first, free ones only.
+#: Free providers in order of quality; ``auto`` selects the first that is ready.
 AUTO = ("rmbg-2.0", "birefnet", "rmbg-1.4", "birefnet-lite", "builtin")
 
 
-def providers() -> list[ProviderInfo]:
-    """What there is to say about every provider, in the order of the table."""
+def list_providers() -> list[ProviderInfo]:
+    """Return the `ProviderInfo` of every provider in registry order."""
     return [provider.info for provider in PROVIDERS.values()]
 
 
 def find(name: str, settings: Settings | None = None) -> Provider:
-    """The provider with this id; ``auto`` is the best free one that is ready.
+    """Return the provider with the id `name`; ``auto`` selects the best free one that is ready.
 
     Raises
     ------
     OptionError
-        If there is none; the message lists those that there are.
+        If the id is unknown; the message lists the known ids.
     """
     if name == "auto":
         settings = settings or Settings.from_environ()

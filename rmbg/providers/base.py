@@ -1,33 +1,37 @@
-"""What a provider is: data about it, its status, and one method that turns a photo into a cutout."""
+"""Provider interface: static data, a status, and one method from a photo to a cutout."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Literal
 
-from rmbg.cutout import Basis, Cutout
-from rmbg.errors import CancelledError, OptionError, printable
-from rmbg.photo import Photo
+from rmbg.billing.cost import Basis
+from rmbg.cutout import Cutout
+from rmbg.errors import CancelledError, OptionError, check_text, printable
+from rmbg.images.photo import Photo
 from rmbg.settings import Settings
 
 
 @dataclass(frozen=True)
 class Option:
-    """One option of a provider, with all that a form, a command line and a check need to know.
+    """One option of a provider: the data behind its form field, command-line option and validation.
 
     Attributes
     ----------
     name, title, help : str
-    kind : str
-        ``bool``, ``int``, ``float``, ``choice`` or ``text``.
+        Identifier, label and explanation.
+    kind : {"bool", "int", "float", "choice", "text"}
     default : Any
     minimum, maximum : float or None
         Inclusive range of a number.
     choices : tuple of str
-        For ``choice``.
+        Allowed values of a ``choice``.
+    advanced : bool
+        True for options of the protocol and other details, which the page shows in a section of their own.
     """
 
     name: str
@@ -38,16 +42,17 @@ class Option:
     minimum: float | None = None
     maximum: float | None = None
     choices: tuple[str, ...] = ()
+    advanced: bool = False
 
     def parse(self, value: Any) -> Any:
-        """`value`, given as text or as what it should be, as a value of this option.
+        """Convert `value`, as text or already of the right type, to a value of this option.
 
         Raises
         ------
         OptionError
-            If it cannot be one; the message says what can.
+            If the value is invalid; the message names the valid values.
         """
-        text = str(value).strip()
+        text = check_text(str(value), self.title).strip()
         if self.kind == "bool":
             known = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
             if text.lower() not in known:
@@ -78,40 +83,41 @@ class Option:
 
 @dataclass(frozen=True)
 class ProviderInfo:
-    """Everything there is to say about a provider; pages, command line and tables are made from it.
+    """Static data of a provider; the page, the command line and the tables are generated from it.
 
     Attributes
     ----------
     id, title : str
-    kind : str
-        ``local`` runs on this machine, ``remote`` sends the photo away.
+        Public identifier and display name.
+    kind : {"local", "remote"}
+        ``local`` providers run on this machine, ``remote`` ones upload the photo to a service.
     model : str
-        The network or endpoint behind it.
-    licence, licence_url : str
-        What one may do with the results, in a sentence, and where that is written.
+        Network or endpoint.
+    license, license_url : str
+        Permitted use of the results in one sentence, and the URL of the license.
     pixels : str
-        Where the photo goes, in a sentence.
+        Data use: where the photo is processed and stored. Public as ``pixels`` in the JSON output.
     price_usd, price_basis : Decimal or None, str
-        Expected price of one image; None with ``estimated`` for own hardware, whose price follows from the seconds.
+        Expected price of one image in US dollars; None with ``estimated`` for own hardware, which is priced by run time.
     price_seen : str
         Month in which the price was read (YYYY-MM); empty for own hardware.
     seconds : float or None
-        What to expect for a photo of a few megapixels, on two CPU cores for local providers.
+        Typical run time for a photo of a few megapixels; for local providers on two CPU cores.
     input_size : str
-        What the network sees, such as ``1024 x 1024``.
+        Input size of the network, such as ``1024 x 1024``.
     supports : tuple of str
-        Words such as ``offline``, ``soft alpha``.
+        Capabilities such as ``offline`` and ``soft alpha``.
     options : tuple of Option
     key_name : str
-        Environment variable of the key; empty where none is needed.
+        Environment variable of the API key; empty if no key is required.
     """
 
     id: str
     title: str
     kind: Literal["local", "remote"]
     model: str
-    licence: str
-    licence_url: str
+    license: str
+    license_url: str
     pixels: str
     price_usd: Decimal | None = None
     price_basis: Basis = "estimated"
@@ -123,12 +129,12 @@ class ProviderInfo:
     key_name: str = ""
 
     def parse_options(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """All options with their values: those in `given` checked, the others at their defaults.
+        """Return the value of every option: validated from `given`, otherwise the default.
 
         Raises
         ------
         OptionError
-            If a name or a value is unknown.
+            If a name is unknown or a value is invalid.
         """
         known = {option.name: option for option in self.options}
         for name in given:
@@ -140,10 +146,15 @@ class ProviderInfo:
 
 @dataclass(frozen=True)
 class Status:
-    """Whether a provider can run now, told before the click.
+    """Readiness of a provider, shown before it is run.
 
-    ``ready``, ``download`` (runs after fetching weights), ``key`` (needs a key), ``licence`` (needs accepting one),
-    ``unavailable``; `text` says it in words.
+    Attributes
+    ----------
+    state : {"ready", "download", "key", "licence", "unavailable"}
+        ``download`` means that the first run downloads weights, ``key`` that an API key is missing, ``licence`` that a
+        license has to be accepted first.
+    text : str
+        The state in words, as the end of the sentence "NAME is not ready: ...".
     """
 
     state: Literal["ready", "download", "key", "licence", "unavailable"]
@@ -151,60 +162,109 @@ class Status:
 
     @property
     def usable(self) -> bool:
-        """Whether a click on Remove can work, if need be after a download."""
+        """True if the provider can run, possibly after a download."""
         return self.state in ("ready", "download")
 
 
 READY = Status("ready", "ready")
 
 
-def silent(fraction: float | None, text: str) -> None:
-    """Progress that nobody looks at."""
+def no_progress(fraction: float | None, text: str) -> None:
+    """Progress callback that discards its arguments."""
 
 
-def never() -> bool:
-    """Work that nobody stops."""
+def never_cancelled() -> bool:
+    """Cancellation callback of work that cannot be cancelled; always False."""
     return False
 
 
+#: Context manager that holds the device after waiting for it. The argument is called during the wait and may raise.
+DeviceTurn = Callable[[Callable[[], None]], AbstractContextManager[None]]
+
+
+def no_turn(check: Callable[[], None]) -> AbstractContextManager[None]:
+    """Return a turn without waiting, for a device that is not shared."""
+    return nullcontext()
+
+
+def forget(handle: str) -> None:
+    """Callback for jobs that are not resumed; discards the handle."""
+
+
 @dataclass(frozen=True)
-class Call:
-    """What one request brings along besides photo and options; it lives as long as the request.
+class PaidJob:
+    """Paid job that another process can resume if this one is killed.
+
+    Attributes
+    ----------
+    id : str
+        UUID of the job, the same in all processes.
+    handle : str
+        Identifier of the job at the service, stored by an earlier process; empty if it has not been accepted yet.
+    keep : callable (handle)
+        Stores the handle as soon as the service has accepted the job.
+    """
+
+    id: str
+    handle: str = ""
+    keep: Callable[[str], None] = forget
+
+
+@dataclass(frozen=True)
+class RequestContext:
+    """Settings, key and callbacks of one request.
 
     Attributes
     ----------
     settings : Settings
     key : str or None
-        A key given for this request only.
+        API key for this request only.
     progress : callable (fraction or None, text)
-        Told what is going on; a fraction of None means that nobody knows how long it takes.
+        Receives the current step; a fraction of None means that the duration is unknown.
     cancelled : callable () -> bool
-        Whether the user has stopped it.
+        Returns True once the user has cancelled the request.
+    job : PaidJob or None
+        Set if another process may resume the paid request.
     """
 
     settings: Settings = field(default_factory=Settings.from_environ)
     key: str | None = field(default=None, repr=False)
-    progress: Callable[[float | None, str], None] = silent
-    cancelled: Callable[[], bool] = never
+    progress: Callable[[float | None, str], None] = no_progress
+    cancelled: Callable[[], bool] = never_cancelled
+    job: PaidJob | None = None
 
     def check(self) -> None:
-        """Raise CancelledError if the user has stopped the request; called between steps."""
+        """Raise CancelledError if the user has cancelled the request; to be called between steps."""
         if self.cancelled():
             raise CancelledError("Stopped.")
 
 
 class Provider(ABC):
-    """Something that turns a photo into a cutout."""
+    """Base class of all providers."""
 
     info: ProviderInfo
 
+    #: Resumption of a paid job whose process was killed: "by id" if the service recognizes a repeated UUID, "by handle" if the
+    #: service returns an identifier of the job.
+    resumes: Literal["never", "by id", "by handle"] = "never"
+
     def status(self, settings: Settings) -> Status:
-        """Whether it can run now; quick, without network."""
+        """Return the current status; fast, and without network access."""
         return READY
 
     @abstractmethod
-    def cut(self, photo: Photo, options: Mapping[str, Any], call: Call) -> Cutout:
-        """One cutout of `photo`.
+    def cut(self, photo: Photo, options: Mapping[str, Any], context: RequestContext) -> Cutout:
+        """Remove the background of `photo`.
 
-        `options` holds every option of ``info`` with a checked value. Raises an RmbgError if it does not work.
+        Parameters
+        ----------
+        photo : Photo
+        options : mapping of str to Any
+            A validated value for every option of ``info``.
+        context : RequestContext
+
+        Raises
+        ------
+        RmbgError
+            If no cutout can be made.
         """

@@ -1,8 +1,8 @@
-"""BiRefNet as its authors published it: like RMBG-2.0, trained on public data, free to use."""
+"""BiRefNet with the weights of its authors: the architecture of RMBG-2.0, trained on public data, MIT license."""
 
 from __future__ import annotations
 
-from rmbg.engines.models import MODELS
+from rmbg.inference.catalog import MODELS
 from rmbg.providers.local import LocalNetwork, describe
 
 MODEL = MODELS["birefnet"]

@@ -1,92 +1,127 @@
-"""The provider that needs nothing: no key, no download, no graphics card, no network connection."""
+"""Built-in provider: runs without a key, a download, a GPU or a network connection."""
 
 from __future__ import annotations
 
 import functools
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rmbg import evidence
-from rmbg.cutout import Cutout
+from rmbg.cutout import LOW_CONFIDENCE, Cutout
 from rmbg.errors import ModelError, NoSubjectError
-from rmbg.matte import steepen, upsample_guided
-from rmbg.photo import Photo
-from rmbg.providers.base import Call, Provider, ProviderInfo
-from rmbg.providers.finished import finished
+from rmbg.images.photo import Photo
+from rmbg.inference.torch_import import import_torch
+from rmbg.matting import color_prior
+from rmbg.matting.guided_filter import upsample_guided
+from rmbg.matting.matte import sharpen_edges
+from rmbg.providers.base import Provider, ProviderInfo, RequestContext, no_progress
+from rmbg.providers.local_cutout import local_cutout
 
 if TYPE_CHECKING:
     from rmbg.networks.builtin import BuiltinNet
 
-#: Expected IoU below which the network's matte is a guess, which is not shown, and below which it is shown with a doubt.
-GUESS, UNSURE = 0.3, 0.5
-DOUBT = "The built-in network is not sure what the subject of this photo is; another provider may do better."
+#: Predicted IoU below which the matte is rejected.
+MIN_CONFIDENCE = 0.3
+#: Note of a cutout with low confidence.
+LOW_CONFIDENCE_NOTE = (
+    "The confidence in this result is low: parts of the subject may be missing, or parts of the background may remain. "
+    "Try another provider, or crop the photo closer to the subject."
+)
 
-#: A subject covers at least this share of the photo.
-SMALLEST = 0.002
+#: Smallest accepted area of a subject, as a fraction of the photo.
+MIN_SUBJECT_AREA = 0.002
 
-_loading = threading.Lock()
+_load_lock = threading.Lock()
+
+#: Serializes inference: the network uses all cores, so concurrent runs would be slower.
+_inference_lock = threading.Lock()
 
 
 class Builtin(Provider):
-    """A small network of our own, colours as second opinion, the edge brought to full size by a guided filter."""
+    """Small network with a color prior; a guided filter upsamples its matte to the size of the photo."""
 
     info = ProviderInfo(
         id="builtin",
         title="Built-in",
         kind="local",
-        model="a network of 5.7 million parameters, in the package",
-        licence="MIT; trained on research data sets whose terms may limit commercial use, see train/README.md.",
-        licence_url="https://opensource.org/license/mit",
+        model="a network of 5.7 million parameters, included in the package",
+        license="MIT; trained on research data sets whose terms may limit commercial use, see train/README.md.",
+        license_url="https://opensource.org/license/mit",
         pixels="The photo stays on this machine.",
         seconds=0.8,
         input_size="320 x 320, edges at full size",
         supports=("offline", "soft alpha", "deterministic"),
     )
 
-    def cut(self, photo: Photo, options: Mapping[str, Any], call: Call) -> Cutout:
+    def cut(self, photo: Photo, options: Mapping[str, Any], context: RequestContext) -> Cutout:
         started = time.perf_counter()
         rgb = photo.flattened()
-        call.progress(0.1, "Looking for the subject")
-        matte, confidence = self.matte(rgb)
-        call.check()
-        call.progress(0.7, "Cleaning the colours of the edge")
-        notes = (DOUBT,) if confidence < UNSURE else ()
-        return finished(self.info.id, photo, matte, started, call, engine="torch", device="cpu", precision="fp32", notes=notes)
+        context.progress(0.05, "Detecting the subject")
+        matte, confidence = self.matte(rgb, context.progress)
+        context.check()
+        context.progress(0.7, "Estimating the foreground colors")
+        notes = (LOW_CONFIDENCE_NOTE,) if confidence < LOW_CONFIDENCE else ()
+        return local_cutout(
+            self.info.id,
+            photo,
+            matte,
+            started,
+            context,
+            engine="torch",
+            device="cpu",
+            precision="fp32",
+            notes=notes,
+            confidence=confidence,
+        )
 
-    def matte(self, rgb: np.ndarray) -> tuple[np.ndarray, float]:
-        """Alpha of a photo (H, W, 3) uint8 at its size, float32 (H, W), and the IoU that the network expects of it.
+    def matte(self, rgb: np.ndarray, progress: Callable[[float | None, str], None] = no_progress) -> tuple[np.ndarray, float]:
+        """Predict the matte of a photo and its confidence.
+
+        Parameters
+        ----------
+        rgb : uint8 array (H, W, 3)
+        progress : callable (fraction, text), optional
+            Fractions are shares of the usual time of `cut`.
+
+        Returns
+        -------
+        matte : float32 array (H, W)
+            Alpha in [0, 1] at the size of the photo.
+        confidence : float
+            IoU with the true matte as predicted by the network.
 
         Raises
         ------
         NoSubjectError
-            If nothing stands out, or the network does not trust its own answer.
+            If the subject is smaller than `MIN_SUBJECT_AREA` or the confidence is below `MIN_CONFIDENCE`.
         """
         logits, confidence = _predict(rgb)
-        small = steepen(evidence.weigh(logits, rgb))
-        if confidence < GUESS or (small > 0.5).mean() < SMALLEST:
+        progress(0.45, "Refining the edges")
+        small = sharpen_edges(color_prior.apply_color_prior(logits, rgb))
+        if confidence < MIN_CONFIDENCE or (small > 0.5).mean() < MIN_SUBJECT_AREA:
             raise NoSubjectError(
-                "No clear subject was found: nothing stands out from the background; try another provider or a photo with a "
-                "plainer background."
+                "No clear subject was found in the photo. Try another provider or a photo with a plainer background."
             )
         return upsample_guided(small, rgb), confidence
 
 
 def warm_up() -> None:
-    """Load the network and run it once: the first picture then takes no longer than the next."""
+    """Load the network and run it once, so that the first photo does not include the load time."""
     _predict(np.zeros((32, 32, 3), np.uint8))
 
 
 def _predict(rgb: np.ndarray) -> tuple[np.ndarray, float]:
-    """The network's logits, float32 (h, w), and the IoU that it expects of its matte."""
-    from rmbg.networks.looks import predict  # imports torch, which takes seconds, and no other provider may need it
+    """Return the logits of the network, float32 (h, w), and its predicted IoU."""
+    import_torch()
+    from rmbg.networks.tta import predict  # deferred: importing torch takes seconds
 
-    with _loading:
+    with _load_lock:
         net = _network()
-    return predict(net, rgb)
+    with _inference_lock:
+        return predict(net, rgb)
 
 
 @functools.cache
@@ -96,4 +131,4 @@ def _network() -> BuiltinNet:
     try:
         return load()
     except (OSError, ValueError) as error:
-        raise ModelError(f"The built-in network cannot be loaded ({error}); install the program again.") from None
+        raise ModelError(f"The built-in network could not be loaded ({error}). Reinstall the package.") from None

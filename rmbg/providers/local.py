@@ -1,4 +1,4 @@
-"""What the published networks on this machine have in common; each has a small file of its own beside this one."""
+"""Base class of the published networks that run on this machine; one module per network registers it."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from typing import Any
 import numpy as np
 
 from rmbg.cutout import Cutout
-from rmbg.engines import pictures, plan, weights
-from rmbg.engines.models import Model
-from rmbg.engines.owner import OWNER
 from rmbg.errors import NotReadyError
-from rmbg.photo import Photo
-from rmbg.providers.base import READY, Call, Provider, ProviderInfo, Status
-from rmbg.providers.finished import finished
+from rmbg.images.photo import Photo
+from rmbg.inference import device, preprocess, weights
+from rmbg.inference.catalog import Model
+from rmbg.inference.model_cache import MODEL_CACHE
+from rmbg.providers.base import READY, Provider, ProviderInfo, RequestContext, Status
+from rmbg.providers.local_cutout import local_cutout
 from rmbg.settings import Settings
 
-PIXELS = "The photo stays on this machine; the weights come from the Hugging Face hub once."
+DATA_USE = "The photo stays on this machine. The weights are downloaded once from the Hugging Face Hub."
 
 
 class LocalNetwork(Provider):
-    """A published network, run on this machine by ``rmbg.engines``."""
+    """Published network, run on this machine by ``rmbg.inference``."""
 
     def __init__(self, info: ProviderInfo, model: Model) -> None:
         self.info = info
@@ -31,51 +31,52 @@ class LocalNetwork(Provider):
     def status(self, settings: Settings) -> Status:
         model = self.model
         try:
-            # Only where something is asked for by name: whatever is there will do otherwise, and looking takes a second.
+            # With "auto" everywhere some device always fits, and probing the devices takes a second.
             if (settings.device, settings.engine, settings.precision) != ("auto", "auto", "auto"):
-                plan.choose(settings, model.engines)
+                device.choose(settings, model.engines)
             if weights.present(model, settings):
                 return READY
         except NotReadyError as error:
             return Status("unavailable", str(error))
         if weights.offline(settings):
-            return Status("unavailable", f"its weights are not here, and HF_HUB_OFFLINE is set ({model.megabytes} MB)")
+            text = f"its weights ({model.megabytes} MB) are not downloaded; unset HF_HUB_OFFLINE to download them"
+            return Status("unavailable", text)
         if model.gated and not weights.token(settings):
-            return Status("licence", f"needs accepting the licence at {model.page}, and HF_TOKEN")
+            return Status("licence", f"its license has to be accepted first; accept it at {model.page} and set HF_TOKEN")
         downloads = f"downloads {model.megabytes} MB on first use"
         if model.gated:
-            return Status("download", f"{downloads}, once the licence at {model.page} is accepted")
+            return Status("download", f"{downloads}, after the license at {model.page} is accepted")
         return Status("download", downloads)
 
-    def cut(self, photo: Photo, options: Mapping[str, Any], call: Call) -> Cutout:
+    def cut(self, photo: Photo, options: Mapping[str, Any], context: RequestContext) -> Cutout:
         started = time.perf_counter()
-        images = pictures.prepare(self.model, photo.flattened())
-        masks, ran = OWNER.masks(self.model, images, call.settings, call.progress, call.check)
-        call.check()
-        call.progress(None, "Cleaning the colours of the edge")
-        alpha = pictures.alpha(self.model, masks[0], photo.height, photo.width)
-        return finished(
+        images = preprocess.prepare(self.model, photo.flattened())
+        masks, plan = MODEL_CACHE.predict(self.model, images, context.settings, context.progress, context.check)
+        context.check()
+        context.progress(None, "Estimating the foreground colors")
+        alpha = preprocess.alpha(self.model, masks[0], photo.height, photo.width)
+        return local_cutout(
             self.info.id,
             photo,
             alpha * np.float32(1 / 255),
             started,
-            call,
-            engine=ran.engine,
-            device=ran.device,
-            precision=ran.precision,
+            context,
+            engine=plan.engine,
+            device=plan.device,
+            precision=plan.precision,
         )
 
 
 def describe(model: Model, title: str, network: str, seconds: float) -> ProviderInfo:
-    """The info of a published network; `seconds` is what a photo takes on two processor cores."""
+    """Return the `ProviderInfo` of a published network; `seconds` is its run time for one photo on two CPU cores."""
     return ProviderInfo(
         id=model.id,
         title=title,
         kind="local",
         model=f"{model.hub}: {network}",
-        licence=model.licence,
-        licence_url=model.licence_url,
-        pixels=PIXELS,
+        license=model.license,
+        license_url=model.license_url,
+        pixels=DATA_USE,
         seconds=seconds,
         input_size=f"{model.size} x {model.size}",
         supports=("offline", "soft alpha", "deterministic"),

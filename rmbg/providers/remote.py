@@ -1,70 +1,72 @@
-"""What all remote providers share: a picture goes out, money is accounted for, alpha comes back.
+"""Base class of remote providers: API key, ledger entry, encoding of the photo, decoding of the result.
 
-A provider of its own file says how its service is asked (`Remote.ask`) and what that costs; everything about keys, the ledger,
-results and what an error says about money is here.
+A subclass implements `Remote.request_result`, which sends the photo to its service and records the cost.
 """
 
 from __future__ import annotations
 
 import base64
-import contextlib
 import dataclasses
 import io
 import time
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from rmbg import http, keys, ledger, prices
-from rmbg.cutout import Cost, Cutout, dollars, finish
-from rmbg.errors import InputError, NoSubjectError, OptionError, PhotoError, RmbgError, ServiceError
-from rmbg.fetch import fetch
-from rmbg.http import Session
-from rmbg.matte import upsample_guided
-from rmbg.network import Trip
-from rmbg.photo import Photo, open_photo
-from rmbg.providers.base import READY, Call, Provider, Status
+from rmbg.billing import api_keys, recovery
+from rmbg.billing.cost import Cost
+from rmbg.billing.quote import quote
+from rmbg.cutout import Cutout
+from rmbg.errors import InputError, NoSubjectError, PhotoError, RmbgError, ServiceError
+from rmbg.images.photo import Photo, open_photo
+from rmbg.matting.finish import finish
+from rmbg.matting.matte import resample
+from rmbg.net.client import RESULT_ATTEMPTS, ServiceClient, backoff
+from rmbg.net.download import TemporaryError, fetch
+from rmbg.net.transport import UnreachableError
+from rmbg.providers.base import READY, Provider, RequestContext, Status
+from rmbg.providers.paid_call import paid
 from rmbg.settings import Settings
 
-#: A photo of more pixels than this is sent as JPEG: the networks behind the services look at a million of them, and only
-#: alpha is taken from their answers, so nothing of the photo is lost.
+#: Photos with more pixels are sent as JPEG. The networks of the services have inputs of about one megapixel, and only alpha is
+#: used of their results, so the compression does not affect the cutout.
 LOSSLESS_PIXELS = 1_500_000
 
-#: How often the download of a result is tried.
-DOWNLOADS = 3
+#: Attempts to download a result that its host rejects; a file may become available with a delay.
+REFUSED_ATTEMPTS = 3
 
 
 @dataclass(frozen=True)
-class Sent:
-    """A photo as it is sent."""
+class EncodedPhoto:
+    """Photo encoded for a request: file contents and MIME type."""
 
     data: bytes
     mime: str
 
     @property
     def data_uri(self) -> str:
+        """The file as a base64 data URI."""
         return f"data:{self.mime};base64,{base64.b64encode(self.data).decode()}"
 
 
 @dataclass(frozen=True)
-class Reply:
-    """What a service made of a photo.
+class ProviderResult:
+    """Result of a service for one photo.
 
     Attributes
     ----------
     image : bytes
-        The file.
+        Contents of an image file.
     mask : bool
-        Whether its grey levels are the matte; otherwise its alpha is.
+        True if the matte is the gray levels of the image, False if it is its alpha.
     floor : int
-        Alpha of what was taken away, where the service was asked to lay a translucent colour under it.
+        Alpha of removed pixels, 0 to 255; above 0 if the service composed the result over a translucent color.
     own_alpha : bool
-        Whether the photo's own alpha is in it already.
+        True if the service has already applied the photo's own alpha.
     """
 
     image: bytes
@@ -74,190 +76,169 @@ class Reply:
 
 
 class Remote(Provider):
-    """A service that takes a photo and gives back alpha."""
+    """Base class of providers that upload the photo to a service."""
 
-    #: What to call the service in messages.
+    #: Name of the service in messages.
     service: str
 
     def status(self, settings: Settings) -> Status:
-        if keys.available(self.info.key_name, settings):
+        if api_keys.available(self.info.key_name, settings):
             return READY
         return Status("key", "needs a key")
 
-    def expected(self, options: Mapping[str, Any], settings: Settings) -> Cost:
-        """What one picture should cost, before it is sent."""
-        price = prices.PRICES[self.info.id]
-        return Cost(price.usd, price.basis)
-
-    def counted(self, options: Mapping[str, Any], settings: Settings) -> Decimal:
-        """What one picture counts against the budget as long as nobody says what it took."""
-        usd = self.expected(options, settings).usd
-        return prices.PRICES[self.info.id].counted if usd is None else usd
-
     def check(self, options: Mapping[str, Any]) -> None:
-        """OptionError if options that are fine one by one make no sense together."""
+        """Raise OptionError if options that are valid separately cannot be combined."""
 
-    def prepare(self, photo: Photo, options: Mapping[str, Any]) -> Sent:
-        """The photo as it is sent."""
-        return encoded(photo)
+    def prepare(self, photo: Photo, options: Mapping[str, Any]) -> EncodedPhoto:
+        """Encode the photo for the request."""
+        return encode_photo(photo)
+
+    def check_size(self, photo: Photo, encoded_photo: EncodedPhoto, settings: Settings) -> None:
+        """Raise PhotoError if the photo exceeds a size limit of the service."""
 
     @abstractmethod
-    def ask(self, session: Session, sent: Sent, options: Mapping[str, Any], call: Call) -> Reply:
-        """The service's reply to one photo; sets ``session.cost`` to what it took."""
+    def request_result(
+        self, client: ServiceClient, encoded_photo: EncodedPhoto, options: Mapping[str, Any], context: RequestContext
+    ) -> ProviderResult:
+        """Send one photo to the service and return its result; sets ``client.cost`` to the amount charged.
 
-    def cut(self, photo: Photo, options: Mapping[str, Any], call: Call) -> Cutout:
+        Raises
+        ------
+        RmbgError
+            If there is no result.
+        """
+
+    def cut(self, photo: Photo, options: Mapping[str, Any], context: RequestContext) -> Cutout:
         started = time.perf_counter()
         self.check(options)
-        call.check()
-        call.progress(None, "Preparing the photo")
-        sent = self.prepare(photo, options)
-        # No result is larger than its pixels uncompressed, here in base64.
-        limit = max(call.settings.max_bytes, 4 * photo.width * photo.height) * 3 // 2
-        counted = self.counted(options, call.settings)
-        with paid(self.info.id, self.service, self.info.key_name, counted, limit, call) as session:
-            reply = self.ask(session, sent, options, call)
-            matte, notes = matte_of(reply, photo, self.service, call.settings)
-        call.progress(None, "Cleaning the colours of the edge")
-        whole = dataclasses.replace(photo, alpha=None) if reply.own_alpha else photo
-        matte, foreground = finish(whole, matte)
+        context.check()
+        context.progress(None, "Preparing the photo")
+        encoded_photo = self.prepare(photo, options)
+        self.check_size(photo, encoded_photo, context.settings)
+        # A result has at most the size of its uncompressed pixels in base64.
+        limit = max(context.settings.max_bytes, 4 * photo.width * photo.height) * 3 // 2
+        price = quote(self.info, options, context.settings)
+        result: ProviderResult | None = None
+        client: ServiceClient | None = None
+        try:
+            with paid(self.info, self.service, self.info.key_name, price, limit, context) as client:
+                result = self.request_result(client, encoded_photo, options, context)
+                matte, notes = read_matte(result, photo, self.service, context.settings)
+            context.progress(None, "Estimating the foreground colors")
+            matte, foreground = finish(photo, matte, own_alpha_applied=result.own_alpha)
+        except RmbgError:
+            raise
+        except Exception as error:  # such as MemoryError; the result is paid for and is saved for recovery
+            if client is None or result is None:
+                raise
+            cost = client.cost or Cost(None, "unknown")
+            raise recovery.keep(error, {f"{photo.name}-{self.info.id}.png": result.image}, cost, context.settings) from error
         return Cutout(
             photo=photo,
             matte=matte,
             foreground=foreground,
             provider=self.info.id,
             seconds=time.perf_counter() - started,
-            cost=session.cost or Cost(None, "unknown"),
+            cost=client.cost or Cost(None, "unknown"),
             notes=photo.notes + notes,
         )
 
 
-@contextlib.contextmanager
-def paid(provider: str, service: str, key_name: str, counted: Decimal, limit: int, call: Call) -> Iterator[Session]:
-    """A session with a service that is paid: found key, line in the ledger, and errors that say what became of the money.
-
-    `counted` is what the call counts until its cost is known, `limit` how many bytes an answer may have.
-
-    Raises
-    ------
-    NotReadyError
-        There is no key, or the budget does not allow it. Nothing has left then.
-    """
-    settings = call.settings
-    key = keys.find(key_name, service, call.key, settings)
-    trip = Trip(settings.remote_seconds, call.cancelled, guarded=False)
-    book = ledger.of(settings)
-    session = Session(service, trip, key=key.value, max_bytes=limit)
-    number = book.begin(provider, counted, owners=key.owners, budget=settings.daily_budget_usd)
-    try:
-        with session:
-            yield session
-    except RmbgError as error:
-        raise _told(error, session, counted) from None
-    finally:
-        # If the ledger cannot be written any more, the line stays pending and counts; the result is not thrown away for that.
-        with contextlib.suppress(RmbgError):
-            book.settle(number, session.cost)
-
-
-def _told(error: RmbgError, session: Session, counted: Decimal) -> RmbgError:
-    """The error with a sentence on what became of the money."""
-    cost = session.cost
-    if cost is None:
-        money = "Nothing was charged."
-    elif cost.usd is None:
-        money = f"You may have been charged {dollars(counted)}."
-    else:
-        money = f"It cost {dollars(cost.usd)} all the same."
-    text = f"{error} {money}"
-    told: RmbgError
-    if isinstance(error, ServiceError):
-        told = ServiceError(text, error.fault)
-    elif isinstance(error, InputError) and not isinstance(error, OptionError):  # an address that the service gave
-        told = ServiceError(text)
-    else:
-        told = type(error)(text)
-    told.cost = cost
-    return told
-
-
-def encoded(photo: Photo, *, keep_alpha: bool = False) -> Sent:
-    """The photo as a file: its own transparency over white, unless that is to be kept."""
+def encode_photo(photo: Photo, *, keep_alpha: bool = False) -> EncodedPhoto:
+    """Encode a photo for a request; its own transparency is flattened on white unless `keep_alpha` is True."""
     out = io.BytesIO()
     if keep_alpha and photo.alpha is not None:
         Image.fromarray(np.dstack([photo.rgb, photo.alpha])).save(out, "PNG", compress_level=4)
-        return Sent(out.getvalue(), "image/png")
+        return EncodedPhoto(out.getvalue(), "image/png")
     image = Image.fromarray(photo.flattened())
     if photo.width * photo.height <= LOSSLESS_PIXELS:
         image.save(out, "PNG", compress_level=4)
-        return Sent(out.getvalue(), "image/png")
+        return EncodedPhoto(out.getvalue(), "image/png")
     image.save(out, "JPEG", quality=95, subsampling=0)
-    return Sent(out.getvalue(), "image/jpeg")
+    return EncodedPhoto(out.getvalue(), "image/jpeg")
 
 
-def download(session: Session, url: Any, hosts: tuple[str, ...], settings: Settings) -> bytes:
-    """The file at an address that a service gave, if it may be fetched from there; no key goes along.
+def download(client: ServiceClient, url: Any, hosts: tuple[str, ...], settings: Settings) -> bytes:
+    """Download a result from a URL in a response, without the API key.
 
-    `hosts` are those of the service; the owner's ``RMBG_RESULT_HOSTS`` are added.
-    """
-    for attempt in range(1, DOWNLOADS + 1):
-        try:
-            return fetch(
-                str(url),
-                max_bytes=session.max_bytes,
-                hosts=hosts + settings.result_hosts,
-                loopback_hosts=settings.result_hosts,
-                deadline=max(session.trip.left, 0.01),
-                cancelled=session.trip.cancelled,
-            )
-        except (ServiceError, InputError) as error:
-            # The result is paid for and fetching it is not, so a connection that fails is tried again.
-            if attempt == DOWNLOADS or isinstance(error, InputError):
-                raise ServiceError(f"The result of {session.name} could not be fetched: {error}") from None
-            session.pause(http.BACKOFF * attempt)
-    raise AssertionError("the last attempt returns or raises")
-
-
-def from_data_uri(session: Session, text: Any) -> bytes:
-    """The bytes of a data URI or of bare base64."""
-    try:
-        return base64.b64decode(str(text).partition(",")[2] or str(text), validate=True)
-    except ValueError:
-        raise ServiceError(f"{session.name} sent a result that is broken off or garbled.") from None
-
-
-def opened(data: bytes, service: str, settings: Settings) -> Photo:
-    """A result through the same door as uploads, whose limits on pixels hold for it too."""
-    try:
-        return open_photo(data, name="it", settings=dataclasses.replace(settings, max_bytes=max(len(data), settings.max_bytes)))
-    except PhotoError as error:
-        reason = str(error).partition(";")[0].rstrip(".")
-        raise ServiceError(f"The result of {service} cannot be used: {reason}.") from None
-
-
-def matte_of(reply: Reply, photo: Photo, service: str, settings: Settings) -> tuple[np.ndarray, tuple[str, ...]]:
-    """The matte in a reply at the photo's size, and what the user should know about it.
+    Parameters
+    ----------
+    client : ServiceClient
+    url : Any
+    hosts : tuple of str
+        Allowed hosts of the service, in addition to those of ``RMBG_RESULT_HOSTS``.
+    settings : Settings
 
     Raises
     ------
     ServiceError
-        It is no usable picture, or one that is opaque everywhere.
-    NoSubjectError
-        All of it is transparent.
+        If the host is not allowed or the download fails.
     """
-    result = opened(reply.image, service, settings)
-    grey = result.rgb[..., 0] if reply.mask else result.alpha
-    if grey is None or grey.min() == 255:
-        raise ServiceError(f"{service} sent a picture without transparency: there is nothing in it to cut out by.")
-    matte = grey.astype(np.float32) / np.float32(255)
-    if reply.floor:
-        floor = np.float32(reply.floor / 255)
+    for attempt in range(1, RESULT_ATTEMPTS + 1):
+        try:
+            return fetch(
+                str(url),
+                max_bytes=client.max_bytes,
+                hosts=hosts + settings.result_hosts,
+                loopback_hosts=settings.result_hosts,
+                deadline=max(client.exchange.remaining, 0.01),
+                cancelled=client.exchange.cancelled,
+            )
+        except (ServiceError, InputError) as error:
+            # The result may be paid for, and downloading it again is free.
+            attempts = RESULT_ATTEMPTS if isinstance(error, (TemporaryError, UnreachableError)) else REFUSED_ATTEMPTS
+            pause = backoff(attempt)
+            if attempt >= attempts or isinstance(error, InputError) or pause > client.exchange.remaining:
+                raise ServiceError(f"The result of {client.name} could not be downloaded: {error}") from None
+            client.pause(pause)
+    raise AssertionError("the last attempt returns or raises")
+
+
+def from_data_uri(client: ServiceClient, text: Any) -> bytes:
+    """Decode a data URI or plain base64."""
+    try:
+        return base64.b64decode(str(text).partition(",")[2] or str(text), validate=True)
+    except ValueError:
+        raise ServiceError(f"The result of {client.name} is truncated or not valid base64.") from None
+
+
+def open_result(data: bytes, service: str, settings: Settings) -> Photo:
+    """Decode a result under the same pixel limit as uploads; its size in bytes was limited by the download."""
+    try:
+        return open_photo(data, name="it", settings=dataclasses.replace(settings, max_bytes=max(len(data), settings.max_bytes)))
+    except PhotoError as error:
+        reason = str(error).partition(". ")[0].rstrip(".")  # without the advice, which is for uploads
+        raise ServiceError(f"The result of {service} cannot be used: {reason}.") from None
+
+
+def read_matte(result: ProviderResult, photo: Photo, service: str, settings: Settings) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Decode the matte of a result and resize it to the size of the photo.
+
+    Returns
+    -------
+    matte : float32 array (H, W)
+        Alpha in [0, 1].
+    notes : tuple of str
+        Messages to the user.
+
+    Raises
+    ------
+    ServiceError
+        If the result is not a valid image, or opaque everywhere.
+    NoSubjectError
+        If it is transparent everywhere.
+    """
+    image = open_result(result.image, service, settings)
+    gray = image.rgb[..., 0] if result.mask else image.alpha
+    if gray is None or gray.min() == 255:
+        raise ServiceError(f"{service} returned a picture without transparency, which cannot be used as a matte.")
+    matte = gray.astype(np.float32) / np.float32(255)
+    if result.floor:
+        floor = np.float32(result.floor / 255)
         matte = np.clip((matte - floor) / (1 - floor), 0, 1)
     if float(matte.max()) < 0.02:
-        raise NoSubjectError(f"{service} found nothing in the photo to cut out.")
+        raise NoSubjectError(f"{service} found no subject in the photo. Try another provider.")
     if matte.shape == photo.rgb.shape[:2]:
         return matte, ()
-    note = f"{service} sent {result.width} x {result.height} pixels; the matte was brought to the photo's size."
-    if matte.size < photo.width * photo.height:
-        return upsample_guided(matte, photo.flattened()), (note,)
-    image = Image.fromarray(matte).resize((photo.width, photo.height), Image.Resampling.BOX)
-    return np.clip(np.asarray(image), 0, 1), (note,)
+    note = f"{service} returned {image.width} x {image.height} pixels. The matte was resized to the size of the photo."
+    return resample(matte, photo.height, photo.width), (note,)

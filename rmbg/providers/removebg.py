@@ -1,40 +1,46 @@
-"""Services that speak the language of remove.bg, version 1.0: remove.bg itself as long as it lasts, and those after it.
+"""remove.bg and services with a compatible API, version 1.0.
 
-There is no way to repeat a request without paying again, so one is sent once.
+Requests are not idempotent, so each is sent once.
+
+https://www.remove.bg/api
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from decimal import Decimal
 from typing import Any
 
-from rmbg import keys
-from rmbg.cutout import Cost
-from rmbg.errors import NoSubjectError, RmbgError, ServiceError
-from rmbg.http import Request, Response, Session, address, later
-from rmbg.prices import PRICES, amount
-from rmbg.providers.base import Call, Option, ProviderInfo, Status
-from rmbg.providers.remote import Remote, Reply, Sent
+from rmbg.billing import api_keys
+from rmbg.billing.cost import Cost
+from rmbg.billing.prices import PRICES, amount
+from rmbg.errors import NoSubjectError, PhotoError, RmbgError, ServiceError
+from rmbg.images.photo import Photo
+from rmbg.net.client import Request, Response, ServiceClient, service_url
+from rmbg.providers.base import Option, ProviderInfo, RequestContext, Status
+from rmbg.providers.http_errors import http_failure
+from rmbg.providers.remote import EncodedPhoto, ProviderResult, Remote
 from rmbg.settings import Settings
+from rmbg.units import megabytes, megapixels
 
-#: From remove.bg's announcement; contracts of companies go on, and so do compatible services (RMBG_REMOVEBG_URL).
-ENDS = "2026-12-01"
+#: End of remove.bg's self-service API as announced. Enterprise contracts and compatible services (RMBG_REMOVEBG_URL) continue.
+END_OF_SERVICE = "2026-12-01"
 
-#: Credits that a picture takes by its size; the small one is for looking.
-CREDITS = {"preview": Decimal("0.25")}
+#: Limits of remove.bg itself for a photo, in pixels and bytes; compatible services have their own.
+MAX_PIXELS, MAX_BYTES = 50_000_000, 22_000_000
 
 
 class RemoveBg(Remote):
+    """remove.bg, or the compatible service at ``RMBG_REMOVEBG_URL``."""
+
     service = "remove.bg"
     info = ProviderInfo(
         id="removebg",
         title="remove.bg and compatible",
         kind="remote",
         model="remove.bg API 1.0",
-        licence=f"The service's own terms. remove.bg has announced the end of its self-service API for {ENDS}.",
-        licence_url="https://www.remove.bg/tos",
-        pixels="The photo is sent to remove.bg, or to the service that RMBG_REMOVEBG_URL names.",
+        license=f"The service's own terms. remove.bg has announced the end of its self-service API for {END_OF_SERVICE}.",
+        license_url="https://www.remove.bg/tos",
+        pixels="The photo is sent to remove.bg, or to the compatible service that is set in its place.",
         price_usd=PRICES["removebg"].usd,
         price_basis=PRICES["removebg"].basis,
         price_seen=PRICES["removebg"].seen,
@@ -47,7 +53,7 @@ class RemoveBg(Remote):
                 "Size",
                 "choice",
                 "full",
-                "preview: a quarter of a million pixels for a quarter of a credit.",
+                "preview: 0.25 megapixels for a quarter of a credit.",
                 choices=("preview", "auto", "full", "50MP"),
             ),
             Option(
@@ -57,44 +63,58 @@ class RemoveBg(Remote):
                 "auto",
                 choices=("auto", "person", "product", "car", "animal", "graphic", "transportation", "other"),
             ),
-            Option("channels", "Send back", "choice", "rgba", "alpha: the mask only.", choices=("rgba", "alpha")),
-            Option("semitransparency", "Glass stays translucent", "bool", True, "Keep what shines through glass."),
+            Option(
+                "channels",
+                "Result",
+                "choice",
+                "rgba",
+                "rgba: cutout; alpha: mask only.",
+                choices=("rgba", "alpha"),
+                advanced=True,
+            ),
+            Option("semitransparency", "Translucent glass", "bool", True, "Keep glass translucent in photos of cars."),
         ),
         key_name="REMOVEBG_API_KEY",
     )
 
     def status(self, settings: Settings) -> Status:
-        own = "" if settings.environ.get("RMBG_REMOVEBG_URL") else f"; remove.bg's own service ends {ENDS}"
-        if keys.available(self.info.key_name, settings):
-            return Status("ready", f"ready{own}")
-        return Status("key", f"needs a key{own}")
+        end = "" if settings.environ.get("RMBG_REMOVEBG_URL") else f"; remove.bg's self-service API ends {END_OF_SERVICE}"
+        if api_keys.available(self.info.key_name, settings):
+            return Status("ready", f"ready{end}")
+        return Status("key", f"needs a key{end}")
 
-    def expected(self, options: Mapping[str, Any], settings: Settings) -> Cost:
-        credit = PRICES[self.info.id].counted if settings.removebg_credit_usd is None else settings.removebg_credit_usd
-        return Cost(CREDITS.get(options["size"], Decimal(1)) * credit, "listed")
+    def check_size(self, photo: Photo, encoded_photo: EncodedPhoto, settings: Settings) -> None:
+        if settings.environ.get("RMBG_REMOVEBG_URL"):
+            return
+        if photo.width * photo.height > MAX_PIXELS:
+            raise PhotoError(f"remove.bg accepts photos of at most {megapixels(MAX_PIXELS)}. Resize it and try again.")
+        if len(encoded_photo.data) > MAX_BYTES:
+            raise PhotoError(f"remove.bg accepts files of at most {megabytes(MAX_BYTES)}. Resize the photo and try again.")
 
-    def ask(self, session: Session, sent: Sent, options: Mapping[str, Any], call: Call) -> Reply:
-        base = address(call.settings, "RMBG_REMOVEBG_URL", "https://api.remove.bg/v1.0")
-        call.progress(None, "Sending the photo to remove.bg")
-        response = session.send(request(f"{base}/removebg", session.key, sent, options))
+    def request_result(
+        self, client: ServiceClient, encoded_photo: EncodedPhoto, options: Mapping[str, Any], context: RequestContext
+    ) -> ProviderResult:
+        base = service_url(context.settings, "RMBG_REMOVEBG_URL", "https://api.remove.bg/v1.0")
+        context.progress(None, "Sending the photo to remove.bg")
+        response = client.send(request(f"{base}/removebg", client.key, encoded_photo, options))
         if not response.ok:
-            raise failure(session, response)
-        session.cost = cost_of(response, call.settings)
-        return Reply(response.body, mask=options["channels"] == "alpha")
+            raise failure(client, response)
+        client.cost = cost_of(response, context.settings)
+        return ProviderResult(response.body, mask=options["channels"] == "alpha")
 
 
-def request(url: str, key: str, sent: Sent, options: Mapping[str, Any]) -> Request:
-    """The request for one photo."""
+def request(url: str, key: str, encoded_photo: EncodedPhoto, options: Mapping[str, Any]) -> Request:
+    """Build the request for one photo."""
     form = {name: str(options[name]) for name in ("size", "type", "channels")}
-    # The default may be JPG, which has no transparency.
+    # The default format may be JPEG, which has no transparency.
     form |= {"format": "png", "semitransparency": "true" if options["semitransparency"] else "false"}
-    file = ("photo." + sent.mime.removeprefix("image/"), sent.data, sent.mime)
+    file = ("photo." + encoded_photo.mime.removeprefix("image/"), encoded_photo.data, encoded_photo.mime)
     headers = {"X-Api-Key": key, "Accept": "image/png"}
-    return Request("POST", url, headers, form=form, files={"image_file": file}, pays=True)
+    return Request("POST", url, headers, form=form, files={"image_file": file}, pays=True, free_if_busy=True)
 
 
 def cost_of(response: Response, settings: Settings) -> Cost:
-    """Credits charged times the price of one, which only their buyer knows."""
+    """Return the cost of a response: credits charged times the price of a credit, which depends on the user's plan."""
     credits = amount(response.headers.get("x-credits-charged"))
     if credits is None:
         return Cost(None, "unknown")
@@ -103,25 +123,22 @@ def cost_of(response: Response, settings: Settings) -> Cost:
     return Cost(credits * PRICES["removebg"].counted, "listed")
 
 
-def failure(session: Session, response: Response) -> RmbgError:
-    """The error of an answer. What the service itself calls an error takes no credit; a gateway's word is not its own."""
+def failure(client: ServiceClient, response: Response) -> RmbgError:
+    """Return the error of a response.
+
+    Errors of remove.bg itself are not charged. After an error of a gateway in front of it, the charge is unknown.
+    """
     body, status = response.json(), response.status
     errors = body.get("errors") if isinstance(body, dict) else None
     error = errors[0] if isinstance(errors, list) and errors and isinstance(errors[0], dict) else {}
     code = str(error.get("code") or "")
-    said = session.said(" ".join(str(error.get(name) or "") for name in ("title", "detail")))
+    detail_text = client.error_detail(" ".join(str(error.get(name) or "") for name in ("title", "detail")))
     if error or 300 <= status < 500:
-        session.refused()
+        client.mark_rejected()
     if code == "unknown_foreground":
-        return NoSubjectError("remove.bg found nothing in the photo to cut out.")
+        return NoSubjectError("remove.bg found no subject in the photo. Try another provider.")
     if status == 402 or "credit" in code:
-        return ServiceError("remove.bg has no credits left for this key.", "user")
+        return ServiceError("The remove.bg account of this API key has no credits left. Buy credits or use another key.")
     if status in (401, 403):
-        return ServiceError("remove.bg does not accept the key.", "user")
-    if status == 429:
-        return ServiceError(f"remove.bg has too many requests from this key at the moment; {later(response)}.", "user")
-    if 300 <= status < 400:
-        return ServiceError("remove.bg sends on to another address, and neither photo nor key are sent there.")
-    if status >= 500:
-        return ServiceError(f"remove.bg failed (HTTP {status}){said}")
-    return ServiceError(f"remove.bg cannot use the photo or the options{said}", "user")
+        return ServiceError("remove.bg rejected the API key. Check it in your remove.bg account.")
+    return http_failure("remove.bg", response, detail_text)

@@ -1,8 +1,8 @@
-"""BRIA's RMBG-1.4: quick, for all kinds of photos."""
+"""BRIA RMBG-1.4: fast, general purpose, non-commercial license."""
 
 from __future__ import annotations
 
-from rmbg.engines.models import MODELS
+from rmbg.inference.catalog import MODELS
 from rmbg.providers.local import LocalNetwork, describe
 
 MODEL = MODELS["rmbg-1.4"]

@@ -1,8 +1,8 @@
-"""BRIA's RMBG-2.0: the finest edges, and the slowest on a processor."""
+"""BRIA RMBG-2.0: the finest edges and the longest run time on a CPU, non-commercial license."""
 
 from __future__ import annotations
 
-from rmbg.engines.models import MODELS
+from rmbg.inference.catalog import MODELS
 from rmbg.providers.local import LocalNetwork, describe
 
 MODEL = MODELS["rmbg-2.0"]

@@ -1,12 +1,13 @@
-"""SAM 2, a general segmenter, set up to find the foreground by itself; or told by a point or a box what to cut out.
+"""SAM 2 as a background remover: prompted by a point or a box, or by a grid of points with automatic selection.
 
-SAM 2 knows things, not what is in front. The rule for the foreground, from the network's answers to a grid of points:
+SAM 2 segments any object and does not rank foreground above background. Without a prompt it is run on a grid of points, and
+the foreground is selected from the predicted masks:
 
-1. A mask is a candidate if the network trusts it (guessed overlap), if it is firm (nearly the same when the threshold moves),
-   if it is neither a speck nor nearly everything, and if it does not lie along the picture's border, as backgrounds do.
-2. Its score is trust times firmness times how central it is times the square root of its size.
-3. The best candidate is the foreground, joined by those that overlap it, or that score at least half as much: parts of the
-   subject, and what stands beside it.
+1. A mask is a candidate if its predicted IoU and its stability (area ratio at two thresholds) are high, if its area is neither
+   tiny nor nearly the whole image, and if it does not cover much of the image border, as backgrounds do.
+2. Its score is predicted IoU times stability times centrality times the square root of its area.
+3. The foreground is the union of the best candidate, the candidates that overlap it, and those that score at least half as
+   much, such as objects beside the subject.
 """
 
 from __future__ import annotations
@@ -19,71 +20,89 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rmbg.cutout import Cutout
-from rmbg.engines import pictures
-from rmbg.engines.models import MODELS
-from rmbg.engines.owner import OWNER
 from rmbg.errors import NoSubjectError, OptionError, printable
-from rmbg.matte import upsample_guided
-from rmbg.photo import Photo
-from rmbg.providers.base import Call, Option
-from rmbg.providers.finished import finished
+from rmbg.images.photo import Photo
+from rmbg.inference import preprocess
+from rmbg.inference.catalog import MODELS
+from rmbg.inference.model_cache import MODEL_CACHE
+from rmbg.matting.guided_filter import upsample_guided
+from rmbg.providers.base import Option, RequestContext
 from rmbg.providers.local import LocalNetwork, describe
+from rmbg.providers.local_cutout import local_cutout
 
 if TYPE_CHECKING:
-    from rmbg.engines.sam2 import Masks, Sam2Runner  # which imports torch, and that takes seconds
+    from rmbg.inference.sam2_runner import Masks, Sam2Runner  # deferred at run time: importing torch takes seconds
 
-TRUSTED = 0.8
-FIRM = 0.85
-SMALLEST, LARGEST = 0.005, 0.9
-BORDER = 0.25
+#: Limits for candidates of the foreground. Areas are fractions of the image, the last one is a fraction of its border.
+MIN_PREDICTED_IOU = 0.8
+MIN_STABILITY = 0.85
+MIN_AREA, MAX_AREA = 0.005, 0.9
+MAX_BORDER_COVERAGE = 0.25
 
 MODEL = MODELS["sam2"]
 
 OPTIONS = (
-    Option("point", "Point", "text", "", "x,y of something to cut out, as shares of width and height: 0.5,0.5 is the middle."),
-    Option("box", "Box", "text", "", "left,top,right,bottom around what to cut out, as shares of width and height."),
-    Option("grid", "Grid", "int", 16, "Points a side that are asked about where neither is given.", minimum=2, maximum=64),
+    Option(
+        "point", "Point", "text", "", "x,y of a point on the subject, as fractions of width and height; 0.5,0.5 is the center."
+    ),
+    Option("box", "Box", "text", "", "left,top,right,bottom of a box around the subject, as fractions of width and height."),
+    Option(
+        "grid",
+        "Grid",
+        "int",
+        16,
+        "Points per side of the prompt grid that is used without a point or box.",
+        minimum=2,
+        maximum=64,
+        advanced=True,
+    ),
 )
 
 
 class Sam2(LocalNetwork):
     """SAM 2 as a background remover."""
 
-    def cut(self, photo: Photo, options: Mapping[str, Any], call: Call) -> Cutout:
+    def cut(self, photo: Photo, options: Mapping[str, Any], context: RequestContext) -> Cutout:
         started = time.perf_counter()
-        point, box = shares(options["point"], "point", 2), shares(options["box"], "box", 4)
+        point, box = parse_fractions(options["point"], "point", 2), parse_fractions(options["box"], "box", 4)
         if box is not None and (box[0] >= box[2] or box[1] >= box[3]):
             raise OptionError(
                 f"box is {printable(options['box'], 60)!r}; left must be less than right, and top less than bottom."
             )
         rgb = photo.flattened()
-        images = pictures.prepare(self.model, rgb)
+        images = preprocess.prepare(self.model, rgb)
 
-        def ask(runner: Sam2Runner) -> Masks:
-            seen = runner.run(images)
-            call.check()
+        def predict(runner: Sam2Runner) -> Masks:
+            embeddings = runner.run(images)
+            context.check()
             if box is not None:
-                return runner.in_box(seen, box)
-            return runner.at_points(seen, grid(options["grid"]) if point is None else point[None])
+                return runner.in_box(embeddings, box)
+            return runner.at_points(embeddings, point_grid(options["grid"]) if point is None else point[None])
 
-        answers, plan = OWNER.run(self.model, ask, call.settings, call.progress, call.check)
-        call.check()
-        call.progress(None, "Drawing the edge")
-        logits = foreground(answers) if point is None and box is None else most_trusted(answers)
-        return finished(
+        masks, plan = MODEL_CACHE.run(self.model, predict, context.settings, context.progress, context.check)
+        context.check()
+        context.progress(None, "Refining the edge")
+        logits = select_foreground(masks) if point is None and box is None else best_mask(masks)
+        return local_cutout(
             self.info.id,
             photo,
             upsample_guided(1 / (1 + np.exp(-logits)), rgb),
             started,
-            call,
+            context,
             engine=plan.engine,
             device=plan.device,
             precision=plan.precision,
         )
 
 
-def shares(text: str, name: str, count: int) -> np.ndarray | None:
-    """`count` numbers from 0 to 1, separated by commas; None if nothing is given."""
+def parse_fractions(text: str, name: str, count: int) -> np.ndarray | None:
+    """Parse `count` comma-separated numbers in [0, 1] as float32; None for empty text.
+
+    Raises
+    ------
+    OptionError
+        If the count or a value is wrong; the message begins with the option's `name`.
+    """
     if not text.strip():
         return None
     try:
@@ -95,42 +114,43 @@ def shares(text: str, name: str, count: int) -> np.ndarray | None:
     return values
 
 
-def grid(side: int) -> np.ndarray:
-    """float32 (side * side, 2): the middles of the fields of a grid over the picture."""
-    middles = (np.arange(side, dtype=np.float32) + 0.5) / side
-    return np.stack(np.meshgrid(middles, middles), -1).reshape(-1, 2)
+def point_grid(side: int) -> np.ndarray:
+    """Return the cell centers of a `side` x `side` grid over the unit square, float32 (side * side, 2) as x and y."""
+    centers = (np.arange(side, dtype=np.float32) + 0.5) / side
+    return np.stack(np.meshgrid(centers, centers), -1).reshape(-1, 2)
 
 
-def most_trusted(answers: Masks) -> np.ndarray:
-    """Logits of the mask that the network itself thinks best."""
-    prompt, mask = np.unravel_index(answers.quality.argmax(), answers.quality.shape)
-    return answers.logits[prompt, mask]
+def best_mask(masks: Masks) -> np.ndarray:
+    """Return the logits (h, w) of the mask with the highest predicted IoU."""
+    prompt, mask = np.unravel_index(masks.quality.argmax(), masks.quality.shape)
+    return masks.logits[prompt, mask]
 
 
-def foreground(answers: Masks) -> np.ndarray:
-    """Logits (h, w) of the foreground, by the rule above.
+def select_foreground(masks: Masks) -> np.ndarray:
+    """Return the logits (h, w) of the foreground, selected by the rule above.
 
     Raises
     ------
     NoSubjectError
-        If there is no candidate.
+        If no mask is a candidate.
     """
-    height, width = answers.logits.shape[2:]
-    logits, trust = answers.logits.reshape(-1, height, width), answers.quality.reshape(-1)
-    masks = logits > 0
-    area = masks.mean((1, 2))
-    firm = (logits > 1).sum((1, 2)) / np.maximum((logits > -1).sum((1, 2)), 1)
-    border = np.concatenate([masks[:, 0], masks[:, -1], masks[:, :, 0], masks[:, :, -1]], 1).mean(1)
-    chosen = (trust >= TRUSTED) & (firm >= FIRM) & (area >= SMALLEST) & (area <= LARGEST) & (border <= BORDER)
-    if not chosen.any():
-        raise NoSubjectError("SAM 2 found nothing that stands out; give it a point or a box, or try another provider.")
-    masks, logits, area = masks[chosen], logits[chosen], area[chosen]
+    height, width = masks.logits.shape[2:]
+    logits, predicted_iou = masks.logits.reshape(-1, height, width), masks.quality.reshape(-1)
+    inside = logits > 0
+    area = inside.mean((1, 2))
+    stability = (logits > 1).sum((1, 2)) / np.maximum((logits > -1).sum((1, 2)), 1)
+    border = np.concatenate([inside[:, 0], inside[:, -1], inside[:, :, 0], inside[:, :, -1]], 1).mean(1)
+    candidate = (predicted_iou >= MIN_PREDICTED_IOU) & (stability >= MIN_STABILITY)
+    candidate &= (area >= MIN_AREA) & (area <= MAX_AREA) & (border <= MAX_BORDER_COVERAGE)
+    if not candidate.any():
+        raise NoSubjectError("SAM 2 found no subject in the photo. Give a point or a box, or try another provider.")
+    inside, logits, area = inside[candidate], logits[candidate], area[candidate]
     rows, columns = np.mgrid[:height, :width]
-    central = np.exp(-2 * ((rows / height - 0.5) ** 2 + (columns / width - 0.5) ** 2))
-    score = trust[chosen] * firm[chosen] * (masks * central).mean((1, 2)) / area * np.sqrt(area)
+    centrality = np.exp(-2 * ((rows / height - 0.5) ** 2 + (columns / width - 0.5) ** 2))
+    score = predicted_iou[candidate] * stability[candidate] * (inside * centrality).mean((1, 2)) / area * np.sqrt(area)
     best = score.argmax()
-    shared = (masks & masks[best]).sum((1, 2)) / masks.sum((1, 2))
-    return logits[(shared >= 0.5) | (score >= score[best] / 2)].max(0)
+    overlap = (inside & inside[best]).sum((1, 2)) / inside.sum((1, 2))
+    return logits[(overlap >= 0.5) | (score >= score[best] / 2)].max(0)
 
 
 SAM2 = Sam2(

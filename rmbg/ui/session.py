@@ -1,160 +1,228 @@
-"""What one visitor has made since the page was opened: kept on the server, seen by nobody else, gone with the page.
+"""State of one visitor's page: results, spend and runs. It is private to the visitor and is deleted with the page.
 
-The full-size arrays of a result lie in a folder of the session, a copy at screen size stays in memory: looking is
-instant however large the photo is, and the full size is read only for a download.
+The full-size arrays of a result are in the session's folder, a copy at screen size is in memory. The page renders the copy;
+the full size is read only for a download.
 """
 
 from __future__ import annotations
 
 import shutil
-import tempfile
 import threading
 import weakref
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-from PIL import Image
 
-from rmbg.compose import Background, picture
+from rmbg.compare.comparison import Outcome
 from rmbg.cutout import Cutout
-from rmbg.matte import resize
-from rmbg.photo import Photo
+from rmbg.errors import OutputError, reason
+from rmbg.providers import find
+from rmbg.render.backgrounds import Background, picture
+from rmbg.ui.cancellation import Runs
+from rmbg.ui.compare_state import Comparison
+from rmbg.ui.components.photo_input import Upload
+from rmbg.ui.consent import Consent
+from rmbg.ui.results import PREVIEW_SIDE, Result, save, shrink, thumbnail
 from rmbg.ui.spend import Spend
-from rmbg.ui.switch import Switch
+from rmbg.ui.storage import Storage, storage, visitor
+from rmbg.ui.tokens import Tokens
+from rmbg.ui.workspace import workspace
 
-if TYPE_CHECKING:
-    from rmbg.ui.comparison import Comparison
-
-#: Longest side of what the page shows, in pixels: sharp on a large screen, small enough to be made in a few milliseconds.
-PREVIEW_SIDE = 1200
-
-#: Results kept for a visitor; the oldest goes when there is one more.
-KEPT = 24
-
-
-@dataclass(frozen=True, eq=False)
-class Result:
-    """One cutout of the session.
-
-    Attributes
-    ----------
-    preview : Cutout
-        At most `PREVIEW_SIDE` pixels a side.
-    width, height : int
-        Of the full size.
-    folder : Path
-        Where the full-size arrays lie.
-    """
-
-    preview: Cutout
-    width: int
-    height: int
-    folder: Path
-
-    def full(self) -> Cutout:
-        """The cutout at the photo's size, read back from disk without loss (the matte to 16 bits)."""
-        rgb, foreground, matte = (np.load(self.folder / f"{name}.npy") for name in ("rgb", "foreground", "matte"))
-        photo = replace(self.preview.photo, rgb=rgb)
-        return replace(self.preview, photo=photo, foreground=foreground, matte=matte.astype(np.float32) / np.float32(65535))
+#: Results kept for a visitor; one more evicts the oldest.
+MAX_RESULTS = 24
 
 
 class Session:
-    """Results, spend, chosen background picture and the switches that stop what runs, of one visitor."""
+    """Results, spend, chosen background picture and runs of one visitor."""
 
     def __init__(self) -> None:
         self.results: list[Result] = []
-        self.current: Result | None = None
-        self.removing, self.replacing = Switch(), Switch()
-        self.stop_measuring, self.stop_comparing = threading.Event(), threading.Event()
+        self.strip: list[Result] = []  # results in the strip below the viewer, newest first
+        self.removed = 0  # number of evicted results
+        self.chosen: str | None = None  # path of the photo on the page, empty without one; None if unknown
+        self._current: Result | None = None
+        self.photo: Upload | None = None  # the photo of the Remove tab
+        self._lock = threading.Lock()
+        self.removals, self.replacements, self.comparisons, self.measurements = Runs(), Runs(), Runs(), Runs()
         self.comparison: Comparison | None = None
         self.spend = Spend()
+        self.consent = Consent()
+        self._owner = ""
         self._folder: Path | None = None
         self._remove_files: weakref.finalize | None = None
         self._background: tuple[str, Background] | None = None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Session:
-        """Gradio copies the initial state for every visitor: each begins empty."""
+        """Return a new session: Gradio copies the initial value of a State for each visitor."""
         return Session()
 
-    def add(self, cutout: Cutout) -> Result:
-        """Keep a cutout among the results of the session."""
+    @property
+    def current(self) -> Result | None:
+        """The result in the viewer, the only one whose preview stays in memory."""
+        return self._current
+
+    @current.setter
+    def current(self, result: Result | None) -> None:
+        if self._current is not None and self._current is not result:
+            self._current.release()
+        self._current = result
+
+    def choose(self, photo: str) -> None:
+        """Set the path of the photo on the page; a current result of another photo leaves the viewer.
+
+        It stays in the strip.
+        """
+        with self._lock:
+            self.chosen = photo
+            if self.current is not None and self.current.source != photo:
+                self.current = None
+
+    def add(self, cutout: Cutout, source: str = "") -> Result:
+        """Add a cutout to the results of the session; may evict older results.
+
+        It becomes the current result, unless another photo was chosen since the path `source` of its photo.
+        """
         result = self.keep(cutout)
-        self.results.append(result)
-        self.current = result
-        for old in self.results[:-KEPT]:
-            shutil.rmtree(old.folder, ignore_errors=True)
-        del self.results[:-KEPT]
+        result.source = source
+        with self._lock:
+            self._append(result, current=self.chosen in (None, source))
         return result
 
+    def adopt(self, result: Result, source: str) -> None:
+        """Make a stored result of the photo with the path `source`, and the photo, the current ones."""
+        with self._lock:
+            result.source = self.chosen = source
+            self._append(result, current=True)
+
+    def _append(self, result: Result, *, current: bool) -> None:
+        if result not in self.results:
+            self.results.append(result)
+        if current:
+            self.current = result
+        for old in self.results[:-MAX_RESULTS]:
+            old.discard()
+        kept = [other for other in self.results if other is result or other.is_stored()]
+        self.removed += len(self.results) - len(kept)
+        self.results[:] = kept
+
+    def delete(self, results: Iterable[Result]) -> None:
+        """Remove results and their files."""
+        with self._lock:
+            deleted = list(results)
+            if self.current in deleted:
+                self.current = None
+            self.results[:] = [result for result in self.results if result not in deleted]
+        for result in deleted:
+            result.discard()
+
     def keep(self, cutout: Cutout, side: int = PREVIEW_SIDE) -> Result:
-        """Full size to disk, at most `side` pixels in memory; what it cost is counted, whatever becomes of it."""
+        """Store a cutout: the full size on disk, at most `side` pixels in memory. Its cost is counted in any case.
+
+        The result of a remote provider stays in memory at full size if it cannot be written to disk.
+
+        Raises
+        ------
+        OutputError
+            If the result of a local provider cannot be written to disk.
+        """
         self.spend.add(cutout.provider, cutout.cost)
-        folder = Path(tempfile.mkdtemp(dir=self.own_folder()))
-        np.save(folder / "rgb.npy", cutout.photo.rgb)
-        np.save(folder / "foreground.npy", cutout.foreground)
-        np.save(folder / "matte.npy", np.rint(cutout.matte * np.float32(65535)).astype(np.uint16))
-        return Result(shrink(cutout, side), cutout.width, cutout.height, folder)
+        preview = shrink(cutout, side)
+        try:
+            folder = save(cutout, preview, self.own_folder())
+        except OSError as error:
+            if find(cutout.provider).info.kind == "local":
+                raise OutputError(f"The server cannot store the result: {reason(error)}. Try again later.") from None
+            note = (
+                f"The server cannot store this paid result on its disk: {reason(error)}. It is kept in memory only. "
+                "Download it now."
+            )
+            return Result(preview, cutout.width, cutout.height, None, cutout, note)
+        storage().keep(self.owner, folder)
+        return Result(preview, cutout.width, cutout.height, folder)
+
+    def record(self, outcome: Outcome, comparison: Comparison) -> None:
+        """Add an outcome to a comparison; stores its cutout and counts its cost."""
+        if outcome.cutout is None:
+            self.spend.add(outcome.provider, outcome.spent)
+            comparison.add(outcome, None)
+        else:
+            try:
+                result = self.keep(outcome.cutout)
+            except OutputError as error:  # the comparison continues: its other results may be paid for
+                comparison.add(Outcome(outcome.provider, None, str(error)), None)
+            else:
+                comparison.add(outcome, result)
 
     def background(self, path: str) -> Background:
-        """A picture as background, at screen size; read once for each picture, its full size is not kept."""
+        """Return a picture as background, at screen size; the last one is cached."""
         if self._background is None or self._background[0] != path:
             full = picture(path)
             assert full.image is not None
-            self._background = path, replace(full, image=np.asarray(_thumbnail(full.image, 2 * PREVIEW_SIDE)))
+            self._background = path, replace(full, image=np.asarray(thumbnail(full.image, 2 * PREVIEW_SIDE)))
         return self._background[1]
 
+    @property
+    def owner(self) -> str:
+        """Owner of the session's files in `Storage`: the session hash of the visitor, or a unique name outside of events."""
+        self._owner = self._owner or visitor() or f"session-{id(self)}"
+        return self._owner
+
     def own_folder(self) -> Path:
-        """The session's folder; it goes with the session, and with the program at the latest."""
-        if self._folder is None:
-            self._folder = Path(tempfile.mkdtemp(prefix="rmbg-session-"))
-            self._remove_files = weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+        """Return the session's folder; it is removed with the session, at the latest when the process exits."""
+        if self._folder is None or not self._folder.exists():
+            self._folder = workspace().new_folder("session-")
+            self._remove_files = weakref.finalize(self, _remove_files, storage(), self.owner, self._folder)
         return self._folder
 
-    def download_folder(self) -> Path:
-        """An empty folder for one finished file; the one before it goes."""
-        folder = self.own_folder() / "download"
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
-        return folder
+    def download(self, data: bytes, name: str) -> str:
+        """Write a new file for one download and return its path."""
+        return storage().store(data, name, seconds=storage().keep_seconds)
+
+    @property
+    def in_use(self) -> bool:
+        """True if the session has results or an active run."""
+        runs = (self.removals, self.replacements, self.comparisons, self.measurements)
+        return bool(self.results) or self.comparison is not None or any(run.active for run in runs)
+
+    def move(self, owner: str) -> None:
+        """Make the visitor `owner` the owner of the session and of its files."""
+        previous, self._owner = self.owner, owner
+        storage().transfer(previous, owner)
+        if self._remove_files is not None and self._folder is not None:
+            self._remove_files.detach()
+            self._remove_files = weakref.finalize(self, _remove_files, storage(), owner, self._folder)
+
+    def clear(self) -> None:
+        """Cancel all runs, delete all files of the visitor, and reset the session."""
+        owner = self.owner
+        self.close()
+        storage().discard_all(owner)
+        vars(self).update(vars(Session()), _owner=owner)
+
+    def leave(self) -> None:
+        """Close the session when the state of its visitor is dropped, unless a later page has taken it over."""
+        if self.owner == visitor():
+            self.close()
 
     def close(self) -> None:
-        """Stop what runs and remove every file of the session."""
-        self.removing.stop(wait=False)
-        self.replacing.stop(wait=False)
-        self.stop_measuring.set()
-        self.stop_comparing.set()
+        """Cancel all runs and remove the files of the session."""
+        TOKENS.revoke(self)
+        for runs in (self.removals, self.replacements, self.comparisons, self.measurements):
+            runs.cancel(wait=False)
         self.results.clear()
+        self.current = None
         if self._remove_files is not None:
             self._remove_files()
         self._folder = None
 
 
-def shrink(cutout: Cutout, side: int) -> Cutout:
-    """A copy of a cutout with at most `side` pixels on its longer side; itself if it has no more."""
-    scale = side / max(cutout.width, cutout.height)
-    if scale >= 1:
-        return cutout
-    width, height = max(1, round(cutout.width * scale)), max(1, round(cutout.height * scale))
-    rgb = np.asarray(_scaled(cutout.photo.rgb, width, height))
-    matte = resize(cutout.matte, height, width)
-    # Colours are averaged by how much of them is there: black under alpha zero would make a dark rim.
-    opaque = np.asarray(Image.fromarray(cutout.matte).resize((width, height), Image.Resampling.BOX))
-    weighted = (
-        np.asarray(Image.fromarray(np.ascontiguousarray(plane)).resize((width, height), Image.Resampling.BOX))
-        for plane in (cutout.foreground[..., c] * cutout.matte for c in range(3))
-    )
-    foreground = np.stack([plane / np.maximum(opaque, 1e-4) for plane in weighted], axis=-1)
-    photo = Photo(rgb, None, cutout.photo.name, cutout.photo.notes)
-    return replace(cutout, photo=photo, matte=matte, foreground=np.clip(foreground + 0.5, 0, 255).astype(np.uint8))
+#: Tokens of the sessions of this process.
+TOKENS: Tokens[Session] = Tokens()
 
 
-def _scaled(pixels: np.ndarray, width: int, height: int) -> Image.Image:
-    return Image.fromarray(pixels).resize((width, height), Image.Resampling.BOX)
-
-
-def _thumbnail(pixels: np.ndarray, side: int) -> Image.Image:
-    image = Image.fromarray(pixels)
-    image.thumbnail((side, side), Image.Resampling.BOX)
-    return image
+def _remove_files(files: Storage, owner: str, folder: Path) -> None:
+    files.discard_all(owner)
+    shutil.rmtree(folder, ignore_errors=True)

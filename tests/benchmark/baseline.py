@@ -1,6 +1,6 @@
-"""The quality that providers had on the project's examples; ``python -m tests.benchmark.baseline`` measures and stores it anew.
+"""Baseline of the providers' quality on the examples; ``python -m tests.benchmark.baseline`` measures and stores it.
 
-Store it when a provider got better, and say so in the commit; the gate in test_quality.py holds it from then on.
+Store a new baseline when a provider has improved, and name the reason in the commit. test_quality.py compares with it.
 """
 
 from __future__ import annotations
@@ -13,28 +13,28 @@ from pathlib import Path
 from rmbg.benchmark.dataset import open_dataset
 from rmbg.benchmark.journal import Journal
 from rmbg.benchmark.run import run
-from rmbg.benchmark.summary import Row, summarise
+from rmbg.benchmark.summary import Row, summarize
 from rmbg.providers import PROVIDERS
 from rmbg.settings import Settings
 from tests.pictures import EXAMPLES
 
 STORED = Path(__file__).parent / "baseline.json"
 
-#: Points of the composite that a provider may lose.
-TOLERATED = 1.0
+#: Tolerated loss in points of the composite.
+TOLERANCE = 1.0
 
 
 def ready(settings: Settings) -> list[str]:
-    """Providers that run here without download, key or cost."""
+    """Ids of the local providers that run without a download."""
     return [name for name, p in PROVIDERS.items() if p.info.kind == "local" and p.status(settings).state == "ready"]
 
 
 def measure(names: list[str], folder: Path, settings: Settings) -> dict[str, dict[str, float]]:
-    """The composite of each provider, over all examples and by category."""
+    """Composite of each provider, over all examples and by category."""
     dataset = open_dataset(EXAMPLES, settings=settings)
     journal = Journal(folder)
     run(dataset, names, journal, settings=settings)
-    summary = summarise(dataset, names, journal)
+    summary = summarize(dataset, names, journal)
     parts = {"all": summary.rows, **summary.categories}
     return {name: {part: _composite(name, rows) for part, rows in parts.items()} for name in names}
 
@@ -48,8 +48,8 @@ def main() -> None:
     settings = Settings.from_environ()
     with tempfile.TemporaryDirectory() as folder:
         measured = measure(ready(settings), Path(folder), settings)
-    kept = json.loads(STORED.read_text()) if STORED.exists() else {}
-    STORED.write_text(json.dumps({**kept, **measured}, indent=2, sort_keys=True) + "\n")
+    stored = json.loads(STORED.read_text()) if STORED.exists() else {}
+    STORED.write_text(json.dumps({**stored, **measured}, indent=2, sort_keys=True) + "\n")
     json.dump(measured, sys.stdout, indent=2)
 
 

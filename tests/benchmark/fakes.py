@@ -1,4 +1,4 @@
-"""Providers that do what a test says, and a small data set."""
+"""Fake providers and a small data set."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from rmbg.cutout import Cost, Cutout
+from rmbg.billing.cost import Cost
+from rmbg.cutout import Cutout
 from rmbg.errors import NoSubjectError, ServiceError
 from rmbg.providers.base import READY, Provider, ProviderInfo, Status
 from tests.benchmark.shapes import chair
@@ -20,7 +21,7 @@ TRUTH = np.ascontiguousarray(chair()[::4, ::4])
 
 
 def make_dataset(root: Path, *, categories=("shop", "people"), count: int = 3) -> Path:
-    """Chairs on grounds of different colours; picture i is called ``0i``."""
+    """Chairs on backgrounds of different colors; picture i is named ``0i``."""
     for category in categories:
         for i in range(count):
             for kind in ("im", "gt"):
@@ -39,7 +40,7 @@ def _save(pixels: np.ndarray, path: Path) -> None:
 
 
 class Fake(Provider):
-    """Answers with the true chair, blurred by nothing, or misbehaves: ``fail`` and ``nothing`` name pictures."""
+    """Provider that returns the true matte, except for pictures in `fail` (raises `error`) and `nothing` (no subject)."""
 
     def __init__(self, name="fake", kind="local", price=None, *, fail=(), nothing=(), wait=0.0, status=READY, error=None):
         self.info = ProviderInfo(
@@ -47,8 +48,8 @@ class Fake(Provider):
             title=name.title(),
             kind=kind,
             model="none",
-            licence="",
-            licence_url="",
+            license="",
+            license_url="",
             pixels="",
             price_usd=None if price is None else Decimal(price),
             price_basis="estimated" if kind == "local" else "listed",

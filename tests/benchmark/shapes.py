@@ -1,4 +1,4 @@
-"""Mattes made by rule, for the tests of the benchmark."""
+"""Synthetic mattes for the tests of metrics and benchmark."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from scipy import ndimage
 
 
 def chair() -> np.ndarray:
-    """A truth with all that a matte can have: straight edges, a comb of fine parts, a hole, a pane of alpha 0.6."""
+    """Ground truth with straight edges, a comb of thin parts, a hole and a semi-transparent area of alpha 0.6."""
     matte = np.zeros((480, 640), np.float32)
     matte[80:400, 120:520] = 1
     for left in range(140, 500, 20):
@@ -19,7 +19,7 @@ def chair() -> np.ndarray:
 
 
 def worse_and_worse(truth: np.ndarray) -> dict[str, np.ndarray]:
-    """Mattes for `chair`, from perfect to useless."""
+    """Mattes for `chair`, from best to worst."""
     box = np.zeros_like(truth)
     box[80:400, 120:520] = 1
     return {
@@ -32,7 +32,7 @@ def worse_and_worse(truth: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def seeded(seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """A random true mask and a matte that is roughly right, from 0 to 1 in whole levels of 8 bits."""
+    """Random true mask, bool (h, w), and a noisy matte of it in [0, 1], quantized to 8 bits."""
     random = np.random.default_rng(seed)
     height, width = (int(n) for n in random.integers(60, 120, 2))
     field = ndimage.gaussian_filter(random.normal(size=(height, width)), 9)

@@ -1,7 +1,7 @@
-"""Weights made from their own names, by the rule that the golden files were made with.
+"""Synthetic weights, derived from the tensors' names, that the golden files were computed with.
 
-Trained weights are large and some need a licence; a network that computes the published outputs from these weights
-is the published function, and will read the trained checkpoint.
+Trained weights are large, and some need a license. A network that reproduces the published outputs from these weights is the
+published function, and loads the trained checkpoint.
 """
 
 import zlib
@@ -13,7 +13,7 @@ from torch import Tensor
 
 
 def rule_tensor(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
-    """float32, of `shape`: the tensor called `name` in the checkpoint of this `seed`."""
+    """Tensor `name` of the synthetic checkpoint: float32, of `shape`."""
     noise = np.random.default_rng([seed, zlib.crc32(name.encode())]).standard_normal(shape).astype(np.float32)
     match name.rsplit(".", 1)[-1]:
         case "running_var":
@@ -30,7 +30,7 @@ def rule_tensor(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
 
 
 def rule_weights(tensors: Mapping[str, Tensor], seed: int) -> dict[str, Tensor]:
-    """A checkpoint with the names and shapes of `tensors`; counters are left out."""
+    """Synthetic checkpoint with the names and shapes of `tensors`, without integer counters."""
     return {
         name: torch.from_numpy(rule_tensor(name, tuple(value.shape), seed))
         for name, value in tensors.items()
@@ -39,6 +39,6 @@ def rule_weights(tensors: Mapping[str, Tensor], seed: int) -> dict[str, Tensor]:
 
 
 def network_input(seed: int, height: int, width: int) -> Tensor:
-    """float32 (1, 3, height, width) in [-1, 1]."""
+    """Random input: float32 (1, 3, height, width) in [-1, 1]."""
     values = np.random.default_rng([seed, 99]).uniform(-1, 1, (1, 3, height, width))
     return torch.from_numpy(values.astype(np.float32))

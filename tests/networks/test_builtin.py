@@ -1,4 +1,4 @@
-"""The shipped network: the same answer everywhere, and the file it was released with."""
+"""rmbg.networks.builtin: golden outputs, determinism, checksum, batch norm folding."""
 
 import hashlib
 import json
@@ -11,15 +11,15 @@ import torch
 from rmbg.networks import builtin
 
 GOLDEN = Path(__file__).with_name("builtin_golden.json")
-MEGABYTES = 12
+MAX_MEGABYTES = 12
 
 
 def example() -> torch.Tensor:
-    """A bright disc before a dark slope, (1, 3, 128, 160), normalised."""
+    """A bright disc in front of a dark gradient: normalized float (1, 3, 128, 160)."""
     rows, columns = np.mgrid[:128, :160].astype(np.float32)
-    slope = np.stack([columns / 400, rows / 300, (rows + columns) / 600])
+    gradient = np.stack([columns / 400, rows / 300, (rows + columns) / 600])
     disc = np.hypot(rows - 60, columns - 85) < 38
-    pixels = np.where(disc, np.float32([0.9, 0.6, 0.2])[:, None, None], slope)
+    pixels = np.where(disc, np.float32([0.9, 0.6, 0.2])[:, None, None], gradient)
     mean, std = (np.float32(values)[:, None, None] for values in (builtin.MEAN, builtin.STD))
     return torch.from_numpy((pixels - mean) / std)[None]
 
@@ -29,33 +29,33 @@ def net() -> builtin.BuiltinNet:
     return builtin.load()
 
 
-def answer(net: builtin.BuiltinNet) -> tuple[np.ndarray, float]:
-    """Matte of the example in 16-pixel cells, and its confidence."""
+def predict(net: builtin.BuiltinNet) -> tuple[np.ndarray, float]:
+    """Matte of the example, averaged over cells of 16 x 16 pixels, and its confidence."""
     with torch.inference_mode():
         logits, confidence = net(example())
     return torch.nn.functional.avg_pool2d(logits.sigmoid(), 16)[0, 0].numpy(), float(confidence)
 
 
 def test_golden(net: builtin.BuiltinNet) -> None:
-    matte, confidence = answer(net)
+    matte, confidence = predict(net)
     golden = json.loads(GOLDEN.read_text())
     np.testing.assert_allclose(matte, golden["matte"], atol=2e-3)
     assert confidence == pytest.approx(golden["confidence"], abs=2e-3)
 
 
 def test_deterministic(net: builtin.BuiltinNet) -> None:
-    first, second = answer(net), answer(builtin.load())
+    first, second = predict(net), predict(builtin.load())
     assert np.array_equal(first[0], second[0])
     assert first[1] == second[1]
 
 
 def test_weights_file() -> None:
     data = builtin.WEIGHTS.read_bytes()
-    assert len(data) <= MEGABYTES * 1_000_000
+    assert len(data) <= MAX_MEGABYTES * 1_000_000
     assert hashlib.sha256(data).hexdigest() == builtin.SHA256
 
 
-def test_damaged_weights_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_damaged_weights_are_rejected(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     damaged = tmp_path / "builtin.safetensors"
     damaged.write_bytes(builtin.WEIGHTS.read_bytes()[:-1] + b"\xff")
     monkeypatch.setattr(builtin, "WEIGHTS", damaged)
@@ -73,15 +73,15 @@ def test_any_multiple_of_32(net: builtin.BuiltinNet, size: tuple[int, int]) -> N
     assert ((confidence >= 0) & (confidence <= 1)).all()
 
 
-def test_fusing_changes_nothing() -> None:
+def test_fused_network_gives_the_same_outputs() -> None:
     torch.manual_seed(0)
-    plain = builtin.BuiltinNet().eval()
-    for module in plain.modules():
+    net = builtin.BuiltinNet().eval()
+    for module in net.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.running_mean.uniform_(-0.2, 0.2)
             module.running_var.uniform_(0.5, 2)
     with torch.inference_mode():
-        before = plain(example())
-        after = plain.fuse()(example())
-    for wanted, found in zip(before, after, strict=True):
-        torch.testing.assert_close(found, wanted, atol=1e-3, rtol=1e-3)
+        before = net(example())
+        after = net.fuse()(example())
+    for expected, actual in zip(before, after, strict=True):
+        torch.testing.assert_close(actual, expected, atol=1e-3, rtol=1e-3)

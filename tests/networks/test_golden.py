@@ -1,7 +1,7 @@
-"""Our networks compute what the published ones compute, from weights that are made by a rule.
+"""rmbg.networks against the published implementations, with synthetic weights.
 
-`golden.npz` holds every 8th row and column of the published outputs; where the whole outputs and the published tensor
-lists lie beside the checkout, they are compared too.
+`golden.npz` holds every 8th row and column of the published outputs. The full outputs and the published tensor lists are too
+large for the repository; their tests are skipped without them.
 """
 
 import json
@@ -17,9 +17,9 @@ from rmbg.networks import birefnet, isnet
 from rmbg.networks.load import fold_batch_norms, load
 from tests.networks.rule import network_input, rule_weights
 
-SMALL = Path(__file__).with_name("golden.npz")
+SAMPLED = Path(__file__).with_name("golden.npz")
 WHOLE = Path(__file__).parents[3] / "shared" / "golden"
-needs_whole = pytest.mark.skipif(not WHOLE.is_dir(), reason="the whole golden files are not beside this checkout")
+needs_whole = pytest.mark.skipif(not WHOLE.is_dir(), reason="the full golden files are not available")
 
 CASES = {
     "rmbg-1.4_seed1_256x256": 1e-4,
@@ -31,7 +31,7 @@ CASES = {
 
 
 @cache
-def isnet_by_rule(seed: int) -> isnet.ISNet:
+def synthetic_isnet(seed: int) -> isnet.ISNet:
     with torch.device("meta"):
         network = isnet.ISNet().eval()
     load(network, rule_weights(network.state_dict(), seed), isnet.UNUSED)
@@ -39,7 +39,7 @@ def isnet_by_rule(seed: int) -> isnet.ISNet:
 
 
 @cache
-def birefnet_by_rule() -> birefnet.BiRefNet:
+def synthetic_birefnet() -> birefnet.BiRefNet:
     with torch.device("meta"):
         network = birefnet.BiRefNet(birefnet.SWIN_L, "columns").eval()
     load(network, rule_weights(network.state_dict(), 1), birefnet.UNUSED)
@@ -48,36 +48,36 @@ def birefnet_by_rule() -> birefnet.BiRefNet:
 
 @cache
 def output(case: str) -> np.ndarray:
-    """float32 (1, 1, height, width): what we compute for a golden file."""
+    """Output of our network for a golden file: float32 (1, 1, height, width)."""
     model, seed, size = case.split("_")
     height, width = map(int, size.split("x"))
     image = network_input(int(seed.removeprefix("seed")), height, width)
     with torch.inference_mode():
         if model == "rmbg-1.4":
-            return isnet_by_rule(int(seed.removeprefix("seed")))(image).sigmoid().numpy()
-        network = birefnet_by_rule()
-        network.decoder.patch_order = "columns" if model == "rmbg-2.0" else "colours"
+            return synthetic_isnet(int(seed.removeprefix("seed")))(image).sigmoid().numpy()
+        network = synthetic_birefnet()
+        network.decoder.patch_order = "columns" if model == "rmbg-2.0" else "colors"
         return network(image).numpy()
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_network_agrees_with_the_published_one(case):
-    assert np.abs(output(case)[..., ::8, ::8] - np.load(SMALL)[case]).max() < CASES[case]
+def test_output_matches_the_published_network(case):
+    assert np.abs(output(case)[..., ::8, ::8] - np.load(SAMPLED)[case]).max() < CASES[case]
 
 
 @needs_whole
 @pytest.mark.parametrize("case", CASES)
-def test_network_agrees_with_the_published_one_everywhere(case):
+def test_full_output_matches_the_published_network(case):
     (expected,) = np.load(WHOLE / f"{case}.npz").values()
     assert np.abs(output(case) - expected).max() < CASES[case]
 
 
-def test_the_two_patch_orders_are_told_apart():
-    golden = np.load(SMALL)
+def test_the_patch_orders_give_different_outputs():
+    golden = np.load(SAMPLED)
     assert np.abs(golden["rmbg-2.0_seed1_256x256"] - golden["birefnet_seed1_256x256"]).max() > 0.1
 
 
-def test_folding_the_batch_norms_changes_nothing():
+def test_folded_batch_norms_give_the_same_output():
     with torch.device("meta"):
         network = isnet.ISNet().eval()
     load(network, rule_weights(network.state_dict(), 1), isnet.UNUSED)
@@ -92,11 +92,11 @@ def test_folding_the_batch_norms_changes_nothing():
 @pytest.mark.parametrize(
     ("model", "network", "unused"),
     [
-        ("rmbg-1.4", isnet_by_rule, isnet.UNUSED),
-        ("rmbg-2.0", lambda seed: birefnet_by_rule(), birefnet.UNUSED),
+        ("rmbg-1.4", synthetic_isnet, isnet.UNUSED),
+        ("rmbg-2.0", lambda seed: synthetic_birefnet(), birefnet.UNUSED),
     ],
 )
-def test_every_published_tensor_is_used_or_named_as_unused(model, network, unused):
+def test_every_published_tensor_is_used_or_listed_as_unused(model, network, unused):
     published = {
         name: shape
         for name, (shape, dtype) in json.loads((WHOLE / f"{model}.tensors.json").read_text()).items()

@@ -1,4 +1,4 @@
-"""A checkpoint is read whole or refused in one sentence."""
+"""rmbg.networks.load and the building blocks: checkpoints, deformable convolution, patches, window masks."""
 
 import pytest
 import torch
@@ -22,32 +22,32 @@ def weights(network):
     return rule_weights(network.state_dict(), 1)
 
 
-def test_one_tensor_missing(network, weights):
+def test_a_missing_tensor_is_named(network, weights):
     del weights["stage3.rebnconv2.conv_s1.weight"]
     with pytest.raises(WrongTensorsError, match=r"Tensors are missing from it: stage3\.rebnconv2\.conv_s1\.weight\."):
         load(network, weights, ())
 
 
-def test_weights_of_another_network(network):
+def test_weights_of_another_network_are_rejected(network):
     with torch.device("meta"):
-        other = BiRefNet(SWIN_T, "colours").state_dict()
+        other = BiRefNet(SWIN_T, "colors").state_dict()
     with pytest.raises(WrongTensorsError, match=r"another network: without .* and .* more; with .* and .* more"):
         load(network, other, UNUSED)
 
 
-def test_another_shape(network, weights):
+def test_a_wrong_shape_is_named(network, weights):
     weights["conv_in.weight"] = torch.zeros(64, 4, 3, 3)
     with pytest.raises(WrongTensorsError, match=r"conv_in\.weight is \(64, 4, 3, 3\) float32, and \(64, 3, 3, 3\) is needed"):
         load(network, weights, ())
 
 
-def test_integers(network, weights):
+def test_integer_weights_are_rejected(network, weights):
     weights["conv_in.weight"] = weights["conv_in.weight"].to(torch.int8)
     with pytest.raises(WrongTensorsError, match="int8"):
         load(network, weights, ())
 
 
-def test_half_precision_is_widened(network, weights):
+def test_half_precision_is_converted_to_float32(network, weights):
     load(network, {name: value.half() for name, value in weights.items()}, ())
     assert {value.dtype for value in network.parameters()} == {torch.float32}
 
@@ -59,13 +59,13 @@ def test_unused_tensors_are_accepted_by_name_only(network, weights):
         load(network, weights, ())
 
 
-def test_deformable_convolution_without_deformation_is_a_convolution():
+def test_deformable_convolution_without_offsets_is_a_convolution():
     x, weight = torch.randn(2, 5, 9, 8), torch.randn(4, 5, 3, 3)
     ours = deform_conv2d(x, torch.zeros(2, 18, 9, 8), torch.ones(2, 9, 9, 8), weight)
     assert torch.allclose(ours, torch.nn.functional.conv2d(x, weight, padding=1), atol=1e-4)
 
 
-def test_deformable_convolution_looks_where_it_is_told():
+def test_deformable_convolution_applies_offset_and_modulation():
     x, weight = torch.randn(1, 2, 6, 7), torch.eye(2)[:, :, None, None]
     offset = torch.tensor([1.0, -2.0])[:, None, None].expand(1, 2, 6, 7)  # one row down, two columns left
     moved = deform_conv2d(x, offset, torch.full((1, 1, 6, 7), 2.0), weight)
@@ -74,7 +74,7 @@ def test_deformable_convolution_looks_where_it_is_told():
 
 
 def test_batches_are_independent_and_the_lite_network_runs():
-    network = BiRefNet(SWIN_T, "colours").eval()
+    network = BiRefNet(SWIN_T, "colors").eval()
     fold_batch_norms(network)
     images = torch.randn(2, 3, 64, 96)
     with torch.inference_mode():
@@ -83,17 +83,17 @@ def test_batches_are_independent_and_the_lite_network_runs():
         assert torch.allclose(both[1:], network(images[1:]), atol=1e-4)
 
 
-def test_patch_orders():
+def test_channels_of_both_patch_orders():
     image = torch.arange(2 * 3 * 4 * 6).view(2, 3, 4, 6)
-    columns, colours = (image_patches(image, 2, 2, order) for order in ("columns", "colours"))
-    assert columns.shape == colours.shape == (2, 18, 2, 2)
-    colour, row, column = 2, 1, 2
-    patch = image[:, colour, 2:4, 4:6]
-    assert torch.equal(columns[:, (column * 2 + row) * 3 + colour], patch)
-    assert torch.equal(colours[:, (colour * 2 + row) * 3 + column], patch)
+    columns, colors = (image_patches(image, 2, 2, order) for order in ("columns", "colors"))
+    assert columns.shape == colors.shape == (2, 18, 2, 2)
+    color, row, column = 2, 1, 2
+    patch = image[:, color, 2:4, 4:6]
+    assert torch.equal(columns[:, (column * 2 + row) * 3 + color], patch)
+    assert torch.equal(colors[:, (color * 2 + row) * 3 + column], patch)
 
 
-def test_mask_keeps_opposite_ends_apart():
+def test_shifted_window_mask_separates_opposite_ends():
     mask = shifted_window_mask(14, 14, 7)
     assert mask.shape == (4, 49, 49)
     assert (mask[0] == 0).all() and (mask[3] != 0).any()

@@ -1,4 +1,4 @@
-"""The built-in provider: what it does with the confidence of its network."""
+"""The built-in provider at different confidences of its network."""
 
 from __future__ import annotations
 
@@ -7,32 +7,35 @@ import pytest
 from PIL import Image
 
 from rmbg.errors import NoSubjectError
-from rmbg.photo import open_photo
+from rmbg.images.photo import open_photo
 from rmbg.providers import builtin
-from rmbg.providers.base import Call
+from rmbg.providers.base import RequestContext
 from tests.pictures import scene
 from tests.sentences import sentence
 
 
 def cut(monkeypatch: pytest.MonkeyPatch, confidence: float):
-    """The cutout of a scene by a network that finds its subject and is as sure as it is told to be."""
+    """Return the cutout of a scene by a network with a correct matte and the given confidence."""
     rgb, alpha = scene(300, 400)[:2]
     logits = np.float32(12) * (alpha.astype(np.float32) - np.float32(0.5))
     monkeypatch.setattr(builtin, "_predict", lambda rgb: (logits, confidence))
-    return builtin.Builtin().cut(open_photo(Image.fromarray(rgb)), {}, Call())
+    return builtin.Builtin().cut(open_photo(Image.fromarray(rgb)), {}, RequestContext())
 
 
-def test_a_sure_network_has_nothing_to_say(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert cut(monkeypatch, 0.6).notes == ()
+@pytest.mark.parametrize(("confidence", "level"), [(0.95, "high"), (0.85, "high"), (0.82, "medium")])
+def test_confidence_is_part_of_the_cutout(monkeypatch: pytest.MonkeyPatch, confidence: float, level: str) -> None:
+    cutout = cut(monkeypatch, confidence)
+    assert (cutout.confidence, cutout.confidence_level, cutout.notes) == (confidence, level, ())
+    assert cutout.summary()["confidence"] == confidence
 
 
-def test_doubt_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    cutout = cut(monkeypatch, 0.45)
-    assert cutout.notes == (builtin.DOUBT,)
+def test_low_confidence_adds_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
+    cutout = cut(monkeypatch, 0.75)
+    assert cutout.confidence_level == "low" and cutout.notes == (builtin.LOW_CONFIDENCE_NOTE,)
     sentence(cutout.notes[0])
     assert cutout.matte.max() == 1
 
 
-def test_a_guess_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_confidence_below_the_minimum_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(NoSubjectError, match="No clear subject"):
         cut(monkeypatch, 0.25)

@@ -1,4 +1,4 @@
-"""The published networks as providers, on random weights of the right shapes."""
+"""The published networks as providers, with random weights of the correct shapes."""
 
 import io
 from dataclasses import replace
@@ -10,9 +10,9 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from rmbg.__main__ import main
-from rmbg.engines.models import MODELS, build
 from rmbg.errors import ModelError
-from rmbg.photo import Photo
+from rmbg.images.photo import Photo
+from rmbg.inference.catalog import MODELS, build
 from rmbg.providers import PROVIDERS, find
 from rmbg.remove import remove_background
 from rmbg.settings import Settings
@@ -22,7 +22,7 @@ from tests.servers.hub import Hub
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """RMBG_WEIGHTS with an IS-Net made by the rule."""
+    """Folder for RMBG_WEIGHTS with an IS-Net of generated weights."""
     path = tmp_path_factory.mktemp("weights")
     network, _ = build(MODELS["rmbg-1.4"])
     save_file(rule_weights(network.state_dict(), 1), path / "rmbg-1.4.safetensors")
@@ -31,7 +31,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def small_inputs(monkeypatch):
-    """The networks see 64 x 64 pixels: what is tested here does not depend on it, and takes 1/256 of the time."""
+    """Reduce the input size to 64 x 64: 1/256 of the time, without effect on these tests."""
     for name, model in MODELS.items():
         monkeypatch.setattr(PROVIDERS[name], "model", replace(model, size=64))
 
@@ -51,17 +51,17 @@ def photo():
     return Photo(rgb, alpha)
 
 
-def test_a_cutout_says_what_made_it(settings, photo):
-    told = []
-    cutout = remove_background(photo, "rmbg-1.4", settings=settings, progress=lambda fraction, text: told.append(text))
+def test_cutout_holds_provider_engine_and_device(settings, photo):
+    messages = []
+    cutout = remove_background(photo, "rmbg-1.4", settings=settings, progress=lambda fraction, text: messages.append(text))
     assert (cutout.provider, cutout.device, cutout.cost.basis) == ("rmbg-1.4", "cpu", "estimated")
     assert cutout.engine in ("torch", "openvino") and cutout.precision in ("fp32", "bf16")
     assert cutout.matte.max() > 0.9 and cutout.matte.min() == 0
-    assert (cutout.matte[:10] == 0).all()  # the photo's own alpha is respected
-    assert "Running rmbg-1.4 on cpu" in told
+    assert (cutout.matte[:10] == 0).all()  # the photo's own alpha is applied
+    assert "Running rmbg-1.4 on cpu" in messages
 
 
-def test_the_command_line_runs_it(folder, tmp_path, monkeypatch, capsys):
+def test_remove_command_runs_a_local_network(folder, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("RMBG_WEIGHTS", str(folder))
     monkeypatch.setenv("RMBG_DATA", str(tmp_path))
     monkeypatch.setenv("RMBG_DEVICE", "cpu")
@@ -86,7 +86,7 @@ def test_download_command(folder, tmp_path, monkeypatch, capsys):
         assert main(["download", "builtin"]) == 2
 
 
-def test_weights_of_another_model_are_refused_and_the_right_ones_work_afterwards(settings, folder, tmp_path, photo):
+def test_wrong_weights_are_rejected_and_do_not_affect_the_next_run(settings, folder, tmp_path, photo):
     network, _ = build(MODELS["birefnet-lite"])
     save_file({name: torch.zeros(1) for name in network.state_dict()}, tmp_path / "rmbg-1.4.safetensors")
     wrong = Settings.from_environ({**settings.environ, "RMBG_WEIGHTS": str(tmp_path)})
@@ -95,19 +95,19 @@ def test_weights_of_another_model_are_refused_and_the_right_ones_work_afterwards
     assert remove_background(photo, "rmbg-1.4", settings=settings)
 
 
-def test_status_says_what_is_needed(settings):
-    def state(name, **more):
+def test_status_names_the_missing_requirement(settings):
+    def status(name, **more):
         return PROVIDERS[name].status(Settings.from_environ({**settings.environ, **more}))
 
-    assert state("rmbg-1.4").state == "ready"
-    assert state("rmbg-2.0").state == "licence" and "https://huggingface.co/briaai/RMBG-2.0" in state("rmbg-2.0").text
-    assert state("rmbg-2.0", HF_TOKEN="hf_x").text.startswith("downloads 885 MB on first use, once the licence")
-    assert state("birefnet", HF_HUB_OFFLINE="1").state == "unavailable"
-    assert state("birefnet", RMBG_WEIGHTS="/nowhere").state == "unavailable"
+    assert status("rmbg-1.4").state == "ready"
+    assert status("rmbg-2.0").state == "licence" and "https://huggingface.co/briaai/RMBG-2.0" in status("rmbg-2.0").text
+    assert status("rmbg-2.0", HF_TOKEN="hf_x").text.startswith("downloads 885 MB on first use, after the license")
+    assert status("birefnet", HF_HUB_OFFLINE="1").state == "unavailable"
+    assert status("birefnet", RMBG_WEIGHTS="/nowhere").state == "unavailable"
     for name in ("rmbg-1.4", "sam2"):
-        lacking = state(name, RMBG_DEVICE="cuda:7")
-        assert lacking.state == "unavailable" and lacking.text.startswith("RMBG_DEVICE is 'cuda:7', and torch sees")
+        unavailable = status(name, RMBG_DEVICE="cuda:7")
+        assert unavailable.state == "unavailable" and unavailable.text.startswith("RMBG_DEVICE is 'cuda:7', and torch finds")
 
 
-def test_auto_takes_the_best_that_is_ready(settings):
+def test_auto_selects_the_best_ready_provider(settings):
     assert find("auto", settings).info.id == "rmbg-1.4"

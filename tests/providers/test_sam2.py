@@ -1,4 +1,4 @@
-"""SAM 2: the rule for the foreground on made-up answers, and the provider with a small network of random weights."""
+"""SAM 2: foreground selection on synthetic masks, and the provider with a small network of random weights."""
 
 import sys
 
@@ -7,56 +7,56 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from rmbg.engines import sam2 as engine
-from rmbg.engines.sam2 import Masks
 from rmbg.errors import ModelError, NoSubjectError, OptionError
-from rmbg.photo import Photo
-from rmbg.providers.sam2 import foreground, grid, most_trusted
+from rmbg.images.photo import Photo
+from rmbg.inference import sam2_runner as engine
+from rmbg.inference.sam2_runner import Masks
+from rmbg.providers.sam2 import best_mask, point_grid, select_foreground
 from rmbg.remove import remove_background
 from rmbg.settings import Settings
 
 SIDE = 64
 
 
-def answer(*boxes, quality=0.95):
-    """Masks of boxes (top, bottom, left, right), one for each prompt."""
+def box_masks(*boxes, quality=0.95):
+    """Return `Masks` of boxes (top, bottom, left, right), one per prompt."""
     logits = np.full((len(boxes), 1, SIDE, SIDE), -10, np.float32)
     for mask, (top, bottom, left, right) in zip(logits, boxes, strict=True):
         mask[0, top:bottom, left:right] = 10
     return Masks(logits, np.full((len(boxes), 1), quality, np.float32))
 
 
-def test_the_background_is_not_the_foreground():
+def test_masks_on_the_border_are_not_foreground():
     wall, subject = (0, SIDE, 0, SIDE), (20, 44, 20, 44)
     floor = (40, SIDE, 0, SIDE)
-    result = foreground(answer(wall, subject, floor)) > 0
+    result = select_foreground(box_masks(wall, subject, floor)) > 0
     assert result.sum() == 24 * 24 and result[30, 30] and not result[0, 0]
 
 
-def test_parts_and_neighbours_join_and_specks_do_not():
+def test_overlapping_masks_are_merged_and_small_ones_dropped():
     body, hat, speck = (24, 50, 20, 44), (14, 30, 24, 40), (2, 5, 2, 5)
-    result = foreground(answer(body, hat, speck)) > 0
+    result = select_foreground(box_masks(body, hat, speck)) > 0
     assert result[40, 30] and result[16, 30] and not result[3, 3]
 
 
-@pytest.mark.parametrize("answers", [answer((0, SIDE, 0, SIDE)), answer((20, 40, 20, 40), quality=0.3)])
-def test_no_subject(answers):
-    with pytest.raises(NoSubjectError, match="give it a point or a box"):
-        foreground(answers)
+@pytest.mark.parametrize("masks", [box_masks((0, SIDE, 0, SIDE)), box_masks((20, 40, 20, 40), quality=0.3)])
+def test_no_subject_is_an_error(masks):
+    with pytest.raises(NoSubjectError, match="Give a point or a box"):
+        select_foreground(masks)
 
 
-def test_the_network_chooses_where_the_user_pointed():
-    answers = Masks(np.arange(3.0)[None, :, None, None] * np.ones((1, 3, 4, 4)), np.array([[0.2, 0.9, 0.5]]))
-    assert (most_trusted(answers) == 1).all()
+def test_best_mask_has_the_highest_predicted_iou():
+    masks = Masks(np.arange(3.0)[None, :, None, None] * np.ones((1, 3, 4, 4)), np.array([[0.2, 0.9, 0.5]]))
+    assert (best_mask(masks) == 1).all()
 
 
-def test_grid():
-    assert grid(2).tolist() == [[0.25, 0.25], [0.75, 0.25], [0.25, 0.75], [0.75, 0.75]]
+def test_point_grid_holds_cell_centers():
+    assert point_grid(2).tolist() == [[0.25, 0.25], [0.75, 0.25], [0.25, 0.75], [0.75, 0.75]]
 
 
 @pytest.fixture(scope="module")
 def small():
-    """The configuration of a SAM 2 with a tiny image encoder."""
+    """Configuration of SAM 2 with a tiny image encoder."""
     from transformers import Sam2Config
 
     backbone = {
@@ -78,7 +78,7 @@ def settings(small, tmp_path, monkeypatch):
     monkeypatch.setattr(engine, "config", lambda: small)
     torch.manual_seed(0)
     tensors = {name: value.contiguous().clone() for name, value in Sam2Model(small).state_dict().items()}
-    tensors["memory_encoder.weight"] = torch.zeros(1)  # the published file is of the network for videos
+    tensors["memory_encoder.weight"] = torch.zeros(1)  # the published file also holds the video modules
     save_file(tensors, tmp_path / "sam2.safetensors")
     return Settings.from_environ({"RMBG_WEIGHTS": str(tmp_path), "RMBG_DATA": str(tmp_path), "RMBG_DEVICE": "cpu"})
 
@@ -95,8 +95,8 @@ def test_provider_with_a_prompt(settings, photo, options):
 
 
 def test_provider_with_a_grid(settings, photo, monkeypatch):
-    monkeypatch.setattr(sys.modules["rmbg.providers.sam2"], "foreground", most_trusted)  # random weights trust nothing
-    monkeypatch.setattr(engine, "TOGETHER", 3)
+    monkeypatch.setattr(sys.modules["rmbg.providers.sam2"], "select_foreground", best_mask)  # random weights yield no candidate
+    monkeypatch.setattr(engine, "POINTS_PER_BATCH", 3)
     assert remove_background(photo, "sam2", {"grid": 2}, settings=settings).matte.shape == (40, 60)
 
 
@@ -109,12 +109,12 @@ def test_provider_with_a_grid(settings, photo, monkeypatch):
         ({"box": "0.5,0,0.5,1"}, "left must be less than right"),
     ],
 )
-def test_prompts_that_cannot_be(settings, photo, options, sentence):
+def test_invalid_prompt_is_rejected(settings, photo, options, sentence):
     with pytest.raises(OptionError, match=sentence):
         remove_background(photo, "sam2", options, settings=settings)
 
 
-def test_weights_of_another_network(settings, photo, tmp_path):
+def test_weights_of_another_network_are_rejected(settings, photo, tmp_path):
     save_file({"conv_in.weight": torch.zeros(1)}, tmp_path / "sam2.safetensors")
     with pytest.raises(ModelError, match=r"does not fit sam2\. These are the weights of another network"):
         remove_background(photo, "sam2", {"point": "0.5,0.5"}, settings=settings)

@@ -1,1 +1,1 @@
-"""Servers on this machine that stand in for the outside, over real sockets."""
+"""Loopback servers that replace remote services in tests; they use real sockets."""

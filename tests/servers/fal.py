@@ -1,6 +1,6 @@
-"""A stand-in for fal: queue, direct endpoint, storage, CDN and price list, each under a path of its own.
+"""Loopback fal: queue, direct endpoint, storage, CDN and price list, each under its own path.
 
-``/queue`` for queue.fal.run, ``/run`` for fal.run, ``/rest`` for rest.fal.ai, ``/api`` for api.fal.ai, the rest is the CDN.
+``/queue`` is queue.fal.run, ``/run`` fal.run, ``/rest`` rest.fal.ai, ``/api`` api.fal.ai; all other paths are the CDN.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Fal(Service):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self.polls = 2  # status answers before a job is complete
+        self.polls = 2  # status responses before a job completes
         self.units: str | None = "1"
         self.unit_price = 0.018
         self.job_error: tuple[int, Any] | None = None
@@ -36,7 +36,7 @@ class Fal(Service):
     def answer(self, exchange: Exchange) -> None:
         path = urllib.parse.urlsplit(exchange.path).path
         if path in self.files:
-            return self.give_file(exchange)
+            return self.send_file(exchange)
         first, _, rest = path.lstrip("/").partition("/")
         part = {"queue": self._queue, "run": self._run, "rest": self._rest, "files": self._upload, "api": self._prices}.get(
             first
@@ -51,10 +51,10 @@ class Fal(Service):
             return self.refuse(exchange, 401, "Authentication is required to access this application", "unauthorized")
         part(exchange, rest)
 
-    def refuse(self, exchange: Exchange, status: int, words: str, code: str = "error", **headers: str) -> None:
-        exchange.send_json(status, {"detail": words, "error_type": code}, **headers)
+    def refuse(self, exchange: Exchange, status: int, message: str, code: str = "error", **headers: str) -> None:
+        exchange.send_json(status, {"detail": message, "error_type": code}, **headers)
 
-    # The queue
+    # Queue
 
     def _queue(self, exchange: Exchange, path: str) -> None:
         endpoint, _, tail = path.partition("/requests/")
@@ -69,10 +69,10 @@ class Fal(Service):
         return step(exchange, job) if step else self.refuse(exchange, 405, "Method Not Allowed")
 
     def _submit(self, exchange: Exchange, endpoint: str) -> None:
-        if self.misbehaves("submit", exchange):
+        if self.inject_fault("submit", exchange):
             return
         job = self._store(exchange, endpoint)
-        if self.misbehaves("stored", exchange):
+        if self.inject_fault("stored", exchange):
             return
         base = f"http://{self.host_of_urls or f'127.0.0.1:{self.port}'}/queue/{job['owner']}/requests/{job['id']}"
         exchange.send_json(
@@ -88,7 +88,7 @@ class Fal(Service):
         )
 
     def _store(self, exchange: Exchange, endpoint: str) -> dict[str, Any]:
-        owner = "/".join(endpoint.split("/")[:2])  # the part of an endpoint behind owner and alias is not in the addresses
+        owner = "/".join(endpoint.split("/")[:2])  # URLs of a job omit the part of the endpoint after owner and alias
         job = {
             "id": f"00000000-0000-4000-8000-{len(self.jobs):012d}",
             "owner": owner,
@@ -102,7 +102,7 @@ class Fal(Service):
         return job
 
     def _status(self, exchange: Exchange, job: dict[str, Any]) -> None:
-        if self.misbehaves("status", exchange):
+        if self.inject_fault("status", exchange):
             return
         if job["polls"] > 0:
             job["polls"] -= 1
@@ -118,27 +118,27 @@ class Fal(Service):
         exchange.send_json(200, body)
 
     def _result(self, exchange: Exchange, job: dict[str, Any]) -> None:
-        if self.misbehaves("result", exchange):
+        if self.inject_fault("result", exchange):
             return
         if job["state"] != "complete":
             return self.refuse(exchange, 400, "Request is still in progress", "bad_request")
         self._output(exchange, job)
 
     def _cancel(self, exchange: Exchange, job: dict[str, Any]) -> None:
-        if self.misbehaves("cancel", exchange):
+        if self.inject_fault("cancel", exchange):
             return
         if job["state"] == "complete":
             return exchange.send_json(400, {"status": "ALREADY_COMPLETED"})
         self.cancelled.append(job["id"])
         exchange.send_json(202, {"status": "CANCELLATION_REQUESTED"})
 
-    # The direct endpoint, and what both give back
+    # Direct endpoint, and the output of both
 
     def _run(self, exchange: Exchange, endpoint: str) -> None:
-        if self.misbehaves("submit", exchange):
+        if self.inject_fault("submit", exchange):
             return
         job = self._store(exchange, endpoint)
-        if not self.misbehaves("stored", exchange):
+        if not self.inject_fault("stored", exchange):
             self._output(exchange, job)
 
     def _output(self, exchange: Exchange, job: dict[str, Any]) -> None:
@@ -199,18 +199,18 @@ class Fal(Service):
     # Storage and prices
 
     def _rest(self, exchange: Exchange, path: str) -> None:
-        if self.misbehaves("token", exchange):
+        if self.inject_fault("token", exchange):
             return
         host = f"http://{self.host_of_urls or f'127.0.0.1:{self.port}'}"
         expires = "2099-01-01T00:00:00Z"
         exchange.send_json(200, {"token": CDN_TOKEN, "token_type": "Bearer", "base_url": host, "expires_at": expires})
 
     def _upload(self, exchange: Exchange, path: str) -> None:
-        if not self.misbehaves("upload", exchange):
+        if not self.inject_fault("upload", exchange):
             exchange.send_json(200, {"access_url": self.publish(exchange.seen.body)})
 
     def _prices(self, exchange: Exchange, path: str) -> None:
-        if self.misbehaves("price", exchange):
+        if self.inject_fault("price", exchange):
             return
         endpoint = urllib.parse.parse_qs(urllib.parse.urlsplit(exchange.path).query)["endpoint_id"][0]
         price = {"endpoint_id": endpoint, "unit_price": self.unit_price, "unit": "image", "currency": "USD"}
@@ -218,14 +218,14 @@ class Fal(Service):
 
 
 def _echo(service: Service, exchange: Exchange) -> None:
-    """The answer to a picture that cannot be read holds all of it."""
+    """Send an error response that contains the whole image."""
     picture = json.loads(exchange.seen.body)["image_url"]
     detail = {"loc": ["body", "image_url"], "msg": f"Could not load {picture}", "type": "image_load_error", "input": picture}
     exchange.send_json(422, {"detail": [detail]})
 
 
 FAL_FAULTS = FAULTS | {
-    "401": lambda s, x: s.refuse(x, 401, f"Invalid key {KEY_OF(x)}", "unauthorized"),
+    "401": lambda s, x: s.refuse(x, 401, f"Invalid key {key_of(x)}", "unauthorized"),
     "no balance": lambda s, x: s.refuse(
         x, 403, "User is locked. Reason: Exhausted balance. Top up at fal.ai/dashboard/billing."
     ),
@@ -233,6 +233,6 @@ FAL_FAULTS = FAULTS | {
 }
 
 
-def KEY_OF(exchange: Exchange) -> str:  # noqa: N802
-    """The key as it came, for services that repeat it."""
+def key_of(exchange: Exchange) -> str:
+    """Return the API key of a request, for error messages that contain it."""
     return exchange.headers.get("Authorization", "").removeprefix("Key ").removeprefix("Bearer ")

@@ -1,4 +1,4 @@
-"""A Hugging Face hub on loopback: it serves files from memory, and misbehaves when told to.
+"""Loopback Hugging Face hub that serves files from memory, with faults on demand.
 
 with Hub() as hub:
     hub.files["briaai/RMBG-1.4"] = {"model.safetensors": data}
@@ -14,7 +14,7 @@ from typing import Any
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
-#: Faults that are a status and the hub's own word for it; they come from every address.
+#: Faults with an HTTP status and the hub's error code, for every path.
 REFUSALS = {
     "forbidden": (403, None),
     "no repository": (404, "RepoNotFound"),
@@ -22,14 +22,14 @@ REFUSALS = {
     "no file": (404, "EntryNotFound"),
     "broken": (500, None),
 }
-#: A fault in the head: it is not that of a hub.
+#: The response lacks the headers of a hub.
 NO_HUB = "no hub"
-#: Faults in the body: it ends early every time; once, after which it can be resumed; it is whole, but one byte is wrong.
+#: Faults of the body: it always ends early; it ends early once and can be resumed; one byte is changed.
 BODY_FAULTS = ("truncated", "interrupted", "corrupt")
 
 
 class Hub:
-    """The server and what it was asked.
+    """The server and its recorded requests.
 
     Attributes
     ----------
@@ -37,10 +37,10 @@ class Hub:
     fault : str or None
         One of `REFUSALS` or `BODY_FAULTS`, or `NO_HUB`.
     gated : bool
-        Files are for bearers of the token ``accepted`` only; any other token belongs to somebody who has not accepted.
+        Files require the token ``accepted``; other tokens are those of accounts that have not accepted the license.
     commit : str
-        Where the branch ``main`` is; of other revisions every one is there.
-    asked : list of (method, path, range header or None)
+        Commit of the branch ``main``; every other revision exists.
+    requests : list of (method, path, range header or None)
     """
 
     def __init__(self) -> None:
@@ -48,7 +48,7 @@ class Hub:
         self.fault: str | None = None
         self.gated = False
         self.commit = COMMIT
-        self.asked: list[tuple[str, str, str | None]] = []
+        self.requests: list[tuple[str, str, str | None]] = []
         hub = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -77,7 +77,7 @@ class Hub:
 
     def answer(self, request: BaseHTTPRequestHandler, *, body: bool) -> None:
         span = request.headers.get("Range")
-        self.asked.append((request.command, request.path, span))
+        self.requests.append((request.command, request.path, span))
         repository, _, rest = request.path.lstrip("/").partition("/resolve/")
         revision, _, name = rest.partition("/")
         bearer = (request.headers.get("Authorization") or "").removeprefix("Bearer ")
@@ -106,7 +106,7 @@ class Hub:
         request.send_header("Accept-Ranges", "bytes")
         if span:
             request.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
-        # A body that ends early although all of it is there looks like one that was stored that way.
+        # With a matching Content-Length the client cannot tell a truncated body from a complete one.
         whole = self.fault == "truncated" and body
         request.send_header("Content-Length", str(len(sent) if whole else len(part)))
         request.end_headers()

@@ -1,4 +1,4 @@
-"""A stand-in for the Hugging Face hub and its router to fal, both at one address."""
+"""Loopback Hugging Face Hub and its router to fal, under one URL."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ class Router(Fal):
     def answer(self, exchange: Exchange) -> None:
         path = exchange.path.partition("?")[0]
         if path == "/api/models/briaai/RMBG-2.0":
-            if self.misbehaves("mapping", exchange):
+            if self.inject_fault("mapping", exchange):
                 return
             served = {"providerId": "fal-ai/bria/background/remove", "status": "live", "task": "image-segmentation"}
             return exchange.send_json(200, {"id": "briaai/RMBG-2.0", "inferenceProviderMapping": {"fal-ai": served}})
         if path in self.files:
-            return self.give_file(exchange)
+            return self.send_file(exchange)
         if exchange.headers.get("Authorization") != f"Bearer {self.key}":
             return self.refuse(exchange, 401, "Invalid username or password.")
         if exchange.command == "POST" and path.startswith("/fal-ai/"):

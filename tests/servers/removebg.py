@@ -1,4 +1,4 @@
-"""A stand-in for remove.bg and the services that speak like it."""
+"""Loopback remove.bg, API version 1.0."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from PIL import Image
 from tests.servers.service import FAULTS, Service
 from tests.servers.web import Exchange
 
-#: The longest side that the size ``preview`` keeps; the real limit is a quarter of a million pixels.
+#: Largest result of the size ``preview``, in pixels.
 PREVIEW_PIXELS = 250_000
 
 
@@ -23,7 +23,7 @@ class RemoveBg(Service):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self.credits: str | None = None  # what X-Credits-Charged says; None: by size, "": nothing
+        self.credits: str | None = None  # X-Credits-Charged; None: by size, "": no header
 
     def answer(self, exchange: Exchange) -> None:
         if exchange.path != "/v1.0/removebg" or exchange.command != "POST":
@@ -31,7 +31,7 @@ class RemoveBg(Service):
         if exchange.headers.get("X-Api-Key") != self.key:
             return self.refuse(exchange, 403, "API Key invalid", "auth_failed")
         fields = form_fields(exchange)
-        if self.misbehaves("submit", exchange):
+        if self.inject_fault("submit", exchange):
             return
         sources = [name for name in ("image_file", "image_file_b64", "image_url") if fields.get(name)]
         if len(sources) != 1:
@@ -43,7 +43,7 @@ class RemoveBg(Service):
         except OSError:
             return self.refuse(exchange, 400, "Failed to read the image", "failed_to_read_image")
         self.jobs.append({"fields": {k: v for k, v in fields.items() if not isinstance(v, bytes)}})
-        if self.misbehaves("stored", exchange):
+        if self.inject_fault("stored", exchange):
             return
         size = fields.get("size", "preview")
         preview = size in ("preview", "small", "regular")
@@ -60,12 +60,12 @@ class RemoveBg(Service):
             return exchange.send_json(200, {"data": {"result_b64": base64.b64encode(made).decode()}}, **headers)
         exchange.send(200, made, "image/png", **headers)
 
-    def refuse(self, exchange: Exchange, status: int, words: str, code: str = "error", **headers: str) -> None:
-        exchange.send_json(status, {"errors": [{"title": words, "code": code}]}, **headers)
+    def refuse(self, exchange: Exchange, status: int, message: str, code: str = "error", **headers: str) -> None:
+        exchange.send_json(status, {"errors": [{"title": message, "code": code}]}, **headers)
 
 
 def form_fields(exchange: Exchange) -> dict[str, Any]:
-    """The fields of a multipart form, files as bytes, or those of a JSON body."""
+    """Parse the fields of a multipart form, with files as bytes, or of a JSON body."""
     kind = exchange.headers.get("Content-Type", "")
     if kind.startswith("application/json"):
         return json.loads(exchange.seen.body)

@@ -1,4 +1,4 @@
-"""A stand-in for Runware: one address, an array of tasks in, data and errors out."""
+"""Loopback Runware: one URL that takes an array of tasks and returns data and errors."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ class Runware(Service):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self.polls = 1  # getResponse answers before an async job is done
-        self.tells_cost = True
-        self.remembers = True  # whether getResponse knows jobs of the past
+        self.polls = 1  # getResponse results before an async job completes
+        self.reports_cost = True
+        self.keeps_history = True  # getResponse returns jobs of earlier requests
         self.job_error: dict[str, Any] | None = None
 
     def answer(self, exchange: Exchange) -> None:
         if exchange.path in self.files:
-            return self.give_file(exchange)
+            return self.send_file(exchange)
         if exchange.path != "/v1" or exchange.command != "POST":
             return exchange.send(404)
         tasks = exchange.seen.json
@@ -54,7 +54,7 @@ class Runware(Service):
                 continue
             answer = kind(exchange, task)
             if answer is None:
-                return  # a fault has answered
+                return  # a fault has sent the response
             good, bad, code = answer
             data += good
             errors += bad
@@ -62,13 +62,13 @@ class Runware(Service):
         exchange.send_json(status, {"data": data} | ({"errors": errors} if errors else {}))
 
     def refuse(
-        self, exchange: Exchange, status: int, words: str, code: str = "error", parameter: str = "", **headers: str
+        self, exchange: Exchange, status: int, message: str, code: str = "error", parameter: str = "", **headers: str
     ) -> None:
         task = exchange.seen.json[0] if isinstance(exchange.seen.json, list) and exchange.seen.json else {}
-        exchange.send_json(status, {"errors": [_error(code, words, task) | {"parameter": parameter}]}, **headers)
+        exchange.send_json(status, {"errors": [_error(code, message, task) | {"parameter": parameter}]}, **headers)
 
     def _remove(self, exchange: Exchange, task: Task) -> Any:
-        if self.misbehaves("submit", exchange):
+        if self.inject_fault("submit", exchange):
             return None
         if any(job["taskUUID"] == task["taskUUID"] for job in self.jobs):
             return [], [_error("conflictTaskUUID", "A task with this taskUUID exists already", task)], 400
@@ -77,17 +77,17 @@ class Runware(Service):
             return [], [_error("invalid" + wrong, f"Invalid value for {wrong}", task)], 400
         job = {"taskUUID": task["taskUUID"], "task": task, "polls": self.polls if task.get("deliveryMethod") == "async" else 0}
         self.jobs.append(job)
-        if self.misbehaves("stored", exchange):
+        if self.inject_fault("stored", exchange):
             return None
         if task.get("deliveryMethod") == "async":
             return [{"taskType": "removeBackground", "taskUUID": task["taskUUID"]}], [], 200
         return (*self._outcome(job), 200)
 
     def _response(self, exchange: Exchange, task: Task) -> Any:
-        if self.misbehaves("status", exchange):
+        if self.inject_fault("status", exchange):
             return None
         job = next((j for j in self.jobs if j["taskUUID"] == task["taskUUID"]), None)
-        if job is None or not self.remembers:
+        if job is None or not self.keeps_history:
             return [], [], 200
         if job["polls"] > 0:
             job["polls"] -= 1
@@ -96,7 +96,7 @@ class Runware(Service):
         return [item | {"status": "success"} for item in data], [item | {"status": "error"} for item in errors], 200
 
     def _details(self, exchange: Exchange, task: Task) -> Any:
-        if self.misbehaves("details", exchange):
+        if self.inject_fault("details", exchange):
             return None
         job = next((j for j in self.jobs if j["taskUUID"] == task["taskUUID"]), None)
         if job is None:
@@ -113,7 +113,7 @@ class Runware(Service):
         source = task["inputs"]["image"]
         source = base64.b64decode(source.partition(",")[2] if source.startswith("data:") else source)
         settings = task.get("settings", {})
-        # Without a wish the format is JPG, which has no transparency.
+        # The default format is JPG, which has no transparency.
         self.form = {"PNG": "PNG", "WEBP": "WEBP", "JPG": "JPEG"}[task.get("outputFormat", "JPG")]
         made = self.made(source, mask=settings.get("returnOnlyMask", False))
         if task.get("providerSettings", {}).get("bria", {}).get("preserveAlpha"):
@@ -132,7 +132,7 @@ class Runware(Service):
                 item["imageBase64Data"] = encoded
             case "dataURI":
                 item["imageDataURI"] = f"data:image/png;base64,{encoded}"
-        if self.tells_cost and task.get("includeCost"):
+        if self.reports_cost and task.get("includeCost"):
             item["cost"] = PRICES[task["model"]]
         return [item], []
 
@@ -147,7 +147,7 @@ def _with_alpha_of(source: bytes, made: bytes) -> bytes:
 
 
 def _wrong(task: Task) -> str | None:
-    """The name of the first parameter that the documented schema does not allow."""
+    """Return the name of the first parameter that violates the documented schema."""
     settings = task.get("settings", {})
     rgba = settings.get("rgba", [255, 255, 255, 0])
     checks = {
@@ -187,7 +187,7 @@ def _echo(service: Service, exchange: Exchange) -> None:
 
 
 def _wrapped(service: Service, exchange: Exchange) -> None:
-    """Another shape that some failures have."""
+    """Send the alternative error format of some failures."""
     error = {"code": "internalError", "message": "Something broke"}
     exchange.send_json(500, {"error": error, "taskType": "removeBackground", "taskUUID": exchange.seen.json[0]["taskUUID"]})
 
@@ -197,5 +197,5 @@ RUNWARE_FAULTS = FAULTS | {
     "no balance": lambda s, x: s.refuse(x, 402, "You have no credits left.", "insufficientCredits"),
     "422 with the picture": _echo,
     "error inside HTTP 200": lambda s, x: s.refuse(x, 200, "The provider took too long.", "timeoutProvider"),
-    "error of another shape": _wrapped,
+    "alternative error format": _wrapped,
 }

@@ -1,4 +1,4 @@
-"""What the stand-ins for paid services have in common: pictures, jobs that are counted, and faults on demand."""
+"""Base class of the loopback servers for paid services: images, a list of accepted jobs, and injected faults."""
 
 from __future__ import annotations
 
@@ -19,27 +19,34 @@ Fault = Callable[["Service", Exchange], Any]
 
 
 def cut_out(data: bytes, *, size: tuple[int, int] | None = None, form: str = "PNG", mask: bool = False) -> bytes:
-    """What a service would make of a picture: an ellipse with a soft edge stays, all around it goes."""
+    """Return the result of a background removal: an ellipse with a soft edge is kept, the rest is transparent."""
     image = Image.open(io.BytesIO(data)).convert("RGB")
     if size:
         image = image.resize(size)
     x, y = np.linspace(-1, 1, image.width), np.linspace(-1, 1, image.height)[:, None]
     alpha = np.clip((0.8 - np.hypot(x, y)) * 10 + 0.5, 0, 1)
-    grey = Image.fromarray(np.rint(alpha * 255).astype(np.uint8))
+    gray = Image.fromarray(np.rint(alpha * 255).astype(np.uint8))
     if mask:
-        image = grey
+        image = gray
     elif form != "JPEG":
-        image.putalpha(grey)
+        image.putalpha(gray)
     out = io.BytesIO()
     image.save(out, form)
     return out.getvalue()
 
 
 class Service(Web):
-    """A paid service. `jobs` holds every job that was taken, which is every job that is paid for.
+    """Paid service.
 
-    `faults` maps steps (``submit`` before the job is stored, ``stored`` right after, ``status``, ``result``, ``picture`` and
-    what else a service has) to what happens there instead of an answer.
+    Attributes
+    ----------
+    jobs : list of dict
+        Every accepted job; each of them is charged.
+    faults : dict of str to Fault
+        Handlers that replace the response of a step: ``submit`` (before the job is stored), ``stored`` (right after),
+        ``status``, ``result``, ``picture`` and further steps of a subclass.
+    picture : bytes or None
+        Result of every job, instead of the computed one.
     """
 
     name = "service"
@@ -56,34 +63,34 @@ class Service(Web):
         self.picture_kind = "image/png"
         self.picture_host: str | None = None
 
-    def misbehaves(self, step: str, exchange: Exchange) -> bool:
-        """Whether a fault has taken over the answer."""
+    def inject_fault(self, step: str, exchange: Exchange) -> bool:
+        """Run the fault of this step; True if there is one and it has sent the response."""
         fault = self.faults.get(step)
         if fault:
             fault(self, exchange)
         return fault is not None
 
-    def refuse(self, exchange: Exchange, status: int, words: str, code: str = "error", **headers: str) -> None:
-        """An error in the service's own words."""
+    def refuse(self, exchange: Exchange, status: int, message: str, code: str = "error", **headers: str) -> None:
+        """Send an error response in the format of the service."""
         raise NotImplementedError
 
     def made(self, data: bytes, **options: Any) -> bytes:
-        """The result for a picture, or the one that a test has put in its place."""
+        """Return the result for an image, or `picture` if it is set."""
         return self.picture or cut_out(data, size=self.size, form=self.form, **options)
 
     def publish(self, data: bytes) -> str:
-        """Put a file where the service puts its results; returns the address."""
+        """Store a result file and return its URL."""
         path = f"/files/{len(self.files)}.png"
         self.files[path] = (data, self.picture_kind)
         return f"http://{self.picture_host or f'127.0.0.1:{self.port}'}{path}"
 
-    def give_file(self, exchange: Exchange) -> None:
-        if not self.misbehaves("picture", exchange):
+    def send_file(self, exchange: Exchange) -> None:
+        if not self.inject_fault("picture", exchange):
             exchange.send(200, *self.files[exchange.path])
 
 
 def once(fault: Fault, step: str) -> Fault:
-    """A fault that happens at its first opportunity only."""
+    """Return a fault that occurs once and then removes itself."""
 
     def first(service: Service, exchange: Exchange) -> None:
         del service.faults[step]
@@ -93,48 +100,48 @@ def once(fault: Fault, step: str) -> Fault:
 
 
 def huge(service: Service, exchange: Exchange) -> None:
-    """A body without end."""
+    """Send an endless body."""
     exchange.start(200, 10**10, "application/json")
     while not service.closing.is_set():
         exchange.wfile.write(bytes(1 << 20))
 
 
 def in_seconds(seconds: int) -> str:
-    """A date for Retry-After."""
+    """Return an HTTP date `seconds` from now, for Retry-After."""
     return email.utils.formatdate(time.time() + seconds, usegmt=True)
 
 
 def bomb() -> bytes:
-    """A small PNG file that claims to be 30000 x 30000 pixels."""
+    """Return a small PNG file of 30000 x 30000 pixels."""
     out = io.BytesIO()
     Image.new("1", (30_000, 30_000)).save(out, "PNG")
     return out.getvalue()
 
 
-#: Faults that mean the same everywhere, by name. Each service adds those of its own protocol.
+#: Faults common to all services. Each service adds those of its protocol.
 FAULTS: dict[str, Fault] = {
     "429 with seconds": lambda s, x: s.refuse(x, 429, "Too many requests", "rateLimitExceeded", Retry_After="1"),
     "429 with a date": lambda s, x: s.refuse(x, 429, "Too many requests", "rateLimitExceeded", Retry_After=in_seconds(1)),
     "429 for an hour": lambda s, x: s.refuse(x, 429, "Too many requests", "rateLimitExceeded", Retry_After="3600"),
     "500": lambda s, x: s.refuse(x, 500, "Internal error", "internalServerError"),
     "503": lambda s, x: s.refuse(x, 503, "No runner", "serviceUnavailable"),
-    "page of a gateway": lambda s, x: x.send(502, b"<html><head><title>502 Bad Gateway</title></head></html>", "text/html"),
-    "page instead of JSON": lambda s, x: x.send(200, b"<!doctype html><h1>Maintenance</h1>", "text/html"),
-    "JSON of another shape": lambda s, x: x.send_json(200, {"surprise": [1, {"url": None}]}),
+    "gateway error page": lambda s, x: x.send(502, b"<html><head><title>502 Bad Gateway</title></head></html>", "text/html"),
+    "HTML instead of JSON": lambda s, x: x.send(200, b"<!doctype html><h1>Maintenance</h1>", "text/html"),
+    "unexpected JSON": lambda s, x: x.send_json(200, {"surprise": [1, {"url": None}]}),
     "slow bytes": lambda s, x: x.drip(b'{"data": []}' + b" " * 400, 0.02, kind="application/json"),
     "hang": lambda s, x: x.hang(),
     "dropped connection": lambda s, x: x.drop(),
-    "broken off": lambda s, x: x.cut(b'{"da', "application/json"),
+    "truncated body": lambda s, x: x.cut(b'{"da', "application/json"),
     "huge body": huge,
     "redirect to this machine": lambda s, x: x.send(307, Location=f"{s.url}/secret"),
 }
 
-#: Faults of the download of a result.
+#: Faults while a result is downloaded.
 PICTURE_FAULTS: dict[str, Fault] = {
-    "gone": lambda s, x: x.send(404),
+    "not found": lambda s, x: x.send(404),
     "truncated": lambda s, x: x.send(200, s.files[x.path][0][: len(s.files[x.path][0]) // 2], "image/png"),
-    "broken off": lambda s, x: x.cut(s.files[x.path][0][:50]),
-    "page as picture": lambda s, x: x.send(200, b"<!doctype html><h1>Sorry</h1>", "image/png"),
+    "truncated body": lambda s, x: x.cut(s.files[x.path][0][:50]),
+    "HTML as picture": lambda s, x: x.send(200, b"<!doctype html><h1>Sorry</h1>", "image/png"),
     "huge body": huge,
     "slow bytes": lambda s, x: x.drip(s.files[x.path][0], 0.02),
     "dropped connection": lambda s, x: x.drop(),

@@ -1,4 +1,4 @@
-"""A web server of a few lines: routes are functions, every request is remembered, and it misbehaves on demand."""
+"""Minimal loopback web server: routes are functions, requests are recorded, and faults can be injected."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typing import Any
 
 @dataclass
 class Seen:
-    """One request as it arrived."""
+    """Recorded request."""
 
     method: str
     path: str
@@ -30,7 +30,7 @@ class Seen:
 
 
 class Exchange(BaseHTTPRequestHandler):
-    """One request and the means to answer it, properly or not."""
+    """Request handler with methods for correct and faulty responses."""
 
     protocol_version = "HTTP/1.1"
     web: Web
@@ -50,7 +50,7 @@ class Exchange(BaseHTTPRequestHandler):
     do_GET = do_POST = do_PUT = do_HEAD = do_DELETE = _any  # noqa: N815
 
     def send(self, status: int, body: bytes = b"", kind: str = "text/plain", **headers: str) -> None:
-        """A whole answer; underscores in the names of headers become hyphens."""
+        """Send a complete response; underscores in header names become hyphens."""
         self.start(status, len(body), kind, **headers)
         self.wfile.write(body)
 
@@ -58,7 +58,7 @@ class Exchange(BaseHTTPRequestHandler):
         self.send(status, json.dumps(value).encode(), "application/json", **headers)
 
     def start(self, status: int, length: int, kind: str, **headers: str) -> None:
-        """The head of an answer whose body follows by hand."""
+        """Send the status line and headers; the caller writes the body."""
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(length))
@@ -66,38 +66,38 @@ class Exchange(BaseHTTPRequestHandler):
             self.send_header(name.replace("_", "-"), value)
         self.end_headers()
 
-    def drip(self, body: bytes, pause: float, piece: int = 1, kind: str = "image/png") -> None:
-        """An answer that comes byte by byte."""
+    def drip(self, body: bytes, pause: float, chunk_size: int = 1, kind: str = "image/png") -> None:
+        """Send the body in chunks with a pause before each."""
         self.start(200, len(body), kind)
-        for i in range(0, len(body), piece):
+        for i in range(0, len(body), chunk_size):
             if self.web.closing.wait(pause):
                 break
-            self.wfile.write(body[i : i + piece])
+            self.wfile.write(body[i : i + chunk_size])
             self.wfile.flush()
         self.close_connection = True
 
     def hang(self) -> None:
-        """No answer at all, as long as the other side and the test have patience."""
+        """Send nothing until the server closes, at most 20 seconds."""
         self.web.closing.wait(20)
         self.close_connection = True
 
     def drop(self) -> None:
-        """The connection breaks, with a reset where the system can."""
+        """Close the connection without a response, by a reset where the system supports it."""
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.close_connection = True
         with contextlib.suppress(OSError):
             self.connection.shutdown(socket.SHUT_RDWR)
 
-    def cut(self, body: bytes, kind: str = "image/png", promised: int | None = None) -> None:
-        """Fewer bytes than promised."""
-        self.start(200, promised or len(body) * 2, kind)
+    def cut(self, body: bytes, kind: str = "image/png", length: int | None = None) -> None:
+        """Send fewer bytes than Content-Length announces."""
+        self.start(200, length or len(body) * 2, kind)
         self.wfile.write(body)
         self.wfile.flush()
         self.close_connection = True
 
 
 class Web:
-    """The server; use it in a ``with`` block. Override `answer`, or fill `routes`."""
+    """Loopback server, used as a context manager. Override `answer` or add to `routes`."""
 
     def __init__(self, routes: dict[str, Callable[[Exchange], None]] | None = None, tls: ssl.SSLContext | None = None) -> None:
         self.routes = routes or {}
@@ -117,7 +117,7 @@ class Web:
         if route:
             route(exchange)
         else:
-            exchange.send(404, b"nothing here")
+            exchange.send(404, b"not found")
 
     def __enter__(self) -> Any:
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
@@ -130,7 +130,7 @@ class Web:
 
 
 def until(condition: Callable[[], bool], seconds: float = 5.0) -> bool:
-    """Whether `condition` comes true within `seconds`."""
+    """Wait for `condition`; True if it is met within `seconds`."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if condition():

@@ -1,4 +1,4 @@
-"""The training learns, and goes on where it stopped."""
+"""train: loss, checkpoints, initialization from exported weights, augmentation, splits."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,16 +11,16 @@ from scipy import ndimage
 
 from rmbg.networks.builtin import WEIGHTS, load
 from train import augment
-from train.augment import make_batch, pierce
+from train.augment import lattice_holes, make_batch
 from train.data import Pairs, empty_window, load_pairs, split
-from train.train import Knobs, Run, train
+from train.train import Config, Trainer, train
 
 SIDE = 64
 
 
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
-    """As in training; several threads would only wait for one another on a busy machine."""
+    """Limit torch to one thread, as in training."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -29,7 +29,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of discs on noise, with their masks."""
+    """Folder with discs on noise and their masks."""
     folder = tmp_path_factory.mktemp("pairs")
     rng = np.random.default_rng(1)
     for part in ("im", "gt"):
@@ -46,14 +46,15 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def knobs_for(source: Path, out: Path, **turned: object) -> Knobs:
+def make_config(source: Path, out: Path, **changes: object) -> Config:
+    """Config of a small training."""
     phases = ((0.0, SIDE),)
-    few = {"stored_side": 96, "phases": phases, "batch": 8, "log_every": 1, "held_out": ("disc", 0), "ema": 0.5}
-    return Knobs(source=source, cache=out / "cache", out=out, **(few | turned))
+    small = {"stored_side": 96, "phases": phases, "batch": 8, "log_every": 1, "held_out": ("disc", 0), "ema_decay": 0.5}
+    return Config(source=source, cache=out / "cache", out=out, **(small | changes))
 
 
-def test_loss_falls_and_weights_load(pairs: Path, tmp_path: Path) -> None:
-    train(knobs_for(pairs, tmp_path, steps=12))
+def test_loss_decreases_and_exported_weights_load(pairs: Path, tmp_path: Path) -> None:
+    train(make_config(pairs, tmp_path, steps=12))
     losses = [float(line.split(",")[-1]) for line in (tmp_path / "log.csv").read_text().splitlines()]
     assert len(losses) == 12
     assert np.mean(losses[-3:]) < 0.85 * np.mean(losses[:3])
@@ -63,45 +64,47 @@ def test_loss_falls_and_weights_load(pairs: Path, tmp_path: Path) -> None:
     assert 0 <= float(confidence) <= 1
 
 
-def test_resuming_is_going_on(pairs: Path, tmp_path: Path) -> None:
-    knobs = knobs_for(pairs, tmp_path, steps=4)
-    squares = load_pairs(knobs.source, knobs.cache, knobs.stored_side)
-    indices, _ = split(squares.names, *knobs.held_out)
-    whole, stopped, resumed = Run(knobs), Run(knobs), Run(knobs)
+def test_a_resumed_training_equals_an_uninterrupted_one(pairs: Path, tmp_path: Path) -> None:
+    config = make_config(pairs, tmp_path, steps=4)
+    squares = load_pairs(config.source, config.cache, config.stored_side)
+    indices, _ = split(squares.names, *config.held_out)
+    uninterrupted, stopped, resumed = Trainer(config), Trainer(config), Trainer(config)
     for _ in range(4):
-        whole.advance(squares, indices)
+        uninterrupted.step_on(squares, indices)
     for _ in range(2):
-        stopped.advance(squares, indices)
+        stopped.step_on(squares, indices)
     stopped.save()
     resumed.load()
     assert resumed.step == 2
     for _ in range(2):
-        resumed.advance(squares, indices)
-    for name, tensor in whole.mean.state_dict().items():
-        torch.testing.assert_close(resumed.mean.state_dict()[name], tensor, rtol=1e-3, atol=1e-4, msg=name)
+        resumed.step_on(squares, indices)
+    for name, tensor in uninterrupted.ema.state_dict().items():
+        torch.testing.assert_close(resumed.ema.state_dict()[name], tensor, rtol=1e-3, atol=1e-4, msg=name)
 
 
-def test_shipped_weights_are_a_beginning(pairs: Path, tmp_path: Path) -> None:
-    knobs = knobs_for(pairs, tmp_path, steps=1)
-    pictures = torch.from_numpy(load_pairs(knobs.source, knobs.cache, 96).squares[:, :, :, :3].copy())
-    run, shipped = Run(knobs), load()
-    run.begin_from(WEIGHTS, pictures.permute(0, 3, 1, 2).float() / 255)
+def test_training_starts_from_exported_weights(pairs: Path, tmp_path: Path) -> None:
+    config = make_config(pairs, tmp_path, steps=1)
+    pictures = torch.from_numpy(load_pairs(config.source, config.cache, 96).squares[:, :, :, :3].copy())
+    trainer, packaged = Trainer(config), load()
+    trainer.init_from(WEIGHTS, pictures.permute(0, 3, 1, 2).float() / 255)
     x = torch.randn(2, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(5))
     with torch.inference_mode():
-        logits, confidence = shipped(x)
-        found = run.mean(x)
-    torch.testing.assert_close(found[0], logits, rtol=1e-3, atol=5e-3)
-    torch.testing.assert_close(found[1], confidence, rtol=1e-3, atol=1e-3)
+        logits, confidence = packaged(x)
+        outputs = trainer.ema(x)
+    torch.testing.assert_close(outputs[0], logits, rtol=1e-3, atol=5e-3)
+    torch.testing.assert_close(outputs[1], confidence, rtol=1e-3, atol=1e-3)
 
 
-def test_kinds_are_drawn_twice(pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_prefixes_are_drawn_twice(pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[int] = []
-    monkeypatch.setattr(Run, "advance", lambda run, pairs, indices: drawn.extend(indices) or setattr(run, "step", 1) or 0.0)
-    train(knobs_for(pairs, tmp_path, steps=1, twice=("disc3", "disc5")))
+    monkeypatch.setattr(
+        Trainer, "step_on", lambda trainer, pairs, indices: drawn.extend(indices) or setattr(trainer, "step", 1) or 0.0
+    )
+    train(make_config(pairs, tmp_path, steps=1, twice=("disc3", "disc5")))
     assert sorted(drawn) == [0, 1, 2, 3, 3, 4, 5, 5, 6, 7]
 
 
-def test_a_batch_can_be_repeated(pairs: Path, tmp_path: Path) -> None:
+def test_batches_are_reproducible(pairs: Path, tmp_path: Path) -> None:
     squares = load_pairs(pairs, tmp_path, 96)
     everything = np.arange(len(squares))
     first, second = (make_batch(squares, everything, everything, SIDE, torch.Generator().manual_seed(3)) for _ in range(2))
@@ -112,46 +115,48 @@ def test_a_batch_can_be_repeated(pairs: Path, tmp_path: Path) -> None:
     assert 0 <= float(first[0].min()) <= float(first[0].max()) <= 1
 
 
-def test_the_new_background_shows_through_holes(pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_holes_show_the_new_background(pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     blue = torch.tensor([0.0, 0.0, 1.0]).view(1, 3, 1, 1)
-    for name, value in {"COMPOSITE": 0.0, "STUDIO": 1.0, "NOTHING": 0.0, "PIERCED": 1.0, "CROP": 0.0}.items():
+    for name, value in {"P_COMPOSITE": 0.0, "P_STUDIO": 1.0, "P_BACKGROUND_ONLY": 0.0, "P_HOLES": 1.0, "P_CROP": 0.0}.items():
         monkeypatch.setattr(augment, name, value)
-    monkeypatch.setattr(augment, "backdrops", lambda rng, count, side: blue.expand(count, 3, side, side))
-    monkeypatch.setattr(augment, "relight", lambda pictures, rng: pictures)
-    monkeypatch.setattr(augment, "damage", lambda pictures, rng: pictures)
+    monkeypatch.setattr(augment, "studio_backgrounds", lambda rng, count, side: blue.expand(count, 3, side, side))
+    monkeypatch.setattr(augment, "color_jitter", lambda pictures, rng: pictures)
+    monkeypatch.setattr(augment, "degrade", lambda pictures, rng: pictures)
     squares = load_pairs(pairs, tmp_path, 96)
     everything = np.arange(len(squares))
     pictures, masks = make_batch(squares, everything, everything, 96, torch.Generator().manual_seed(3))
     for picture, mask in zip(pictures, masks, strict=True):
         _, parts = ndimage.label(mask[0].numpy() < 0.5)
-        assert parts > 1  # the background is not only around the disc
+        assert parts > 1  # one of them around the disc
         assert float((picture - blue[0])[:, mask[0] < 0.02].abs().max()) < 0.1
         assert float(picture[2][mask[0] > 0.98].mean()) < 0.6
 
 
-def test_what_cannot_be_moved_is_not_pierced(pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {"COMPOSITE": 1.0, "STUDIO": 0.0, "PIERCED": 1.0, "CROP": 0.0, "ZOOM_OUT": 0.0, "ROTATE": 0.0}.items():
-        monkeypatch.setattr(augment, name, value)
+def test_subjects_that_are_not_moved_have_no_holes(pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("P_COMPOSITE", "P_HOLES"):
+        monkeypatch.setattr(augment, name, 1.0)
+    for name in ("P_STUDIO", "P_CROP", "P_ZOOM_OUT", "P_ROTATE"):
+        monkeypatch.setattr(augment, name, 0.0)
     squares = load_pairs(pairs, tmp_path, 96)
-    nowhere = np.array([], np.int64)
-    _, masks = make_batch(squares, np.arange(len(squares)), nowhere, 96, torch.Generator().manual_seed(3))
+    no_windows = np.array([], np.int64)
+    _, masks = make_batch(squares, np.arange(len(squares)), no_windows, 96, torch.Generator().manual_seed(3))
     assert all(ndimage.label(mask[0].numpy() < 0.5)[1] == 1 for mask in masks)
 
 
-def test_a_lattice_leaves_the_rim_of_a_mask() -> None:
+def test_lattice_holes_leave_a_rim() -> None:
     mask = torch.zeros(6, 1, 64, 64)
     mask[:, :, 8:56, 8:56] = 1
-    holes = pierce(mask, torch.Generator().manual_seed(1))
+    holes = lattice_holes(mask, torch.Generator().manual_seed(1))
     inner = torch.zeros(1, 1, 64, 64)
     inner[:, :, 9:55, 9:55] = 1
     assert float((holes - inner).max()) <= 0
     assert float(holes.min()) >= 0
-    share = holes.sum((1, 2, 3)) / mask.sum((1, 2, 3))
-    assert float(share.min()) > 0.1
-    assert float(share.max()) < 0.85
+    fraction = holes.sum((1, 2, 3)) / mask.sum((1, 2, 3))
+    assert float(fraction.min()) > 0.1
+    assert float(fraction.max()) < 0.85
 
 
-def test_empty_window() -> None:
+def test_largest_empty_window() -> None:
     mask = np.zeros((64, 64), np.uint8)
     mask[:, :16] = 255
     left, top, side = empty_window(mask)
@@ -160,7 +165,7 @@ def test_empty_window() -> None:
     assert empty_window(np.full((64, 64), 255, np.uint8))[2] == 0
 
 
-def test_split_is_by_name() -> None:
+def test_split_depends_on_names_only() -> None:
     names = [f"duts_{number}" for number in range(9)] + ["furn_1"]
     kept, held_out = split(names, "duts_", 4)
     assert len(held_out) == 4

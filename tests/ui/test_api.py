@@ -1,4 +1,4 @@
-"""The API, called by the official client over a real socket."""
+"""The API endpoint /remove_background, called by gradio_client."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def photo(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_picture_is_all_it_needs(client, photo):
+def test_all_arguments_but_the_picture_are_optional(client, photo):
     result = client.predict(image=handle_file(str(photo)), api_name="/remove_background")
     pixels = np.asarray(Image.open(result))
     assert pixels.shape == (300, 400, 4)
@@ -33,7 +33,7 @@ def test_a_picture_is_all_it_needs(client, photo):
     assert Path(result).name == "a subject-cutout.png"
 
 
-def test_all_arguments(client, photo):
+def test_mask_and_background_arguments(client, photo):
     call = {"image": handle_file(str(photo)), "provider": "builtin", "api_name": "/remove_background"}
     mask = np.asarray(Image.open(client.predict(**call, mask_only=True, format="webp")).convert("L"))
     assert mask.shape == (300, 400) and mask[150, 200] == 255 and mask[0, 0] == 0
@@ -42,20 +42,20 @@ def test_all_arguments(client, photo):
 
 
 @pytest.mark.parametrize(
-    "arguments, words",
+    "arguments, message",
     [
-        ({"provider": "nobody"}, "choose from auto, builtin"),
-        ({"background": "#nothing"}, "is no background"),
-        ({"background": "/etc/hostname"}, "is no background"),
+        ({"provider": "missing"}, "choose from auto, builtin"),
+        ({"background": "#nothing"}, "is not a background"),
+        ({"background": "/etc/hostname"}, "is not a background"),
         ({"format": "bmp"}, "no output format"),
     ],
 )
-def test_what_is_wrong_is_said(client, photo, arguments, words):
-    with pytest.raises(AppError, match=words):
+def test_invalid_argument_is_reported(client, photo, arguments, message):
+    with pytest.raises(AppError, match=message):
         client.predict(image=handle_file(str(photo)), **arguments, api_name="/remove_background")
 
 
-def test_no_picture(client, tmp_path):
+def test_file_that_is_no_picture_is_rejected(client, tmp_path):
     path = tmp_path / "no.png"
     path.write_bytes(b"%PDF-1.4")
     with pytest.raises(AppError, match="PDF"):

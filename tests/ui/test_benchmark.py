@@ -1,4 +1,4 @@
-"""The Benchmark tab in a real browser: a zip in, a report out, nothing paid without a yes."""
+"""The Benchmark tab in Chromium: zip upload, consent, report, cancellation, errors."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from rmbg.providers import PROVIDERS
 from tests.benchmark.fakes import Fake, make_dataset
-from tests.conftest import open_app
+from tests.conftest import open_app, upload_archive
 
 pytestmark = pytest.mark.browser
 
@@ -21,18 +21,18 @@ WAIT = 60_000
 
 @pytest.fixture(scope="module")
 def fakes() -> Iterator[dict[str, Fake]]:
-    made = [Fake("near"), Fake("far", "remote", "0.02"), Fake("slow", wait=60.0)]
-    PROVIDERS.update({fake.info.id: fake for fake in made})
-    yield {fake.info.id: fake for fake in made}
-    for fake in made:
+    providers = [Fake("near"), Fake("far", "remote", "0.02"), Fake("slow", wait=60.0)]
+    PROVIDERS.update({fake.info.id: fake for fake in providers})
+    yield {fake.info.id: fake for fake in providers}
+    for fake in providers:
         del PROVIDERS[fake.info.id]
 
 
 @pytest.fixture(scope="module")
 def own_app(own_data: None, fakes: dict[str, Fake]) -> Iterator[str]:
-    from rmbg import ui
+    from rmbg.ui import app
 
-    blocks = ui.launch(host="127.0.0.1", prevent_thread_lock=True, quiet=True)
+    blocks = app.launch(host="127.0.0.1", prevent_thread_lock=True, quiet=True)
     yield f"http://127.0.0.1:{blocks.server_port}"
     blocks.close(verbose=False)
 
@@ -60,25 +60,23 @@ def archive(tmp_path: Path, categories: tuple[str, ...]) -> Path:
 
 
 def choose(page: Any, path: Path, *ids: str) -> None:
-    page.click("#dataset label:has-text('My own zip')")
-    page.set_input_files("#dataset-zip input[type=file]", str(path))
-    page.wait_for_selector(f"#dataset-zip :text('{path.stem}')", timeout=WAIT)
+    upload_archive(page, path)
     for name in PROVIDERS:
         box = page.locator(f"[id='measure-{name}'] input")
         if box.is_enabled() and box.is_checked() != (name in ids):
             box.click()
 
 
-def said(page: Any, words: str) -> None:
+def wait_for_message(page: Any, text: str) -> None:
     page.wait_for_function(
-        "words => document.querySelector('#measure-message').innerText.includes(words)", arg=words, timeout=WAIT
+        "text => document.querySelector('#measure-message').innerText.includes(text)", arg=text, timeout=WAIT
     )
 
 
-def test_from_a_zip_to_a_report_and_nothing_paid_twice(page, fakes, tmp_path):
+def test_zip_to_report_and_second_run_without_charge(page, fakes, tmp_path):
     choose(page, archive(tmp_path, ("shop", "people")), "near", "far")
     page.click("#measure-start")
-    said(page, "expected to cost about $0.08")
+    wait_for_message(page, "expected to cost about $0.08")
     assert not fakes["far"].calls
     page.click("#measure-yes")
     page.wait_for_selector("iframe.report", timeout=WAIT)
@@ -95,43 +93,43 @@ def test_from_a_zip_to_a_report_and_nothing_paid_twice(page, fakes, tmp_path):
     page.click("#measure-start")
     page.wait_for_selector("#measure-start", state="visible", timeout=WAIT)
     page.wait_for_timeout(500)
-    assert not page.is_visible("#measure-yes"), "all is measured, so nothing is asked"
+    assert not page.is_visible("#measure-yes"), "all photos are measured, so no consent is needed"
     assert len(fakes["far"].calls) == 4
 
 
-def test_a_run_can_be_stopped(page, fakes, tmp_path):
+def test_run_can_be_cancelled_and_restarted(page, fakes, tmp_path):
     choose(page, archive(tmp_path, ("shop",)), "slow")
     page.click("#measure-start")
     page.wait_for_selector("#measure-cancel", timeout=WAIT)
     page.wait_for_function("document.body.innerText.includes('Slow 0 of 2')", timeout=WAIT)
-    held: list[Any] = []
-    page.route("**/predict*", lambda route: held.append((route, route.fetch())) if not held else route.continue_())
+    delayed: list[Any] = []
+    page.route("**/predict*", lambda route: delayed.append((route, route.fetch())) if not delayed else route.continue_())
     page.click("#measure-cancel")
-    said(page, "What had come is kept")
+    wait_for_message(page, "The results so far are kept")
     page.wait_for_selector("#measure-start", timeout=WAIT)
-    (late, answer), *_ = held  # the answer to the click itself comes last
-    late.fulfill(response=answer)
+    (late, response), *_ = delayed  # the response to the click itself arrives last
+    late.fulfill(response=response)
     page.wait_for_timeout(500)
-    said(page, "What had come is kept")
+    wait_for_message(page, "The results so far are kept")
     page.click("#measure-start")
     page.wait_for_selector("#measure-cancel:has-text('Cancel'):enabled", timeout=WAIT)
     page.click("#measure-cancel")
-    said(page, "Stopped")
+    wait_for_message(page, "Stopped")
 
 
-def test_what_is_wrong_is_said(page, tmp_path):
+def test_missing_or_invalid_zip_is_reported(page, tmp_path):
     page.click("#dataset label:has-text('My own zip')")
     page.click("#measure-start")
-    said(page, "Choose a zip first.")
+    wait_for_message(page, "Choose a zip first.")
     path = tmp_path / "other.zip"
     with zipfile.ZipFile(path, "w") as out:
         out.writestr("readme.txt", "hello")
     choose(page, path, "near")
     page.click("#measure-start")
-    said(page, "is no data set: it needs folders CATEGORY/im")
+    wait_for_message(page, "is not a data set. A data set has folders CATEGORY/im")
 
 
-def test_accessible(page):
+def test_page_is_accessible(page):
     from axe_playwright_python.sync_playwright import Axe
 
     found = Axe().run(page, options={"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]})

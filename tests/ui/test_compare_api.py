@@ -1,4 +1,4 @@
-"""/compare, called by the official client."""
+"""The API endpoint /compare, called by gradio_client."""
 
 from __future__ import annotations
 
@@ -29,13 +29,18 @@ def photo(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def fakes(monkeypatch):
-    made = [Fake("near"), Fake("far", "remote", "0.02"), Fake("down", "remote", "0.01", fail={"mug"}), Fake("murky", "remote")]
-    for fake in made:
+    providers = [
+        Fake("near"),
+        Fake("far", "remote", "0.02"),
+        Fake("down", "remote", "0.01", fail={"mug"}),
+        Fake("murky", "remote"),
+    ]
+    for fake in providers:
         monkeypatch.setitem(PROVIDERS, fake.info.id, fake)
-    return {fake.info.id: fake for fake in made}
+    return {fake.info.id: fake for fake in providers}
 
 
-def test_a_line_for_each_and_a_zip(client, photo):
+def test_table_has_a_row_for_each_provider_and_zip_has_the_cutouts(client, photo):
     table, file = client.predict(
         image=handle_file(str(photo)), providers="builtin, near, far, down", confirm_paid=True, api_name="/compare"
     )
@@ -48,16 +53,16 @@ def test_a_line_for_each_and_a_zip(client, photo):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "message"),
     [
-        ({"providers": "near,far"}, r"expected to cost about \$0\.02; set confirm_paid"),
-        ({"providers": "far,murky"}, r"cost about \$0\.02 and an unknown price at Murky; set confirm_paid"),
-        ({"providers": "nobody"}, "no provider"),
+        ({"providers": "near,far"}, r"expected to cost about \$0\.02\. Set confirm_paid"),
+        ({"providers": "far,murky"}, r"cost about \$0\.02 and an unknown price at Murky\. Set confirm_paid"),
+        ({"providers": "missing"}, "no provider"),
         ({"providers": "near", "reference": "far"}, "must be one of near"),
-        ({"providers": "near", "background": "/etc/hostname"}, "is no background"),
+        ({"providers": "near", "background": "/etc/hostname"}, "is not a background"),
     ],
 )
-def test_what_is_wrong_is_said_before_anything_is_sent(client, photo, fakes, arguments, words):
-    with pytest.raises(AppError, match=words):
+def test_invalid_argument_is_reported_before_any_provider_runs(client, photo, fakes, arguments, message):
+    with pytest.raises(AppError, match=message):
         client.predict(image=handle_file(str(photo)), **arguments, api_name="/compare")
     assert not any(fake.calls for fake in fakes.values())

@@ -1,4 +1,4 @@
-"""The page in a real browser: the whole way from a photo to a downloaded file, and what goes wrong on it."""
+"""The Remove tab in Chromium: from a photo to a downloaded file, and errors."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ import pytest
 from PIL import Image
 
 from rmbg.cutout import Cutout
-from rmbg.photo import Photo
+from rmbg.images.photo import Photo
 from rmbg.providers import PROVIDERS
-from rmbg.providers.base import READY, Call, Provider, Status
+from rmbg.providers.base import READY, Provider, RequestContext, Status
 from rmbg.providers.builtin import Builtin
 from rmbg.settings import Settings
 from tests.conftest import open_app
 from tests.pictures import examples, iou, scene, truth
 from tests.servers.web import Exchange, Web
-from tests.ui.test_queue import Held
+from tests.ui.test_queue import BlockingProvider
 
 pytestmark = pytest.mark.browser
 
@@ -32,37 +32,38 @@ WAIT = 60_000
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[Photo]:
-    """The photos that the built-in provider was really asked for."""
-    seen: list[Photo] = []
+    """Photos that the built-in provider was run on."""
+    photos: list[Photo] = []
     cut = Builtin.cut
 
-    def counted(self: Builtin, photo: Photo, options: Mapping[str, Any], call: Call) -> Cutout:
-        seen.append(photo)
-        return cut(self, photo, options, call)
+    def counted(self: Builtin, photo: Photo, options: Mapping[str, Any], context: RequestContext) -> Cutout:
+        photos.append(photo)
+        return cut(self, photo, options, context)
 
     monkeypatch.setattr(Builtin, "cut", counted)
-    return seen
+    return photos
 
 
 @pytest.fixture
 def photo(tmp_path: Path) -> Path:
-    """A photo with a clear subject and a long name."""
+    """A photo with a clear subject and a long, non-ASCII name."""
     path = tmp_path / "Ein Foto mit langem Namen, 2026 (Köln).png"
     Image.fromarray(scene(600, 800)[0]).save(path)
     return path
 
 
 @pytest.fixture
-def web() -> Iterator[Callable[[bytes, str], str]]:
-    """Put bytes under a path of a web server on this machine; returns their address."""
+def web(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[bytes, str], str]]:
+    """Return a function that serves bytes under a path and returns their URL."""
     pages: dict[str, bytes] = {}
 
     class Pages(Web):
         def answer(self, exchange: Exchange) -> None:
-            known = exchange.seen.path in pages
-            exchange.send(200 if known else 404, pages.get(exchange.seen.path, b""), "image/png")
+            exists = exchange.seen.path in pages
+            exchange.send(200 if exists else 404, pages.get(exchange.seen.path, b""), "image/png")
 
     with Pages() as server:
+        monkeypatch.setenv("RMBG_PHOTO_HOSTS", f"127.0.0.1:{server.port}")
 
         def put(data: bytes, path: str) -> str:
             pages[path] = data
@@ -84,14 +85,15 @@ def remove(page: Any, path: Path) -> None:
 
 
 def choose(page: Any, group: str, label: str) -> None:
-    """Pick one of a group of radio buttons and wait for the new picture."""
-    before = page.get_attribute("#result img.after", "src")
+    """Select one of a group of radio buttons and wait for the new picture or background."""
+    look = "document.querySelector('#result img.after').src + document.querySelector('#result .backdrop').style.background"
+    before = page.evaluate(look)
     page.click(f"#{group} label:has-text('{label}')")
-    page.wait_for_function("old => document.querySelector('#result img.after').src !== old", arg=before, timeout=WAIT)
+    page.wait_for_function(f"old => {look} !== old", arg=before, timeout=WAIT)
 
 
 def shown(page: Any) -> np.ndarray:
-    """The pixels of the picture on the page, as the browser decodes them: uint8 (H, W, 4)."""
+    """Return the displayed picture as decoded by the browser, uint8 (H, W, 4)."""
     data = page.evaluate(
         """async () => {
             const image = document.querySelector('#result img.after');
@@ -113,20 +115,19 @@ def download(page: Any, folder: Path) -> Path:
     return path
 
 
-def test_from_photo_to_file_with_one_call_of_the_provider(page, photo, calls, tmp_path):
+def test_render_options_and_download_run_the_provider_once(page, photo, calls, tmp_path):
     remove(page, photo)
     assert len(calls) == 1
     facts = page.inner_text("#facts")
     assert "Built-in" in facts and "800 × 600" in facts and "$" in facts and "estimated" in facts
 
     assert shown(page)[0, 0, 3] == 0
-    for kind in ("Gradient", "Blur", "Colour"):
+    for kind in ("Gradient", "Blur", "Other color"):
         choose(page, "background", kind)
-        assert shown(page)[0, 0, 3] == 255
-    for view in ("Mask", "Original", "Cut-out"):
+    for view in ("Mask", "Original", "Cutout"):
         choose(page, "view", view)
     choose(page, "background", "Transparent")
-    assert len(calls) == 1, "a change of look must never ask the provider again"
+    assert len(calls) == 1, "a change of render options must not run the provider again"
 
     (tmp_path / "out").mkdir()
     file = download(page, tmp_path / "out")
@@ -137,52 +138,57 @@ def test_from_photo_to_file_with_one_call_of_the_provider(page, photo, calls, tm
     assert len(calls) == 1
 
 
-class Preparing(Builtin):
-    """Has to fetch something before its first picture."""
+class DownloadingProvider(Builtin):
+    """Provider that downloads weights before its first photo."""
 
-    info = replace(Builtin.info, id="rmbg-1.4", title="Preparing")
-    fetched = False
+    info = replace(Builtin.info, id="rmbg-1.4", title="Downloading")
+    downloaded = False
 
     def status(self, settings: Settings) -> Status:
-        return READY if self.fetched else Status("download", "downloads 9 MB on first use")
+        return READY if self.downloaded else Status("download", "downloads 9 MB on first use")
 
-    def cut(self, photo: Photo, options: Mapping[str, Any], call: Call) -> Cutout:
-        self.fetched = True
-        return super().cut(photo, options, call)
+    def cut(self, photo: Photo, options: Mapping[str, Any], context: RequestContext) -> Cutout:
+        self.downloaded = True
+        return super().cut(photo, options, context)
 
 
-def test_a_status_is_as_new_as_the_page_and_the_last_removal(page, photo, monkeypatch):
-    monkeypatch.setitem(PROVIDERS, "rmbg-1.4", Preparing())
-    line = "document.querySelector('#provider-line').innerText.includes('{}')"
-    page.reload()  # the app itself was started before
+def test_provider_status_is_updated_by_reload_and_removal(page, photo, monkeypatch):
+    monkeypatch.setitem(PROVIDERS, "rmbg-1.4", DownloadingProvider())
+    status_includes = "document.querySelector('#provider-line').innerText.includes('{}')"
+    page.reload()  # the app was started before the provider was registered
     page.click("#provider input")
-    page.click("[role=option]:has-text('Preparing: downloads 9 MB')")
-    page.wait_for_function(line.format("downloads 9 MB"), timeout=WAIT)
+    page.click("[role=option]:has-text('Downloading: downloads 9 MB')")
+    page.wait_for_function(status_includes.format("downloads 9 MB"), timeout=WAIT)
     page.get_by_role("tab", name="Benchmark").click()
     page.get_by_text("Downloads 9 MB on first use, ", exact=False).locator("visible=true").wait_for(timeout=WAIT)
     page.get_by_role("tab", name="Remove").click()
     remove(page, photo)
-    page.wait_for_function(line.format("ready"), timeout=WAIT)
-    assert page.input_value("#provider input") == "Preparing: ready"
+    page.wait_for_function(status_includes.format("ready"), timeout=WAIT)
+    assert page.input_value("#provider input") == "Downloading: ready"
 
 
-def test_what_is_downloaded_is_what_is_shown(page, photo, tmp_path):
+def test_downloaded_file_matches_the_preview(page, photo, tmp_path):
     remove(page, photo)
     choose(page, "background", "Gradient")
     page.click("#crop input")
     page.wait_for_selector("#margin input", timeout=WAIT)
-    page.wait_for_timeout(500)
-    preview = shown(page)
+    page.focus("#result .split")
+    page.keyboard.press("Home")
+    page.wait_for_function("document.querySelector('#result .split').value === '0'", timeout=WAIT)
+    preview = Image.open(io.BytesIO(page.locator("#result .stage").screenshot(animations="disabled"))).convert("RGB")
     page.click("#format input")
     page.click("[role=option]:has-text('JPEG')")
     page.wait_for_selector("#quality input", timeout=WAIT)
-    saved = np.asarray(Image.open(download(page, tmp_path)))
-    assert saved.shape == (*preview.shape[:2], 3) and saved.shape[1] < 700
-    assert np.abs(saved.astype(int) - preview[..., :3]).mean() < 3
+    saved = Image.open(download(page, tmp_path))
+    assert saved.mode == "RGB" and saved.width < 700
+    assert saved.width / saved.height == pytest.approx(preview.width / preview.height, rel=0.02)
+    small = np.asarray(saved.resize(preview.size)).astype(int)
+    inner = slice(40, -40)  # without divider and rounded corners
+    assert np.abs(small - np.asarray(preview))[inner, inner].mean() < 3
 
 
 @pytest.mark.parametrize("path", examples(), ids=lambda p: p.stem)
-def test_examples_come_out_right(page, path, tmp_path):
+def test_example_reaches_an_iou_of_0_9(page, path, tmp_path):
     remove(page, path)
     pixels = np.asarray(Image.open(download(page, tmp_path)))
     true = truth(path)
@@ -190,7 +196,7 @@ def test_examples_come_out_right(page, path, tmp_path):
     assert iou(pixels[..., 3] / 255, true) >= 0.9
 
 
-def test_examples_are_on_the_page(page):
+def test_example_can_be_selected_on_the_page(page):
     assert len(examples()) >= 6
     page.wait_for_selector("#examples button img", timeout=WAIT)
     page.click("#examples button >> nth=0")
@@ -199,7 +205,7 @@ def test_examples_are_on_the_page(page):
     page.wait_for_selector("#result .stage", timeout=WAIT)
 
 
-def test_a_picture_is_pasted_from_the_clipboard(page, photo, app):
+def test_photo_can_be_pasted_from_the_clipboard(page, photo, app):
     page.context.grant_permissions(["clipboard-read", "clipboard-write"], origin=app)
     page.evaluate(
         """async (data) => {
@@ -215,7 +221,7 @@ def test_a_picture_is_pasted_from_the_clipboard(page, photo, app):
     assert "800 × 600" in page.inner_text("#facts")
 
 
-def test_a_visitor_can_come_back_to_an_earlier_result(page, photo, tmp_path, calls):
+def test_earlier_result_can_be_selected_again(page, photo, tmp_path, calls):
     other = tmp_path / "other.png"
     Image.fromarray(scene(400, 300)[0][:, ::-1]).save(other)
     remove(page, photo)
@@ -231,7 +237,7 @@ def test_a_visitor_can_come_back_to_an_earlier_result(page, photo, tmp_path, cal
     assert np.asarray(Image.open(download(page, tmp_path))).shape == (600, 800, 4)
 
 
-def test_visitors_never_see_each_others_pictures(page, photo, chromium, app):
+def test_visitors_do_not_share_pictures(page, photo, chromium, app):
     remove(page, photo)
     context = chromium.new_context()
     try:
@@ -247,13 +253,13 @@ def test_visitors_never_see_each_others_pictures(page, photo, chromium, app):
         context.close()
 
 
-def test_the_place_in_the_queue_is_on_the_page(page, photo, chromium, app, monkeypatch):
-    """Two visitors press the button at once: the second sees that it waits and gets its result afterwards."""
-    held = Held()
-    monkeypatch.setitem(PROVIDERS, "builtin", held)
+def test_queue_position_is_shown(page, photo, chromium, app, monkeypatch):
+    """Of two concurrent visitors the second is queued and gets its result afterwards."""
+    blocking = BlockingProvider()
+    monkeypatch.setitem(PROVIDERS, "builtin", blocking)
     upload(page, photo)
     page.click("#start")
-    assert held.begun.wait(30)
+    assert blocking.started.wait(30)
     context = chromium.new_context()
     try:
         other = context.new_page()
@@ -261,16 +267,16 @@ def test_the_place_in_the_queue_is_on_the_page(page, photo, chromium, app, monke
         upload(other, photo)
         other.click("#start")
         other.wait_for_selector("text=queue: 1/1", timeout=WAIT)
-        held.go.set()
+        blocking.release.set()
         for each in (page, other):
             each.wait_for_selector("#result .stage", timeout=WAIT)
     finally:
-        held.go.set()
+        blocking.release.set()
         context.close()
 
 
 @pytest.mark.parametrize(
-    "name, content, words",
+    "name, content, message",
     [
         ("report.png", b"%PDF-1.4\n%\xe2\xe3", "PDF"),
         ("empty.jpg", b"", "empty"),
@@ -278,17 +284,17 @@ def test_the_place_in_the_queue_is_on_the_page(page, photo, chromium, app, monke
         ("text.webp", b"hello there", "not a picture"),
     ],
 )
-def test_what_is_no_picture_gets_a_sentence(page, tmp_path, name, content, words):
+def test_file_that_is_no_picture_is_rejected(page, tmp_path, name, content, message):
     path = tmp_path / name
     path.write_bytes(content)
     page.set_input_files("#photo input[type=file]", str(path))
     page.wait_for_selector("#message .notice.error", timeout=WAIT)
     text = page.inner_text("#message")
-    assert words in text and name in text
+    assert message in text and name in text
     assert "Traceback" not in page.content()
 
 
-def test_half_a_photo_is_refused(page, tmp_path):
+def test_truncated_photo_is_rejected(page, tmp_path):
     out = io.BytesIO()
     Image.fromarray(scene()[0]).save(out, "JPEG")
     path = tmp_path / "half.jpg"
@@ -298,7 +304,7 @@ def test_half_a_photo_is_refused(page, tmp_path):
     assert "cut off" in page.inner_text("#message")
 
 
-def test_without_a_photo_and_without_a_subject(page, tmp_path):
+def test_missing_photo_and_missing_subject_are_reported(page, tmp_path):
     page.click("#start")
     page.wait_for_selector("#message .notice.error", timeout=WAIT)
     assert "Choose a photo first" in page.inner_text("#message")
@@ -311,7 +317,7 @@ def test_without_a_photo_and_without_a_subject(page, tmp_path):
     assert not page.is_visible("#cancel")
 
 
-def test_formats_that_browsers_cannot_show_are_shown(page, tmp_path):
+def test_tiff_photo_is_displayed(page, tmp_path):
     path = tmp_path / "scan.tiff"
     Image.fromarray(scene(300, 400)[0]).save(path)
     page.set_input_files("#photo input[type=file]", str(path))
@@ -322,7 +328,7 @@ def test_formats_that_browsers_cannot_show_are_shown(page, tmp_path):
     page.wait_for_selector("#result .stage", timeout=WAIT)
 
 
-def test_an_address_is_fetched_and_private_ones_are_not(page, web):
+def test_public_url_is_downloaded_and_private_url_is_rejected(page, web):
     out = io.BytesIO()
     Image.fromarray(scene(300, 400)[0]).save(out, "PNG")
     page.fill("#address input, #address textarea", web(out.getvalue(), "/pictures/a%20photo.png"))
@@ -333,34 +339,34 @@ def test_an_address_is_fetched_and_private_ones_are_not(page, web):
     page.wait_for_selector("#message .notice.error", timeout=WAIT)
     page.fill("#address input, #address textarea", "file:///etc/passwd")
     page.click("#load")
-    page.wait_for_function("document.querySelector('#message').innerText.includes('no web address')", timeout=WAIT)
+    page.wait_for_function("document.querySelector('#message').innerText.includes('not a valid web address')", timeout=WAIT)
 
 
-class Slow(Provider):
-    """Works until it is stopped."""
+class EndlessProvider(Provider):
+    """Provider that runs until it is cancelled."""
 
     info = Builtin.info
-    begun = threading.Event()
-    stopped = threading.Event()
+    started = threading.Event()
+    cancelled = threading.Event()
 
-    def cut(self, photo: Photo, options: Mapping[str, Any], call: Call) -> Cutout:
-        self.begun.set()
-        call.progress(0.3, "Working for a long time")
-        while not self.stopped.wait(0.02):
-            if call.cancelled():
-                self.stopped.set()
-        call.check()
+    def cut(self, photo: Photo, options: Mapping[str, Any], context: RequestContext) -> Cutout:
+        self.started.set()
+        context.progress(0.3, "Working for a long time")
+        while not self.cancelled.wait(0.02):
+            if context.cancelled():
+                self.cancelled.set()
+        context.check()
         raise AssertionError("not reached")
 
 
 def test_cancel_reaches_the_provider(page, photo, monkeypatch):
-    monkeypatch.setitem(PROVIDERS, "builtin", Slow())
+    monkeypatch.setitem(PROVIDERS, "builtin", EndlessProvider())
     upload(page, photo)
     page.click("#start")
-    assert Slow.begun.wait(30)
+    assert EndlessProvider.started.wait(30)
     page.wait_for_selector("text=Working for a long time", timeout=WAIT)
     page.click("#cancel")
-    assert Slow.stopped.wait(30)
+    assert EndlessProvider.cancelled.wait(30)
     page.wait_for_selector("#message .notice.info", timeout=WAIT)
     page.wait_for_selector("#start", timeout=WAIT)
     monkeypatch.undo()
@@ -368,23 +374,25 @@ def test_cancel_reaches_the_provider(page, photo, monkeypatch):
     page.wait_for_selector("#result .stage", timeout=WAIT)
 
 
-class Broken(Provider):
+class FailingProvider(Provider):
+    """Provider that raises an unexpected exception."""
+
     info = Builtin.info
 
-    def cut(self, photo: Photo, options: Mapping[str, Any], call: Call) -> Cutout:
+    def cut(self, photo: Photo, options: Mapping[str, Any], context: RequestContext) -> Cutout:
         raise ZeroDivisionError("secret detail")
 
 
-def test_a_fault_of_ours_is_one_sentence(page, photo, monkeypatch):
-    monkeypatch.setitem(PROVIDERS, "builtin", Broken())
+def test_unexpected_exception_is_reported_without_details(page, photo, monkeypatch):
+    monkeypatch.setitem(PROVIDERS, "builtin", FailingProvider())
     upload(page, photo)
     page.click("#start")
     page.wait_for_selector("#message .notice.error", timeout=WAIT)
-    assert "went wrong" in page.inner_text("#message")
+    assert "internal error" in page.inner_text("#message")
     assert "secret detail" not in page.content() and "ZeroDivision" not in page.content()
 
 
-def test_the_handle_works_from_the_keyboard(page, photo):
+def test_slider_handle_moves_by_keyboard(page, photo):
     remove(page, photo)
     page.focus("#result .split")
     before = page.evaluate("getComputedStyle(document.documentElement).getPropertyValue('--split')")
@@ -393,13 +401,13 @@ def test_the_handle_works_from_the_keyboard(page, photo):
     assert page.evaluate("getComputedStyle(document.documentElement).getPropertyValue('--split')") != before
     choose(page, "background", "Blur")
     page.wait_for_timeout(200)
-    assert float(page.input_value("#result .split")) == 55, "the handle stays where it was put"
+    assert float(page.input_value("#result .split")) == 55, "the handle keeps its position"
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", [(1440, 900), (390, 844)])
-def test_accessible(chromium, app, photo, scheme, size):
-    """No rule of axe-core (WCAG A and AA) is broken, before and after a removal and on the About tab."""
+def test_page_is_accessible(chromium, app, photo, scheme, size):
+    """axe-core (WCAG A and AA) reports no violation, before and after a removal and on the About tab."""
     from axe_playwright_python.sync_playwright import Axe
 
     context = chromium.new_context(viewport={"width": size[0], "height": size[1]}, color_scheme=scheme)
@@ -407,20 +415,20 @@ def test_accessible(chromium, app, photo, scheme, size):
         page = context.new_page()
         open_app(page, f"{app}/?__theme={scheme}")
         rules = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]}
-        found = [Axe().run(page, options=rules)]
+        results = [Axe().run(page, options=rules)]
         remove(page, photo)
         page.wait_for_timeout(400)
-        found.append(Axe().run(page, options=rules))
+        results.append(Axe().run(page, options=rules))
         assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), "the page scrolls sideways"
         page.click("button[role=tab]:has-text('About')")
         page.wait_for_timeout(400)
-        found.append(Axe().run(page, options=rules))
-        assert [result.generate_report() for result in found if result.violations_count] == []
+        results.append(Axe().run(page, options=rules))
+        assert [result.generate_report() for result in results if result.violations_count] == []
     finally:
         context.close()
 
 
-def test_on_a_phone_the_result_comes_into_view(chromium, app, photo):
+def test_result_scrolls_into_view_on_a_phone(chromium, app, photo):
     context = chromium.new_context(viewport={"width": 390, "height": 844})
     try:
         page = context.new_page()
@@ -431,15 +439,15 @@ def test_on_a_phone_the_result_comes_into_view(chromium, app, photo):
         context.close()
 
 
-def test_nothing_is_asked_of_other_servers(chromium, app, photo):
-    """No font, script or counter comes from anywhere else."""
+def test_page_loads_nothing_from_other_hosts(chromium, app, photo):
+    """Fonts, scripts and telemetry included."""
     context = chromium.new_context()
     try:
         page = context.new_page()
-        asked: list[str] = []
-        page.on("request", lambda request: asked.append(request.url))
+        urls: list[str] = []
+        page.on("request", lambda request: urls.append(request.url))
         open_app(page, app)
         remove(page, photo)
-        assert [url for url in asked if not url.startswith((app, "data:", "blob:"))] == []
+        assert [url for url in urls if not url.startswith((app, "data:", "blob:"))] == []
     finally:
         context.close()

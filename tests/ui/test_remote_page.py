@@ -1,4 +1,4 @@
-"""Services on the page: key, options, progress, price before, cost after, faults, the stop button; and no key left anywhere."""
+"""Remote providers on the page: keys, options, progress, price, cost, faults, cancellation."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from typing import Any
 
 import pytest
 
-from rmbg import ledger
+from rmbg.billing import ledger
 from rmbg.providers import PROVIDERS
 from rmbg.settings import Settings
 from tests.conftest import open_app
-from tests.remote import WAYS, environment, hurry, picture  # noqa: F401
+from tests.remote import PROTOCOLS, environment, picture, short_delays  # noqa: F401
 from tests.servers.fal import FAL_FAULTS, Fal
 from tests.servers.service import KEY, Service
 from tests.servers.web import until
-from tests.ui.test_page import WAIT, Slow, upload
+from tests.ui.test_page import WAIT, EndlessProvider, upload
 
-pytestmark = [pytest.mark.browser, pytest.mark.usefixtures("hurry")]
+pytestmark = [pytest.mark.browser, pytest.mark.usefixtures("short_delays")]
 
-OWN = "visitors-own:key-of-this-visit"
+VISITOR_KEY = "visitors-own:key-of-this-visit"
 
 
 @pytest.fixture
@@ -35,6 +35,7 @@ def photo(tmp_path: Path) -> Path:
 
 
 def point_to(service: Service, folder: Path, monkeypatch: pytest.MonkeyPatch, **more: str) -> None:
+    """Set the environment so that every provider uses `service`."""
     for name, value in environment(service, folder, RMBG_REMOTE_SECONDS="30", **more).items():
         monkeypatch.setenv(name, value)
 
@@ -42,7 +43,7 @@ def point_to(service: Service, folder: Path, monkeypatch: pytest.MonkeyPatch, **
 @pytest.fixture
 def fal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fal]:
     with Fal() as service:
-        service.key = OWN
+        service.key = VISITOR_KEY
         point_to(service, tmp_path / "data", monkeypatch)
         yield service
 
@@ -53,96 +54,102 @@ def choose_provider(page: Any, title: str) -> None:
     page.wait_for_selector("#key input[type=password]", timeout=WAIT)
 
 
-def run(page: Any, path: Path, title: str, key: str = "") -> None:
+def run(page: Any, path: Path, title: str, key: str = "", *, consent: bool = True) -> None:
+    """Start a paid run, which is the first of the visit, and accept its cost."""
     upload(page, path)
     choose_provider(page, title)
     if key:
         page.fill("#key input", key)
     page.click("#start")
+    if consent:
+        page.click("#remove-yes", timeout=WAIT)
 
 
 def outcome(page: Any) -> str:
-    """The sentence of a failure."""
+    """Return the error message on the page."""
     page.wait_for_selector("#message .notice", timeout=WAIT)
     return page.inner_text("#message .notice")
 
 
-@pytest.mark.parametrize("way", [way for way in WAYS if way != "fal direct"])
-def test_each_service_end_to_end(page, photo, tmp_path, monkeypatch, way):
-    provider, _, server, _ = WAYS[way]
-    with server() as service:
+@pytest.mark.parametrize("protocol", [protocol for protocol in PROTOCOLS if protocol != "fal direct"])
+def test_service_runs_end_to_end(page, photo, tmp_path, monkeypatch, protocol):
+    with PROTOCOLS[protocol].server() as service:
         point_to(service, tmp_path, monkeypatch)
-        run(page, photo, PROVIDERS[provider].info.title)
+        run(page, photo, PROVIDERS[PROTOCOLS[protocol].provider].info.title)
         page.wait_for_selector("#result .stage", timeout=WAIT)
         assert len(service.jobs) == 1
         assert "for 100,000 a month" in page.inner_text("#facts")
         assert "charged" in page.inner_text("#total") or "listed" in page.inner_text("#total")
 
 
-def test_a_key_for_this_visit(page, fal, photo, app, tmp_path, caplog):
-    """The visitor's own key is used, its cost shown, and then it is nowhere: not in pages, stores, addresses or logs."""
+def test_key_of_the_visitor_is_used_and_not_stored(page, fal, photo, app, tmp_path, caplog):
+    """The key is not in the page, browser storage, config, API schema, URLs, logs or files."""
     caplog.set_level(logging.DEBUG)
-    sent: list[str] = []
-    page.on("request", lambda request: sent.append(request.url))
+    urls: list[str] = []
+    page.on("request", lambda request: urls.append(request.url))
     upload(page, photo)
     choose_provider(page, "fal: RMBG 2.0")
     page.wait_for_function("document.querySelector('#provider-line').innerText.includes('$1,800 for 100,000 a month')")
-    page.fill("#key input", OWN)
-    page.click("#options-fal-rmbg-2\\.0 button")
+    page.fill("#key input", VISITOR_KEY)
+    page.click("#advanced-fal-rmbg-2\\.0 button")
     page.click("#option-sync_mode input")
     page.wait_for_timeout(300)
     page.click("#start")
+    page.click("#remove-yes", timeout=WAIT)
     page.wait_for_selector("#result .stage", timeout=WAIT)
     assert fal.jobs[0]["arguments"]["sync_mode"] is False, "the option was changed"
     assert "$0.018 charged, $1,800 for 100,000 a month" in page.inner_text("#facts")
     assert "fal: RMBG 2.0: 1 picture, $0.018 charged" in page.inner_text("#total")
-    assert ledger.of(Settings.from_environ()).spent_today() == 0, "that was not the owner's money"
+    assert ledger.of(Settings.from_environ()).spent_today() == 0, "calls with the visitor's key do not count"
     page.wait_for_selector("#start", timeout=WAIT)
-    stores = page.evaluate("JSON.stringify([{...localStorage}, {...sessionStorage}, document.cookie, document.body.outerHTML])")
+    storage = page.evaluate(
+        "JSON.stringify([{...localStorage}, {...sessionStorage}, document.cookie, document.body.outerHTML])"
+    )
     config = urllib.request.urlopen(f"{app}/config").read().decode()
     schema = urllib.request.urlopen(f"{app}/gradio_api/info").read().decode()
-    left = [stores, config, schema, caplog.text, *sent, *(r.getMessage() for r in caplog.records)]
-    left += [path.read_bytes().decode("latin1") for path in tmp_path.rglob("*") if path.is_file()]
-    for secret in (OWN, KEY, *OWN.split(":"), *KEY.split(":")):
-        assert not any(secret in text for text in left)
+    texts = [storage, config, schema, caplog.text, *urls, *(r.getMessage() for r in caplog.records)]
+    texts += [path.read_bytes().decode("latin1") for path in tmp_path.rglob("*") if path.is_file()]
+    for secret in (VISITOR_KEY, KEY, *VISITOR_KEY.split(":"), *KEY.split(":")):
+        assert not any(secret in text for text in texts)
     assert '"key"' not in json.dumps(json.loads(schema)["named_endpoints"])
 
 
-def test_a_service_does_not_wait_for_this_machine(page, chromium, app, fal, photo, monkeypatch):
-    """One visitor works on this machine for a long time, another one asks a service meanwhile."""
-    slow = Slow()
-    monkeypatch.setattr(Slow, "begun", threading.Event())
-    monkeypatch.setattr(Slow, "stopped", threading.Event())
-    monkeypatch.setitem(PROVIDERS, "builtin", slow)
+def test_service_runs_while_a_local_provider_is_busy(page, chromium, app, fal, photo, monkeypatch):
+    """One visitor runs a local provider without end, another one a service."""
+    endless = EndlessProvider()
+    monkeypatch.setattr(EndlessProvider, "started", threading.Event())
+    monkeypatch.setattr(EndlessProvider, "cancelled", threading.Event())
+    monkeypatch.setitem(PROVIDERS, "builtin", endless)
     upload(page, photo)
     page.click("#start")
-    assert slow.begun.wait(30)
+    assert endless.started.wait(30)
     context = chromium.new_context()
     try:
         other = context.new_page()
         open_app(other, app)
-        run(other, photo, "fal: RMBG 2.0", OWN)
+        run(other, photo, "fal: RMBG 2.0", VISITOR_KEY)
         other.wait_for_selector("#result .stage", timeout=WAIT)
-        assert not slow.stopped.is_set() and page.is_visible("#cancel")
+        assert not endless.cancelled.is_set() and page.is_visible("#cancel")
     finally:
         context.close()
     page.click("#cancel")
-    assert slow.stopped.wait(30)
+    assert endless.cancelled.wait(30)
 
 
-def test_who_stops_at_once_pays_nothing(page, fal, photo):
-    """Cancel between the click on start and the moment when the removal begins: here the way into the queue is slow."""
-    held: list[Any] = []
+def test_cancellation_before_the_queue_is_joined_sends_nothing(page, fal, photo):
+    """The request that joins the queue is delayed until after the click on Cancel."""
+    delayed: list[Any] = []
     upload(page, photo)
     choose_provider(page, "fal: RMBG 2.0")
-    page.fill("#key input", OWN)
-    page.wait_for_timeout(500)
-    page.route("**/queue/join*", lambda route: route.continue_() if held else held.append(route))
+    page.fill("#key input", VISITOR_KEY)
     page.click("#start")
-    page.click("#cancel")
+    page.wait_for_selector("#remove-yes", timeout=WAIT)
+    page.route("**/queue/join*", lambda route: route.continue_() if delayed else delayed.append(route))
+    page.click("#remove-yes")
+    page.click("#cancel", timeout=WAIT)
     assert outcome(page).startswith("Stopped")
-    assert held, "the removal was on its way"
-    held[0].continue_()
+    assert delayed, "the removal was requested"
+    delayed[0].continue_()
     page.wait_for_timeout(2000)
     assert not fal.jobs and outcome(page).startswith("Stopped")
     page.wait_for_selector("#start", timeout=WAIT)
@@ -151,7 +158,7 @@ def test_who_stops_at_once_pays_nothing(page, fal, photo):
     assert len(fal.jobs) == 1
 
 
-def test_a_full_queue_gives_the_button_back(page, fal, photo):
+def test_full_queue_restores_the_start_button(page, fal, photo):
     upload(page, photo)
     choose_provider(page, "fal: RMBG 2.0")
     page.wait_for_timeout(500)
@@ -162,10 +169,10 @@ def test_a_full_queue_gives_the_button_back(page, fal, photo):
     assert not fal.jobs
 
 
-def test_without_a_key_the_page_says_what_is_needed(page, fal, photo, monkeypatch):
+def test_missing_key_is_reported(page, fal, photo, monkeypatch):
     monkeypatch.delenv("FAL_KEY")
-    run(page, photo, "fal: RMBG 2.0")
-    assert outcome(page) == "fal needs a key: give one, or set FAL_KEY."
+    run(page, photo, "fal: RMBG 2.0", consent=False)
+    assert outcome(page) == "fal needs a key. Enter your own."
     monkeypatch.setenv("FAL_KEY", KEY)
     monkeypatch.setenv("RMBG_SHARED", "1")
     page.click("#start")
@@ -173,7 +180,7 @@ def test_without_a_key_the_page_says_what_is_needed(page, fal, photo, monkeypatc
     assert not fal.seen
 
 
-def test_the_budget_of_the_servers_keys(page, fal, photo, monkeypatch):
+def test_budget_of_the_server_keys_is_enforced(page, fal, photo, monkeypatch):
     fal.key = KEY
     for name, value in {"RMBG_SHARED": "1", "RMBG_SERVER_KEYS": "1", "RMBG_DAILY_BUDGET_USD": "0.01"}.items():
         monkeypatch.setenv(name, value)
@@ -182,46 +189,22 @@ def test_the_budget_of_the_servers_keys(page, fal, photo, monkeypatch):
     assert not fal.seen
 
 
-@pytest.mark.parametrize("name", ["401", "no balance", "422 with the picture", "page of a gateway", "dropped connection"])
-def test_faults_are_one_sentence_on_the_page(page, fal, photo, name):
+@pytest.mark.parametrize("name", ["401", "no balance", "422 with the picture", "gateway error page", "dropped connection"])
+def test_service_fault_is_one_sentence_on_the_page(page, fal, photo, name):
     fal.faults["stored"] = FAL_FAULTS[name]
-    run(page, photo, "fal: RMBG 2.0", OWN)
+    run(page, photo, "fal: RMBG 2.0", VISITOR_KEY)
     text = outcome(page)
-    assert len(fal.jobs) == 1 and OWN not in text and len(text) < 250
+    assert len(fal.jobs) == 1 and VISITOR_KEY not in text and len(text) < 250
     assert text.endswith(("Nothing was charged.", "You may have been charged $0.018."))
     if "may have been" in text:
         assert "1 picture at unknown cost" in page.inner_text("#total")
 
 
-def test_progress_and_the_stop_button(page, fal, photo):
+def test_progress_and_cancellation_of_a_queued_job(page, fal, photo):
     fal.polls = 100_000
-    run(page, photo, "fal: RMBG 2.0", OWN)
+    run(page, photo, "fal: RMBG 2.0", VISITOR_KEY)
     page.wait_for_function('document.body.innerText.includes("Waiting in fal\'s queue")', timeout=WAIT)
     page.click("#cancel")
     assert outcome(page) == "Stopped. You may have been charged $0.018."
     assert until(lambda: len(fal.cancelled) == 1) and len(fal.jobs) == 1
     page.wait_for_selector("#start", timeout=WAIT)
-
-
-def test_replacing_a_background(page, fal, photo):
-    page.click("button[role=tab]:has-text('Replace')")
-    page.set_input_files("#replace-photo input[type=file]", str(photo))
-    page.wait_for_selector("#replace-photo img", timeout=WAIT)
-    page.fill("#replace-key input", OWN)
-    page.click("#replace-start")
-    page.wait_for_selector("#replace-message .notice", timeout=WAIT)
-    assert "either a prompt or a reference picture" in page.inner_text("#replace-message") and not fal.seen
-    page.fill("#replace-prompt textarea", "a wooden table")
-    page.click("#options-fal-replace button")
-    page.wait_for_timeout(800)  # what is filled in before the boxes have settled is taken back
-    page.fill("#option-seed input, #option-seed textarea", "42")
-    page.fill("#option-num_images input[type=number]", "3")
-    page.keyboard.press("Tab")
-    page.wait_for_function("document.querySelector('#replace-price').innerText.includes('$0.069')")
-    page.wait_for_timeout(300)
-    page.click("#replace-start")
-    page.wait_for_function("document.querySelectorAll('#replace-gallery img').length >= 3", timeout=WAIT)
-    assert "seed 42" in page.inner_text("#replace-facts")
-    assert "fal: Background Replace: 3 pictures" in page.inner_text("#replace-total")
-    arguments = fal.jobs[0]["arguments"]
-    assert arguments["prompt"] == "a wooden table" and arguments["num_images"] == 3 and len(fal.jobs) == 1

@@ -1,44 +1,49 @@
-"""What a visitor's session keeps: exact at full size, small in memory, gone at the end."""
+"""Results of a visitor's session: full size on disk, previews in memory, removal."""
 
 from __future__ import annotations
 
 import copy
 import gc
 from decimal import Decimal
+from pathlib import Path
 
 import gradio as gr
 import numpy as np
 import pytest
 from PIL import Image
 
-from rmbg import compose
-from rmbg.cutout import Cost, Cutout
-from rmbg.photo import Photo
-from rmbg.ui import compare_actions
-from rmbg.ui.look import Look
-from rmbg.ui.session import KEPT, PREVIEW_SIDE, Session, shrink
-from rmbg.ui.upload import Upload
+from rmbg.billing.cost import Cost
+from rmbg.cutout import Cutout
+from rmbg.errors import PhotoError
+from rmbg.images.photo import Photo
+from rmbg.render import backgrounds
+from rmbg.ui.components.photo_input import Upload
+from rmbg.ui.components.render_options import RenderOptions
+from rmbg.ui.results import PREVIEW_SIDE, shrink
+from rmbg.ui.session import MAX_RESULTS, Session
+from rmbg.ui.storage import storage
+from rmbg.ui.tabs import compare_downloads
 from tests.pictures import scene
 
 
 def cutout(height: int = 300, width: int = 400, cost: Cost | None = None) -> Cutout:
-    photo, alpha, fore, _ = scene(height, width)
-    fore = np.where((alpha > 0)[..., None], fore, np.uint8(0))
-    return Cutout(Photo(photo), alpha, fore, "builtin", 0.5, cost or Cost(Decimal("0.018"), "charged"))
+    photo, alpha, foreground, _ = scene(height, width)
+    foreground = np.where((alpha > 0)[..., None], foreground, np.uint8(0))
+    return Cutout(Photo(photo), alpha, foreground, "builtin", 0.5, cost or Cost(Decimal("0.018"), "charged"))
 
 
-def test_the_full_size_comes_back_as_it_was():
+def test_full_size_result_is_restored():
     session = Session()
     kept = cutout()
-    again = session.add(kept).full()
-    np.testing.assert_array_equal(again.photo.rgb, kept.photo.rgb)
-    np.testing.assert_array_equal(again.foreground, kept.foreground)
-    np.testing.assert_allclose(again.matte, kept.matte, atol=1 / 65535)
+    restored = session.add(kept).full()
+    np.testing.assert_array_equal(restored.photo.rgb, kept.photo.rgb)
+    np.testing.assert_array_equal(restored.foreground, kept.foreground)
+    np.testing.assert_allclose(restored.matte, kept.matte, atol=1 / 65535)
     session.close()
 
 
-def test_previews_stay_at_screen_size_whatever_the_photo():
-    """This is what makes looking instant: twelve megapixels are shown from a copy of at most `PREVIEW_SIDE`."""
+def test_preview_is_limited_to_screen_size():
+    """Rendering a preview of at most `PREVIEW_SIDE` pixels is fast for any photo."""
     session = Session()
     result = session.add(cutout(3000, 4000))
     assert max(result.preview.matte.shape) == PREVIEW_SIDE
@@ -46,26 +51,27 @@ def test_previews_stay_at_screen_size_whatever_the_photo():
     session.close()
 
 
-def test_shrinking_makes_no_dark_rim():
-    """The small copy's composite on white is the full composite made small, to a few levels, edge included."""
+def test_shrunk_cutout_has_no_dark_fringe():
+    """The composite of the small copy equals the downscaled full composite within a few levels."""
     large = cutout(1600, 2400)
     small = shrink(large, 600)
-    white = compose.Background("colour", ((255, 255, 255),))
-    wanted = np.asarray(compose.Image.fromarray(compose.render(large, white)).resize((600, 400), compose.Image.Resampling.BOX))
-    assert np.abs(compose.render(small, white).astype(int) - wanted).max() <= 6
+    white = backgrounds.Background("color", ((255, 255, 255),))
+    expected = np.asarray(Image.fromarray(large.render(white)).resize((600, 400), Image.Resampling.BOX))
+    assert np.abs(small.render(white).astype(int) - expected).max() <= 6
 
 
-def test_files_go_with_the_session():
+def test_closing_a_session_removes_its_files():
     session = Session()
     folder = session.add(cutout()).folder
     assert folder.exists()
-    session.download_folder()
+    download = Path(session.download(b"data", "cutout.png"))
+    assert download.read_bytes() == b"data" and download.name == "cutout.png"
     session.close()
     assert not folder.exists() and not folder.parent.exists()
 
 
-def test_files_go_with_a_session_that_nobody_closes():
-    """Such as one that Gradio drops because there are too many, or those that there are when the server stops."""
+def test_garbage_collection_of_a_session_removes_its_files():
+    """Covers sessions that Gradio drops over its capacity, and those at server shutdown."""
     session = Session()
     folder = session.add(cutout(20, 20)).folder
     del session
@@ -73,7 +79,7 @@ def test_files_go_with_a_session_that_nobody_closes():
     assert not folder.parent.exists()
 
 
-def test_a_closed_session_can_be_used_again():
+def test_closed_session_can_be_reused():
     session = Session()
     session.add(cutout(20, 20))
     session.close()
@@ -81,17 +87,17 @@ def test_a_closed_session_can_be_used_again():
     session.close()
 
 
-def test_only_so_many_results_are_kept():
+def test_number_of_kept_results_is_limited():
     session = Session()
     first = session.add(cutout(20, 20)).folder
-    for _ in range(KEPT):
+    for _ in range(MAX_RESULTS):
         session.add(cutout(20, 20))
-    assert len(session.results) == KEPT and not first.exists()
-    assert str(KEPT + 1) in session.spend.line(), "what was spent is not forgotten with the picture"
+    assert len(session.results) == MAX_RESULTS and not first.exists()
+    assert str(MAX_RESULTS + 1) in session.spend.line(), "the total includes dropped results"
     session.close()
 
 
-def test_what_was_paid_is_counted_even_if_the_disk_is_full(monkeypatch):
+def test_cost_is_counted_if_the_disk_is_full(monkeypatch):
     session = Session()
 
     def full(*_: object) -> None:
@@ -104,26 +110,26 @@ def test_what_was_paid_is_counted_even_if_the_disk_is_full(monkeypatch):
     session.close()
 
 
-def test_of_a_background_picture_only_the_screen_size_stays_in_memory(tmp_path):
+def test_background_picture_is_cached_at_screen_size_only(tmp_path):
     Image.fromarray(scene(200, 5000)[0]).save(tmp_path / "wide.png")
-    session, look = Session(), Look(kind="image", image=Upload(str(tmp_path / "wide.png"), "wide.png"))
-    small, full = look.background(session, full=False), look.background(session, full=True)
+    session, options = Session(), RenderOptions(kind="image", image=Upload(str(tmp_path / "wide.png"), "wide.png"))
+    small, full = options.background(session, full=False), options.background(session, full=True)
     assert small.image is not None and small.image.shape[1] == 2 * PREVIEW_SIDE
     assert full.image is not None and full.image.shape == (200, 5000, 3)
-    assert look.background(session, full=False) is small, "it is read once"
+    assert options.background(session, full=False) is small, "the file is read once"
     session.close()
 
 
-def test_votes_that_cannot_be_read_are_a_sentence(monkeypatch, tmp_path):
-    (tmp_path / "votes.sqlite3").write_bytes(b"this is no database" * 100)
+def test_damaged_votes_file_is_reported(monkeypatch, tmp_path):
+    (tmp_path / "votes.sqlite3").write_bytes(b"not a database" * 100)
     monkeypatch.setenv("RMBG_DATA", str(tmp_path))
     session = Session()
     with pytest.raises(gr.Error, match="The votes in"):
-        compare_actions.save_votes(session, "", "", "")
+        compare_downloads.save_votes(session, "", "", "")
     session.close()
 
 
-def test_totals_never_mix_bases_or_count_the_unknown_as_nothing():
+def test_totals_separate_bases_and_unknown_costs():
     session = Session()
     for cost in (Cost(Decimal("0.018"), "charged"), Cost(Decimal("0.018"), "charged"), Cost(None, "unknown")):
         session.add(cutout(20, 20, cost))
@@ -133,8 +139,31 @@ def test_totals_never_mix_bases_or_count_the_unknown_as_nothing():
     session.close()
 
 
-def test_every_visitor_begins_empty():
+def test_copied_session_is_empty():
     session = Session()
     session.add(cutout(20, 20))
     assert copy.deepcopy(session).results == []
+    session.close()
+
+
+def test_only_the_current_preview_stays_in_memory():
+    session = Session()
+    first, second = session.add(cutout(40, 30)), session.add(cutout(50, 60))
+    assert first._preview is None and second._preview is not None
+    assert first.facts.photo.name == "photo" and (first.width, first.height) == (30, 40)
+    again = first.preview
+    assert again.matte.shape == (40, 30) and not again.matte.flags.writeable
+    session.current = first
+    assert second._preview is None
+    session.close()
+
+
+def test_evicted_result_is_reported():
+    session = Session()
+    result = session.add(cutout(20, 20))
+    session.add(cutout(20, 20))
+    storage().discard(result.folder)
+    for read in (result.full, lambda: result.preview):
+        with pytest.raises(PhotoError, match="make room"):
+            read()
     session.close()

@@ -1,4 +1,4 @@
-"""Who stops while others are at work is not asked for anything when the turn comes."""
+"""Cancellation of queued and running work, and the runs of one visitor."""
 
 from __future__ import annotations
 
@@ -8,39 +8,42 @@ import gradio as gr
 import pytest
 from PIL import Image
 
+from rmbg.cancellation import CancellationToken
 from rmbg.errors import CancelledError
 from rmbg.providers import PROVIDERS
-from rmbg.ui import benchmark_tab, compare_actions
-from rmbg.ui.provider_boxes import key_names
+from rmbg.ui.cancellation import Runs
+from rmbg.ui.components.photo_input import Upload
+from rmbg.ui.components.provider_checkboxes import key_names
 from rmbg.ui.session import Session
-from rmbg.ui.switch import Switch
-from rmbg.ui.upload import Upload
+from rmbg.ui.tabs import benchmark, compare_actions
 from tests.benchmark.fakes import Fake
 from tests.pictures import scene
 
 
 @pytest.fixture
 def fake(own_data, monkeypatch) -> Fake:
-    made = Fake("far", "remote", "0.02")
-    monkeypatch.setitem(PROVIDERS, "far", made)
-    return made
+    provider = Fake("far", "remote", "0.02")
+    monkeypatch.setitem(PROVIDERS, "far", provider)
+    return provider
 
 
 @pytest.fixture
 def choice(fake) -> tuple:
-    """The values of the boxes and of the fields for keys: only the paid provider."""
-    return (*(name == "far" for name in PROVIDERS), *("" for _ in key_names()))
+    """Values of the provider checkboxes and key fields, with the paid provider and a free one checked."""
+    return (*(name in ("builtin", "far") for name in PROVIDERS), *("" for _ in key_names()))
 
 
-def test_a_comparison_that_was_stopped_in_the_queue(fake, choice, tmp_path):
+def test_comparison_cancelled_in_the_queue_does_not_run(fake, choice, tmp_path):
     Image.fromarray(scene(60, 80)[0]).save(tmp_path / "mug.png")
     upload, session = Upload(str(tmp_path / "mug.png"), "mug.png"), Session()
 
     def compare(*, stop: bool) -> str:
-        compare_actions.agreed(session)
+        compare_actions.check_request(upload, session, *choice[: len(PROVIDERS)])
+        run = compare_actions.confirm(session)[0]
         if stop:
             compare_actions.stop(session)
-        return list(compare_actions.begin_paid(upload, session, False, "cutout", "transparent", "#fff", *choice))[-1][-1]
+        options = (False, "cutout", "transparent", "#fff")
+        return list(compare_actions.begin_paid(run, upload, session, *options, *choice))[-1][-1]
 
     assert "nothing was sent" in compare(stop=True) and not fake.calls
     assert compare(stop=False) == "" and fake.calls == ["mug"]
@@ -48,37 +51,76 @@ def test_a_comparison_that_was_stopped_in_the_queue(fake, choice, tmp_path):
     session.close()
 
 
-def test_a_measurement_that_was_stopped_in_the_queue(fake, choice, monkeypatch, tmp_path):
+def test_benchmark_cancelled_in_the_queue_does_not_run(fake, choice, monkeypatch, tmp_path):
     monkeypatch.setenv("RMBG_DATA", str(tmp_path))
     session = Session()
-    benchmark_tab._begin(session)
-    benchmark_tab._stop(session)
-    said = benchmark_tab.measure_paid(session, "examples", None, *choice, progress=gr.Progress())[-1]
-    assert "Stopped" in said and not fake.calls
+    run = benchmark._begin(session)[0]
+    benchmark._stop(session)
+    message = benchmark.measure_paid(run, session, "examples", None, *choice, progress=gr.Progress())[-1]
+    assert "Stopped" in message and not fake.calls
     session.close()
 
 
-def test_what_was_stopped_on_its_way_does_not_begin():
-    """Only the next click forgets a stop; what it was meant for may come late."""
-    switch = Switch()
-    switch.arm()
-    assert switch.stop() == "Stopped."
+def test_cancelled_run_does_not_begin():
+    """The request of a cancelled run may arrive late; only the next click starts a new run."""
+    runs = Runs()
+    first = runs.start()
+    assert runs.cancel() == "Stopped." and not runs.active
     for _ in range(2):
         with pytest.raises(CancelledError, match="nothing was sent"):
-            switch.begin(paid=True)
-        switch.end("Stopped; nothing was sent.")
-    switch.arm()
-    switch.begin()
+            runs.begin(first, paid=True)
+    second = runs.start()
+    assert runs.begin(first, paid=True) is None, "the run of an earlier click does not begin"
+    token = runs.begin(second)
+    assert token is not None and not token.cancelled() and runs.active
+    assert runs.begin(second) is None, "a repeated request does not begin"
 
 
-@pytest.mark.parametrize(("paid", "words"), [(True, "You may have been charged."), (False, "Stopped.")])
-def test_the_last_words_of_what_is_paid_are_waited_for(paid, words):
-    """Whatever is chosen on the page by then: what counts is what runs."""
-    switch = Switch()
-    switch.begin(paid=paid)
-    ends = threading.Timer(0.3, switch.end, ["You may have been charged."])
-    ends.start()
-    assert switch.stop() == words
-    assert switch.stopped()
-    ends.join()
-    assert switch.stop() == "Stopped.", "nothing runs any more"
+def test_cancelled_run_stays_cancelled():
+    runs = Runs()
+    old = runs.begin(runs.start())
+    runs.cancel(wait=False)
+    new = runs.begin(runs.start())
+    assert old is not None and new is not None
+    assert old.cancelled() and not new.cancelled()
+    old.end("late")
+    assert runs.active, "the end of the old run does not end the new one"
+    assert runs.cancel() == "Stopped." and new.cancelled()
+
+
+def test_second_click_returns_the_open_run():
+    runs = Runs()
+    assert runs.start() == runs.start()
+    token = runs.begin(runs.start())
+    assert token is not None and runs.begin(runs.start()) is None
+    token.end()
+    assert runs.begin(None) is not None, "an API call without a preceding click begins"
+
+
+def test_concurrent_requests_begin_once():
+    token, results = CancellationToken(), []
+    barrier = threading.Barrier(8)
+
+    def begin() -> None:
+        barrier.wait()
+        results.append(token.begin())
+
+    threads = [threading.Thread(target=begin) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(results) == [False] * 7 + [True]
+
+
+@pytest.mark.parametrize(("paid", "message"), [(True, "You may have been charged."), (False, "Stopped.")])
+def test_final_message_of_a_paid_run_is_awaited(paid, message):
+    """Payment is a property of the run, not of the current selection on the page."""
+    token = CancellationToken()
+    token.begin(paid=paid)
+    timer = threading.Timer(0.3, token.end, ["You may have been charged."])
+    timer.start()
+    assert token.cancel() == message
+    assert token.cancelled()
+    timer.join()
+    assert token.cancel() == "Stopped.", "the run has ended"

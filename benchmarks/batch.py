@@ -1,0 +1,189 @@
+"""Throughput and memory of batches, compared with `remove` in a loop and with rembg's folder mode.
+
+    python -m benchmarks.batch [loop] [rembg] [memory] [large] [--photos N] [--rounds N] [--small N]
+
+The programs alternate in child processes, and the best round of each is used. CPU seconds are reported beside wall time, as
+other load on the machine affects them less. The part `rembg` requires benchmarks/requirements.txt.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from benchmarks import peers, speed
+
+FOLDER = Path(tempfile.gettempdir()) / "rmbg-benchmarks"
+PARTS = ("loop", "rembg", "memory", "large")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Throughput and memory of batches, as ratios in one run.")
+    parser.add_argument("parts", nargs="*", help=f"of {', '.join(PARTS)}; all by default")
+    parser.add_argument("--photos", type=int, default=40, help="photos of 1.5 megapixels for `loop` and `rembg`")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--small", type=int, default=2000, help="small photos for `memory`")
+    parser.add_argument("--child", nargs=4, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.child:
+        mode, provider, source, target = arguments.child
+        return child(mode, provider, Path(source), Path(target))
+    os.environ.update(RMBG_WEIGHTS=str(FOLDER), RMBG_DATA=str(FOLDER / "data"))
+    for part in arguments.parts or PARTS:
+        {"loop": loop, "rembg": rembg, "memory": memory, "large": large}[part](arguments)
+
+
+def loop(arguments: argparse.Namespace) -> None:
+    """Compare the built-in provider in `batch` with sequential calls of `remove` in one process."""
+    source = photos("medium", arguments.photos, (1500, 1000))
+    best: dict[str, dict[str, float]] = {}
+    for _ in range(arguments.rounds):
+        for mode in ("batch", "loop"):
+            figures = measure(mode, "builtin", source)
+            if mode not in best or figures["seconds"] < best[mode]["seconds"]:
+                best[mode] = figures
+    for mode, figures in best.items():
+        print(f"{mode}: {describe(figures, arguments.photos)}", flush=True)
+    print(f"batch takes {best['batch']['seconds'] / best['loop']['seconds']:.2f} of the time of a loop", flush=True)
+
+
+def rembg(arguments: argparse.Namespace) -> None:
+    """Compare the commands ``rmbg batch`` and ``rembg p`` with IS-Net."""
+    if not peers.installed("onnx", "rembg", "watchdog"):
+        print("rembg is not installed: pip install -r benchmarks/requirements.txt")
+        return
+    peers.weights(FOLDER, "rmbg-1.4")
+    peers.onnx_file(FOLDER)
+    source = photos("medium", arguments.photos, (1500, 1000))
+    environment = {**os.environ, "U2NET_HOME": str(FOLDER), "MODEL_CHECKSUM_DISABLED": "1"}
+    best = {"rmbg": float("inf"), "rembg": float("inf")}
+    for _ in range(arguments.rounds):
+        for name in best:
+            target = empty_folder(name)
+            rembg_command = [sys.executable, "-c", "from rembg.cli import main; main()", "p", "-m", "isnet-general-use"]
+            rmbg_command = [sys.executable, "-m", "rmbg", "batch", "--provider", "rmbg-1.4"]
+            command = {"rmbg": rmbg_command, "rembg": rembg_command}[name]
+            started = time.perf_counter()
+            subprocess.run([*command, str(source), str(target)], check=True, env=environment, capture_output=True)
+            best[name] = min(best[name], time.perf_counter() - started)
+    ratio = best["rembg"] / best["rmbg"]
+    print(f"IS-Net, {arguments.photos} photos: rmbg {best['rmbg']:.1f} s, rembg {best['rembg']:.1f} s, ratio {ratio:.2f}")
+
+
+def memory(arguments: argparse.Namespace) -> None:
+    """Measure the memory of a process after 100 small photos and after all of them."""
+    figures = measure("batch", "builtin", photos("small", arguments.small, (320, 240)))
+    print(
+        f"{arguments.small} small photos: {figures['held_100'] / 1e6:.0f} MB after 100, "
+        f"{figures['held'] / 1e6:.0f} MB at the end, peak {figures['peak'] / 1e6:.0f} MB",
+        flush=True,
+    )
+
+
+def large(arguments: argparse.Namespace) -> None:
+    """Measure the peak memory with photos of 24 megapixels."""
+    figures = measure("batch", "builtin", photos("large", 8, (6000, 4000)))
+    print(f"8 photos of 24 megapixels: {describe(figures, 8)}, peak {figures['peak'] / 1e9:.2f} GB", flush=True)
+
+
+def photos(name: str, count: int, size: tuple[int, int]) -> Path:
+    """Return a cached folder of `count` synthetic photos: a subject with soft edges on a gradient, with noise."""
+    folder = FOLDER / f"batch-{name}-{count}"
+    if folder.exists():
+        return folder
+    part = folder.with_suffix(".part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    width, height = size
+    rows, columns = np.mgrid[:height, :width].astype(np.float32) / height
+    for number in range(count):
+        random = np.random.default_rng(number)
+        center, radius = random.uniform(0.35, 0.65, 2), random.uniform(0.2, 0.3)
+        alpha = np.clip((radius - np.hypot(rows - center[0], columns - center[1] * width / height)) * 60, 0, 1)[..., None]
+        background = np.stack([rows, columns / 2, 1 - rows], -1) * random.uniform(100, 200)
+        picture = alpha * random.uniform(0, 255, 3) + (1 - alpha) * background + random.normal(0, 4, background.shape)
+        Image.fromarray(np.clip(picture, 0, 255).astype(np.uint8)).save(part / f"{number:05d}.jpg", quality=92)
+    part.rename(folder)
+    return folder
+
+
+def empty_folder(name: str) -> Path:
+    """Return an empty folder for results."""
+    target = FOLDER / f"batch-out-{name}"
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
+    return target
+
+
+def measure(mode: str, provider: str, source: Path) -> dict[str, float]:
+    """Process all photos of a folder in a child process and return its figures."""
+    command = [sys.executable, "-m", "benchmarks.batch", "--child", mode, provider, str(source), str(empty_folder(mode))]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    return json.loads(done.stdout)
+
+
+def describe(figures: dict[str, float], count: int) -> str:
+    """Return time and throughput as text."""
+    return (
+        f"{figures['seconds'] / count:.3f} s a photo, {figures['cpu'] / count:.3f} CPU seconds a photo, "
+        f"{count / figures['seconds']:.2f} a second"
+    )
+
+
+def child(mode: str, provider: str, source: Path, target: Path) -> None:
+    """Process all photos of a folder and print the figures; the first photo is processed once before, to load the network."""
+    from rmbg.images.encode import FORMATS, encode
+    from rmbg.remove import remove_background
+
+    def remove(path: Path) -> None:
+        encoded = encode(remove_background(path, provider).render(), FORMATS["png"])
+        (target / f"{path.stem}.png").write_bytes(encoded)
+
+    files = sorted(source.glob("*.jpg"))
+    remove(files[0])
+    started, cpu = time.perf_counter(), time.process_time()
+    held = [0]
+    if mode == "loop":
+        for path in files:
+            remove(path)
+    else:
+        held = batch(provider, source, target)
+    figures = {"seconds": time.perf_counter() - started, "cpu": time.process_time() - cpu}
+    held_100 = held[min(99, len(held) - 1)]
+    figures |= {"peak": 1e9 * speed.gigabytes("VmHWM"), "held": 1e9 * speed.gigabytes("VmRSS"), "held_100": held_100}
+    print(json.dumps(figures))
+
+
+def batch(provider: str, source: Path, target: Path) -> list[int]:
+    """Run a batch and return the resident memory in bytes after each photo."""
+    from rmbg.batch.job import open_job
+    from rmbg.batch.recipe import Recipe
+    from rmbg.images.encode import FORMATS
+    from rmbg.settings import Settings
+
+    held = []
+    with open_job(str(source), str(target), Settings.from_environ()) as job:
+        found = job.provider(provider)
+        recipe = Recipe(found, found.info.parse_options({}), FORMATS["png"])
+
+        def report(progress: object, outcome: object) -> None:
+            if outcome is not None:
+                held.append(int(1e9 * speed.gigabytes("VmRSS")))
+
+        progress = job.run(job.plan(recipe), recipe, report=report)
+    assert progress.done == progress.total, progress
+    return held
+
+
+if __name__ == "__main__":
+    main()

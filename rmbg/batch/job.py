@@ -1,0 +1,225 @@
+"""Batch jobs: opening of input, output and manifest, planning, execution, summary."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from rmbg.batch.entry import Entry, Source
+from rmbg.batch.manifest import Manifest
+from rmbg.batch.matte_cache import MatteCache
+from rmbg.batch.names import label
+from rmbg.batch.outputs import Output, open_output
+from rmbg.batch.path_list import PathList
+from rmbg.batch.pipeline import Pipeline
+from rmbg.batch.plan import Plan, make_plan
+from rmbg.batch.progress import Progress
+from rmbg.batch.recipe import Recipe
+from rmbg.batch.sources import FileSource, FolderSource, open_source
+from rmbg.batch.spending import SpendingLimit
+from rmbg.batch.summary import summarize, write_summary
+from rmbg.batch.worker import HaltError, Outcome, Worker
+from rmbg.billing.quote import Estimate
+from rmbg.errors import InputError, NotReadyError, OptionError
+from rmbg.providers import Provider, find
+from rmbg.providers.base import never_cancelled
+from rmbg.settings import Settings
+
+
+@dataclass
+class Job:
+    """Open batch, which holds the lock of its manifest."""
+
+    source: Source
+    output: Output
+    entries: list[Entry]
+    manifest: Manifest
+    settings: Settings
+
+    def provider(self, name: str) -> Provider:
+        """Return the provider with an id; ``auto`` is the same provider in all runs for this output.
+
+        Raises
+        ------
+        NotReadyError
+            If the provider cannot run.
+        """
+        previous = self.manifest.fact("auto") if name == "auto" else None
+        provider = find(previous or name, self.settings)
+        if name == "auto":
+            self.manifest.set_fact("auto", provider.info.id)
+        status = provider.status(self.settings)
+        if not status.usable:
+            raise NotReadyError(f"{provider.info.title} is not ready: {status.text}.")
+        return provider
+
+    def plan(self, recipe: Recipe, *, retry: bool = False) -> Plan:
+        """Return the plan of a run; see `make_plan`."""
+        return make_plan(self.entries, self.output, recipe, self.manifest, self._mattes(), retry=retry)
+
+    def expected_cost(self, plan: Plan, recipe: Recipe, max_cost: Decimal | None = None) -> Estimate:
+        """Return the expected charge of a plan, at most the remainder of `max_cost`.
+
+        Raises
+        ------
+        OptionError
+            If there is a limit and the price of the provider is unknown.
+        """
+        if not plan.sends:
+            return Estimate()
+        price = recipe.quote(self.settings)
+        title = recipe.provider.info.title
+        if price.cost.usd is None and max_cost is not None:
+            raise OptionError(f"{title} does not report its charges. Omit --max-cost or choose another provider.")
+        if price.cost.usd is None:
+            return Estimate(unknown=(title,))
+        usd = plan.sends * price.cost.usd
+        return Estimate(usd if max_cost is None else max(Decimal(0), min(usd, max_cost - self.manifest.spent()[0])))
+
+    def run(
+        self,
+        plan: Plan,
+        recipe: Recipe,
+        *,
+        jobs: int | None = None,
+        retry: bool = False,
+        max_cost: Decimal | None = None,
+        report: Callable[[Progress, Outcome | None], None] = lambda progress, outcome: None,
+        cancelled: Callable[[], bool] = never_cancelled,
+    ) -> Progress:
+        """Process the tasks of a plan and complete the output.
+
+        Parameters
+        ----------
+        plan : Plan
+            From `plan`, for the same recipe.
+        recipe : Recipe
+        jobs : int, optional
+            Number of concurrent photos; by default the number of CPU cores, and `PAID_JOBS` at a paid service.
+        retry : bool
+            Send photos again whose last attempt failed and may have been charged.
+        max_cost : Decimal, optional
+            Limit in dollars for all calls for this output, including earlier runs.
+        report : callable (progress, outcome)
+            Called in this thread after each photo, and regularly with an outcome of None.
+        cancelled : callable () -> bool
+            Stops the batch. Paid calls in progress may finish within `PAID_GRACE_SECONDS`.
+
+        Returns
+        -------
+        Progress
+            Final counters. If the batch ended early, `halted` states the reason, and the next run continues.
+
+        Raises
+        ------
+        CancelledError
+            If the batch was stopped; existing results are kept.
+        OutputError
+            If the manifest or the output cannot be written.
+        """
+        self.manifest.set_fact("edges", json.dumps(recipe.edge_facts))
+        pipeline = Pipeline(plan, self.source, recipe, jobs)
+        spent, highest = self.manifest.spent()
+        limit = SpendingLimit(max_cost, spent, recipe.quote(self.settings).reserve, highest)
+        worker = Worker(
+            recipe,
+            self.output,
+            self.manifest,
+            self._mattes(),
+            limit,
+            self.settings,
+            retry=retry,
+            cancelled=pipeline.abort.is_set,
+            stopping=pipeline.stop.is_set,
+        )
+        progress = Progress(len(plan.names), plan.kept, failed=plan.settled)
+        started = time.monotonic()
+
+        def update(outcome: Outcome | None) -> None:
+            if outcome is not None:
+                progress.add(outcome)
+            progress.seconds = time.monotonic() - started
+            progress.usd = limit.spent - spent
+            report(progress, outcome)
+
+        try:
+            pipeline.run(worker, update, cancelled)
+        except HaltError as error:
+            progress.halted = str(error)
+        update(None)
+        self.output.finish()
+        return progress
+
+    def summarize(self, plan: Plan, progress: Progress, recipe: Recipe) -> tuple[dict[str, Any], Path, Path]:
+        """Write the summary and return its figures and the paths of the JSON and CSV files."""
+        figures = summarize(plan, progress, recipe, self.manifest, self.settings)
+        return (figures, *write_summary(self.output.summary, figures, plan, self.manifest))
+
+    def _mattes(self) -> MatteCache:
+        return MatteCache([self.output.state / "mattes", self.settings.data / "batch-mattes"])
+
+
+@contextmanager
+def open_job(source: str, output: str, settings: Settings, *, hosts: tuple[str, ...] = ()) -> Iterator[Job]:
+    """Open a batch and lock its manifest.
+
+    Parameters
+    ----------
+    source, output : str
+        Arguments IN and OUT of the command.
+    settings : Settings
+    hosts : tuple of str
+        Loopback hosts that the URLs of a list may contain.
+
+    Raises
+    ------
+    RmbgError
+        If input or output cannot be used. No file is created if the input is invalid.
+    """
+    target = open_output(output, settings)
+    found = open_source(source, settings, exclude=target.root, hosts=hosts)
+    _check_names(source, output)
+    if isinstance(found, FolderSource):
+        _check_folder(found.root, target)
+    entries = found.entries()
+    if not entries:
+        raise InputError("There is no picture in the input. Give files in a format such as JPEG, PNG, WebP, AVIF or TIFF.")
+    if isinstance(found, (FileSource, PathList)):
+        _check_files(entries, target)
+    with Manifest(target.state / "manifest.sqlite3") as manifest:
+        target.prepare()
+        yield Job(found, target, entries, manifest, settings)
+
+
+def _check_names(source: str, output: str) -> None:
+    """Raise OptionError if input and output are the same file or overlap in an object store."""
+    given, target = (f"{name.rstrip('/')}/" if "://" in name else os.path.realpath(name) for name in (source, output))
+    if "://" in output and (given.startswith(target) or target.startswith(given)):
+        raise OptionError("IN and OUT overlap. Give another URL for the results.")
+    if given == target and not Path(source).is_dir():
+        raise OptionError("IN and OUT are the same file. Give another name for the results.")
+
+
+def _check_folder(root: Path, output: Output) -> None:
+    """Raise OptionError if the input folder is the output folder or inside it."""
+    if output.root is not None and _below(root, output.root):
+        raise OptionError(f"The input folder {label(root)} is OUT or inside OUT. Give another folder for the results.")
+
+
+def _check_files(entries: list[Entry], output: Output) -> None:
+    """Raise OptionError if an input file is inside the output folder."""
+    for entry in entries:
+        path = Path(entry.locator)
+        if output.root is not None and entry.locator and path.is_file() and _below(path, output.root):
+            raise OptionError(f"The photo {label(path)} is inside OUT. Give another folder for the results.")
+
+
+def _below(path: Path, root: Path) -> bool:
+    return path.resolve().is_relative_to(root.resolve())

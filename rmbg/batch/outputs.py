@@ -1,0 +1,287 @@
+"""Outputs of a batch: folder, zip archive or object store. Each result is written atomically."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import shutil
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+from rmbg import files
+from rmbg.batch.archive import ARCHIVE_ERRORS
+from rmbg.batch.names import label
+from rmbg.batch.object_store import error_detail, open_store, url_label
+from rmbg.errors import OptionError, OutputError, RmbgError, reason
+from rmbg.settings import Settings
+from rmbg.units import megabytes
+
+#: Name of the folder with the manifest and the matte cache of a batch.
+STATE_FOLDER = ".rmbg-batch"
+
+#: Size of the test file of `Output.probe` in bytes.
+PROBE_BYTES = 65_536
+
+#: Names of temporary files of `files.write`, left over if the process was killed.
+TEMPORARY_NAME = re.compile(r"\.[a-z0-9_]{8}\.part")
+
+
+class Output(Protocol):
+    """Destination of the results.
+
+    Attributes
+    ----------
+    state : Path
+        Local folder for the manifest and the matte cache.
+    root : Path or None
+        Folder of the results; None for archives and object stores.
+    summary : Path
+        Path of the summary without suffix.
+    """
+
+    state: Path
+    root: Path | None
+    summary: Path
+
+    def prepare(self) -> None:
+        """Create folders and remove leftovers of killed runs; raises OutputError. Called while the manifest is locked."""
+        ...
+
+    def size(self, name: str) -> int | None:
+        """Return the size of a result in bytes, or None if it does not exist."""
+        ...
+
+    def check(self, name: str) -> None:
+        """Raise OutputError if a result with this name cannot be written."""
+        ...
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write one result; raises OutputError. Thread-safe."""
+        ...
+
+    def probe(self, count: int = PROBE_BYTES) -> None:
+        """Raise OutputError if there is no space for `count` bytes, or if a test file cannot be written."""
+        ...
+
+    def finish(self) -> None:
+        """Complete the output after a run that was not cancelled; raises OutputError."""
+        ...
+
+
+class FolderOutput:
+    """Results as files in a folder."""
+
+    def __init__(self, root: Path, state: Path | None = None) -> None:
+        self.root: Path | None = root
+        self._root = root
+        self.state = state or root / STATE_FOLDER
+        self.summary = root / "rmbg-summary"
+
+    def prepare(self) -> None:
+        _create_folder(self._root)
+        self.probe()
+        _remove_temporary_files(self._root)
+
+    def size(self, name: str) -> int | None:
+        try:
+            return (self._root / name).stat().st_size
+        except (OSError, ValueError):
+            return None
+
+    def check(self, name: str) -> None:
+        target = self._root / name
+        _create_folder(target.parent)
+        files.check_writable(target)
+
+    def write(self, name: str, data: bytes) -> None:
+        target = self._root / name
+        _create_folder(target.parent)
+        files.write(target, data)
+
+    def probe(self, count: int = PROBE_BYTES) -> None:
+        with contextlib.suppress(OSError):
+            free = shutil.disk_usage(self._root).free
+            if free < count:
+                raise OutputError(f"The disk of {label(self._root)} has only {megabytes(free)} left. Free some space.")
+        path = self._root / ".rmbg-probe"
+        files.write(path, bytes(PROBE_BYTES))
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+    def finish(self) -> None:
+        pass
+
+
+class ZipOutput:
+    """Results as a zip archive.
+
+    Results are collected in a folder beside it, and the archive is written when the batch has ended, because an archive
+    without its central directory, which comes last, is not readable after a crash.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.root: Path | None = None
+        self.state = path.with_name(f".{path.name}{STATE_FOLDER}")  # hidden, so that other batches skip it as an input
+        self.summary = path.with_name(f"{path.stem}-summary")
+        self._staged = FolderOutput(self.state / "results", self.state)
+        self._sizes: dict[str, int] = {}
+
+    def prepare(self) -> None:
+        files.check_writable(self.path)
+        self._staged.prepare()
+        for leftover in self.path.parent.glob(f"{self.path.name}.*.part"):
+            leftover.unlink(missing_ok=True)
+        if self.path.exists():
+            try:
+                with zipfile.ZipFile(self.path) as archive:
+                    self._sizes = {member.filename: member.file_size for member in archive.infolist()}
+            except ARCHIVE_ERRORS as error:
+                raise OutputError(f"{label(self.path)} is not a valid zip archive: {reason(error)}. Move it away.") from None
+
+    def size(self, name: str) -> int | None:
+        staged = self._staged.size(name)
+        return self._sizes.get(name) if staged is None else staged
+
+    def check(self, name: str) -> None:
+        self._staged.check(name)
+
+    def write(self, name: str, data: bytes) -> None:
+        self._staged.write(name, data)
+
+    def probe(self, count: int = PROBE_BYTES) -> None:
+        self._staged.probe(count)
+
+    def finish(self) -> None:
+        staged = dict(_files_below(self.state / "results"))
+        if not staged and self.path.exists():
+            return
+        temporary = self.path.with_name(f"{self.path.name}.{os.getpid()}.part")
+        try:
+            with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
+                if self.path.exists():
+                    with zipfile.ZipFile(self.path) as old:
+                        for member in old.infolist():
+                            if member.filename not in staged:
+                                _copy(old, member, archive)
+                for name, path in sorted(staged.items()):
+                    archive.write(path, name)
+            with open(temporary, "rb") as file:
+                os.fsync(file.fileno())
+            temporary.replace(self.path)
+        except (*ARCHIVE_ERRORS, zipfile.LargeZipFile) as error:
+            results = label(self.state / "results")
+            raise OutputError(
+                f"{label(self.path)} could not be written: {reason(error)}. The results are in {results}."
+            ) from None
+        finally:
+            temporary.unlink(missing_ok=True)
+        shutil.rmtree(self.state / "results", ignore_errors=True)
+
+
+class StoreOutput:
+    """Results as objects of a store; the manifest is in the local data folder."""
+
+    def __init__(self, url: str, settings: Settings) -> None:
+        self.url = url
+        self.root: Path | None = None
+        self.state = settings.data / "batch" / hashlib.sha256(url.rstrip("/").encode()).hexdigest()[:16]
+        self.summary = self.state / "rmbg-summary"
+        self._fs, path = open_store(url)
+        self._path = path.rstrip("/")
+        self._sizes: dict[str, int] = {}
+
+    def prepare(self) -> None:
+        _create_folder(self.state)
+        with self._errors():
+            self._sizes = {
+                path.removeprefix(self._path).lstrip("/"): int(info.get("size") or 0)
+                for path, info in self._fs.find(self._path, detail=True).items()
+            }
+
+    def size(self, name: str) -> int | None:
+        return self._sizes.get(name)
+
+    def check(self, name: str) -> None:
+        pass
+
+    def write(self, name: str, data: bytes) -> None:
+        path = f"{self._path}/{name}"
+        with self._errors():
+            try:
+                self._fs.pipe_file(path, data)
+            except FileNotFoundError:  # object stores have no folders, but local and remote file systems do
+                self._fs.makedirs(path.rpartition("/")[0], exist_ok=True)
+                self._fs.pipe_file(path, data)
+        self._sizes[name] = len(data)
+
+    def probe(self, count: int = PROBE_BYTES) -> None:
+        with self._errors():
+            self._fs.pipe_file(f"{self._path}/.rmbg-probe", b"probe")
+            self._fs.rm_file(f"{self._path}/.rmbg-probe")
+
+    def finish(self) -> None:
+        pass
+
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except RmbgError:
+            raise
+        except Exception as error:  # file systems have no common base class of errors
+            raise OutputError(f"{url_label(self.url)} could not be written: {error_detail(error)}.") from None
+
+
+def open_output(text: str, settings: Settings) -> Output:
+    """Return the output for the argument OUT, without creating anything.
+
+    Raises
+    ------
+    OptionError
+        If `text` is not a path or a supported URL.
+    OutputError
+        If the path exists and is a file.
+    """
+    if text.startswith("-") or not text.strip() or "\0" in text:
+        raise OptionError("OUT is not a valid name. Give a folder, a zip or a URL such as s3://bucket/folder.")
+    if "://" in text:
+        return StoreOutput(text, settings)
+    path = Path(text)
+    if path.suffix.lower() == ".zip" and not path.is_dir():
+        return ZipOutput(path)
+    if path.exists() and not path.is_dir():
+        raise OutputError(f"{label(path)} is a file. Give a folder, or a name that ends in .zip.")
+    return FolderOutput(path)
+
+
+def _create_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"The folder {label(folder)} could not be created: {error.strerror or error}.") from None
+
+
+def _remove_temporary_files(root: Path) -> None:
+    """Remove temporary files left over by killed processes."""
+    for folder, _, names in os.walk(root):
+        for name in names:
+            if TEMPORARY_NAME.fullmatch(name):
+                with contextlib.suppress(OSError):
+                    Path(folder, name).unlink()
+
+
+def _files_below(root: Path) -> Iterator[tuple[str, Path]]:
+    for folder, _, names in os.walk(root):
+        for name in names:
+            path = Path(folder, name)
+            yield path.relative_to(root).as_posix(), path
+
+
+def _copy(old: zipfile.ZipFile, member: zipfile.ZipInfo, archive: zipfile.ZipFile) -> Any:
+    with old.open(member) as source, archive.open(member.filename, "w", force_zip64=member.file_size > 1 << 30) as target:
+        shutil.copyfileobj(source, target, 1 << 20)

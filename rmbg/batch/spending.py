@@ -1,0 +1,97 @@
+"""Spending limit of a batch."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from decimal import Decimal
+
+from rmbg.billing.cost import Cost, dollars
+from rmbg.errors import CancelledError, NotReadyError
+
+#: Calls run concurrently while the limit covers all of them at this multiple of their price. Closer to the limit, and until
+#: the first price is known, calls are serialized, so that a price increase is recorded before the next call is sent.
+HEADROOM = 10
+
+#: Seconds between two checks for cancellation while a call waits for another one.
+POLL_INTERVAL = 0.1
+
+
+class LimitReachedError(NotReadyError):
+    """The next call could exceed the limit."""
+
+
+class SpendingLimit:
+    """Limit of the total cost of concurrent calls, by reserving the price of each call before it is sent; thread-safe.
+
+    Parameters
+    ----------
+    limit : Decimal or None
+        Maximum total cost in dollars, including earlier runs; None for no limit.
+    spent : Decimal
+        Cost of earlier runs in dollars.
+    price : Decimal
+        Expected price of a call in dollars.
+    highest : Decimal
+        Highest cost of a call in earlier runs, in dollars.
+    """
+
+    def __init__(self, limit: Decimal | None, spent: Decimal, price: Decimal, highest: Decimal = Decimal(0)) -> None:
+        self.limit = limit
+        self.spent = spent
+        self.price = max(price, highest)
+        self._known = highest > 0
+        self._reserved = Decimal(0)
+        self._running = 0
+        self._changed = threading.Condition()
+
+    def reserve(self, cancelled: Callable[[], bool]) -> Decimal:
+        """Reserve the price of one call, and wait for running calls if the limit is near.
+
+        Returns
+        -------
+        Decimal
+            Reserved dollars, to be passed to `settle`.
+
+        Raises
+        ------
+        LimitReachedError
+            If another call could exceed the limit.
+        CancelledError
+            If `cancelled` returns True while the call waits.
+        """
+        with self._changed:
+            while not self._allows():
+                if cancelled():
+                    raise CancelledError("Stopped.")
+                if not self._running:
+                    raise LimitReachedError(self._refusal())
+                self._changed.wait(POLL_INTERVAL)
+            self._reserved += self.price
+            self._running += 1
+            return self.price
+
+    def settle(self, reserved: Decimal, cost: Cost | None) -> None:
+        """Replace a reservation by the cost of the call; None if nothing was charged."""
+        with self._changed:
+            self._reserved -= reserved
+            self._running -= 1
+            if cost is not None:
+                self.spent += reserved if cost.usd is None else cost.usd
+                self._known |= cost.usd is not None
+                self.price = max(self.price, cost.usd or Decimal(0))
+            self._changed.notify_all()
+
+    def _allows(self) -> bool:
+        if self.limit is None:
+            return True
+        left = self.limit - self.spent - self._reserved
+        alone = not self._running
+        return left >= self.price and (alone or (self._known and left >= HEADROOM * self.price))
+
+    def _refusal(self) -> str:
+        limit = dollars(self.limit or Decimal(0))
+        spent, price = dollars(self.spent), dollars(self.price)
+        return (
+            f"The limit of {limit} is reached: {spent} are spent, and a photo costs {price}. Increase --max-cost to continue."
+        )

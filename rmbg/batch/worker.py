@@ -1,0 +1,289 @@
+"""Processing of one photo of a batch, from its bytes to its result."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from rmbg.batch.manifest import Call, Manifest, State
+from rmbg.batch.matte_cache import MatteCache
+from rmbg.batch.outputs import Output
+from rmbg.batch.plan import Task
+from rmbg.batch.recipe import Recipe
+from rmbg.batch.spending import SpendingLimit
+from rmbg.billing.cost import Cost
+from rmbg.cutout import Cutout
+from rmbg.errors import (
+    CancelledError,
+    ModelError,
+    NoSubjectError,
+    NotReadyError,
+    OutputError,
+    RmbgError,
+    ServiceError,
+)
+from rmbg.images.photo import Photo, open_photo
+from rmbg.providers.base import PaidJob, RequestContext
+from rmbg.providers.delivery import keep_if_paid
+from rmbg.settings import Settings
+
+log = logging.getLogger(__name__)
+
+#: Maximum age in seconds of a job that is resumed; services discard older jobs.
+RESUME_SECONDS = 24 * 3600
+
+#: Free space in bytes that the output must have before a photo is sent to a paid service.
+MIN_FREE_BYTES = 64 << 20
+
+UNKNOWN_OUTCOME = "An earlier attempt of unknown outcome may have been charged. Add --retry to send the photo again."
+
+
+class HaltError(RmbgError):
+    """No further photo can be processed; the current one is left for the next run."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Outcome of one photo.
+
+    Attributes
+    ----------
+    name : str
+    state : str
+    message : str
+        Reason of a failure, or notes on a result.
+    unchanged : bool
+        True if the result of an earlier run is still current.
+    systematic : bool
+        True for a failure of the provider, which may affect the next photos as well.
+    """
+
+    name: str
+    state: State
+    message: str = ""
+    unchanged: bool = False
+    systematic: bool = False
+
+
+class Worker:
+    """Processes the tasks of a batch; thread-safe.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    output : Output
+    manifest : Manifest
+    mattes : MatteCache
+    limit : SpendingLimit
+    settings : Settings
+    retry : bool
+        Send photos again whose last attempt failed and may have been charged.
+    cancelled : callable () -> bool
+        Cancels the current photos.
+    stopping : callable () -> bool
+        Returns True if no further paid call may start.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        output: Output,
+        manifest: Manifest,
+        mattes: MatteCache,
+        limit: SpendingLimit,
+        settings: Settings,
+        *,
+        retry: bool,
+        cancelled: Callable[[], bool],
+        stopping: Callable[[], bool],
+    ) -> None:
+        self.recipe, self.output, self.manifest, self.mattes = recipe, output, manifest, mattes
+        self.limit, self.settings, self.retry = limit, settings, retry
+        self.cancelled, self.stopping = cancelled, stopping
+        self.inference, self.rendering = recipe.inference, recipe.rendering
+        self._sending: set[str] = set()
+        self._changed = threading.Condition()
+
+    def process(self, task: Task, data: bytes | RmbgError) -> Outcome:
+        """Process one task and record its outcome in the manifest.
+
+        Parameters
+        ----------
+        task : Task
+        data : bytes or RmbgError
+            Content of the input, or the error that prevented reading it.
+
+        Raises
+        ------
+        HaltError
+            If no further photo can be processed.
+        CancelledError
+            If the photo was cancelled, or was not sent because the batch is stopping.
+        """
+        started = time.perf_counter()
+        columns: dict[str, Any] = {"stamp": task.entry.stamp, "inference": self.inference, "rendering": self.rendering}
+        try:
+            if isinstance(data, RmbgError):
+                raise data
+            columns["digest"] = hashlib.sha256(data).hexdigest()
+            if self._unchanged(task, columns["digest"]):
+                self.manifest.record(task.entry.name, stamp=task.entry.stamp)
+                return Outcome(task.entry.name, "done", unchanged=True)
+            result, notes = self._create_result(task, data, columns["digest"])
+            columns |= result
+            outcome = Outcome(task.entry.name, "done", " ".join(notes))
+        except (CancelledError, HaltError):
+            raise
+        except NotReadyError as error:  # missing key or weights, budget or limit reached: affects all photos
+            raise HaltError(str(error)) from None
+        except RmbgError as error:
+            outcome = self._failure(task, error)
+        except Exception as error:  # an unexpected error of one photo must not end the batch
+            log.exception("a photo of a batch failed")
+            outcome = self._failure(
+                task, RmbgError(f"It failed with an unexpected {type(error).__name__}. See the log for details.")
+            )
+        columns["seconds"] = round(time.perf_counter() - started, 3)
+        times = task.item.times + (outcome.state == "done")
+        self.manifest.record(task.entry.name, state=outcome.state, message=outcome.message, times=times, **columns)
+        return outcome
+
+    def _failure(self, task: Task, error: RmbgError) -> Outcome:
+        charged = error.cost is not None and error.cost.usd != 0
+        state: State = "charged" if charged else "failed"
+        if isinstance(error, NoSubjectError):
+            state = "nothing"
+        return Outcome(task.entry.name, state, str(error), systematic=isinstance(error, (ServiceError, ModelError)))
+
+    def _unchanged(self, task: Task, digest: str) -> bool:
+        item = task.item
+        return (
+            item.state == "done"
+            and (item.digest, item.inference, item.rendering) == (digest, self.inference, self.rendering)
+            and self.output.size(task.output) == item.size
+        )
+
+    def _create_result(self, task: Task, data: bytes, digest: str) -> tuple[dict[str, Any], tuple[str, ...]]:
+        """Write the result of one photo, and return its columns of the manifest and notes for the user."""
+        self.output.check(task.output)
+        photo = open_photo(data, name=task.entry.name, settings=self.settings)
+        self.recipe.check_photo(photo)
+        if self.recipe.paid:
+            with self._exclusive(digest):
+                cutout = self._paid_cutout(task, photo, digest)
+        else:
+            context = RequestContext(self.settings, cancelled=self.cancelled)
+            cutout = self.recipe.provider.cut(photo, self.recipe.options, context)
+        encoded = self.recipe.encode(cutout, self.cancelled)
+        self._write(task.output, encoded)
+        columns = {"output": task.output, "size": len(encoded), "width": photo.width, "height": photo.height}
+        return columns, cutout.notes
+
+    def _write(self, name: str, data: bytes) -> None:
+        try:
+            self.output.write(name, data)
+        except OutputError as error:
+            try:
+                self.output.probe(len(data))
+            except OutputError:  # the output as a whole is not writable
+                raise HaltError(str(error)) from None
+            raise
+
+    @contextmanager
+    def _exclusive(self, digest: str) -> Iterator[None]:
+        """Serialize photos with the same content, so that the second one uses the cached matte of the first."""
+        with self._changed:
+            while digest in self._sending:
+                self._changed.wait(0.2)
+                if self.cancelled():
+                    raise CancelledError("Stopped.")
+            self._sending.add(digest)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._sending.discard(digest)
+                self._changed.notify_all()
+
+    def _paid_cutout(self, task: Task, photo: Photo, digest: str) -> Cutout:
+        """Return a cutout from the matte cache, from an earlier call that can be resumed, or from a new call."""
+        call = self.manifest.open_call(digest, self.inference)
+        matte = self.mattes.load(digest, self.inference, photo.height, photo.width)
+        if matte is not None:
+            if call is not None:  # the process was killed after saving the matte and before settling the call
+                self.manifest.end_call(call.id, "answered", call.reserved, "listed")
+            return self.recipe.restore(photo, matte)
+        if call is not None and (not self._resumable(call) or (self.retry and call.state == "unknown")):
+            if not self.retry:
+                self.manifest.end_call(call.id, "unknown", None)
+                raise _charged(UNKNOWN_OUTCOME)
+            call = None
+        elif call is None and self._charged_before(task, digest) and not self.retry:
+            raise _charged(task.item.message)
+        if self.stopping():
+            raise CancelledError("Stopped.")
+        try:
+            self.output.probe(MIN_FREE_BYTES)
+        except OutputError as error:
+            raise HaltError(f"{error} No further photo was sent.") from None
+        if call is not None:
+            return self._send(task, photo, digest, call, None)
+        reserved = self.limit.reserve(self.stopping)
+        try:
+            call = self.manifest.begin_call(task.entry.name, digest, self.inference, reserved)
+        except BaseException:
+            self.limit.settle(reserved, None)
+            raise
+        return self._send(task, photo, digest, call, reserved)
+
+    def _charged_before(self, task: Task, digest: str) -> bool:
+        item = task.item
+        return item.state == "charged" and (item.digest, item.inference) == (digest, self.inference)
+
+    def _resumable(self, call: Call) -> bool:
+        resumes = self.recipe.provider.resumes
+        recent = time.time() - call.at < RESUME_SECONDS
+        return recent and (resumes == "by id" or (resumes == "by handle" and bool(call.handle) and call.state == "sent"))
+
+    def _send(self, task: Task, photo: Photo, digest: str, call: Call, reserved: Decimal | None) -> Cutout:
+        """Send a photo, save its matte and settle the call; `reserved` is None for a call of an earlier run."""
+        job = PaidJob(call.job, call.handle, lambda handle: self.manifest.set_handle(call.id, handle))
+        context = RequestContext(self.settings, cancelled=self.cancelled, job=job)
+        cost: Cost | None = Cost(None, "unknown")
+        state = "unknown"
+        try:
+            cutout = self.recipe.provider.cut(photo, self.recipe.options, context)
+            cost, state = cutout.cost, "answered"
+            try:
+                with keep_if_paid([cutout], self.settings):
+                    self.mattes.save(digest, self.inference, cutout.matte)
+            except OutputError:
+                current = self.manifest.open_call(digest, self.inference)
+                if current is not None and self._resumable(current):
+                    state = "sent"  # the next run fetches the result from the service again
+                raise
+            return cutout
+        except RmbgError as error:
+            if state == "unknown":  # the call returned no result
+                cost = error.cost
+                state = "free" if cost is None else ("unknown" if cost.usd is None else "answered")
+            raise
+        finally:
+            if reserved is not None:
+                self.limit.settle(reserved, cost)
+            usd, basis = (None, "unknown") if cost is None else (cost.usd, cost.basis)
+            self.manifest.end_call(call.id, state, usd, basis)
+
+
+def _charged(message: str) -> RmbgError:
+    """Return an error of a call that may have been charged."""
+    error = ServiceError(message)
+    error.cost = Cost(None, "unknown")
+    return error

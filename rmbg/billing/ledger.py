@@ -1,0 +1,211 @@
+"""Ledger of paid calls: a write-ahead record of each call, settled when the outcome is known.
+
+An entry starts as ``pending``. If the process ends before the call is settled, the reserved price continues to count. The file
+is an SQLite database in WAL mode, which several processes can share and which keeps every entry when a process is killed. It
+contains neither keys nor image data.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import NamedTuple
+
+from rmbg.billing import ledger_file
+from rmbg.billing.cost import UNITS_PER_USD, Cost, dollars
+from rmbg.errors import NotReadyError
+from rmbg.settings import Settings
+
+DAY = 86_400
+
+#: Length in days of the period whose highest price of a provider is reserved for its next calls.
+PRICE_DAYS = 30
+
+#: Calls run concurrently while the budget covers all of them at this multiple of their expected price. Closer to the limit,
+#: calls are serialized, so that a price increase is recorded before the next call is sent.
+HEADROOM = 10
+
+#: Seconds after its deadline within which a pending call may still be settled.
+GRACE_SECONDS = 15.0
+
+#: Seconds between two attempts of a call that waits for another call to be settled.
+POLL_INTERVAL = 0.2
+
+# The reserved price counts while the cost of a call is unknown.
+_AMOUNT = "CASE WHEN state = 'nothing' THEN 0 ELSE coalesce(usd, counted) END"
+
+# SQLite columns accept any type, and sum() treats text as zero.
+_DAMAGED = "typeof(counted) <> 'integer' OR counted < 0 OR usd IS NOT NULL AND (typeof(usd) <> 'integer' OR usd < 0)"
+
+
+@dataclass(frozen=True)
+class Total:
+    """Spending at one provider: calls and known dollars; open calls and the dollars reserved for them."""
+
+    provider: str
+    calls: int
+    usd: Decimal
+    open_calls: int
+    open_usd: Decimal
+
+
+class Entry(NamedTuple):
+    """Id of a call in the ledger and the dollars reserved for it."""
+
+    id: int
+    reserved: Decimal
+
+
+class Ledger:
+    """Ledger in one file, which any number of instances and processes may share."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def begin(
+        self,
+        provider: str,
+        listed: Decimal,
+        *,
+        owners: bool,
+        budget: Decimal | None = None,
+        images: int = 1,
+        seconds: float = 0.0,
+        wait: Callable[[float], None] = time.sleep,
+        now: float | None = None,
+    ) -> Entry:
+        """Record a call before it is sent and reserve its price.
+
+        The reserved price is the higher of the list price and the highest price per image that the provider charged in the last
+        `PRICE_DAYS` days. Near the budget limit, the call waits until earlier calls are settled.
+
+        Parameters
+        ----------
+        provider : str
+        listed : Decimal
+            List price of all images of the call, in dollars.
+        owners : bool
+            True if the call uses the owner's key. Only such calls count against `budget`.
+        budget : Decimal, optional
+            Daily limit (UTC), in dollars.
+        images : int
+        seconds : float
+            Time until the deadline of the call. Later calls wait for it no longer than that and `GRACE_SECONDS`.
+        wait : callable (seconds)
+            Called between two attempts; may raise to abort.
+        now : float, optional
+            Time in seconds since the epoch, by default the current time.
+
+        Raises
+        ------
+        NotReadyError
+            If the budget is exhausted or the ledger cannot be written. The call must not be sent.
+        """
+        while True:
+            moment = time.time() if now is None else now
+            with self._open(write=True) as db:
+                db.execute("BEGIN IMMEDIATE")
+                reserve = max(listed, images * self._highest_price(db, provider, moment))
+                if budget is None or not owners or self._may_start(db, reserve, budget, moment):
+                    row = (moment, moment + seconds + GRACE_SECONDS, provider, owners, images, _units(reserve))
+                    cursor = db.execute(
+                        "INSERT INTO calls (at, expires, provider, owners, state, images, counted) "
+                        "VALUES (?, ?, ?, ?, 'pending', ?, ?)",
+                        row,
+                    )
+                    db.execute("COMMIT")
+                    assert cursor.lastrowid is not None
+                    return Entry(cursor.lastrowid, reserve)
+                db.execute("ROLLBACK")
+            wait(POLL_INTERVAL)
+
+    def settle(self, id: int, cost: Cost | None) -> None:
+        """Record the outcome of call `id`; a cost of None means that nothing was charged."""
+        state = "nothing" if cost is None else cost.basis
+        usd = None if cost is None or cost.usd is None else _units(cost.usd)
+        with self._open(write=True) as db:
+            db.execute("UPDATE calls SET state = ?, usd = ? WHERE id = ?", (state, usd, id))
+
+    def spent_today(self, now: float | None = None) -> Decimal:
+        """Dollars spent today (UTC) with the owner's keys; open calls count at the reserved price."""
+        now = time.time() if now is None else now
+        with self._open(write=False) as db:
+            return self._spent_since(db, now - now % DAY)
+
+    def totals(self, since: float = 0.0) -> list[Total]:
+        """Spending by provider since a time in seconds since the epoch, with any key, sorted by provider."""
+        rows = f"""
+            SELECT provider,
+                   sum(state <> 'nothing'),
+                   sum(CASE WHEN state IN ('pending', 'unknown') THEN 0 ELSE {_AMOUNT} END),
+                   sum(state IN ('pending', 'unknown')),
+                   sum(CASE WHEN state IN ('pending', 'unknown') THEN {_AMOUNT} ELSE 0 END),
+                   sum({_DAMAGED})
+            FROM calls WHERE at >= ? GROUP BY provider ORDER BY provider
+        """
+        with self._open(write=False) as db:
+            totals = db.execute(rows, (since,)).fetchall()
+        if any(damaged for *_, damaged in totals):
+            raise self._damaged("an amount in it is not a number")
+        return [
+            Total(name, calls, usd / UNITS_PER_USD, count, reserved / UNITS_PER_USD)
+            for name, calls, usd, count, reserved, _ in totals
+        ]
+
+    def _may_start(self, db: sqlite3.Connection, reserve: Decimal, budget: Decimal, now: float) -> bool:
+        """True if the call can be sent now, False if it must wait; NotReadyError if the budget is exhausted."""
+        midnight = now - now % DAY
+        spent = self._spent_since(db, midnight)
+        query = "SELECT coalesce(sum(counted), 0) FROM calls WHERE owners AND state = 'pending' AND at >= ? AND expires > ?"
+        pending = Decimal(db.execute(query, (midnight, now)).fetchone()[0]) / UNITS_PER_USD
+        if spent - pending + reserve > budget:
+            raise NotReadyError(_budget_message(budget, spent, reserve, DAY - now % DAY))
+        # `spent` includes pending calls once.
+        if spent + (HEADROOM - 1) * pending + HEADROOM * reserve <= budget:
+            return True
+        return pending == 0
+
+    @staticmethod
+    def _highest_price(db: sqlite3.Connection, provider: str, now: float) -> Decimal:
+        """Highest price per image that `provider` charged to the owner's keys in the last `PRICE_DAYS` days."""
+        query = """SELECT max((usd + images - 1) / images) FROM calls
+                   WHERE provider = ? AND owners AND at >= ? AND typeof(usd) = 'integer'"""
+        return Decimal(db.execute(query, (provider, now - PRICE_DAYS * DAY)).fetchone()[0] or 0) / UNITS_PER_USD
+
+    def _spent_since(self, db: sqlite3.Connection, moment: float) -> Decimal:
+        query = f"SELECT coalesce(sum({_AMOUNT}), 0), coalesce(sum({_DAMAGED}), 0) FROM calls WHERE owners AND at >= ?"
+        amount, damaged = db.execute(query, (moment,)).fetchone()
+        if damaged:
+            raise self._damaged("an amount in it is not a number")
+        return Decimal(amount) / UNITS_PER_USD
+
+    def _damaged(self, reason: str) -> NotReadyError:
+        return ledger_file.damaged(self.path, reason)
+
+    @contextlib.contextmanager
+    def _open(self, *, write: bool) -> Iterator[sqlite3.Connection]:
+        with ledger_file.connection(self.path, write=write) as db:
+            yield db
+
+
+def of(settings: Settings) -> Ledger:
+    """Return the ledger in the data folder of `settings`."""
+    return Ledger(settings.data / "ledger.sqlite3")
+
+
+def _units(usd: Decimal) -> int:
+    return int((usd * UNITS_PER_USD).to_integral_value())
+
+
+def _budget_message(budget: Decimal, spent: Decimal, reserve: Decimal, seconds: float) -> str:
+    hours, minutes = divmod(max(1, round(seconds / 60)), 60)
+    wait = f"{hours} h {minutes:02d} min" if hours else f"{minutes} min"
+    return (
+        f"The limit of {dollars(budget)} a day for the keys of this server is reached: {dollars(spent)} are spent, and this "
+        f"call would take {dollars(reserve)}. Use your own key, or wait until midnight UTC, in {wait}."
+    )

@@ -1,0 +1,140 @@
+"""Price of a call before it is sent, for estimates, consent, the ledger and tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, Protocol
+
+from rmbg.billing.cost import Basis, Cost, dollars
+from rmbg.billing.prices import MONTHLY_IMAGES, PRICES, monthly, own_hardware
+from rmbg.settings import Settings
+
+
+class Priced(Protocol):
+    """Fields of ``ProviderInfo`` that determine the price."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def title(self) -> str: ...
+    @property
+    def kind(self) -> str: ...
+    @property
+    def price_usd(self) -> Decimal | None: ...
+    @property
+    def price_basis(self) -> Basis: ...
+    @property
+    def price_seen(self) -> str: ...
+    @property
+    def seconds(self) -> float | None: ...
+
+
+@dataclass(frozen=True)
+class Quote:
+    """Expected price of one call.
+
+    Attributes
+    ----------
+    cost : Cost
+        Expected cost of all images of the call.
+    reserve : Decimal
+        Dollars that the call counts against the budget until its cost is known; zero for local providers.
+    images : int
+        Number of images that the call returns.
+    local : bool
+        True if the provider runs on this machine.
+    seen : str
+        Month in which the price was read (YYYY-MM), or empty.
+    """
+
+    cost: Cost
+    reserve: Decimal
+    images: int = 1
+    local: bool = False
+    seen: str = ""
+
+    def __str__(self) -> str:
+        """Return a text such as ``$0.018 listed``, ``$0.00003 estimated`` or ``price unknown``."""
+        return "price unknown" if self.cost.usd is None else str(self.cost)
+
+    def details(self) -> str:
+        """Return the price, its basis and the cost of a month: ``$0.018 a picture (listed, seen 2026-11), ...``."""
+        if self.cost.usd is None:
+            return "price unknown before the call"
+        if self.local:
+            return f"about {dollars(self.cost.usd)} a picture of this machine's time (estimated)"
+        basis = f"{self.cost.basis}, seen {self.seen}" if self.seen else self.cost.basis
+        each = " a picture" if self.images == 1 else ""
+        return f"{dollars(self.cost.usd)}{each} ({basis}), {projection(self.cost, self.images)}"
+
+
+def quote(info: Priced, options: Mapping[str, Any], settings: Settings) -> Quote:
+    """Quote the price of one call of a provider.
+
+    Parameters
+    ----------
+    info : ProviderInfo
+    options : mapping
+        Validated options of the provider; missing options have their defaults.
+    settings : Settings
+        Contains the price of an hour of this machine and the owner's price of a credit.
+    """
+    if info.kind == "local":
+        return Quote(own_hardware(info.seconds or 1.0, settings.hourly_usd), Decimal(0), local=True)
+    price = PRICES.get(info.id)
+    usd, counted = info.price_usd, price.counted if price else info.price_usd or Decimal(0)
+    units, images = Decimal(1), 1
+    if price:
+        own = None if price.setting is None else getattr(settings, price.setting)
+        if own is not None:
+            usd = counted = own
+        units, images = price.units(options), price.images(options)
+    cost = Cost(None, "unknown") if usd is None else Cost(units * usd, info.price_basis)
+    return Quote(cost, units * counted, images, seen=info.price_seen)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Expected charge of several calls; falsy if none of them is charged.
+
+    Attributes
+    ----------
+    usd : Decimal
+        Sum of the known prices.
+    unknown : tuple of str
+        Titles of the services whose price is unknown.
+    """
+
+    usd: Decimal = Decimal(0)
+    unknown: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.usd or self.unknown)
+
+    def __str__(self) -> str:
+        """Return a text such as ``about $0.02 and an unknown price at A and B``."""
+        parts = [f"about {dollars(self.usd)}"] if self.usd else []
+        parts += [f"an unknown price at {' and '.join(self.unknown)}"] if self.unknown else []
+        return " and ".join(parts)
+
+
+def estimate(calls: Iterable[tuple[Priced, int]], settings: Settings) -> Estimate:
+    """Estimate the charge of a number of calls of each provider with default options; local calls are free."""
+    usd, unknown = Decimal(0), []
+    for info, count in calls:
+        if info.kind == "local" or not count:
+            continue
+        cost = quote(info, {}, settings).cost
+        if cost.usd is None:
+            unknown.append(info.title)
+        else:
+            usd += count * cost.usd
+    return Estimate(usd, tuple(unknown))
+
+
+def projection(cost: Cost, images: int = 1) -> str:
+    """Return a text with the monthly cost, such as ``$1,800 for 100,000 a month``; empty if the cost is unknown."""
+    month = monthly(cost)
+    return "" if month is None else f"{dollars(month / images)} for {MONTHLY_IMAGES:,} a month"

@@ -1,0 +1,1 @@
+"""Command line; `app` contains the table of commands."""

@@ -1,0 +1,71 @@
+"""Measure quality, speed and cost of providers on a data set with ground-truth mattes."""
+
+from __future__ import annotations
+
+import argparse
+
+from rmbg.benchmark.dataset import open_dataset
+from rmbg.benchmark.html_report import format_metric, provider_title
+from rmbg.benchmark.journal import Journal
+from rmbg.benchmark.report import write_report
+from rmbg.benchmark.run import expected_charge, ready_providers
+from rmbg.benchmark.run import run as run_benchmark
+from rmbg.benchmark.summary import Summary, summarize, without_figures
+from rmbg.billing.cost import dollars
+from rmbg.cancellation import CancellationToken
+from rmbg.cli import output
+from rmbg.cli.compare import make_folder
+from rmbg.cli.terminal import ProgressLine, confirm, print_table
+from rmbg.compare.comparison import parse_ids
+from rmbg.errors import OptionError, RmbgError
+from rmbg.metrics.quality import METRICS
+from rmbg.providers import find
+from rmbg.settings import Settings
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("dataset", metavar="DATASET", help="folder or zip with CATEGORY/im/* and CATEGORY/gt/*")
+    parser.add_argument("--providers", required=True, metavar="A,B", help="ids of the providers; see 'rmbg providers'")
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder for the results; an interrupted run resumes there")
+    parser.add_argument(
+        "--retry", action="store_true", help="repeat failed requests of unknown charge, which may then be charged twice"
+    )
+    parser.add_argument("--yes", action="store_true", help="call paid providers without a prompt")
+    parser.add_argument("--json", action="store_true", help="print the results as one JSON object")
+
+
+def run(arguments: argparse.Namespace, token: CancellationToken) -> None:
+    settings = Settings.from_environ()
+    progress = ProgressLine()
+    ids = [provider.info.id for provider in ready_providers(parse_ids(arguments.providers), settings)]
+    if not ids:
+        raise OptionError("--providers is empty. Pass at least one provider id.")
+    dataset = open_dataset(arguments.dataset, settings=settings, progress=progress)
+    journal = Journal(make_folder(arguments.out))
+    confirm(expected_charge(dataset, ids, journal, settings, retry=arguments.retry), yes=arguments.yes)
+    token.begin(paid=any(find(name).info.kind == "remote" for name in ids))
+    run_benchmark(dataset, ids, journal, settings=settings, retry=arguments.retry, progress=progress, cancelled=token.cancelled)
+    summary = summarize(dataset, ids, journal)
+    path = write_report(summary, journal, settings=settings)
+    missing = without_figures(summary)
+    if len(missing) == len(summary.providers):
+        has_unknown_outcome = any(result.state == "sent" for picture in summary.pictures for result in picture.results.values())
+        retry = " Add --retry to repeat the requests of unknown outcome." if has_unknown_outcome else ""
+        raise RmbgError(" ".join(missing.values()) + retry)
+    for sentence in missing.values():
+        output.report(sentence)
+    if arguments.json:
+        output.write_text((path.parent / "results.json").read_text(encoding="utf-8") + "\n")
+    else:
+        _print_table(summary)
+        output.report(f"Report: {path}")
+
+
+def _print_table(summary: Summary) -> None:
+    scores = METRICS[:4]
+    rows = [["PROVIDER", *(metric.title.upper() for metric in scores), "SECONDS", "A PICTURE", "PICTURES"]]
+    for row in summary.rows:
+        figures = [format_metric(metric, row.means[metric.id]) for metric in scores]
+        seconds = "–" if row.seconds is None else f"{row.seconds:.2f}"
+        rows.append([provider_title(row.provider), *figures, seconds, dollars(row.usd), f"{row.measured} of {row.pictures}"])
+    print_table(rows)

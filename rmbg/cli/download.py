@@ -1,0 +1,26 @@
+"""Download the weights of a local model before its first use."""
+
+from __future__ import annotations
+
+import argparse
+
+from rmbg.cancellation import CancellationToken
+from rmbg.cli import output
+from rmbg.cli.terminal import ProgressLine
+from rmbg.errors import OptionError
+from rmbg.inference import weights
+from rmbg.inference.catalog import MODELS
+from rmbg.settings import Settings
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("id", metavar="ID", help=f"one of {', '.join(MODELS)}")
+
+
+def run(arguments: argparse.Namespace, token: CancellationToken) -> None:
+    if arguments.id not in MODELS:
+        raise OptionError(f"{arguments.id!r} has no weights to download; choose from {', '.join(MODELS)}.")
+    line = ProgressLine(log=True)
+    file = weights.fetch(MODELS[arguments.id], Settings.from_environ(), line)
+    line.clear()
+    output.write_text(f"{file.path}\nsha256 {file.sha256}\n")

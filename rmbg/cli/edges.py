@@ -1,0 +1,51 @@
+"""Options of the edge, which ``remove`` and ``batch`` share."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import fields
+
+from rmbg.errors import OptionError
+from rmbg.matting.edges import AlphaMatting, EdgeSettings
+
+
+def add_edge_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of alpha matting, named as in rembg, and of the clean-up, named as the attributes of `EdgeSettings`."""
+    group = parser.add_argument_group("alpha matting")
+    group.add_argument("--alpha-matting", action="store_true", help="compute the edge of a coarse mask from the photo; slow")
+    for name, meaning in (
+        ("foreground-threshold", "mask level above which a pixel is foreground, 1 to 255 (default: 240)"),
+        ("background-threshold", "mask level below which a pixel is background, 1 to 255 (default: 10)"),
+        ("erode-size", "width of the uncertain band, 1 to 255 pixels on a photo of 1024 pixels (default: 10)"),
+    ):
+        group.add_argument(f"--alpha-matting-{name}", type=int, metavar="N", help=meaning)
+    group = parser.add_argument_group("clean-up of the mask, in this order")
+    group.add_argument("--largest", action="store_true", help="keep the largest region only")
+    group.add_argument("--specks", type=int, default=0, metavar="N", help="remove regions of fewer than N pixels")
+    group.add_argument("--holes", type=int, default=0, metavar="N", help="fill holes of fewer than N pixels")
+    group.add_argument("--smooth", type=float, default=0, metavar="PX", help="straighten a jagged outline, 0 to 50 pixels")
+    group.add_argument(
+        "--shift", type=float, default=0, metavar="PX", help="move the edge outward, or inward if negative, -50 to 50 pixels"
+    )
+    group.add_argument("--feather", type=float, default=0, metavar="PX", help="soften the edge, 0 to 100 pixels")
+    group.add_argument("--invert", action="store_true", help="keep the background and remove the subject")
+
+
+def parse_edges(arguments: argparse.Namespace) -> EdgeSettings:
+    """Return the edge settings of a command; raises OptionError if one is out of range."""
+    return EdgeSettings(**{field.name: getattr(arguments, field.name) for field in fields(EdgeSettings)})
+
+
+def parse_alpha_matting(arguments: argparse.Namespace) -> AlphaMatting | None:
+    """Return the settings of alpha matting, or None without ``--alpha-matting``.
+
+    Raises
+    ------
+    OptionError
+        If a value is out of range, or given without ``--alpha-matting``.
+    """
+    given = {field.name: getattr(arguments, f"alpha_matting_{field.name}") for field in fields(AlphaMatting)}
+    given = {name: value for name, value in given.items() if value is not None}
+    if given and not arguments.alpha_matting:
+        raise OptionError(f"--alpha-matting-{next(iter(given)).replace('_', '-')} needs --alpha-matting. Add it.")
+    return AlphaMatting(**given) if arguments.alpha_matting else None

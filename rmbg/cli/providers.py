@@ -1,0 +1,85 @@
+"""List the providers with status, price and model."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from rmbg.billing.quote import quote
+from rmbg.cancellation import CancellationToken
+from rmbg.cli import output
+from rmbg.cli.terminal import print_table
+from rmbg.providers import PROVIDERS
+from rmbg.providers.base import ProviderInfo, Status
+from rmbg.settings import Settings
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    formats = parser.add_mutually_exclusive_group()
+    formats.add_argument("--json", action="store_true", help="print all details as a JSON list")
+    formats.add_argument("--markdown", action="store_true", help="print the table of the README")
+
+
+def run(arguments: argparse.Namespace, token: CancellationToken) -> None:
+    settings = Settings.from_environ()
+    entries = [(provider.info, provider.status(settings)) for provider in PROVIDERS.values()]
+    if arguments.json:
+        output.write_text(f"{json.dumps([describe(*pair, settings) for pair in entries], indent=2)}\n")
+        return
+    if arguments.markdown:
+        output.write_text(f"{markdown([provider.info for provider in PROVIDERS.values()])}\n")
+        return
+    rows = [("ID", "STATUS", "PRICE", "MODEL")]
+    rows += [(info.id, status.text, price(info, settings), info.model) for info, status in entries]
+    print_table(rows)
+
+
+def markdown(infos: Sequence[ProviderInfo]) -> str:
+    """Return the README's table of providers in Markdown, which does not depend on the machine."""
+    rows = ["| id | model | a picture costs | license | your photo |", "|---|---|---|---|---|"]
+    for info in infos:
+        seen = f", seen {info.price_seen}" if info.price_seen else ""
+        license = f"{info.license} [License]({info.license_url})" if info.license_url else info.license
+        rows.append(f"| `{info.id}` | {info.model} | {price(info, Settings())}{seen} | {license} | {info.pixels} |")
+    return "\n".join(rows)
+
+
+def price(info: ProviderInfo, settings: Settings) -> str:
+    """Expected price of one image; local providers have none, because it depends on the machine."""
+    return "own hardware" if info.kind == "local" else str(quote(info, {}, settings))
+
+
+def describe(info: ProviderInfo, status: Status, settings: Settings) -> dict[str, Any]:
+    """Return a provider as a JSON object."""
+    usd = quote(info, {}, settings).cost.usd
+    return {
+        "id": info.id,
+        "title": info.title,
+        "kind": info.kind,
+        "model": info.model,
+        "status": {"state": status.state, "text": status.text},
+        "price": {
+            "usd": None if info.kind == "local" or usd is None else float(usd),
+            "basis": info.price_basis,
+            "seen": info.price_seen or None,
+        },
+        "licence": info.license,
+        "licence_url": info.license_url,
+        "pixels": info.pixels,
+        "input_size": info.input_size,
+        "supports": list(info.supports),
+        "options": [
+            {
+                "name": option.name,
+                "kind": option.kind,
+                "default": option.default,
+                "help": option.help,
+                "minimum": option.minimum,
+                "maximum": option.maximum,
+                "choices": list(option.choices),
+            }
+            for option in info.options
+        ],
+    }

@@ -1,0 +1,134 @@
+"""Remove the background of one picture."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from rmbg import files
+from rmbg.cancellation import CancellationToken
+from rmbg.cli import output
+from rmbg.cli.edges import add_edge_arguments, parse_alpha_matting, parse_edges
+from rmbg.cli.terminal import ProgressLine, read_photo
+from rmbg.errors import OptionError, printable
+from rmbg.images import encode
+from rmbg.providers import find
+from rmbg.providers.delivery import keep_if_paid
+from rmbg.remove import remove_background
+from rmbg.render import backgrounds
+from rmbg.render.picture import View
+from rmbg.settings import Settings
+
+#: Values of OUT that denote standard output.
+STANDARD_OUTPUT = ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("input", metavar="IN", help="input picture, or - for standard input")
+    parser.add_argument("output", metavar="OUT", help="output file, or - for standard output")
+    add_result_arguments(parser)
+    parser.add_argument("--json", action="store_true", help="print a summary as one JSON object")
+
+
+def add_result_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the result, which ``remove`` and ``batch`` share."""
+    parser.add_argument("--provider", default="auto", metavar="ID", help="see 'rmbg providers' (default: auto)")
+    parser.add_argument(
+        "--background",
+        default="transparent",
+        metavar="WHAT",
+        help="transparent (default), a color such as #ff8800, blur, gradient:#ffffff,#cccccc[,ANGLE], or a path of a picture",
+    )
+    parser.add_argument("--mask-only", action="store_true", help="write the mask, white on black, instead of the cutout")
+    parser.add_argument(
+        "--crop", type=float, metavar="MARGIN", help="crop to the subject, with a margin as a fraction of its longer side"
+    )
+    parser.add_argument(
+        "--format", metavar="NAME", help="png, webp, webp-lossy, jpeg or avif (default: from the suffix of OUT)"
+    )
+    parser.add_argument("--quality", type=int, default=encode.QUALITY, metavar="N", help="quality of lossy formats, 1 to 100")
+    parser.add_argument(
+        "--option", action="append", default=[], metavar="NAME=VALUE", help="option of the provider; may be repeated"
+    )
+    add_edge_arguments(parser)
+
+
+def run(arguments: argparse.Namespace, token: CancellationToken) -> None:
+    settings = Settings.from_environ()
+    output_format = _output_format(arguments)
+    _check_target(arguments)
+    options = parse_options(arguments.option)
+    background = backgrounds.parse_background(arguments.background, settings=settings)
+    edges, alpha_matting = parse_edges(arguments), parse_alpha_matting(arguments)
+    provider = find(arguments.provider, settings).info
+    photo = read_photo(arguments.input, settings)
+    if arguments.crop is None:  # the size of a cropped result is not known in advance
+        encode.check_size(output_format, photo.width, photo.height)
+    token.begin(paid=provider.kind == "remote")
+    cutout = remove_background(
+        photo,
+        provider.id,
+        options,
+        edges=edges,
+        alpha_matting=alpha_matting,
+        progress=ProgressLine(),
+        cancelled=token.cancelled,
+        settings=settings,
+    )
+    view: View = "mask" if arguments.mask_only else "cutout"
+    with keep_if_paid([cutout], settings):
+        pixels = cutout.render(background, view=view, crop=arguments.crop)
+        data = encode.encode(pixels, output_format, quality=arguments.quality)
+        if arguments.output in STANDARD_OUTPUT:
+            output.write(data)
+        else:
+            files.write(arguments.output, data)
+    if arguments.json:
+        output.write_text(f"{json.dumps(cutout.summary())}\n")
+    elif arguments.output not in STANDARD_OUTPUT:
+        for note in cutout.notes:
+            output.report(note)
+
+
+def _output_format(arguments: argparse.Namespace) -> encode.Format:
+    check_ranges(arguments)
+    if arguments.format:
+        return encode.format_named(arguments.format)
+    suffix = Path(arguments.output).suffix
+    return encode.format_named(suffix) if suffix and arguments.output not in STANDARD_OUTPUT else encode.FORMATS["png"]
+
+
+def check_ranges(arguments: argparse.Namespace) -> None:
+    """Raise OptionError if a number is out of range."""
+    if not 1 <= arguments.quality <= 100:
+        raise OptionError(f"--quality is {arguments.quality}; it must be between 1 and 100.")
+    if arguments.crop is not None and not 0 <= arguments.crop <= 2:
+        raise OptionError(f"--crop is {arguments.crop:g}; the margin must be between 0 and 2.")
+
+
+def _check_target(arguments: argparse.Namespace) -> None:
+    """Raise an error if the output cannot be written, before slow or paid work begins."""
+    if arguments.json and sys.stdout is None:
+        raise OptionError("Standard output is closed. Redirect it, or omit --json.")
+    if arguments.output in STANDARD_OUTPUT:
+        if arguments.json:
+            raise OptionError("--json and a picture cannot both be written to standard output. Pass a file name as OUT.")
+        if sys.stdout is None:
+            raise OptionError("Standard output is closed. Pass a file name as OUT.")
+        if sys.stdout.isatty():
+            raise OptionError("A terminal cannot display the picture. Pass a file name as OUT, or redirect the output.")
+    else:
+        files.check_writable(arguments.output)
+
+
+def parse_options(pairs: list[str]) -> dict[str, str]:
+    """Parse the values of ``--option NAME=VALUE``."""
+    options = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name:
+            raise OptionError(f"--option {printable(pair, 60)!r} must have the form NAME=VALUE.")
+        options[name] = value
+    return options

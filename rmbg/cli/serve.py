@@ -1,0 +1,43 @@
+"""Start the web app on this machine."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+from rmbg.cancellation import CancellationToken
+from rmbg.cli import process
+from rmbg.errors import OptionError, RmbgError
+from rmbg.settings import Settings
+from rmbg.ui.origins import parse_hosts
+from rmbg.ui.workspace import workspace
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--host", default=None, help="address to bind (default: 127.0.0.1)")
+    parser.add_argument("--port", type=int, default=None, help="port to bind (default: the first free port from 7860)")
+    parser.add_argument(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="host name at which the page is served, such as studio.example.org; may be repeated",
+    )
+    parser.add_argument("--share", action="store_true", help="create a public Gradio link")
+
+
+def run(arguments: argparse.Namespace, token: CancellationToken) -> None:
+    if arguments.port is not None and not 1 <= arguments.port <= 65535:
+        raise OptionError(f"--port is {arguments.port}; it must be between 1 and 65535.")
+    parse_hosts(arguments.allow_host, "--allow-host")
+    if arguments.allow_host:
+        os.environ["RMBG_ALLOW_HOSTS"] = ",".join([*Settings.from_environ().allow_hosts, *arguments.allow_host])
+    workspace()  # Gradio reads the path of its temporary folder at import
+    from rmbg.ui import app  # deferred: importing Gradio takes seconds, and other commands do not need it
+
+    process.default_signals()
+    try:
+        app.launch(host=arguments.host, port=arguments.port, share=arguments.share)
+    except OSError as error:  # Gradio reports any failure to bind as "Cannot find empty port"
+        reason = error.strerror or str(error).partition(". ")[0].rstrip(".")
+        raise RmbgError(f"The page cannot be opened at {arguments.host or 'this machine'}: {reason}.") from None

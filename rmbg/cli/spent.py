@@ -1,0 +1,80 @@
+"""List the spending by remote provider and project it to a month."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from decimal import Decimal
+from typing import Any
+
+from rmbg.billing import ledger
+from rmbg.billing.cost import dollars
+from rmbg.billing.ledger import DAY, Total
+from rmbg.billing.prices import MONTHLY_IMAGES
+from rmbg.cancellation import CancellationToken
+from rmbg.cli import output
+from rmbg.cli.terminal import print_table
+from rmbg.errors import OptionError
+from rmbg.settings import Settings
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--days", type=float, default=30, metavar="N", help="length of the period in days (default: 30)")
+    parser.add_argument("--json", action="store_true", help="print the list as one JSON object")
+
+
+def run(arguments: argparse.Namespace, token: CancellationToken) -> None:
+    settings = Settings.from_environ()
+    if not 0 < arguments.days <= 36_500:
+        raise OptionError(f"--days is {arguments.days:g}; it must be a number of days such as 30.")
+    book = ledger.of(settings)
+    totals = book.totals(time.time() - arguments.days * DAY)
+    today, limit = book.spent_today(), settings.daily_budget_usd
+    if arguments.json:
+        result = {
+            "days": arguments.days,
+            "providers": [as_json(total) for total in totals],
+            "today_usd": float(today),
+            "daily_budget_usd": None if limit is None else float(limit),
+        }
+        output.write_text(f"{json.dumps(result)}\n")
+        return
+    if not totals:
+        output.write_text(f"No calls in the last {arguments.days:g} days.\n")
+        return
+    rows = [("PROVIDER", "CALLS", "USD", "OPEN CALLS", "UP TO", f"{MONTHLY_IMAGES:,} CALLS")]
+    for total in totals:
+        month = monthly(total)
+        rows.append(
+            (
+                total.provider,
+                str(total.calls),
+                dollars(total.usd),
+                str(total.open_calls),
+                dollars(total.open_usd),
+                dollars(month),
+            )
+        )
+    print_table(rows)
+    of_limit = "" if limit is None else f" of {dollars(limit)}"
+    output.write_text(f"Today (UTC), with the keys of this machine: {dollars(today)}{of_limit}.\n")
+
+
+def monthly(total: Total) -> Decimal | None:
+    """Cost of `MONTHLY_IMAGES` calls at the mean known price; None if no price is known."""
+    known = total.calls - total.open_calls
+    return total.usd / known * MONTHLY_IMAGES if known else None
+
+
+def as_json(total: Total) -> dict[str, Any]:
+    """Return the total of one provider as a JSON object."""
+    month = monthly(total)
+    return {
+        "provider": total.provider,
+        "calls": total.calls,
+        "usd": float(total.usd),
+        "open_calls": total.open_calls,
+        "open_usd": float(total.open_usd),
+        "month_usd": None if month is None else float(month),
+    }

@@ -1,0 +1,121 @@
+"""Agreement between cutouts of one photo."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+from scipy import ndimage
+
+from rmbg.billing.prices import monthly
+from rmbg.compare.comparison import Outcome
+from rmbg.metrics.quality import SOFT, band_width, boundary, iou
+
+#: Colors of the difference map: pixels that only the first cutout keeps, and pixels that only the second keeps.
+FIRST_COLOR, SECOND_COLOR = (255, 92, 60), (48, 140, 255)
+
+#: Weights of red, green and blue in the luma (ITU-R BT.601).
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+
+
+def difference(first: np.ndarray, second: np.ndarray, rgb: np.ndarray) -> np.ndarray:
+    """Map of the differences between two mattes: the photo in light gray, differences in `FIRST_COLOR` and `SECOND_COLOR`.
+
+    Parameters
+    ----------
+    first, second : float arrays (H, W)
+        Alpha in [0, 1].
+    rgb : uint8 array (H, W, 3)
+
+    Returns
+    -------
+    uint8 array (H, W, 3)
+    """
+    gray = 150 + 0.35 * (rgb @ LUMA)[..., None]
+    signed = (first - second)[..., None]
+    color = np.where(signed > 0, np.array(FIRST_COLOR, np.float32), np.array(SECOND_COLOR, np.float32))
+    # Most differences are small ones along edges; the square root makes them visible.
+    strength = np.sqrt(np.abs(signed))
+    return (gray + strength * (color - gray) + 0.5).astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """A row of the comparison's table. All figures are None for a provider that failed.
+
+    Attributes
+    ----------
+    outcome : Outcome
+    usd_100000 : Decimal or None
+        Cost of 100,000 pictures in US dollars; None if unknown.
+    iou : float or None
+        Intersection over union with the reference's mask, 0 to 100; None without a reference.
+    edge_difference : float or None
+        Mean absolute difference of alpha from the reference in the band around the reference's boundary, 0 to 100; None
+        without a reference or a boundary.
+    soft : float or None
+        Share of pixels that are neither opaque nor transparent, 0 to 100.
+    """
+
+    outcome: Outcome
+    usd_100000: Decimal | None = None
+    iou: float | None = None
+    edge_difference: float | None = None
+    soft: float | None = None
+
+    def summary(self) -> dict[str, Any]:
+        """The row as a JSON object, as in ``--json``."""
+        cutout = self.outcome.cutout
+        if cutout is None:
+            return {"provider": self.outcome.provider, "error": self.outcome.error}
+        return {
+            **cutout.summary(),
+            "usd_100000": None if self.usd_100000 is None else float(self.usd_100000),
+            "iou": self.iou,
+            "edge_difference": self.edge_difference,
+            "soft": self.soft,
+        }
+
+
+def agreement(outcomes: Sequence[Outcome], reference: str) -> list[Agreement]:
+    """Agreement of each outcome with that of the provider `reference`, in the same order."""
+    mattes = (o.cutout.matte for o in outcomes if o.provider == reference and o.cutout is not None)
+    reference_matte = next(mattes, None)
+    band = None if reference_matte is None else edge_band(reference_matte)
+    return [_row(outcome, reference_matte, band) for outcome in outcomes]
+
+
+def consensus(outcomes: Sequence[Outcome]) -> dict[str, float]:
+    """Mean IoU of each cutout with the others, 0 to 100, by provider id; empty for fewer than two cutouts.
+
+    It is an estimate of quality without a reference: a result that differs from all others is likely, but not certain, to be
+    the worse one.
+    """
+    mattes = {o.provider: o.cutout.matte for o in outcomes if o.cutout is not None}
+    if len(mattes) < 2:
+        return {}
+    others = len(mattes) - 1
+    return {name: sum(iou(matte, mattes[o]) for o in mattes if o != name) / others for name, matte in mattes.items()}
+
+
+def _row(outcome: Outcome, reference_matte: np.ndarray | None, band: np.ndarray | None) -> Agreement:
+    if outcome.cutout is None:
+        return Agreement(outcome)
+    matte = outcome.cutout.matte
+    soft = 100 * float(((matte > SOFT[0]) & (matte < SOFT[1])).mean())
+    usd = monthly(outcome.cutout.cost)
+    if reference_matte is None or band is None:
+        return Agreement(outcome, usd, soft=soft)
+    edge_difference = 100 * float(np.abs(matte - reference_matte)[band].mean()) if band.any() else None
+    return Agreement(outcome, usd, iou(matte, reference_matte), edge_difference, soft)
+
+
+def edge_band(matte: np.ndarray) -> np.ndarray:
+    """Pixels within the band of the edge quality around the boundary of a matte: bool (H, W)."""
+    edge = boundary(matte > 0.5)
+    if not edge.any():
+        return edge
+    return ndimage.distance_transform_edt(~edge) <= band_width(matte.shape)

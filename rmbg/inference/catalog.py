@@ -1,0 +1,147 @@
+"""Published networks as data: hub repository, license, input size, normalization, architecture."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from torch import nn
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Model:
+    """A checkpoint and the parameters that belong to it.
+
+    Attributes
+    ----------
+    id : str
+        Id of the provider, and stem of the file name in ``RMBG_WEIGHTS``.
+    hub, file : str
+        Repository and file on the Hugging Face hub.
+    revision : str
+        Branch, tag or commit of the first download. Its commit is recorded and used by later downloads.
+    megabytes : int
+        Size of the download.
+    gated : bool
+        True if the license must be accepted on the hub before the download.
+    license, license_url : str
+    architecture : {"isnet", "birefnet", "sam2"}
+    backbone : {"swin_l", "swin_t"} or None
+        Of a BiRefNet.
+    patch_order : {"columns", "colors"} or None
+        Of a BiRefNet: the order of image patches that it was trained with; "columns" is the older one, which RMBG-2.0 has.
+        A checkpoint loads with the wrong order without an error, but its mattes are worse.
+    size : int
+        Height and width of the network's input; the photo is stretched to it, as in training.
+    mean, std : (red, green, blue)
+        Normalization after scaling to [0, 1].
+    resampling : {"plain", "antialiased"}
+        Resizing of the photo to the input, see ``rmbg.inference.preprocess``.
+    minmax_normalize : bool
+        True if the mask is stretched so that its minimum becomes 0 and its maximum 1.
+    """
+
+    id: str
+    hub: str
+    megabytes: int
+    license: str
+    license_url: str
+    architecture: Literal["isnet", "birefnet", "sam2"]
+    backbone: Literal["swin_l", "swin_t"] | None = None
+    patch_order: Literal["columns", "colors"] | None = None
+    gated: bool = False
+    revision: str = "main"
+    file: str = "model.safetensors"
+    size: int = 1024
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+    resampling: Literal["plain", "antialiased"] = "antialiased"
+    minmax_normalize: bool = False
+
+    @property
+    def engines(self) -> tuple[str, ...]:
+        """Supported engines; there is no OpenVINO graph of SAM 2."""
+        return ("torch",) if self.architecture == "sam2" else ("openvino", "torch")
+
+    @property
+    def page(self) -> str:
+        """URL of the model card, where the license is accepted."""
+        return f"https://huggingface.co/{self.hub}"
+
+
+_BIREFNET = Model(
+    id="birefnet",
+    hub="ZhengPeng7/BiRefNet",
+    megabytes=444,
+    license="MIT; free for any use, including commercial use.",
+    license_url="https://github.com/ZhengPeng7/BiRefNet/blob/main/LICENSE",
+    architecture="birefnet",
+    backbone="swin_l",
+    patch_order="colors",
+)
+
+#: Models by id.
+MODELS = {
+    model.id: model
+    for model in (
+        Model(
+            id="rmbg-1.4",
+            hub="briaai/RMBG-1.4",
+            megabytes=176,
+            license="Non-commercial use only, unless you have an agreement with BRIA.",
+            license_url="https://bria.ai/bria-huggingface-model-license-agreement/",
+            architecture="isnet",
+            mean=(0.5, 0.5, 0.5),
+            std=(1.0, 1.0, 1.0),
+            resampling="plain",
+            minmax_normalize=True,
+        ),
+        Model(
+            id="rmbg-2.0",
+            hub="briaai/RMBG-2.0",
+            megabytes=885,
+            license="CC BY-NC 4.0: non-commercial use only, unless you have an agreement with BRIA.",
+            license_url="https://creativecommons.org/licenses/by-nc/4.0/",
+            architecture="birefnet",
+            backbone="swin_l",
+            patch_order="columns",
+            gated=True,
+        ),
+        _BIREFNET,
+        replace(_BIREFNET, id="birefnet-lite", hub="ZhengPeng7/BiRefNet_lite", megabytes=178, backbone="swin_t"),
+        Model(
+            id="sam2",
+            hub="facebook/sam2.1-hiera-small",
+            megabytes=184,
+            license="Apache 2.0; free for any use, including commercial use.",
+            license_url="https://www.apache.org/licenses/LICENSE-2.0",
+            architecture="sam2",
+        ),
+    )
+}
+
+
+def build(model: Model) -> tuple[nn.Module, tuple[str, ...]]:
+    """Build an IS-Net or BiRefNet on the "meta" device.
+
+    Returns
+    -------
+    network : nn.Module
+        In eval mode, without memory for its weights.
+    unused : tuple of str
+        Parts of the names of tensors in the checkpoint that the network does not use.
+    """
+    import torch  # deferred: takes seconds, and the table above does not need it
+
+    from rmbg.networks import birefnet, isnet
+
+    with torch.device("meta"):
+        if model.architecture == "isnet":
+            return isnet.ISNet().eval(), isnet.UNUSED
+        assert model.patch_order is not None
+        backbone = birefnet.SWIN_T if model.backbone == "swin_t" else birefnet.SWIN_L
+        return birefnet.BiRefNet(backbone, model.patch_order).eval(), birefnet.UNUSED

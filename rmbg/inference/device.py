@@ -1,0 +1,92 @@
+"""Choice of engine, device and precision: those of the settings, or the fastest that are available."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+
+from rmbg.errors import NotReadyError
+from rmbg.inference.plan import Plan
+from rmbg.inference.torch_import import import_torch
+from rmbg.settings import Settings
+
+
+def choose(settings: Settings, engines: tuple[str, ...] = ("openvino", "torch")) -> Plan:
+    """Choose engine, device and precision for a model.
+
+    Parameters
+    ----------
+    settings : Settings
+    engines : tuple of str
+        Engines that can run the model.
+
+    Raises
+    ------
+    NotReadyError
+        If the settings name an engine, device or precision that is not available. It is never replaced by a slower one.
+    """
+    # OpenVINO runs on the CPU only, so RMBG_ENGINE=openvino selects the CPU as well.
+    device = choose_device("cpu" if settings.engine == "openvino" and settings.device == "auto" else settings.device)
+    engine = choose_engine(settings.engine, device) if "openvino" in engines else "torch"
+    if engine == "openvino":
+        return Plan(engine, device, openvino_precision(settings.precision))
+    return Plan(engine, device, settings.precision if settings.precision != "auto" else torch_precision(device))
+
+
+def choose_engine(requested: str, device: str) -> str:
+    """``openvino`` on a CPU if it is installed, else ``torch``, unless `requested` names one."""
+    installed = importlib.util.find_spec("openvino") is not None
+    if requested == "openvino":
+        if not installed:
+            raise NotReadyError(
+                "RMBG_ENGINE is 'openvino', which is not installed. Run pip install openvino or set RMBG_ENGINE to auto."
+            )
+        if device != "cpu":
+            raise NotReadyError(f"RMBG_ENGINE is 'openvino', which does not run on {device}. Set RMBG_DEVICE to cpu or auto.")
+    return "openvino" if requested != "torch" and installed and device == "cpu" else "torch"
+
+
+def choose_device(requested: str) -> str:
+    """``cpu``, ``cuda:N`` or ``mps``; for ``auto`` the fastest that is available."""
+    if requested == "cpu" or (requested == "auto" and importlib.metadata.version("torch").endswith("+cpu")):
+        return "cpu"  # without importing torch, which takes seconds
+    torch = import_torch()
+    if requested == "auto":
+        if torch.cuda.is_available():
+            return "cuda:0"
+        return "mps" if torch.backends.mps.is_available() else "cpu"
+    if requested == "mps":
+        if not torch.backends.mps.is_available():
+            raise NotReadyError("RMBG_DEVICE is 'mps', and torch finds no Apple GPU. Set RMBG_DEVICE to cpu or auto.")
+        return "mps"
+    kind, colon, number = requested.partition(":")
+    if kind == "cuda" and (number.isdecimal() or not colon):
+        count, index = torch.cuda.device_count(), int(number or 0)
+        if index >= count:
+            found = f"torch finds {count} CUDA device{'s' * (count != 1)}"
+            raise NotReadyError(
+                f"RMBG_DEVICE is {requested!r}, and {found}. Set it to cpu or auto, or install torch with CUDA."
+            )
+        return f"cuda:{index}"
+    raise NotReadyError(f"RMBG_DEVICE is {requested!r}. Set it to auto, cpu, cuda, cuda:1 or mps.")
+
+
+def openvino_precision(requested: str) -> str:
+    """``bf16`` if the CPU has instructions for it, which halves the time, else ``fp32``, unless `requested` names one."""
+    from rmbg.inference.openvino_runner import supported_precisions
+
+    supported = supported_precisions()
+    if requested == "auto":
+        return "bf16" if "bf16" in supported else "fp32"
+    if requested not in supported:
+        raise NotReadyError(
+            f"RMBG_PRECISION is {requested!r}, and this CPU supports {', '.join(supported)}. Set RMBG_PRECISION to auto."
+        )
+    return requested
+
+
+def torch_precision(device: str) -> str:
+    """The fastest precision whose mattes do not differ visibly from those of ``fp32``."""
+    if device.startswith("cuda"):
+        return "bf16" if import_torch().cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    return "fp32"

@@ -1,0 +1,256 @@
+"""Cache of loaded networks with a memory budget per device."""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+
+from rmbg.errors import ModelError, RmbgError
+from rmbg.inference import device as devices
+from rmbg.inference import weights, zerogpu
+from rmbg.inference.catalog import Model
+from rmbg.inference.plan import Plan, check_output
+from rmbg.inference.torch_import import import_torch
+from rmbg.inference.weights import Progress, WeightsFile
+from rmbg.settings import Settings
+
+T = TypeVar("T")
+
+#: Fraction of a device's memory that loaded networks may hold. The rest is for activations and for other programs.
+MEMORY_FRACTION = 0.4
+
+
+class Runner(Protocol):
+    """A loaded network.
+
+    Attributes
+    ----------
+    plan : Plan
+    memory : int
+        Bytes that the network holds.
+    """
+
+    plan: Plan
+    memory: int
+
+    def run(self, images: np.ndarray) -> np.ndarray:
+        """Compute masks, float32 (N, size, size) in [0, 1], of normalized images, float32 (N, 3, size, size)."""
+
+
+@dataclass
+class CacheEntry:
+    """State of one network. Its runner is loaded, run and unloaded only while the lock is held."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    runner: Runner | None = None
+    last_used: float = 0.0
+
+
+class ModelCache:
+    """Loads each network on first use and unloads the least recently used ones when the budget is exceeded.
+
+    Parameters
+    ----------
+    budget : callable (device) -> int
+        Bytes that networks may hold on a device.
+    open_runner : callable (model, file, plan, settings, progress) -> Runner
+    """
+
+    def __init__(
+        self,
+        budget: Callable[[str], int] | None = None,
+        open_runner: Callable[[Model, WeightsFile, Plan, Settings, Progress], Runner] | None = None,
+    ) -> None:
+        self._budget = budget or device_budget
+        self._open_runner = open_runner or open_on_engine
+        self._guard = threading.Lock()
+        self._entries: dict[tuple[str, Plan, WeightsFile], CacheEntry] = {}
+
+    def predict(
+        self, model: Model, images: np.ndarray, settings: Settings, progress: Progress, check: Callable[[], None]
+    ) -> tuple[np.ndarray, Plan]:
+        """Compute the masks of prepared images.
+
+        Parameters
+        ----------
+        model : Model
+        images : float32 array (N, 3, size, size)
+            Normalized, see ``rmbg.inference.preprocess``.
+        settings, progress, check
+            As for `run`.
+
+        Returns
+        -------
+        masks : float32 array (N, size, size)
+            In [0, 1].
+        plan : Plan
+            Engine, device and precision that were used.
+        """
+        if zerogpu.is_zerogpu():
+            check()
+            progress(None, f"Waiting for the shared GPU to run {model.id}")
+            masks, plan = zerogpu.predict(model, images), zerogpu.PLAN
+        else:
+            masks, plan = self.run(model, lambda runner: runner.run(images), settings, progress, check)
+        check_output(model.id, plan, masks)
+        return masks, plan
+
+    def run(
+        self, model: Model, function: Callable[[Any], T], settings: Settings, progress: Progress, check: Callable[[], None]
+    ) -> tuple[T, Plan]:
+        """Call a function with the model's runner, which is loaded if necessary.
+
+        Parameters
+        ----------
+        model : Model
+        function : callable (runner) -> T
+            Has exclusive use of the runner. It is called again if memory runs out and other networks could be unloaded.
+        settings : Settings
+        progress : callable (fraction or None, text)
+        check : callable
+            Called between steps; raises to cancel.
+
+        Returns
+        -------
+        result : T
+        plan : Plan
+            Engine, device and precision that were used.
+
+        Raises
+        ------
+        NotReadyError
+            If the weights or the device are not available.
+        ModelError
+            If the network cannot be loaded or run; the next call may succeed.
+        """
+        if zerogpu.is_zerogpu():
+            settings = replace(settings, device="cpu")  # on the shared GPU only preloaded networks can run
+        plan = devices.choose(settings, model.engines)
+
+        def download_progress(fraction: float | None, text: str) -> None:
+            check()  # a download takes minutes, and can be cancelled from this callback only
+            progress(fraction, text)
+
+        file = weights.fetch(model, settings, download_progress)
+        check()
+        with self._guard:
+            entry = self._entries.setdefault((model.id, plan, file), CacheEntry())
+        with entry.lock:
+            if entry.runner is None:
+                entry.runner = self._retry(model, plan, entry, lambda: self._load(model, file, plan, settings, progress))
+                self._free_memory(plan.device, 0, entry)
+            check()
+            progress(None, f"Running {model.id} on {plan.device}")
+            entry.last_used = time.monotonic()
+            runner = entry.runner
+            return self._retry(model, plan, entry, lambda: function(runner)), plan
+
+    def loaded(self) -> list[str]:
+        """Ids of the networks that are in memory."""
+        with self._guard:
+            return [key[0] for key, entry in self._entries.items() if entry.runner is not None]
+
+    def _load(self, model: Model, file: WeightsFile, plan: Plan, settings: Settings, progress: Progress) -> Runner:
+        self._free_memory(plan.device, file.path.stat().st_size, None)
+        return self._open_runner(model, file, plan, settings, progress)
+
+    def _free_memory(self, device: str, required: int, keep: CacheEntry | None) -> None:
+        """Unload the least recently used networks until `required` more bytes fit into the budget."""
+        while self._used_memory(device) + required > self._budget(device):
+            if not self._unload_oldest(device, keep):
+                return
+
+    def _used_memory(self, device: str) -> int:
+        """Bytes that the networks on a device hold."""
+        with self._guard:
+            return sum(e.runner.memory for key, e in self._entries.items() if e.runner and key[1].device == device)
+
+    def _unload_oldest(self, device: str, keep: CacheEntry | None) -> bool:
+        """Unload the least recently used network that is not running; False if there is none."""
+        with self._guard:
+            candidates = [
+                entry for key, entry in self._entries.items() if entry.runner and key[1].device == device and entry is not keep
+            ]
+        for entry in sorted(candidates, key=lambda entry: entry.last_used):
+            if entry.lock.acquire(blocking=False):
+                try:
+                    entry.runner = None
+                finally:
+                    entry.lock.release()
+                release_memory()
+                return True
+        return False
+
+    def _retry(self, model: Model, plan: Plan, entry: CacheEntry, function: Callable[[], T]) -> T:
+        """Call `function`, and again after each out-of-memory error as long as another network can be unloaded."""
+        while True:
+            try:
+                return function()
+            except RmbgError:
+                raise
+            except (MemoryError, RuntimeError) as error:
+                # Copied, as the exception holds the frames, and with them the memory, of the failed call.
+                out_of_memory = is_out_of_memory(error)
+                reason = str(error).splitlines()[0][:200] if str(error) else "no reason given"
+            release_memory()
+            if not out_of_memory:
+                raise ModelError(
+                    f"{model.id} failed on {plan.device} ({plan.engine}): {reason}. Try again, or choose another provider."
+                )
+            if not self._unload_oldest(plan.device, entry):
+                entry.runner = None
+                release_memory()
+                raise ModelError(
+                    f"{plan.device} has not enough free memory for {model.id}. Close other programs, or choose a smaller model."
+                )
+
+
+def open_on_engine(model: Model, file: WeightsFile, plan: Plan, settings: Settings, progress: Progress) -> Runner:
+    """Load the model on the plan's engine."""
+    # Engines are imported on use, as each takes seconds to import.
+    if plan.engine == "openvino":
+        from rmbg.inference.openvino_runner import OpenVinoRunner
+
+        return OpenVinoRunner(model, file, plan, settings, progress)
+    import_torch()
+    if model.architecture == "sam2":
+        from rmbg.inference.sam2_runner import Sam2Runner
+
+        return Sam2Runner(model, file, plan, progress)
+    from rmbg.inference.torch_runner import TorchRunner
+
+    return TorchRunner(model, file, plan, progress)
+
+
+def device_budget(device: str) -> int:
+    """Bytes that networks may hold on `device`."""
+    if device.startswith("cuda"):
+        return int(import_torch().cuda.get_device_properties(device).total_memory * MEMORY_FRACTION)
+    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        return int(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") * MEMORY_FRACTION)
+    return 4 * 2**30  # Windows, where the standard library cannot read the size of the memory
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """True for an out-of-memory error of any engine; torch has an exception class for CUDA only."""
+    messages = ("out of memory", "not enough memory", "can't allocate memory", "bad_alloc", "bad allocation")
+    return isinstance(error, MemoryError) or any(message in str(error).lower() for message in messages)
+
+
+def release_memory() -> None:
+    """Collect garbage and return cached GPU memory to the driver, which torch does not do by itself."""
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+MODEL_CACHE = ModelCache()

@@ -1,0 +1,246 @@
+"""OpenVINO graphs of IS-Net and BiRefNet, built operation by operation.
+
+A general converter traces the network, which takes minutes for BiRefNet. Building the graph directly takes seconds, gives
+static shapes throughout, and uses OpenVINO's deformable convolution. The functions mirror ``rmbg.networks``; tests compare the
+outputs of both.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import openvino as ov
+import torch
+from openvino import opset8, opset15
+
+from rmbg.inference.openvino_ops import (
+    Node,
+    concat,
+    constant,
+    conv,
+    convolve,
+    halve,
+    linear,
+    normalize,
+    reset_constants,
+    reshape,
+    resize,
+    size_of,
+    subsample,
+    transpose,
+)
+from rmbg.networks.birefnet import BiRefNet, DeformablePyramid
+from rmbg.networks.isnet import ISNet, ResidualU
+from rmbg.networks.swin import Block, Stage, Swin, shifted_window_mask
+
+
+def build_graph(network: torch.nn.Module, size: int) -> ov.Model:
+    """Build the graph of a network with folded batch norms.
+
+    Parameters
+    ----------
+    network : ISNet or BiRefNet
+    size : int
+        Height and width of the input.
+
+    Returns
+    -------
+    ov.Model
+        From a normalized image, float32 (1, 3, size, size), to a mask, float32 (1, 1, size, size) in [0, 1].
+    """
+    reset_constants()
+    image = opset15.parameter([1, 3, size, size], np.float32, name="image")
+    if isinstance(network, ISNet):
+        logits = isnet(network, image)
+    else:
+        assert isinstance(network, BiRefNet)
+        logits = birefnet(network, image)
+    model = ov.Model([opset15.sigmoid(logits)], [image], "mask")
+    reset_constants()
+    return model
+
+
+def isnet(network: ISNet, image: Node) -> Node:
+    """As `rmbg.networks.isnet.ISNet`."""
+    skips = []
+    x = conv(image, network.conv_in)
+    for level in range(1, 7):
+        x = residual_u(submodule(network, f"stage{level}"), halve(x) if level > 1 else x)
+        skips.append(x)
+    x = skips.pop()
+    for level in range(5, 0, -1):
+        skip = skips.pop()
+        x = residual_u(submodule(network, f"stage{level}d"), concat(resize(x, size_of(skip), "half_pixel"), skip))
+    return resize(conv(x, network.side1), size_of(image), "half_pixel")
+
+
+def residual_u(stage: ResidualU, x: Node) -> Node:
+    """As `rmbg.networks.isnet.ResidualU`."""
+
+    def block(name: str, value: Node) -> Node:
+        return opset15.relu(conv(value, submodule(stage, f"{name}.conv_s1")))
+
+    entry = block("rebnconvin", x)
+    skips = []
+    x = entry
+    for level in range(1, stage.depth + 1):
+        if not stage.flat and 1 < level < stage.depth:
+            x = halve(x)
+        x = block(f"rebnconv{level}", x)
+        skips.append(x)
+    x = skips.pop()
+    for level in range(stage.depth - 1, 0, -1):
+        skip = skips.pop()
+        x = block(f"rebnconv{level}d", concat(resize(x, size_of(skip), "half_pixel"), skip))
+    return opset15.add(x, entry)
+
+
+def birefnet(network: BiRefNet, image: Node) -> Node:
+    """As `rmbg.networks.birefnet.BiRefNet`."""
+    height, width = size_of(image)
+    half = resize(image, (height // 2, width // 2))
+    pairs = zip(swin(network.bb, image), swin(network.bb, half), strict=True)
+    x1, x2, x3, x4 = (concat(x, resize(y, size_of(x))) for x, y in pairs)
+    x = concat(*(resize(x, size_of(x4)) for x in (x1, x2, x3)), x4)
+    x = decoder_block(submodule(network, "squeeze_module.0"), x)
+    decoder: Any = network.decoder
+    for level, skip in ((4, x3), (3, x2), (2, x1)):
+        x = decoder_block(submodule(decoder, f"decoder_block{level}"), with_patches(decoder, level + 1, x, image))
+        gradient = opset15.relu(conv(x, submodule(decoder, f"gdt_convs_{level}.0")))
+        x = opset15.multiply(x, opset15.sigmoid(conv(gradient, submodule(decoder, f"gdt_convs_attn_{level}.0"))))
+        x = opset15.add(resize(x, size_of(skip)), conv(skip, submodule(decoder, f"lateral_block{level}.conv")))
+    return last_layers(decoder, with_patches(decoder, 2, x, image), image)
+
+
+def last_layers(decoder: Any, x: Node, image: Node) -> Node:
+    """As `rmbg.networks.birefnet.Decoder.project`, with the last layer at 1/4 of the size merged as well."""
+    block, detail, last = decoder.decoder_block1, decoder.ipt_blk1, decoder.conv_out1[0]
+    x = pyramid(block.dec_att, opset15.relu(conv(x, block.conv_in)))
+    channels = block.conv_out.out_channels
+    coarse, fine = last.weight[:, :channels, 0, 0], last.weight[:, channels:, 0, 0]
+    bias = coarse @ block.conv_out.bias + fine @ detail.conv_out.bias + last.bias
+    x = convolve(x, torch.tensordot(coarse, block.conv_out.weight, 1), bias, padding=1)
+    y = convolve(conv(image, detail.conv1), torch.tensordot(fine, detail.conv_out.weight, 1), None, padding=1)
+    return opset15.add(resize(x, size_of(image)), y)
+
+
+def with_patches(decoder: Any, level: int, x: Node, image: Node) -> Node:
+    """As `rmbg.networks.birefnet.Decoder.with_patches`."""
+    height, width = size_of(x)
+    rows, columns = size_of(image)[0] // height, size_of(image)[1] // width
+    grid = reshape(image, 3, rows, height, columns, width)
+    axes = (3, 1, 0, 2, 4) if decoder.patch_order == "columns" else (0, 1, 3, 2, 4)
+    patches = reshape(transpose(grid, *axes), 1, 3 * rows * columns, height, width)
+    block = submodule(decoder, f"ipt_blk{level}")
+    return concat(x, conv(conv(patches, block.conv1), block.conv_out))
+
+
+def decoder_block(block: Any, x: Node) -> Node:
+    """As `rmbg.networks.birefnet.DecoderBlock`."""
+    return conv(pyramid(block.dec_att, opset15.relu(conv(x, block.conv_in))), block.conv_out)
+
+
+def pyramid(module: DeformablePyramid, x: Node) -> Node:
+    """As `rmbg.networks.birefnet.DeformablePyramid`."""
+    mean = opset15.reduce_mean(x, constant([2, 3]), keep_dims=True)
+    mean = opset15.relu(conv(mean, submodule(module, "global_avg_pool.1")))
+    branches = [deformable(submodule(block, "atrous_conv"), x) for block in (module.aspp1, *module.aspp_deforms)]
+    mean = opset15.broadcast(mean, constant(list(branches[0].get_output_shape(0))))
+    return opset15.relu(conv(concat(*branches, mean), module.conv1))
+
+
+def deformable(module: Any, x: Node) -> Node:
+    """Deformable convolution with its ReLU."""
+    modulation = opset15.multiply(opset15.sigmoid(conv(x, module.modulator_conv)), constant(2, np.float32))
+    pad = [module.regular_conv.padding[0]] * 2
+    y = opset8.deformable_convolution(
+        x,
+        conv(x, module.offset_conv),
+        constant(module.regular_conv.weight),
+        strides=[1, 1],
+        pads_begin=pad,
+        pads_end=pad,
+        dilations=[1, 1],
+        mask=modulation,
+        bilinear_interpolation_pad=True,
+    )
+    return opset15.relu(opset15.add(y, constant(module.regular_conv.bias.view(1, -1, 1, 1))))
+
+
+def swin(network: Swin, image: Node) -> list[Node]:
+    """As `rmbg.networks.swin.Swin`; maps have the layout (N, H, W, C)."""
+    x = conv(image, network.patch_embed.proj)
+    x = normalize(transpose(x, 0, 2, 3, 1), network.patch_embed.norm)
+    features = []
+    for level, stage in enumerate(network.layers):
+        assert isinstance(stage, Stage)
+        mask = constant(attention_limits(x.get_output_shape(0)[1], x.get_output_shape(0)[2], stage.window))
+        for block in stage.blocks:
+            assert isinstance(block, Block)
+            x = swin_block(block, x, mask)
+        features.append(transpose(normalize(x, submodule(network, f"norm{level}")), 0, 3, 1, 2))
+        if stage.downsample is not None:
+            corners = [subsample(x, down, right) for right in (0, 1) for down in (0, 1)]
+            merged = normalize(opset15.concat(corners, 3), stage.downsample.norm)
+            x = linear(merged, stage.downsample.reduction.weight, None)
+    return features
+
+
+def swin_block(block: Block, x: Node, mask: Node) -> Node:
+    """As `rmbg.networks.swin.Block`."""
+    _, height, width, channels = x.get_output_shape(0)
+    window = block.window
+    rows, columns = -(-height // window), -(-width // window)
+    y = normalize(x, block.norm1)
+    if (rows * window, columns * window) != (height, width):
+        end = constant([0, rows * window - height, columns * window - width, 0])
+        y = opset15.pad(y, constant([0, 0, 0, 0]), end, "constant", constant(0, np.float32))
+    if block.shift:
+        y = opset15.roll(y, constant([-block.shift] * 2), constant([1, 2]))
+    y = transpose(reshape(y, rows, window, columns, window, channels), 0, 2, 1, 3, 4)
+    y = attention(block.attn, reshape(y, rows * columns, window * window, channels), mask if block.shift else None)
+    y = transpose(reshape(y, rows, columns, window, window, channels), 0, 2, 1, 3, 4)
+    y = reshape(y, 1, rows * window, columns * window, channels)
+    if block.shift:
+        y = opset15.roll(y, constant([block.shift] * 2), constant([1, 2]))
+    if (rows * window, columns * window) != (height, width):
+        y = opset15.slice(y, constant([0, 0]), constant([height, width]), constant([1, 1]), constant([1, 2]))
+    x = opset15.add(x, y)
+    y = opset15.gelu(linear(normalize(x, block.norm2), block.mlp.fc1.weight, block.mlp.fc1.bias), "erf")
+    return opset15.add(x, linear(y, block.mlp.fc2.weight, block.mlp.fc2.bias))
+
+
+def attention(module: Any, windows: Node, mask: Node | None) -> Node:
+    """As `rmbg.networks.swin.WindowAttention`."""
+    count, tokens, channels = windows.get_output_shape(0)
+    width = channels // module.heads
+    weights, biases = module.qkv.weight.chunk(3), module.qkv.bias.chunk(3)
+
+    def heads(index: int, *order: int) -> Node:
+        y = linear(windows, weights[index], biases[index])
+        return transpose(reshape(y, count, tokens, module.heads, width), *order)
+
+    query = opset15.multiply(heads(0, 0, 2, 1, 3), constant(width**-0.5, np.float32))
+    logits = opset15.matmul(query, heads(1, 0, 2, 3, 1), False, False)
+    logits = opset15.add(logits, constant(module.bias()[None]))
+    if mask is not None:
+        logits = opset15.minimum(logits, mask)
+    y = opset15.matmul(opset15.softmax(logits, -1), heads(2, 0, 2, 1, 3), False, False)
+    y = reshape(transpose(y, 0, 2, 1, 3), count, tokens, channels)
+    return linear(y, module.proj.weight, module.proj.bias)
+
+
+def attention_limits(height: int, width: int, window: int) -> torch.Tensor:
+    """Upper limits of the attention logits: float32 (windows, 1, tokens, tokens), -100 where attention is suppressed.
+
+    The published networks add -100 instead; after the softmax both give zero. OpenVINO would fuse two additions, of the
+    position bias and of the mask, into one constant for each head of each window: more than a gigabyte in total.
+    """
+    mask = shifted_window_mask(height, width, window)[:, None]
+    return torch.where(mask < 0, mask, torch.finfo(torch.float32).max)
+
+
+def submodule(module: torch.nn.Module, name: str) -> Any:
+    """Submodule by its dotted name, without a type."""
+    return module.get_submodule(name)

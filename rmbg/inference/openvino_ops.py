@@ -1,0 +1,104 @@
+"""Operations of OpenVINO graphs on nodes of static shape, with the parameters of torch modules as constants."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextvars import ContextVar
+from typing import Any
+
+import numpy as np
+import torch
+from openvino import opset15
+
+Node = Any
+
+#: Constants of the graph under construction, so that the backbone of BiRefNet, which runs twice, is stored once.
+_constants: ContextVar[dict[Any, tuple[Node, torch.Tensor]]] = ContextVar("_constants")
+
+
+def reset_constants() -> None:
+    """Discard the constants of the previous graph; called before and after the construction of a graph."""
+    _constants.set({})
+
+
+def normalize(x: Node, norm: Any) -> Node:
+    """Layer norm over the channels, the last axis."""
+    y = opset15.mvn(x, constant([-1]), True, norm.eps, "inside_sqrt")
+    return opset15.add(opset15.multiply(y, constant(norm.weight)), constant(norm.bias))
+
+
+def linear(x: Node, weight: torch.Tensor, bias: torch.Tensor | None) -> Node:
+    """Linear layer over the last axis."""
+    y = opset15.matmul(x, constant(weight), False, True)
+    return y if bias is None else opset15.add(y, constant(bias))
+
+
+def subsample(x: Node, down: int, right: int) -> Node:
+    """Every second row from `down` and column from `right` of (1, H, W, C), padded with zeros to an even size."""
+    _, height, width, _ = x.get_output_shape(0)
+    end = constant([0, height % 2, width % 2, 0])
+    if height % 2 or width % 2:
+        x = opset15.pad(x, constant([0, 0, 0, 0]), end, "constant", constant(0, np.float32))
+    stop = constant([height + 1, width + 1])
+    return opset15.slice(x, constant([down, right]), stop, constant([2, 2]), constant([1, 2]))
+
+
+def conv(x: Node, module: Any) -> Node:
+    """Convolution with the parameters of a torch module."""
+    return convolve(x, module.weight, module.bias, module.stride[0], module.padding[0], module.dilation[0])
+
+
+def convolve(
+    x: Node, weight: torch.Tensor, bias: torch.Tensor | None, stride: int = 1, padding: int = 0, dilation: int = 1
+) -> Node:
+    """Convolution of a node (N, C, H, W)."""
+    pad = [padding, padding]
+    y = opset15.convolution(x, constant(weight), [stride, stride], pad, pad, [dilation, dilation])
+    return y if bias is None else opset15.add(y, constant(bias.view(1, -1, 1, 1)))
+
+
+def halve(x: Node) -> Node:
+    """Max pooling over 2x2; odd sizes are rounded up."""
+    return opset15.max_pool(x, [2, 2], [1, 1], [0, 0], [0, 0], [2, 2], "ceil").output(0)
+
+
+def resize(x: Node, size: Sequence[int], corners: str = "align_corners") -> Node:
+    """Resize bilinearly; `corners` is the coordinate transformation, ``align_corners`` or ``half_pixel``."""
+    if tuple(size) == size_of(x):
+        return x
+    target = constant(list(size))
+    return opset15.interpolate(x, target, "linear_onnx", "sizes", coordinate_transformation_mode=corners, axes=constant([2, 3]))
+
+
+def concat(*nodes: Node) -> Node:
+    """Concatenation of channels."""
+    return opset15.concat(list(nodes), 1)
+
+
+def reshape(x: Node, *shape: int) -> Node:
+    """Reshape to a static shape."""
+    return opset15.reshape(x, constant(list(shape)), False)
+
+
+def transpose(x: Node, *order: int) -> Node:
+    """Permute the axes."""
+    return opset15.transpose(x, constant(list(order)))
+
+
+def size_of(x: Node) -> tuple[int, int]:
+    """Height and width of a node (N, C, H, W)."""
+    shape = x.get_output_shape(0) if hasattr(x, "get_output_shape") else x.get_shape()
+    return shape[2], shape[3]
+
+
+def constant(value: Any, dtype: Any = np.int64) -> Node:
+    """Constant of a number, a list, or a tensor, which is neither copied nor stored twice."""
+    if not isinstance(value, torch.Tensor):
+        return opset15.constant(np.asarray(value, dtype))
+    constants = _constants.get()
+    key = value.data_ptr(), value.shape, value.stride()
+    if key not in constants:
+        array = np.ascontiguousarray(value.detach().numpy())
+        # The tensor is kept alive, so that its address is not reused for another one.
+        constants[key] = opset15.constant(array, shared_memory=True), value
+    return constants[key][0]

@@ -1,0 +1,129 @@
+"""Networks on OpenVINO, the fastest engine on a CPU.
+
+A network is compiled once (its graph is built, its weights are arranged for this CPU). The result is cached in the data folder,
+and later starts load it without importing torch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import importlib.metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rmbg import networks
+from rmbg.inference.catalog import Model
+from rmbg.inference.plan import Plan
+from rmbg.inference.torch_import import import_torch
+from rmbg.inference.weights import Progress, WeightsFile
+from rmbg.settings import Settings
+
+PRECISIONS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
+
+
+class OpenVinoRunner:
+    """A network on OpenVINO.
+
+    Attributes
+    ----------
+    plan : Plan
+    memory : int
+        Bytes that the network holds, estimated by the size of the compiled model.
+    """
+
+    def __init__(self, model: Model, file: WeightsFile, plan: Plan, settings: Settings, progress: Progress) -> None:
+        self.plan = plan
+        folder = settings.data / "engines"
+        path = folder / f"{model.id}-{fingerprint(model, file, plan)}.blob"
+        compiled = load_compiled(path, plan, progress, model)
+        if compiled is None:
+            progress(None, f"Preparing {model.id} for this processor (once)")
+            compiled = compile_model(model, file, plan)
+            save_compiled(compiled, path, model)
+        self.compiled = compiled
+        self.memory = path.stat().st_size if path.exists() else file.path.stat().st_size
+
+    def run(self, images: np.ndarray) -> np.ndarray:
+        """Compute masks, float32 (N, size, size) in [0, 1], of normalized images, float32 (N, 3, size, size)."""
+        return np.stack([self.compiled([image[None]])[0][0, 0] for image in images])
+
+
+def compile_model(model: Model, file: WeightsFile, plan: Plan) -> Any:
+    """Build the model's graph from its weights and compile it for this CPU."""
+    import_torch()
+    from rmbg.inference.openvino_graph import build_graph
+    from rmbg.inference.torch_runner import load_network
+
+    return core().compile_model(build_graph(load_network(model, file), model.size), "CPU", config(plan))
+
+
+def load_compiled(path: Path, plan: Plan, progress: Progress, model: Model) -> Any:
+    """Load a model that `save_compiled` has written; None if it is missing or damaged."""
+    if not path.is_file():
+        return None
+    progress(None, f"Loading {model.id} on {plan.device}")
+    try:
+        with open(path, "rb") as file:
+            checksum, data = file.read(32), file.read()
+        # OpenVINO crashes on damaged files, so the checksum is verified first.
+        return core().import_model(data, "CPU", config(plan)) if hashlib.sha256(data).digest() == checksum else None
+    except (RuntimeError, OSError):
+        return None
+
+
+def save_compiled(compiled: Any, path: Path, model: Model) -> None:
+    """Write a compiled model and its checksum to `path` and delete older ones of the same model.
+
+    Errors of the file system are ignored: the next start compiles the model again.
+    """
+    temporary = path.with_suffix(".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for stale in path.parent.glob("*.blob"):
+            if stale.stem.rpartition("-")[0] == model.id:  # a prefix would also match "birefnet-lite" for "birefnet"
+                stale.unlink(missing_ok=True)
+        data = compiled.export_model().getbuffer()
+        with open(temporary, "wb") as file:
+            file.write(hashlib.sha256(data).digest())
+            file.write(data)
+        temporary.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def fingerprint(model: Model, file: WeightsFile, plan: Plan) -> str:
+    """Hash of everything that a compiled model depends on: weights, model data, code, OpenVINO, CPU, precision."""
+    openvino, cpu = importlib.metadata.version("openvino"), core().get_property("CPU", "FULL_DEVICE_NAME")
+    return hashlib.sha256(repr(((file.sha256, model, plan, openvino, cpu), source_checksum())).encode()).hexdigest()[:20]
+
+
+@functools.cache
+def source_checksum() -> str:
+    """Checksum of the modules that define the networks and their graphs."""
+    folder = Path(__file__).parent
+    files = [*sorted(Path(networks.__file__).parent.glob("*.py")), *sorted(folder.glob("openvino_*.py"))]
+    return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()
+
+
+def config(plan: Plan) -> dict[str, str]:
+    """OpenVINO's properties for a plan."""
+    return {"INFERENCE_PRECISION_HINT": PRECISIONS[plan.precision], "PERFORMANCE_HINT": "LATENCY"}
+
+
+def supported_precisions() -> list[str]:
+    """Precisions that this CPU has instructions for; OpenVINO silently replaces others."""
+    capabilities = core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return [name for name, capability in (("fp32", "FP32"), ("bf16", "BF16"), ("fp16", "FP16")) if capability in capabilities]
+
+
+@functools.cache
+def core() -> Any:
+    """OpenVINO's runtime."""
+    import openvino as ov
+
+    return ov.Core()

@@ -1,0 +1,93 @@
+"""Conversion of a photo to a network's input and of its mask to alpha, as in the published pipelines."""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image
+
+from rmbg.inference.catalog import Model
+
+
+def prepare(model: Model, rgb: np.ndarray) -> np.ndarray:
+    """Resize and normalize a photo.
+
+    Parameters
+    ----------
+    model : Model
+    rgb : uint8 array (H, W, 3)
+
+    Returns
+    -------
+    float32 array (1, 3, size, size)
+    """
+    if model.resampling == "plain":
+        pixels = resize_plain(rgb, model.size, model.size)
+    else:
+        resized = Image.fromarray(rgb).resize((model.size, model.size), Image.Resampling.BILINEAR)
+        pixels = np.asarray(resized, dtype=np.float32)
+    scale = 1 / (255 * np.array(model.std, np.float32))
+    offset = np.array(model.mean, np.float32) / np.array(model.std, np.float32)
+    return np.ascontiguousarray((pixels * scale - offset).transpose(2, 0, 1)[None])
+
+
+def alpha(model: Model, mask: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Resize a network's mask to the photo's size.
+
+    Parameters
+    ----------
+    model : Model
+    mask : float32 array (size, size)
+        In [0, 1].
+    height, width : int
+        Of the photo.
+
+    Returns
+    -------
+    uint8 array (height, width)
+        Truncated to 8 bits, not rounded, as in the published pipelines.
+    """
+    if not model.minmax_normalize:
+        small = Image.fromarray((mask * 255).astype(np.uint8))
+        return np.asarray(small.resize((width, height), Image.Resampling.BICUBIC))
+    full = resize_plain(mask, height, width)
+    low, high = full.min(), full.max()
+    full -= low
+    full *= 255 / max(high - low, np.float32(1e-12))
+    return full.astype(np.uint8)
+
+
+def resize_plain(picture: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Resize bilinearly without antialiasing, as ``torch.nn.functional.interpolate`` does by default.
+
+    Networks that were trained on pictures without antialiasing need it.
+
+    Parameters
+    ----------
+    picture : array (H, W) or (H, W, C)
+    height, width : int
+
+    Returns
+    -------
+    float32 array (height, width) or (height, width, C)
+    """
+    top, bottom, row_weight = _neighbors(picture.shape[0], height)
+    left, right, column_weight = _neighbors(picture.shape[1], width)
+    rows = _interpolate(
+        picture[top].astype(np.float32), picture[bottom].astype(np.float32), row_weight.reshape(-1, *[1] * (picture.ndim - 1))
+    )
+    return _interpolate(rows.take(left, 1), rows.take(right, 1), column_weight.reshape(-1, *[1] * (picture.ndim - 2)))
+
+
+def _neighbors(old: int, new: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Indices of the two old pixels around each new one, and the weight of the second: three arrays (new,)."""
+    position = np.maximum((np.arange(new) + 0.5) * (old / new) - 0.5, 0)
+    first = np.minimum(position.astype(np.intp), old - 1)
+    return first, np.minimum(first + 1, old - 1), (position - first).astype(np.float32)
+
+
+def _interpolate(first: np.ndarray, second: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Linear interpolation in place, as the arrays are large; overwrites both and returns `first`."""
+    second -= first
+    second *= weight
+    first += second
+    return first

@@ -1,0 +1,182 @@
+"""Weights of the published networks: found in the user's folder or downloaded, verified by checksum, and read.
+
+Files are in safetensors format, which holds tensors only: loading one runs no code.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import threading
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rmbg import files
+from rmbg.errors import ModelError, NotReadyError, printable
+from rmbg.inference import hub
+from rmbg.inference.catalog import Model
+from rmbg.inference.hub import Progress, offline, token
+from rmbg.settings import Settings
+
+__all__ = ["MANIFEST", "Progress", "WeightsFile", "fetch", "offline", "present", "read", "sha256", "token"]
+
+#: File in the data folder that records the commit and checksum of each download.
+MANIFEST = "weights.json"
+
+#: Held while the manifest is read and rewritten, as several models may be downloaded at once.
+_manifest_lock = threading.Lock()
+
+_checksums: dict[tuple[str, int, int], str] = {}
+
+
+@dataclass(frozen=True)
+class WeightsFile:
+    """A file of weights whose checksum is known and, for a download, verified."""
+
+    path: Path
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Download:
+    """An entry of the manifest."""
+
+    hub: str
+    revision: str
+    sha256: str
+
+
+def present(model: Model, settings: Settings) -> Path | None:
+    """Path of the model's weights, None if they would have to be downloaded; sends no request."""
+    own = _file_in_folder(model, settings)
+    if own is not None:
+        return own
+    entry = _read_manifest(settings).get(model.id)
+    revision = entry.revision if entry is not None and entry.hub == model.hub else model.revision
+    return hub.cached(model, revision, settings)
+
+
+def fetch(model: Model, settings: Settings, progress: Progress) -> WeightsFile:
+    """Return the model's weights from RMBG_WEIGHTS or the hub's cache; download them if necessary.
+
+    The first download resolves `Model.revision` to a commit, which later calls use.
+
+    Parameters
+    ----------
+    model : Model
+    settings : Settings
+    progress : callable (fraction or None, text)
+        May raise to cancel the download.
+
+    Raises
+    ------
+    NotReadyError
+        If the weights cannot be downloaded; the message has the remedy.
+    ModelError
+        If the file is damaged.
+    """
+    own = _file_in_folder(model, settings)
+    if own is not None:
+        return WeightsFile(own, sha256(own))
+    entry = _read_manifest(settings).get(model.id)
+    if entry is not None and entry.hub != model.hub:
+        entry = None
+    try:
+        path = hub.download(model, entry.revision if entry else model.revision, settings, progress)
+        progress(None, f"Checking the weights of {model.id}")
+        digest = sha256(path)
+        expected = entry.sha256 if entry else hub.published_sha256(model, path, settings)
+    except hub.RevisionGoneError:
+        _update_manifest(settings, model.id, None)
+        raise
+    if expected not in (None, digest):
+        hub.delete(path)
+        raise ModelError(
+            f"The weights of {model.id} from {model.page} are damaged: their checksum differs from the published or recorded "
+            "one. They were deleted. Try again to download them."
+        )
+    if entry is None:
+        _update_manifest(settings, model.id, Download(model.hub, path.parent.name, digest))
+    return WeightsFile(path, digest)
+
+
+def read(weights: WeightsFile) -> dict[str, Any]:
+    """Read all tensors of a file, by name.
+
+    Raises
+    ------
+    ModelError
+        If it is not a complete safetensors file.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(weights.path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ModelError(
+            f"{weights.path} cannot be read as weights ({error}). It is incomplete or not a safetensors file. Delete it and "
+            "download it again."
+        ) from None
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 checksum of a file, cached until its size or modification time changes.
+
+    Raises
+    ------
+    ModelError
+        If the file cannot be read.
+    """
+    try:
+        state = path.stat()
+        key = str(path), state.st_size, state.st_mtime_ns
+        if key not in _checksums:
+            with open(path, "rb") as file:
+                digest = hashlib.sha256()
+                while chunk := file.read(2**22):
+                    digest.update(chunk)
+            _checksums[key] = digest.hexdigest()
+        return _checksums[key]
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read ({error.strerror or type(error).__name__}). Check its permissions.") from None
+
+
+def _file_in_folder(model: Model, settings: Settings) -> Path | None:
+    """The model's file in RMBG_WEIGHTS; None if the variable is not set or the folder does not have it."""
+    folder = settings.weights
+    if folder is None:
+        return None
+    shown = printable(str(folder), 120)
+    try:
+        if not folder.is_dir():
+            raise NotReadyError(f"RMBG_WEIGHTS is {shown!r}, which is not a folder. Set it to the folder with your weights.")
+        path = folder / f"{model.id}.safetensors"
+        return path if path.is_file() else None
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise NotReadyError(f"RMBG_WEIGHTS is {shown!r}, which cannot be read ({reason}). Check its permissions.") from None
+
+
+def _read_manifest(settings: Settings) -> dict[str, Download]:
+    """Entries of the manifest by model id; empty if it is missing or damaged, as it can be rebuilt."""
+    try:
+        entries = json.loads((settings.data / MANIFEST).read_text())
+        return {name: Download(**entry) for name, entry in entries.items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}
+
+
+def _update_manifest(settings: Settings, name: str, entry: Download | None) -> None:
+    """Replace one entry of the manifest, or remove it.
+
+    Errors are ignored: without the manifest the next call resolves the current commit again.
+    """
+    with _manifest_lock, contextlib.suppress(OSError):
+        entries = {key: asdict(value) for key, value in _read_manifest(settings).items() if key != name}
+        if entry is not None:
+            entries[name] = asdict(entry)
+        settings.data.mkdir(parents=True, exist_ok=True)
+        files.write(settings.data / MANIFEST, json.dumps(entries, indent=1).encode())

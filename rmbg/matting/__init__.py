@@ -1,0 +1,1 @@
+"""Mattes: color prior, guided upsampling, cleanup, and foreground estimation."""

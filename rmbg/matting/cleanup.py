@@ -1,0 +1,185 @@
+"""Edits of a finished matte: small regions and holes, smooth outline, shifted and feathered edge, inversion.
+
+All functions are pure. A matte is a float32 array (H, W) with alpha in [0, 1]. Filters run on the tiles that hold an edge, and
+leave constant parts as they are.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from PIL import Image
+
+from rmbg.matting import morphology
+from rmbg.matting.edges import EdgeSettings
+from rmbg.matting.matte import tiles
+
+#: Alpha above which pixels form a region.
+REGION_ALPHA = 0.05
+
+#: Fainter pixels beside a removed region, or a filled hole, that change with it: reach in pixels.
+RIM = 4
+
+#: Side of a tile in pixels; larger than for lookups, as each tile is computed with a margin.
+TILE = 512
+
+#: Standard deviation in pixels above which a Gaussian is computed on a reduced copy.
+LARGE_SIGMA = 8.0
+
+
+def clean(matte: np.ndarray, edges: EdgeSettings, own: np.ndarray | None = None) -> np.ndarray:
+    """Apply edge settings to a matte.
+
+    Parameters
+    ----------
+    matte : float32 array (H, W)
+        Alpha in [0, 1], the photo's own alpha multiplied in.
+    edges : EdgeSettings
+    own : uint8 array (H, W), optional
+        The photo's own alpha, which limits the result.
+
+    Returns
+    -------
+    float32 array (H, W)
+    """
+    result = matte
+    if edges.largest:
+        result = keep_largest(result)
+    if edges.specks:
+        result = remove_specks(result, edges.specks)
+    if edges.holes:
+        result = fill_holes(result, edges.holes)
+    if edges.smooth:
+        result = smooth(result, edges.smooth)
+    if edges.shift:
+        result = shift(result, edges.shift)
+    if edges.feather:
+        result = feather(result, edges.feather)
+    limit = np.float32(1) if own is None else own.astype(np.float32) / np.float32(255)
+    result = np.clip(result, np.float32(0), limit)
+    return limit - result if edges.invert else result
+
+
+def keep_largest(matte: np.ndarray) -> np.ndarray:
+    """Remove all regions but the largest: float32 (H, W)."""
+    return _remove_regions(matte, lambda areas: areas < areas.max())
+
+
+def remove_specks(matte: np.ndarray, pixels: int) -> np.ndarray:
+    """Remove regions of fewer than `pixels` pixels: float32 (H, W)."""
+    return _remove_regions(matte, lambda areas: areas < pixels)
+
+
+def _remove_regions(matte: np.ndarray, chosen: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Set regions to 0; `chosen` returns from the areas of all regions which of them."""
+    from scipy import ndimage
+
+    result = matte.astype(np.float32, copy=True)
+    regions, count = ndimage.label(result > REGION_ALPHA, structure=np.ones((3, 3)))
+    if not count:
+        return result
+    removed = np.zeros(count + 1, bool)
+    removed[1:] = chosen(np.bincount(regions.ravel(), minlength=count + 1)[1:])
+    if removed.any():
+        inside = removed[regions]
+        faint = (regions == 0) & (result > 0)
+        result[ndimage.binary_dilation(inside, iterations=RIM, mask=inside | faint)] = 0
+    return result
+
+
+def fill_holes(matte: np.ndarray, pixels: int) -> np.ndarray:
+    """Set holes of fewer than `pixels` pixels to 1, with their soft rim: float32 (H, W).
+
+    A hole is a region of alpha below one half that does not reach the border.
+    """
+    from scipy import ndimage
+
+    result = matte.astype(np.float32, copy=True)
+    gaps, count = ndimage.label(result < 0.5)
+    if not count:
+        return result
+    filled = np.bincount(gaps.ravel(), minlength=count + 1) < pixels
+    filled[0] = False
+    filled[np.concatenate([gaps[0], gaps[-1], gaps[:, 0], gaps[:, -1]])] = False
+    if filled.any():
+        inside = filled[gaps]
+        rim = (gaps == 0) & (result < 1)
+        result[ndimage.binary_dilation(inside, iterations=RIM, mask=inside | rim)] = 1
+    return result
+
+
+def smooth(matte: np.ndarray, sigma: float) -> np.ndarray:
+    """Straighten the outline: float32 (H, W).
+
+    A Gaussian of standard deviation `sigma`, whose softening of hard edges is undone: alpha is stretched around the middle of
+    its local range. Constants, ramps and translucent parts are kept.
+    """
+    from scipy import ndimage
+
+    reach = math.ceil(2 * sigma)
+    slope = np.float32(max(1.0, sigma * math.sqrt(2 * math.pi)))
+
+    def smoothed(block: np.ndarray) -> np.ndarray:
+        low = ndimage.minimum_filter(block, 2 * reach + 1, mode="nearest")
+        span = ndimage.maximum_filter(block, 2 * reach + 1, mode="nearest") - low
+        blurred = ndimage.gaussian_filter(block, sigma, mode="nearest")
+        position = np.divide(blurred - low, span, out=np.full_like(block, 0.5), where=span > 0)
+        return low + span * np.clip((position - 0.5) * slope + 0.5, 0, 1)
+
+    return _near_edges(matte, smoothed, math.ceil(4 * sigma) + 1)
+
+
+def shift(matte: np.ndarray, pixels: float) -> np.ndarray:
+    """Move the edge outward by `pixels`, or inward if negative, and keep its softness: float32 (H, W)."""
+    move = morphology.dilate if pixels > 0 else morphology.erode
+    return _near_edges(matte, lambda block: move(block, abs(pixels)), math.ceil(abs(pixels)) + 1)
+
+
+def feather(matte: np.ndarray, pixels: float) -> np.ndarray:
+    """Soften the edge by a Gaussian of standard deviation `pixels`: float32 (H, W)."""
+    from scipy import ndimage
+
+    if pixels <= LARGE_SIGMA:
+
+        def softened(block: np.ndarray) -> np.ndarray:
+            return ndimage.gaussian_filter(block, pixels, mode="nearest")
+
+        return _near_edges(matte, softened, math.ceil(4 * pixels) + 1)
+    height, width = matte.shape
+    step = pixels / (LARGE_SIGMA / 2)
+    small = Image.fromarray(matte.astype(np.float32, copy=False)).resize(
+        (max(1, round(width / step)), max(1, round(height / step))), Image.Resampling.BOX
+    )
+    sigmas = pixels * small.height / height, pixels * small.width / width
+    blurred = Image.fromarray(ndimage.gaussian_filter(np.asarray(small), sigmas, mode="nearest"))
+    return np.clip(np.asarray(blurred.resize((width, height), Image.Resampling.BICUBIC)), 0, 1)
+
+
+def _near_edges(matte: np.ndarray, function: Callable[[np.ndarray], np.ndarray], margin: int) -> np.ndarray:
+    """Apply a filter to the tiles where the matte is not constant: float32 (H, W).
+
+    Parameters
+    ----------
+    function : callable (float32 array (h, w)) -> array (h, w)
+        Returns constants unchanged.
+    margin : int
+        Reach of the filter in pixels.
+    """
+    height, width = matte.shape
+    result = matte.astype(np.float32, copy=True)
+
+    def fill_tile(tile: tuple[slice, slice]) -> None:
+        rows, columns = tile
+        top, left = max(0, rows.start - margin), max(0, columns.start - margin)
+        block = matte[top : rows.stop + margin, left : columns.stop + margin].astype(np.float32)
+        if block.min() < block.max():
+            inner = slice(rows.start - top, rows.stop - top), slice(columns.start - left, columns.stop - left)
+            result[rows, columns] = function(block)[inner]
+
+    with ThreadPoolExecutor(os.cpu_count()) as executor:
+        list(executor.map(fill_tile, tiles(height, width, TILE)))
+    return result

@@ -1,0 +1,201 @@
+"""Color model of a photo that corrects a network's matte: Bayes' rule with one Gaussian for each side.
+
+A small network finds shapes reliably and gaps poorly: it fills the space between the spindles of a chair. The log-odds of the
+network are the prior here. The likelihood of a pixel's color is taken from the colors of foreground and background around it,
+as in Y.-Y. Chuang, B. Curless, D. Salesin and R. Szeliski, "A Bayesian Approach to Digital Matting", CVPR 2001. In front of
+a plain background colors separate the two sides almost completely, and may overrule the network. Elsewhere their influence
+is limited.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+
+import numpy as np
+from PIL import Image
+from scipy import ndimage
+
+#: Longest side, in pixels, of the copy that pixels are classified on, and of the one that color statistics are taken on.
+WORKING_SIDE, STATISTICS_SIDE = 640, 80
+
+#: Standard deviations of the two Gaussian windows of the color statistics, as fractions of the longer side. The global window
+#: has a hundredth of the local one's weight and decides only where the local one holds no samples.
+LOCAL_SIGMA, GLOBAL_SIGMA, GLOBAL_WEIGHT = 0.25, 1.0, 1e-2
+
+#: Linear light of each level of sRGB (IEC 61966-2-1).
+SRGB_TO_LINEAR = np.array(
+    [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in np.arange(256) / 255], np.float32
+)
+
+#: Least standard deviation of a color model, in units of CIELAB.
+MIN_STANDARD_DEVIATION = 3.0
+
+#: Background variation below which a background counts as plain, in units of CIELAB.
+PLAIN_VARIATION = 4.2
+
+#: For plain backgrounds: the largest foreground logit of the prior, the largest absolute log-likelihood ratio, and the
+#: number of iterations. Background logits are not limited: the network misses thin parts with low confidence, but rejects
+#: the joints of a brick wall with high confidence.
+PLAIN_MAX_PRIOR, PLAIN_MAX_RATIO, PLAIN_ITERATIONS = 3.0, 4.0, 3
+
+#: Probability from which the network's foreground is confident.
+CONFIDENT = 0.8
+
+#: Least mean color gradient along the outline of a gap, in units of CIELAB a pixel, and the mean logit from which all of
+#: it is required; for lower logits it shrinks in proportion. Weaker gradients are shading.
+MIN_EDGE_GRADIENT, FULL_GRADIENT_LOGIT = 6.2, 5.5
+
+#: Mean logit above which a region is never removed, whatever its outline: the white bottom of a plate on a white table.
+MAX_REMOVABLE_LOGIT = 4.6
+
+#: Fraction of the confident foreground that may be removed without support. Above it foreground and background share their
+#: colors, as a white sofa in a white room, and the color model is discarded.
+MAX_UNSUPPORTED_FRACTION = 0.25
+
+#: For other backgrounds: the largest absolute log-likelihood ratio, and its weight.
+BUSY_MAX_RATIO, BUSY_RATIO_WEIGHT = 3.0, 0.5
+
+
+def apply_color_prior(logits: np.ndarray, rgb: np.ndarray) -> np.ndarray:
+    """Combine a network's logits with the photo's color model into a matte.
+
+    Parameters
+    ----------
+    logits : float32 array (h, w)
+        Log-odds of foreground against background, for the whole photo resized to any shape.
+    rgb : uint8 array (H, W, 3)
+
+    Returns
+    -------
+    float32 array
+        Alpha in [0, 1], of the photo's proportions and at most `WORKING_SIDE` pixels a side.
+    """
+    lab = small_lab(rgb)
+    height, width = lab.shape[:2]
+    prior = _resize(logits, height, width)
+    alpha = sigmoid(prior)
+    if background_variation(lab, alpha) >= PLAIN_VARIATION:
+        ratio = np.clip(log_likelihood_ratio(lab, alpha), -BUSY_MAX_RATIO, BUSY_MAX_RATIO)
+        return sigmoid(prior + BUSY_RATIO_WEIGHT * ratio)
+    clipped, posterior = np.minimum(prior, PLAIN_MAX_PRIOR), alpha
+    for _ in range(PLAIN_ITERATIONS):
+        posterior = sigmoid(clipped + np.clip(log_likelihood_ratio(lab, posterior), -PLAIN_MAX_RATIO, PLAIN_MAX_RATIO))
+    unsupported, confident = _unsupported_removals(prior, posterior, lab), alpha > CONFIDENT
+    if (unsupported & confident).sum() > MAX_UNSUPPORTED_FRACTION * confident.sum():
+        return alpha
+    return np.where(unsupported, alpha, posterior)
+
+
+def _unsupported_removals(prior: np.ndarray, posterior: np.ndarray, lab: np.ndarray) -> np.ndarray:
+    """Mask of confident foreground that the colors removed although it does not have the form of a gap: bool (h, w).
+
+    A gap lies inside a subject and has a visible edge. A region that reaches the picture's border may be a white shirt in
+    front of a white wall, and one without an edge may be a highlight that has the wall's color. The required edge grows
+    with the network's confidence.
+    """
+    regions, count = ndimage.label((sigmoid(prior) > CONFIDENT) & (posterior < CONFIDENT))
+    if not count:
+        return np.zeros(prior.shape, bool)
+    unsupported = np.zeros(count + 1, bool)
+    unsupported[np.concatenate([regions[0], regions[-1], regions[:, 0], regions[:, -1]])] = True
+    gradient = np.sqrt(sum(ndimage.gaussian_gradient_magnitude(lab[..., c], 1) ** 2 for c in range(3)))
+    dilated = ndimage.grey_dilation(regions, (5, 5))
+    outline = (dilated > 0) & ~ndimage.binary_erosion(regions > 0, iterations=2)
+    pixels = np.bincount(dilated[outline], minlength=count + 1)
+    mean_gradient = np.bincount(dilated[outline], gradient[outline], minlength=count + 1) / np.maximum(pixels, 1)
+    mean_logit = np.bincount(regions.ravel(), prior.ravel(), minlength=count + 1) / np.bincount(regions.ravel())
+    unsupported |= mean_gradient < MIN_EDGE_GRADIENT * np.minimum(1, mean_logit / FULL_GRADIENT_LOGIT)
+    unsupported |= mean_logit > MAX_REMOVABLE_LOGIT
+    unsupported[0] = False
+    # The dilated regions, so that the soft rim of a region is restored with it.
+    return unsupported[dilated]
+
+
+def log_likelihood_ratio(lab: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """Log-likelihood ratio of each pixel's color under the foreground's and the background's color model: float32 (h, w)."""
+    penalties = []
+    for weights in (_sample_weights(1 - alpha), _sample_weights(alpha)):
+        mean, variance = _local_color_statistics(lab, weights)
+        variance = variance + MIN_STANDARD_DEVIATION**2
+        penalties.append(((lab - mean) ** 2 / variance + np.log(variance)).sum(axis=-1))
+    return 0.5 * (penalties[0] - penalties[1])
+
+
+def background_variation(lab: np.ndarray, alpha: np.ndarray) -> float:
+    """Mean distance of background pixels from the local mean of the background, in units of CIELAB."""
+    weights = _sample_weights(1 - alpha)
+    mean, _ = _local_color_statistics(lab, weights)
+    return float(np.average(np.linalg.norm(lab - mean, axis=-1), weights=weights))
+
+
+def _sample_weights(probability: np.ndarray) -> np.ndarray:
+    """Weights of pixels as samples of a side: 0 below a probability of 0.65, rising to 1 at 0.95."""
+    return np.clip((probability - 0.65) / 0.3, 0, 1) + np.float32(1e-7)
+
+
+def _local_color_statistics(lab: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Weighted mean and variance of the colors around each pixel: two float32 arrays (h, w, 3)."""
+    height, width = weights.shape
+    scale = STATISTICS_SIDE / max(height, width)
+    rows, columns = max(8, round(height * scale)), max(8, round(width * scale))
+    planes = [weights]
+    for channel in range(3):
+        plane = lab[..., channel]
+        planes += [plane * weights, plane * plane * weights]
+    small = np.stack([_resize(plane, rows, columns, Image.Resampling.BOX) for plane in planes])
+    sums = sum(
+        window_weight * (_gaussian_matrix(rows, sigma) @ small @ _gaussian_matrix(columns, sigma))
+        for window_weight, sigma in (
+            (1.0, LOCAL_SIGMA * STATISTICS_SIDE),
+            (GLOBAL_WEIGHT, GLOBAL_SIGMA * STATISTICS_SIDE),
+        )
+    )
+    sums = sums + 1e-5 * small.mean(axis=(1, 2), keepdims=True)
+    mean, variance = np.empty_like(lab), np.empty_like(lab)
+    for channel in range(3):
+        average, square = sums[1 + 2 * channel] / sums[0], sums[2 + 2 * channel] / sums[0]
+        mean[..., channel] = _resize(average, height, width)
+        variance[..., channel] = _resize(np.maximum(square - average**2, 0), height, width)
+    return mean, variance
+
+
+@functools.cache
+def _gaussian_matrix(length: int, sigma: float) -> np.ndarray:
+    """Gaussian filter along an axis of `length` pixels as a matrix, with zeros beyond the ends: float32 (length, length)."""
+    position = np.arange(length)
+    distance = (position[:, None] - position) / sigma
+    return (np.exp(-0.5 * distance**2) / (sigma * math.sqrt(2 * math.pi))).astype(np.float32)
+
+
+def small_lab(rgb: np.ndarray) -> np.ndarray:
+    """Reduce a photo to `WORKING_SIDE`, smooth it slightly and convert it to CIELAB (D65).
+
+    Parameters
+    ----------
+    rgb : uint8 array (H, W, 3)
+
+    Returns
+    -------
+    float32 array (h, w, 3)
+        Lightness in [0, 100], then a* and b*.
+    """
+    height, width = rgb.shape[:2]
+    scale = min(1.0, WORKING_SIDE / max(height, width))
+    size = max(2, round(width * scale)), max(2, round(height * scale))
+    small = np.asarray(Image.fromarray(rgb).resize(size, Image.Resampling.BOX, reducing_gap=1.0))
+    linear = SRGB_TO_LINEAR[small]
+    to_xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]], np.float32)
+    xyz = linear @ to_xyz.T / np.array([0.9505, 1.0, 1.089], np.float32)
+    f = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
+    lab = np.stack([116 * f[..., 1] - 16, 500 * (f[..., 0] - f[..., 1]), 200 * (f[..., 1] - f[..., 2])], axis=-1)
+    return ndimage.gaussian_filter(lab, (0.7, 0.7, 0)).astype(np.float32)
+
+
+def sigmoid(logits: np.ndarray) -> np.ndarray:
+    """Convert log-odds to probabilities: float32, of the shape of `logits`."""
+    return (1 / (1 + np.exp(-logits))).astype(np.float32)
+
+
+def _resize(plane: np.ndarray, height: int, width: int, resampling: Image.Resampling = Image.Resampling.BILINEAR) -> np.ndarray:
+    return np.asarray(Image.fromarray(np.ascontiguousarray(plane, dtype=np.float32)).resize((width, height), resampling))

@@ -1,0 +1,173 @@
+"""The Gradio app: its tabs and API endpoints, start and stop."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import gradio as gr
+from gradio.queueing import ProcessTime
+
+from rmbg.settings import Settings
+from rmbg.ui import visit
+from rmbg.ui.api import compare as compare_api
+from rmbg.ui.api import remove as remove_api
+from rmbg.ui.estimates import NoEstimates
+from rmbg.ui.guard import upload_limit
+from rmbg.ui.languages import languages, mark_labels
+from rmbg.ui.origins import Origins
+from rmbg.ui.payload import CheckedBlocks
+from rmbg.ui.server import check_address, lifespan, origins_of, set_shared
+from rmbg.ui.session import Session
+from rmbg.ui.shutdown import GRACE_SECONDS, stop_event, wait_for_work
+from rmbg.ui.tabs import about, benchmark, carry_over, compare, remove, replace
+from rmbg.ui.templates import render
+from rmbg.ui.theme import theme
+from rmbg.ui.workspace import workspace
+
+ASSETS = Path(__file__).parent / "assets"
+
+#: Scripts in the head of the page, each for one concern.
+SCRIPTS = (
+    "page.js",
+    "tabs.js",
+    "navigation.js",
+    "incoming.js",
+    "at_once.js",
+    "visit.js",
+    "outcome.js",
+    "viewer.js",
+    "viewer_controls.js",
+    "compare.js",
+    "controls.js",
+)
+
+#: Style sheets of the page.
+STYLES = ("style.css", "viewer.css", "outcome.css", "compare.css")
+
+#: Requests that may wait in each of Gradio's queues; Gradio rejects the next one.
+QUEUE_SIZE = 32
+
+#: Size of Gradio's thread pool, above the sum of the concurrency limits of its queues.
+MAX_THREADS = 96
+
+NO_BUDGET = "rmbg: RMBG_SERVER_KEYS=1 lets visitors spend on this server's keys without a limit. Set RMBG_DAILY_BUDGET_USD.\n"
+
+
+def build() -> gr.Blocks:
+    """Return the complete app, not yet launched."""
+    settings = Settings.from_environ()
+    workspace()  # sets the folder of Gradio's temporary files
+    # The flag of Blocks covers the start of the app only. Reports of errors and integrations read the variable.
+    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+    with CheckedBlocks(title="RMBG Studio", analytics_enabled=False) as app:
+        session = gr.State(Session(), delete_callback=Session.leave)
+        gr.HTML(render("masthead.html"), elem_classes="bare")
+        with gr.Tabs() as tabs:
+            with gr.Tab("Remove", id="remove"):
+                removal = remove.build(session, settings)
+            with gr.Tab("Compare", id="compare"):
+                comparison = compare.build(session, settings)
+            with gr.Tab("Replace", id="replace"):
+                replaced = replace.build(session, settings)
+            with gr.Tab("Benchmark", id="benchmark"):
+                benchmark.build(session, settings)
+            with gr.Tab("About", id="about"):
+                about.build(settings)
+        visit.build(app, session, removal)
+        carry_over.connect(tabs, session, removal, comparison, replaced)
+        mark_labels(app)  # before the components of the API, whose labels are names
+        remove_api.build()
+        compare_api.build()
+    app.queue(max_size=QUEUE_SIZE, api_open=False)
+    app._queue.process_time_per_fn = NoEstimates(ProcessTime)
+    return app
+
+
+def launch(
+    *,
+    host: str | None = None,
+    port: int | None = None,
+    share: bool = False,
+    prevent_thread_lock: bool = False,
+    quiet: bool = False,
+) -> gr.Blocks:
+    """Build and start the app; returns after a signal has stopped it, or at once with `prevent_thread_lock`.
+
+    Raises
+    ------
+    RmbgError
+        If `host` is no address of this machine, or a setting is invalid.
+    OSError
+        If the port is in use.
+    """
+    bound = host or os.environ.get("GRADIO_SERVER_NAME") or "127.0.0.1"
+    set_shared(bound, share=share, settings=Settings.from_environ())
+    check_address(bound)
+    settings = Settings.from_environ()
+    if settings.server_keys and settings.daily_budget_usd is None and sys.stderr is not None:
+        sys.stderr.write(NO_BUDGET)
+    origins = origins_of(bound, settings)
+    app = build()
+    # Not a daemon thread: a process that exits while a network is being loaded would abort and lose its exit status.
+    threading.Thread(target=_warm_up, name="warm-up").start()
+    with contextlib.nullcontext() if prevent_thread_lock else stop_event() as stopped:
+        _start(app, bound, port, share, origins, settings, quiet)
+        if stopped is not None:
+            while app.is_running and not stopped.wait(0.5):
+                pass
+            stop(app)
+    return app
+
+
+def stop(app: gr.Blocks) -> None:
+    """Cancel all runs, close the app and remove its files."""
+    deadline = time.monotonic() + GRACE_SECONDS
+    for state in list(app.state_holder.session_data.values()):
+        for value in list(state.state_data.values()):
+            if isinstance(value, Session):
+                value.close()
+    app.app.state.end_streams()  # otherwise the server waits for the connections of open pages
+    app.close(verbose=False)
+    wait_for_work(deadline)
+    workspace().remove()
+
+
+def _start(
+    app: gr.Blocks, bound: str, port: int | None, share: bool, origins: Origins, settings: Settings, quiet: bool
+) -> None:
+    app.launch(
+        server_name=bound,
+        server_port=port,
+        share=share,
+        theme=theme(),
+        css_paths=[ASSETS / name for name in STYLES],
+        head="".join(f"<script>{(ASSETS / name).read_text(encoding='utf-8')}</script>" for name in SCRIPTS),
+        max_file_size=upload_limit(settings.max_bytes),
+        max_threads=MAX_THREADS,
+        run_history=False,
+        footer_links=["api"],
+        i18n=languages(),
+        ssr_mode=False,
+        enable_monitoring=False,
+        app_kwargs={"lifespan": lifespan(app, origins, settings)},
+        prevent_thread_lock=True,
+        quiet=quiet,
+    )
+    share_host = urlsplit(app.share_url or "").hostname
+    if share_host:
+        origins.own.add(share_host)
+    if sys.stdout is not None:
+        sys.stdout.flush()  # the address, which a pipe would hold back until the exit
+
+
+def _warm_up() -> None:
+    """Load the built-in network before the first request."""
+    from rmbg.providers.builtin import warm_up
+
+    warm_up()

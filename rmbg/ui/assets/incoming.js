@@ -1,0 +1,156 @@
+// A picture that is pasted or dropped anywhere on the page is passed to the photo field of the selected tab.
+(() => {
+  const FIELDS = { remove: "#photo", compare: "#compare-photo", replace: "#replace-photo" };
+  const TYPES = {
+    avif: "avif", bmp: "bmp", gif: "gif", heic: "heic", heif: "heif", jpeg: "jpeg", jpg: "jpeg", jp2: "jp2", png: "png",
+    tif: "tiff", tiff: "tiff", webp: "webp",
+  };
+  const NOTICE_SECONDS = 12;
+  const TEXTS = {
+    hint: "Drop the photo anywhere on the page",
+    close: "Close the message",
+    several: (count, name) => `${count} files were received. Only the first picture, ${name}, is used.`,
+    other: (name) => `${name} is not a picture. Choose a JPEG, PNG or WebP file.`,
+    pasted: "The clipboard has no picture. Copy a picture or its address, then paste it.",
+    dropped: "There is no picture in what was dropped. Drop a picture file or the address of a picture.",
+    address: "The picture of an address is loaded in the Remove tab.",
+  };
+  const forwarded = new WeakSet(); // drop events that this script dispatches
+  let internal = false; // the drag began on this page
+
+  // Resolves to the element once it exists; rejects after 20 seconds.
+  const element = (selector) => new Promise((resolve, reject) => {
+    const find = () => {
+      const found = document.querySelector(selector);
+      if (found) resolve(found), observer.disconnect();
+      return found;
+    };
+    const observer = new MutationObserver(find);
+    observer.observe(document.documentElement, { childList: true, subtree: true });
+    if (!find()) setTimeout(() => (observer.disconnect(), reject(new Error(selector))), 20000);
+  });
+
+  // Browsers leave the type empty for formats that they do not know.
+  const typeOf = (file) => {
+    const type = TYPES[file.name.split(".").pop().toLowerCase()];
+    return file.type || (type ? `image/${type}` : "");
+  };
+  const addressOf = (data) => {
+    const lines = (data.getData("text/uri-list") || data.getData("text/plain")).trim().split(/\r?\n/);
+    const address = lines.find((line) => !line.startsWith("#")) ?? "";
+    return /^https?:\/\/\S+$/i.test(address) ? address : "";
+  };
+
+  const make = (tag, id, properties) => {
+    const part = Object.assign(document.createElement(tag), properties);
+    if (id) part.id = id;
+    return part;
+  };
+  // Created once: a live region has to exist before its text changes.
+  const notice = () => {
+    const shown = document.querySelector("#page-notice");
+    if (shown) return shown;
+    const created = make("div", "page-notice", { className: "notice info", hidden: true });
+    const status = make("span", "", { role: "status" });
+    const close = make("button", "", { type: "button", textContent: "✕", onclick: () => tell("") });
+    close.setAttribute("aria-label", TEXTS.close);
+    created.append(status, close);
+    document.body.append(created);
+    return created;
+  };
+  let timer = 0;
+  const tell = (text) => {
+    const shown = notice();
+    shown.hidden = !text;
+    clearTimeout(timer);
+    // After the region is displayed, so that screen readers announce the change.
+    setTimeout(() => (shown.firstElementChild.textContent = text), 50);
+    if (text) timer = setTimeout(() => tell(""), NOTICE_SECONDS * 1000);
+  };
+  const hint = (visible) => {
+    let shown = document.querySelector("#drop-hint");
+    if (!shown && visible) {
+      shown = make("div", "drop-hint", { textContent: TEXTS.hint });
+      shown.setAttribute("aria-hidden", "true");
+      document.body.append(shown);
+    }
+    if (shown) shown.hidden = !visible;
+  };
+
+  // Gradio's own handler of dropped files replaces the picture of the field and uploads the new one.
+  const deliver = async (file) => {
+    if (!FIELDS[window.rmbgTabs.selected()]) window.rmbgTabs.select("remove");
+    const field = FIELDS[window.rmbgTabs.selected()] ?? FIELDS.remove;
+    const area = await element(`${field} .upload-container`);
+    const data = new DataTransfer();
+    data.items.add(new File([file], file.name, { type: typeOf(file) }));
+    const drop = new DragEvent("drop", { bubbles: true, cancelable: true, dataTransfer: data });
+    forwarded.add(drop);
+    area.dispatchEvent(drop);
+  };
+  const load = async (address) => {
+    if (window.rmbgTabs.selected() !== "remove") {
+      window.rmbgTabs.select("remove");
+      tell(TEXTS.address);
+    }
+    const field = await element("#address :is(input, textarea)");
+    field.value = address;
+    field.dispatchEvent(new Event("input", { bubbles: true }));
+    setTimeout(() => document.querySelector("#load").click(), 100); // Gradio reads the value after an update of the page
+  };
+  const receive = (data, missing) => {
+    const files = [...data.files];
+    const picture = files.find((file) => typeOf(file).startsWith("image/"));
+    tell("");
+    if (picture) {
+      if (files.length > 1) tell(TEXTS.several(files.length, picture.name));
+      deliver(picture);
+    } else if (files.length) {
+      tell(TEXTS.other(files[0].name));
+    } else if (addressOf(data)) {
+      load(addressOf(data));
+    } else {
+      tell(missing);
+    }
+  };
+
+  const isText = (target) =>
+    target instanceof Element &&
+    (target.isContentEditable || target.matches("textarea, input:not([type=radio], [type=checkbox], [type=range], [type=file])"));
+  // True for drags that are not for this script: within the page, text onto a text field, and onto another picture field.
+  const isForeign = (event) => {
+    if (internal || forwarded.has(event) || !event.dataTransfer) return true;
+    if (isText(event.target) && !event.dataTransfer.types.includes("Files")) return true;
+    const area = event.target instanceof Element ? event.target.closest(".upload-container") : null;
+    return area !== null && !area.closest(Object.values(FIELDS).join());
+  };
+
+  addEventListener("dragstart", () => (internal = true), true);
+  addEventListener("dragend", () => (internal = false), true);
+  for (const name of ["dragenter", "dragover"]) {
+    addEventListener(name, (event) => {
+      const foreign = isForeign(event);
+      hint(!foreign);
+      if (foreign) return;
+      event.preventDefault();
+      event.stopPropagation();
+      event.dataTransfer.dropEffect = "copy";
+    }, true);
+  }
+  addEventListener("dragleave", (event) => event.relatedTarget === null && hint(false), true);
+  addEventListener("drop", (event) => {
+    hint(false);
+    if (isForeign(event)) return;
+    event.preventDefault();
+    event.stopPropagation();
+    receive(event.dataTransfer, TEXTS.dropped);
+  }, true);
+  addEventListener("paste", (event) => {
+    const data = event.clipboardData;
+    if (!data || event.defaultPrevented) return;
+    if (isText(event.target) && (data.getData("text/plain") || !data.files.length)) return;
+    event.preventDefault();
+    receive(data, TEXTS.pasted);
+  });
+  addEventListener("DOMContentLoaded", notice);
+})();

@@ -1,0 +1,201 @@
+// Controls of the viewer: slider, pointers, wheel, keys, toolbar, clipboard; and the swatches of the background.
+(() => {
+  const root = document.documentElement;
+  const { viewer, camera, move, zoomTo, fitScale, address, say } = window.rmbgViewer;
+  const NEAR = 22; // distance in pixels at which the divider can be dragged
+  const STEP = 1.5; // zoom factor of a button or key
+  const NOT_COPIED = "The browser does not let this page copy pictures. Use Download, or right-click the picture.";
+
+  const pointers = new Map();
+  let split = 50, holding = false, drag = null, pinch = null, copying = null;
+
+  const stageOf = (event) => event.target.closest?.(".stage");
+  const hasCamera = (stage) => Boolean(stage?.closest(".viewer[data-scene]"));
+  const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
+  const sayZoom = () => say(`${Math.round(100 * camera.zoom * fitScale())} %`);
+  const hold = (on) => {
+    holding = on;
+    viewer()?.querySelector(".stage").classList.toggle("holding", on);
+  };
+  const setSplit = (value) => {
+    split = clamp(value, 0, 100);
+    root.style.setProperty("--split", `${split}%`);
+    document.querySelectorAll(".split").forEach((handle) => (handle.value = split));
+  };
+
+  const copy = async () => {
+    say("Copying…");
+    let problem = NOT_COPIED;
+    try {
+      const picture = new Promise((resolve, reject) => (copying = { resolve, reject }));
+      picture.catch((error) => (problem = error.message));
+      const written = navigator.clipboard.write([new ClipboardItem({ "image/png": picture.then(({ blob }) => blob) })]);
+      document.querySelector("#viewer-copy").click();
+      const [{ text }] = await Promise.all([picture, written]);
+      say(text);
+    } catch {
+      say(problem);
+    }
+  };
+  const copied = async (answer) => {
+    try {
+      const { url, text, error } = JSON.parse(answer);
+      if (error) throw new Error(error);
+      copying?.resolve({ blob: await (await fetch(address(url))).blob(), text });
+    } catch (error) {
+      copying?.reject(error);
+    }
+  };
+
+  const actions = {
+    in: () => zoomTo(camera.zoom * STEP),
+    out: () => zoomTo(camera.zoom / STEP),
+    fit: () => zoomTo(1),
+    actual: () => zoomTo(1 / fitScale()),
+  };
+  const act = (name) => {
+    if (!viewer() || !actions[name]) return;
+    actions[name]();
+    sayZoom();
+  };
+  const position = (event, stage) => {
+    const box = stage.getBoundingClientRect();
+    return [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height, box.width];
+  };
+  const nearDivider = (u, width) => Math.abs(u - split / 100) * width <= NEAR;
+
+  document.addEventListener("input", (event) => {
+    if (event.target.matches?.(".split")) setSplit(Number(event.target.value));
+  });
+  document.addEventListener("click", (event) => {
+    const name = event.target.closest?.("[data-viewer]")?.dataset.viewer;
+    if (name === "copy") copy();
+    else if (name) act(name);
+  });
+  document.addEventListener("dblclick", (event) => {
+    const stage = stageOf(event);
+    if (!hasCamera(stage)) return;
+    zoomTo(camera.zoom > 1 ? 1 : Math.max(2, 1 / fitScale()), ...position(event, stage).slice(0, 2));
+    sayZoom();
+  });
+  // Without Ctrl the wheel scrolls the page until the picture is zoomed or has the focus.
+  document.addEventListener("wheel", (event) => {
+    const stage = stageOf(event);
+    if (!hasCamera(stage)) return;
+    const direct = event.ctrlKey || event.metaKey;
+    if (!direct && camera.zoom === 1 && (event.deltaY > 0 || !stage.contains(document.activeElement))) {
+      if (event.deltaY < 0) say("Ctrl + wheel zooms");
+      return;
+    }
+    event.preventDefault();
+    const pixels = event.deltaY * (event.deltaMode === 1 ? 30 : 1);
+    zoomTo(camera.zoom * Math.exp(-clamp(pixels, -150, 150) / 300), ...position(event, stage).slice(0, 2));
+    sayZoom();
+  }, { passive: false });
+
+  document.addEventListener("pointerdown", (event) => {
+    if (event.target.closest?.("[data-viewer=hold]")) hold(true);
+    const stage = stageOf(event);
+    if (!stage || event.button !== 0) return;
+    pointers.set(event.pointerId, event);
+    stage.setPointerCapture(event.pointerId);
+    stage.querySelector(".split")?.focus({ preventScroll: true, focusVisible: false });
+    if (event.pointerType === "mouse") event.preventDefault(); // keeps the focus on the slider, and selects no text
+    const [u, v, width] = position(event, stage);
+    const onDivider = nearDivider(u, width) || !(hasCamera(stage) && camera.zoom > 1);
+    drag = { stage, u, v, x: camera.x, y: camera.y, onDivider, moved: false, from: event };
+    pinch = null;
+  });
+  document.addEventListener("pointermove", (event) => {
+    const stage = stageOf(event);
+    if (stage && !drag) {
+      const [u, , width] = position(event, stage);
+      stage.classList.toggle("near-divider", nearDivider(u, width));
+    }
+    if (!drag || !pointers.has(event.pointerId)) return;
+    pointers.set(event.pointerId, event);
+    if (pointers.size === 2 && hasCamera(drag.stage)) return movePinch();
+    drag.moved ||= Math.hypot(event.clientX - drag.from.clientX, event.clientY - drag.from.clientY) > 3;
+    if (!drag.moved || pinch) return;
+    const [u, v] = position(event, drag.stage);
+    if (drag.onDivider) return setSplit(100 * u);
+    drag.stage.classList.add("dragging");
+    [camera.x, camera.y] = [drag.x + u - drag.u, drag.y + v - drag.v];
+    move();
+  });
+  const movePinch = () => {
+    const [first, second] = [...pointers.values()];
+    const distance = Math.hypot(first.clientX - second.clientX, first.clientY - second.clientY);
+    const middle = { clientX: (first.clientX + second.clientX) / 2, clientY: (first.clientY + second.clientY) / 2 };
+    const [u, v] = position(middle, drag.stage);
+    if (pinch) {
+      camera.x += u - pinch.u;
+      camera.y += v - pinch.v;
+      zoomTo((camera.zoom * distance) / pinch.distance, u, v);
+    }
+    pinch = { distance, u, v };
+  };
+  const release = (event) => {
+    hold(false);
+    pointers.delete(event.pointerId);
+    if (pointers.size) return;
+    drag?.stage.classList.remove("dragging");
+    drag = pinch = null;
+  };
+  for (const type of ["pointerup", "pointercancel"]) document.addEventListener(type, release);
+  window.addEventListener("blur", () => hold(false));
+
+  const KEYS = { "+": "in", "=": "in", "-": "out", _: "out", 0: "fit" };
+  const ARROWS = { ArrowLeft: [1, 0], ArrowRight: [-1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
+  document.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    const picker = event.key === "Escape" && document.querySelector("#background-options .color-picker");
+    if (picker) {
+      const opener = picker.parentElement.querySelector(".dialog-button");
+      opener.click();
+      return opener.focus();
+    }
+    const button = event.target.closest?.("[data-viewer]");
+    if (button) return pressTool(event, button);
+    if (!event.target.matches?.(".viewer[data-scene] .split")) return;
+    if (KEYS[event.key]) act(KEYS[event.key]);
+    else if (event.key.toLowerCase() === "o") hold(true);
+    else if (ARROWS[event.key] && camera.zoom > 1 && !event.shiftKey) {
+      camera.x += ARROWS[event.key][0] * 0.1;
+      camera.y += ARROWS[event.key][1] * 0.1;
+      move();
+    } else return;
+    event.preventDefault();
+  });
+  document.addEventListener("keyup", () => holding && hold(false));
+  // Toolbar pattern of the ARIA Authoring Practices: one tab stop, arrow keys within.
+  const pressTool = (event, button) => {
+    if (button.dataset.viewer === "hold" && [" ", "Enter"].includes(event.key)) hold(true);
+    const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+    if (!step) return;
+    const buttons = [...button.parentElement.querySelectorAll("[data-viewer]")];
+    const next = buttons[(buttons.indexOf(button) + step + buttons.length) % buttons.length];
+    buttons.forEach((other) => (other.tabIndex = other === next ? 0 : -1));
+    next.focus();
+    event.preventDefault();
+  };
+
+  const refresh = () => {
+    document.querySelectorAll("#background label:not(.swatch) input:is([value^='#'], [value=transparent])").forEach((input) => {
+      const label = input.closest("label");
+      label.classList.add("swatch");
+      label.classList.toggle("none", input.value === "transparent");
+      label.style.setProperty("--swatch", input.value);
+      label.title = label.textContent.trim();
+    });
+    // Gradio gives each radio button its own name. A common name makes them one group, in which the arrow keys move.
+    document.querySelectorAll("fieldset").forEach((group) => {
+      const [first, ...others] = group.querySelectorAll("input[type=radio]");
+      others.forEach((other) => other.name !== first.name && (other.name = first.name));
+    });
+    document.querySelectorAll(".split").forEach((handle) => Number(handle.value) !== split && (handle.value = split));
+  };
+  new MutationObserver(refresh).observe(root, { childList: true, subtree: true });
+  setSplit(split);
+  Object.assign(window.rmbgViewer, { copied });
+})();

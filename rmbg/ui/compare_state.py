@@ -1,0 +1,169 @@
+"""State of a visitor's comparison: results so far, hidden names, and the vote."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+from PIL import Image
+
+from rmbg.cancellation import CancellationToken
+from rmbg.compare.agreement import Agreement, agreement, consensus
+from rmbg.compare.comparison import Outcome
+from rmbg.compare.votes import Ballot
+from rmbg.images.photo import Photo
+from rmbg.providers import find
+from rmbg.ui.messages import for_visitor
+from rmbg.ui.results import Result, shrink
+
+#: Longest side of a pane's picture, in pixels; leaves some room for zooming.
+PANE_SIDE = 900
+
+
+@dataclass(frozen=True)
+class Pane:
+    """One cell of the grid: its name on the page, and its outcome (None while pending)."""
+
+    name: str
+    outcome: Outcome | None
+
+
+class Comparison:
+    """The comparison that the page shows.
+
+    Figures are computed from the cutouts at screen size, so that a change of the reference takes milliseconds.
+
+    Attributes
+    ----------
+    photo : Photo
+        At screen size.
+    providers : list of str
+        Ids, in the order of the page.
+    blind : bool
+        True if names are hidden until the vote.
+    ballot : Ballot or None
+        Drawn after the last result.
+    voted : bool
+    upload : str
+        Path of the uploaded photo.
+    """
+
+    def __init__(self, photo: Photo, providers: list[str], *, blind: bool, token: CancellationToken, upload: str = "") -> None:
+        self.photo, self.providers, self.blind, self.upload = _small(photo), providers, blind, upload
+        self.outcomes: dict[str, Outcome] = {}
+        self.ballot: Ballot | None = None
+        self.voted = False
+        self._token = token
+        self._results: dict[str, Result] = {}
+        self._given: set[str] = set()  # providers whose results belong to the session
+        self._consensus: dict[str, float] | None = None
+
+    def add(self, outcome: Outcome, result: Result | None) -> None:
+        """Add an outcome; `result` is its stored cutout, None if the provider failed."""
+        if result is not None:
+            self._results[outcome.provider] = result
+            outcome = replace(outcome, cutout=shrink(result.preview, PANE_SIDE))
+            result.release()
+        self.outcomes[outcome.provider] = replace(outcome, error=for_visitor(outcome.error))
+
+    @property
+    def notes(self) -> list[str]:
+        """Messages about results that could not be stored on disk."""
+        return list(dict.fromkeys(result.note for result in self._results.values() if result.note))
+
+    @property
+    def hidden(self) -> bool:
+        """True while the names of the providers must not be shown."""
+        return self.blind and not self.voted
+
+    @property
+    def complete(self) -> bool:
+        return len(self.outcomes) == len(self.providers)
+
+    @property
+    def succeeded(self) -> list[str]:
+        """Ids of the providers that returned a cutout, in the order of the page."""
+        order = self.ballot.order if self.ballot else self.providers
+        return [name for name in order if name in self.outcomes and self.outcomes[name].cutout is not None]
+
+    def panes(self) -> list[Pane]:
+        """Cells of the grid.
+
+        A blind comparison shows no result before the last, as the order of arrival reveals providers. Its panes have letters in
+        the order of the ballot, and keep both after the vote, which adds the names; failed providers follow.
+        """
+        if not self.blind:
+            return [Pane(_title(name), self.outcomes.get(name)) for name in self.providers]
+        if not self.complete:
+            return [Pane(label(i), None) for i in range(len(self.providers))]
+        shown = self.succeeded if self.hidden else self._ordered()
+        return [Pane(self.name_of(name), self.outcomes[name]) for name in shown]
+
+    def name_of(self, provider: str) -> str:
+        """Name of a provider's result on the page: its title, its letter, or both after a blind vote."""
+        if not self.blind or provider not in self.succeeded:
+            return _title(provider)
+        letter = label(self.succeeded.index(provider))
+        return letter if self.hidden else f"{letter}: {_title(provider)}"
+
+    def choices(self) -> list[tuple[str, str]]:
+        """Choices of the detail views as (name, value): the provider's id, or an index if the comparison is blind."""
+        return [(self.name_of(name), str(i) if self.blind else name) for i, name in enumerate(self.succeeded)]
+
+    def provider_of(self, choice: str | None) -> str | None:
+        """Id of the provider for a value of `choices`; None for any other value."""
+        values = {value: name for (_, value), name in zip(self.choices(), self.succeeded, strict=True)}
+        return values.get(choice or "")
+
+    def cutout_of(self, choice: str | None) -> Outcome | None:
+        """The outcome for a value of `choices`; None for any other value."""
+        provider = self.provider_of(choice)
+        return None if provider is None else self.outcomes[provider]
+
+    def table(self, reference: str) -> list[Agreement]:
+        """Rows of the table, one for each completed provider, in the order of the panes."""
+        return agreement([self.outcomes[name] for name in self._ordered()], reference)
+
+    def _ordered(self) -> list[str]:
+        """Ids of the completed providers; those of a ballot first, in its order."""
+        names = [*(self.ballot.order if self.ballot else ()), *self.providers]
+        return [name for name in dict.fromkeys(names) if name in self.outcomes]
+
+    def consensus(self) -> dict[str, float]:
+        """Mean IoU of each result with the others, in percent, by provider id; computed once."""
+        if self._consensus is None:
+            self._consensus = consensus([self.outcomes[name] for name in self.succeeded])
+        return self._consensus
+
+    def give(self, provider: str) -> Result:
+        """Hand over a stored result, whose files then belong to the caller and outlive the comparison."""
+        self._given.add(provider)
+        return self._results[provider]
+
+    def full(self) -> Iterator[Outcome]:
+        """Yield the outcomes at full size, read from disk one at a time."""
+        for name in self.succeeded:
+            yield replace(self.outcomes[name], cutout=self._results[name].full())
+
+    def close(self) -> None:
+        """Cancel the run and remove the files."""
+        self._token.cancel(wait=False)
+        for name, result in self._results.items():
+            if name not in self._given:
+                result.discard()
+
+
+def label(index: int) -> str:
+    """Label of a pane whose provider is hidden: A, B, C."""
+    return chr(ord("A") + index)
+
+
+def _small(photo: Photo) -> Photo:
+    image = Image.fromarray(photo.flattened())
+    image.thumbnail((PANE_SIDE, PANE_SIDE), Image.Resampling.BOX, reducing_gap=None)
+    return Photo(np.asarray(image), name=photo.name, notes=photo.notes)
+
+
+def _title(name: str) -> str:
+    return find(name).info.title

@@ -1,0 +1,139 @@
+"""HTML of results: viewer, before-and-after slider, facts, notices."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterable
+from dataclasses import asdict
+
+import numpy as np
+
+from rmbg.cutout import Cutout
+from rmbg.errors import RmbgError
+from rmbg.images import encode
+from rmbg.matting.matte import bounding_box
+from rmbg.providers.builtin import LOW_CONFIDENCE_NOTE
+from rmbg.ui import pictures
+from rmbg.ui.components.render_options import RenderOptions
+from rmbg.ui.messages import for_visitor
+from rmbg.ui.results import Result
+from rmbg.ui.session import MAX_RESULTS, Session
+from rmbg.ui.spend import projection
+from rmbg.ui.storage import storage
+from rmbg.ui.templates import render
+from rmbg.units import megabytes
+
+#: Message for unexpected exceptions, which are logged with a traceback.
+INTERNAL_ERROR = "An internal error occurred. Try again, or choose another provider."
+
+
+def data_uri(pixels: np.ndarray, format: str = "") -> str:
+    """Encode pixels as a data URI; by default JPEG without and WebP with an alpha channel."""
+    file_format = encode.FORMATS[format or ("webp-lossy" if pixels.ndim == 3 and pixels.shape[2] == 4 else "jpeg")]
+    data = encode.encode(pixels, file_format, quality=88, quick=True)
+    return f"data:{file_format.mime};base64,{base64.b64encode(data).decode()}"
+
+
+def placeholder(title: str, text: str, button: str = "") -> str:
+    """Return the HTML shown before the first result: `text`, without a period, and the name of the button to press."""
+    return render("placeholder.html", title=title, text=text, button=button)
+
+
+def empty() -> str:
+    """Return the HTML of the Remove tab without a result."""
+    return placeholder("The cutout appears here", "Drop or paste a photo, or select an example", "Remove background")
+
+
+def result(result: Result, options: RenderOptions, session: Session) -> str:
+    """Return the viewer of a result, in which the browser composes view, background and crop.
+
+    The scene, a JSON object in the HTML, has the URLs of the pictures; ``viewer.js`` loads them.
+    """
+    cutout = result.preview
+    rows, columns = bounding_box(cutout.matte)
+    name = cutout.photo.name
+    labels = {"cutout": f"The cutout of {name}", "mask": f"The mask of {name}", "original": f"The photo of {name}"}
+    scene = {
+        "pictures": _pictures(result, cutout, options, session),
+        "labels": labels,
+        "size": [cutout.width, cutout.height],
+        "full": [result.width, result.height],
+        "box": [columns.start, rows.start, columns.stop, rows.stop],
+        "options": {key: value for key, value in asdict(options).items() if key != "image"},
+        "opaque": [form.id for form in encode.available() if not form.alpha],
+    }
+    return render(
+        "viewer.html",
+        width=cutout.width,
+        height=cutout.height,
+        label=labels[options.view],
+        scene=json.dumps(scene, sort_keys=True),
+    )
+
+
+def _pictures(result: Result, cutout: Cutout, options: RenderOptions, session: Session) -> dict[str, str]:
+    """URLs of the pictures; data URIs if the server cannot write files, so that a paid result is displayed in any case."""
+    image = options.image
+    background = None if image is None else session.background(image.path)
+    try:
+        paths = pictures.previews(result, cutout)
+        if image is not None and background is not None:
+            paths["image"] = pictures.backdrop(result, cutout, background, image.path)
+    except RmbgError:
+        return {name: data_uri(draw(), "webp-lossy") for name, draw in pictures.drawings(cutout).items()}
+    return {name: pictures.url(path) for name, path in paths.items()}
+
+
+def slider(before: np.ndarray, after: np.ndarray, label: str, before_label: str = "The photo before") -> str:
+    """Return a before-and-after slider of two pictures of the same size."""
+    height, width = after.shape[:2]
+    return render(
+        "slider.html",
+        width=width,
+        height=height,
+        after=data_uri(after),
+        after_label=label,
+        before=data_uri(before),
+        before_label=before_label,
+    )
+
+
+def facts(result: Result, title: str) -> str:
+    """Return the line below a result: photo, confidence, provider, seconds, size, cost, engine; and the notes."""
+    cutout: Cutout = result.facts
+    parts = [
+        title,
+        f"{cutout.seconds:.2f} s",
+        f"{result.width} × {result.height}",
+        ", ".join(part for part in (str(cutout.cost), projection(cutout.cost)) if part),
+        " ".join(p for p in (cutout.engine, cutout.device, cutout.precision) if p),
+    ]
+    notes = [note for note in cutout.notes if note != LOW_CONFIDENCE_NOTE]  # part of the message above the result
+    return render("facts.html", cutout=cutout, parts=[part for part in parts if part], notes=notes)
+
+
+def result_message(result: Result) -> str:
+    """Return the message above a result with low confidence, or of one that is kept in memory only; usually empty."""
+    doubt = [LOW_CONFIDENCE_NOTE] if LOW_CONFIDENCE_NOTE in result.facts.notes else []
+    return notice(" ".join([*doubt, result.note]).strip(), "warning" if doubt else "info")
+
+
+def fact_line(parts: Iterable[str], notes: Iterable[str]) -> str:
+    """Return non-empty facts in one line, with the notes below it."""
+    return render("facts.html", cutout=None, parts=[part for part in parts if part], notes=notes)
+
+
+def total(session: Session) -> str:
+    """Return the spend of the session, and the number of evicted results."""
+    line = render("total.html", text=session.spend.line())
+    if not session.removed:
+        return line
+    evicted = "1 older result was" if session.removed == 1 else f"{session.removed} older results were"
+    limit = f"at most {MAX_RESULTS} results and {megabytes(storage().session_bytes)} per visitor"
+    return line + render("notes.html", notes=[f"{evicted} removed to make room: this server keeps {limit}."])
+
+
+def notice(message: str, kind: str = "error") -> str:
+    """Return a message of kind ``error``, ``warning`` or ``info``, which ``outcome.js`` announces; empty without a message."""
+    return render("notice.html", message=for_visitor(message), kind=kind) if message else ""

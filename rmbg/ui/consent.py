@@ -1,0 +1,108 @@
+"""Consent of a visitor to paid calls, for a provider at a price; the server checks it before each paid call of the page."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from rmbg.billing import api_keys
+from rmbg.billing.quote import Estimate, quote
+from rmbg.errors import RmbgError
+from rmbg.providers.base import ProviderInfo
+from rmbg.settings import Settings
+
+
+class ConsentError(RmbgError):
+    """The visitor has to accept the cost of a call first; the message states recipient and cost."""
+
+
+@dataclass(frozen=True)
+class Charge:
+    """Recipient and price of a paid call: what a consent covers.
+
+    Attributes
+    ----------
+    provider : str
+        Id of the provider, or of a set of calls.
+    title : str
+    usd : Decimal or None
+        Expected price of the call; None if it is unknown.
+    """
+
+    provider: str
+    title: str
+    usd: Decimal | None
+
+
+class Consent:
+    """Charges that a visitor has accepted. Another provider or price is another charge, which requires a new consent."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._asked: dict[str, frozenset[Charge]] = {}
+        self._accepted: set[Charge] = set()
+
+    def request(self, place: str, charges: Iterable[Charge]) -> None:
+        """Make these the charges that the next `accept` of `place`, a tab of the page, applies to."""
+        with self._lock:
+            self._asked[place] = frozenset(charges)
+
+    def accept(self, place: str) -> None:
+        """Accept the charges of the last `request`."""
+        with self._lock:
+            self._accepted |= self._asked.pop(place, frozenset())
+
+    def decline(self, place: str) -> None:
+        """Discard the last `request`; what was accepted before stays accepted."""
+        with self._lock:
+            self._asked.pop(place, None)
+
+    def pending(self, place: str) -> bool:
+        """True between `request` and `accept` or `decline`."""
+        with self._lock:
+            return bool(self._asked.get(place))
+
+    def covers(self, charges: Iterable[Charge]) -> bool:
+        """True if all charges have been accepted."""
+        with self._lock:
+            return self._accepted.issuperset(charges)
+
+    def require(self, place: str, charges: Sequence[Charge]) -> None:
+        """Check that all charges have been accepted, and request the consent otherwise.
+
+        Raises
+        ------
+        ConsentError
+            If one of them has not been accepted.
+        """
+        if not self.covers(charges):
+            self.request(place, charges)
+            raise ConsentError(describe(charges))
+        self.decline(place)
+
+
+def charge_of(info: ProviderInfo, options: Mapping[str, Any], settings: Settings) -> Charge:
+    """Return the charge of one call of a service with these options."""
+    return Charge(info.id, info.title, quote(info, info.parse_options(options), settings).cost.usd)
+
+
+def charges_of(info: ProviderInfo, options: Mapping[str, Any], key: str, settings: Settings) -> tuple[Charge, ...]:
+    """Return the charges of one call; none for a local provider, and without a key, as the call then fails unsent."""
+    if info.kind == "local":
+        return ()
+    usable = not info.key_name or key.strip() or api_keys.available(info.key_name, settings)
+    return (charge_of(info, options, settings),) if usable else ()
+
+
+def total(charges: Sequence[Charge]) -> Estimate:
+    """Return the sum of the charges; falsy if nothing is charged."""
+    known = sum((charge.usd for charge in charges if charge.usd is not None), Decimal(0))
+    return Estimate(known, tuple(charge.title for charge in charges if charge.usd is None))
+
+
+def describe(charges: Sequence[Charge]) -> str:
+    """Return recipients and expected cost in two sentences."""
+    return f"This sends your photo to {', '.join(charge.title for charge in charges)}. Expected charge: {total(charges)}."

@@ -1,0 +1,178 @@
+"""Host names of this server, and origins that may send requests to it."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import socket
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from rmbg.errors import OptionError, printable
+
+_LABEL = "[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
+_NETLOC = re.compile(rf"({_LABEL}(?:\.{_LABEL}){{0,30}}|\[[0-9a-f:.]{{2,45}}\])(?::([0-9]{{1,5}}))?")
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+#: Headers that reverse proxies add. Web pages can set them only after a preflight request.
+FORWARDED = (
+    "forwarded",
+    "via",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-proto",
+    "x-real-ip",
+    "cf-connecting-ip",
+    "true-client-ip",
+)
+
+
+@dataclass(frozen=True)
+class Netloc:
+    """Host in lower case, IPv6 in brackets and compressed, and the port if there is one."""
+
+    host: str
+    port: int | None = None
+
+    @property
+    def is_address(self) -> bool:
+        """True if the host is an IP address and not a name."""
+        return self.host.startswith("[") or _is_ip(self.host)
+
+
+def parse_netloc(text: str) -> Netloc | None:
+    """Parse a Host header, or an Origin without its scheme; None if it is invalid."""
+    match = _NETLOC.fullmatch(text.lower()) if len(text) <= 260 else None
+    if match is None:
+        return None
+    host, port = match[1], None if match[2] is None else int(match[2])
+    if port is not None and not 1 <= port <= 65535:
+        return None
+    if host.startswith("["):
+        if not _is_ip(host[1:-1]):
+            return None
+        host = f"[{ipaddress.ip_address(host[1:-1])}]"
+    return Netloc(host, port)
+
+
+def parse_origin(text: str) -> tuple[str, Netloc] | None:
+    """Parse an Origin header into scheme and netloc; None if it is opaque (``null``), invalid, or not HTTP."""
+    scheme, separator, rest = text.partition("://")
+    netloc = parse_netloc(rest) if separator and scheme in _DEFAULT_PORTS else None
+    return None if netloc is None else (scheme, netloc)
+
+
+def parse_hosts(texts: Iterable[str], name: str) -> tuple[Netloc, ...]:
+    """Parse the values of the option `name`, which lists hosts.
+
+    Raises
+    ------
+    OptionError
+        If a value is not a host name or address.
+    """
+    hosts = []
+    for text in texts:
+        netloc = parse_netloc(text.strip())
+        if netloc is None:
+            raise OptionError(
+                f"{name} has {printable(text, 60)!r}; it must be a host such as studio.example.org or [::1]:8080."
+            )
+        hosts.append(netloc)
+    return tuple(hosts)
+
+
+@dataclass(frozen=True)
+class Origins:
+    """The hosts of a server.
+
+    Attributes
+    ----------
+    own : set of str
+        Hosts of this server, on every port.
+    listed : tuple of Netloc
+        Hosts from the owner's settings; an entry without a port matches every port.
+    any_host : bool
+        Accept every Host, for a shared server with unknown public names; it does not use its owner's keys. Cross-origin
+        requests are refused in any case.
+    """
+
+    own: set[str]
+    listed: tuple[Netloc, ...] = ()
+    any_host: bool = False
+
+    def accepts_host(self, host: Netloc, server: str | None) -> bool:
+        """True if `host` is valid in the Host header of a connection to the local address `server`."""
+        return self.any_host or host.host in self.own or self._is_listed(host) or (host.is_address and host.host == server)
+
+    def accepts_origin(self, scheme: str, origin: Netloc, hosts: Iterable[Netloc]) -> bool:
+        """True if the origin is same-origin with one of `hosts`, the hosts of the request, or is listed by the owner."""
+        port = origin.port or _DEFAULT_PORTS[scheme]
+        same = any(origin.host == host.host and port == (host.port or _DEFAULT_PORTS[scheme]) for host in hosts)
+        return same or self._is_listed(Netloc(origin.host, port))
+
+    def _is_listed(self, netloc: Netloc) -> bool:
+        return any(entry.host == netloc.host and entry.port in (None, netloc.port) for entry in self.listed)
+
+
+def own_hosts(bound: str) -> set[str]:
+    """Hosts of a server that listens on `bound`, in the form of a Host header.
+
+    Other names that resolve to loopback, such as ``localhost.`` and ``x.localhost``, are excluded: this program does not use
+    them, and a page under such a name belongs to another site.
+    """
+    bound = bound.strip("[]").lower()
+    hosts = {"localhost", "127.0.0.1", "[::1]"}
+    if _is_ip(bound):
+        address = ipaddress.ip_address(bound)
+        hosts.add(f"[{address}]" if address.version == 6 else str(address))
+        if address.is_loopback:
+            hosts -= {"[::1]"} if address.version == 4 else {"127.0.0.1"}
+            if address.version == 4 and bound != "127.0.0.1":
+                hosts -= {"127.0.0.1", "localhost"}
+    elif bound != "localhost":
+        hosts.add(bound)
+    if not is_loopback(bound):
+        name = socket.gethostname().lower()
+        hosts |= {name, f"{name.partition('.')[0]}.local"}
+    return hosts
+
+
+def public_hosts(environ: Mapping[str, str]) -> tuple[Netloc, ...]:
+    """Public hosts of the app from the environment variables that Spaces and reverse proxies set."""
+    root = re.match("https?://([^/]+)", environ.get("GRADIO_ROOT_PATH", ""))
+    names = [*environ.get("SPACE_HOST", "").split(","), root[1] if root else ""]
+    return tuple(netloc for netloc in (parse_netloc(name.strip()) for name in names) if netloc is not None)
+
+
+def is_loopback(bound: str) -> bool:
+    """True if a server that listens on `bound` is reachable from this machine only."""
+    return bound == "localhost" or (_is_ip(bound) and ipaddress.ip_address(bound).is_loopback)
+
+
+def server_host(scope_server: tuple[str, int | None] | None) -> str | None:
+    """Local address of a connection in the form of a Host header; None if it is unknown."""
+    if scope_server is None or not _is_ip(scope_server[0]):
+        return None
+    address = ipaddress.ip_address(scope_server[0])
+    if isinstance(address, ipaddress.IPv6Address):
+        return str(address.ipv4_mapped) if address.ipv4_mapped else f"[{address}]"
+    return str(address)
+
+
+def client_address(peer: str, forwarded_for: str) -> str:
+    """Client address for rate limits: the peer, or behind a proxy with a private address, the one that the proxy reports.
+
+    Only the last address of ``X-Forwarded-For`` is used. The nearest proxy appends it; a client can forge the others.
+    """
+    if not _is_ip(peer) or not ipaddress.ip_address(peer).is_private:
+        return peer
+    last = forwarded_for.rpartition(",")[2].strip()
+    return last if _is_ip(last) else peer
+
+
+def _is_ip(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True

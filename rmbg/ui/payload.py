@@ -1,0 +1,123 @@
+"""Validation of the values in a request, before Gradio processes them.
+
+Gradio searches the values of all components for file references, downloads URLs and opens paths. Here only photo inputs and
+file inputs accept references, and only to uploads of this server.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anyio.to_thread
+import gradio as gr
+from gradio.blocks import BlockFunction
+from gradio.state_holder import SessionState
+
+from rmbg.errors import RmbgError, check_text
+from rmbg.images import source
+from rmbg.settings import Settings
+from rmbg.ui.components.photo_input import PhotoInput, store_file, uploaded_path
+
+FILE_META = {"_type": "gradio.FileData"}
+
+#: Components with values of one type. Gradio checks the values of the others against their choices.
+TEXTS, NUMBERS = (gr.Textbox, gr.ColorPicker), (gr.Slider, gr.Number)
+
+
+class CheckedBlocks(gr.Blocks):
+    """``gr.Blocks`` whose events run only if the values of the request pass `check_value`.
+
+    `preprocess_data` is on the path of every event: from the queue, from direct calls and from the API.
+    """
+
+    async def preprocess_data(
+        self, block_fn: BlockFunction, inputs: list[Any], state: SessionState | None, explicit_call: bool = False
+    ) -> list[Any]:
+        expected = len(block_fn.inputs)
+        if len(inputs) < expected:  # Gradio's own message contains the values, including keys
+            raise _error(f"The request has {len(inputs)} values. This function takes {expected}.")
+        checked = [await _checked(value, block) for value, block in zip(inputs, block_fn.inputs, strict=False)]
+        return await super().preprocess_data(block_fn, checked, state, explicit_call)
+
+
+async def _checked(value: Any, block: Any) -> Any:
+    if isinstance(block, PhotoInput) and isinstance(value, dict) and _is_data_uri(value.get("url")):
+        return await anyio.to_thread.run_sync(store_data_uri, value)
+    return check_value(value, block)
+
+
+def check_value(value: Any, block: Any) -> Any:
+    """Return a validated value that Gradio may process.
+
+    Parameters
+    ----------
+    value : JSON value
+        From the request.
+    block : Component
+
+    Raises
+    ------
+    gr.Error
+        If it is too long, of the wrong type, or a reference to anything but an upload of this server.
+    """
+    if isinstance(block, gr.State):  # the value is on the server
+        return None
+    if isinstance(block, (PhotoInput, gr.File)):
+        return None if value is None else _reference(value)
+    if isinstance(block, TEXTS):
+        value = "" if value is None else value
+        valid, expected = isinstance(value, str), "text"
+    elif isinstance(block, NUMBERS):
+        valid, expected = value is None or _is_number(value), "a number"
+    elif isinstance(block, gr.Checkbox):
+        valid, expected = value is None or isinstance(value, bool), "true or false"
+    else:
+        valid, expected = value is None or isinstance(value, (str, bool)) or _is_number(value), "text or a number"
+    if not valid:
+        raise _error(f"A value of the request has the wrong type. {block.label or 'The field'} takes {expected}.")
+    return _text(value, block.label or "The text") if isinstance(value, str) else value
+
+
+def _is_number(value: Any) -> bool:
+    # Python's JSON parser accepts Infinity and NaN.
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and -(2**63) < value < 2**63
+
+
+def _reference(value: Any) -> dict[str, Any]:
+    """Copy of a file reference with the path of an upload and its original name only."""
+    path, url, name = (value.get(key) if isinstance(value, dict) else None for key in ("path", "url", "orig_name"))
+    if _is_address(path) or (not path and _is_address(url)):
+        raise _error("Files cannot be loaded from a URL here. Download the file, then upload it.")
+    return {"path": uploaded_path(path), "orig_name": _name(name), "meta": FILE_META}
+
+
+def store_data_uri(value: dict[str, Any]) -> dict[str, Any]:
+    """Store the picture of a data URI, such as a webcam sends, with the uploads; returns a reference to it."""
+    try:
+        data, name = source.read(value["url"], _name(value.get("orig_name")), Settings.from_environ())
+    except RmbgError as error:
+        raise _error(str(error)) from None
+    return {"path": store_file(data, name), "orig_name": name, "meta": FILE_META}
+
+
+def _name(value: Any) -> str | None:
+    return _text(value, "The file's name") if isinstance(value, str) else None
+
+
+def _text(value: str, label: str) -> str:
+    try:
+        return check_text(value, label)
+    except RmbgError as error:
+        raise _error(str(error)) from None
+
+
+def _error(message: str) -> gr.Error:
+    return gr.Error(message, print_exception=False)
+
+
+def _is_data_uri(value: Any) -> bool:
+    return isinstance(value, str) and value[:5].lower() == "data:"
+
+
+def _is_address(value: Any) -> bool:
+    return isinstance(value, str) and value.lstrip()[:6].lower().startswith(("http:/", "https:"))

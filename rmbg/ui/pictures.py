@@ -1,0 +1,145 @@
+"""Pictures of a result as files for the viewer: previews, parts at full size, and the picture for the clipboard.
+
+The browser loads each file once, by a random URL, and composes views, backgrounds and crops from them.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+import numpy as np
+
+from rmbg.cutout import Cutout
+from rmbg.errors import OptionError
+from rmbg.images import encode
+from rmbg.render.backgrounds import Background, blurred, cover
+from rmbg.render.picture import View
+from rmbg.ui.results import Result, shrink, thumbnail
+from rmbg.ui.storage import storage
+
+#: Quality of previews and of parts at full size.
+PREVIEW_QUALITY, PART_QUALITY = 84, 90
+
+#: Longest side in pixels of a part at full size, of a copy for the clipboard, and of a blurred background, which has no detail.
+PART_SIDE, COPY_SIDE, BLUR_SIDE = 2560, 4096, 400
+
+_PART = re.compile("[0-9]{1,6}(,[0-9]{1,6}){4}")
+
+
+@dataclass(frozen=True)
+class Part:
+    """A rectangle of the photo in pixels, and the width at which it is displayed."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+    pixels: int
+
+    @classmethod
+    def parse(cls, text: str, width: int, height: int) -> Part:
+        """Parse ``left,top,right,bottom,pixels`` and clip it to a photo of `width` x `height`.
+
+        Raises
+        ------
+        OptionError
+            If the text has another form, or the rectangle is empty.
+        """
+        if not _PART.fullmatch(text):
+            raise OptionError("The part of the picture is invalid. Reload the page.")
+        left, top, right, bottom, pixels = (int(number) for number in text.split(","))
+        part = cls(left, top, min(right, width), min(bottom, height), pixels)
+        if part.left >= part.right or part.top >= part.bottom or not pixels:
+            raise OptionError("The part of the picture is empty. Reload the page.")
+        return part
+
+    def read(self, result: Result) -> Cutout:
+        """Read this part of a result, downscaled to its width on the screen and to at most `PART_SIDE` pixels a side."""
+        cutout = result.part(slice(self.top, self.bottom), slice(self.left, self.right))
+        scale = min(1.0, self.pixels / cutout.width, PART_SIDE / max(cutout.width, cutout.height))
+        return shrink(cutout, max(1, round(scale * max(cutout.width, cutout.height))))
+
+
+def url(path: str) -> str:
+    """Return the URL of a file in Gradio's upload folder, relative to the root of the app."""
+    return f"gradio_api/file={quote(path)}"
+
+
+def previews(result: Result, cutout: Cutout) -> dict[str, str]:
+    """Return the paths of a cutout's pictures at screen size.
+
+    Parameters
+    ----------
+    result : Result
+        Holds the files, which are encoded again only if the cutout differs or a file was removed.
+    cutout : Cutout
+        At screen size.
+
+    Returns
+    -------
+    dict
+        ``cutout``, ``mask``, ``original`` and ``blur``, the blurred background, to paths.
+
+    Raises
+    ------
+    RmbgError
+        If a file cannot be written.
+    """
+    key = zlib.crc32(cutout.foreground.tobytes(), zlib.crc32(cutout.matte.tobytes()))
+    return {name: _stored(result, name, key, draw) for name, draw in drawings(cutout).items()}
+
+
+def drawings(cutout: Cutout) -> dict[str, Callable[[], np.ndarray]]:
+    """Return the functions that draw the pictures of `previews`."""
+    return {
+        "cutout": cutout.render,
+        "mask": lambda: cutout.render(view="mask"),
+        "original": lambda: cutout.render(view="original"),
+        "blur": lambda: np.asarray(
+            thumbnail(blurred(cutout.photo.rgb, cutout.matte, cutout.foreground, cutout.photo.alpha), BLUR_SIDE)
+        ),
+    }
+
+
+def backdrop(result: Result, cutout: Cutout, background: Background, source: str) -> str:
+    """Return the path of a background picture, covering a cutout at screen size; `source` identifies the picture."""
+    assert background.image is not None
+    image = background.image
+    return _stored(result, "background", zlib.crc32(source.encode()), lambda: cover(image, cutout.height, cutout.width))
+
+
+def part(result: Result, area: Part, view: View) -> dict[str, str]:
+    """Store a part of the photo and of the current view at full size; returns the paths of ``before`` and ``after``."""
+    cutout, name = area.read(result), result.facts.photo.name
+    pictures = {"before": cutout.render(view="original"), "after": cutout.render(view=view)}
+    return {key: _store(pixels, f"{name}-part.webp", PART_QUALITY, expires=True) for key, pixels in pictures.items()}
+
+
+def copy(result: Result, background: Background, view: View, crop: float | None) -> tuple[str, int, int]:
+    """Store the displayed picture as PNG of at most `COPY_SIDE` pixels a side; returns its path, width and height."""
+    pixels = shrink(result.full(), COPY_SIDE).render(background, view=view, crop=crop)
+    data = encode.encode(pixels, encode.FORMATS["png"])
+    path = storage().store(data, f"{result.facts.photo.name}-{view}.png", seconds=storage().keep_seconds)
+    return path, pixels.shape[1], pixels.shape[0]
+
+
+def _stored(result: Result, name: str, key: int, draw: Callable[[], np.ndarray]) -> str:
+    """Return the path of a picture of a result, drawn if `key` is new or the file was removed."""
+    stored, path = result.pictures.get(name, (None, ""))
+    if stored == key and Path(path).is_file():
+        return path
+    if path:
+        storage().discard(Path(path))
+    path = _store(draw(), f"{result.facts.photo.name}-{name}.webp", PREVIEW_QUALITY)
+    result.pictures[name] = key, path
+    return path
+
+
+def _store(pixels: np.ndarray, name: str, quality: int, *, expires: bool = False) -> str:
+    data = encode.encode(pixels, encode.FORMATS["webp-lossy"], quality=quality, quick=True)
+    return storage().store(data, name, seconds=storage().keep_seconds if expires else None)

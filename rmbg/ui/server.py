@@ -1,0 +1,150 @@
+"""Setup of Gradio's server: hosts, middleware, bounded visitor states, and removal of expired files."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import anyio.to_thread
+import gradio as gr
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from rmbg.errors import RmbgError
+from rmbg.settings import Settings
+from rmbg.ui.guard import Guard, Rules
+from rmbg.ui.origins import Origins, is_loopback, own_hosts, parse_hosts, public_hosts
+from rmbg.ui.request_checks import PREFIX
+from rmbg.ui.storage import storage
+from rmbg.ui.visitors import Visitors
+
+log = logging.getLogger(__name__)
+
+#: Visitors whose state is kept; every state contains a copy of the page's configuration.
+MAX_VISITORS = 500
+
+#: Seconds between two sweeps of the visitors' files.
+SWEEP_SECONDS = 15
+
+
+def check_address(host: str) -> None:
+    """Raise RmbgError if `host` is not an address of this machine."""
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host.strip("[]"), 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        with socket.socket(family) as probe:
+            probe.bind(address)
+    except (OSError, UnicodeError):
+        raise RmbgError(
+            f"The server cannot listen on {host}: this machine has no such address. Use 127.0.0.1, or 0.0.0.0 for all."
+        ) from None
+
+
+def set_shared(bound: str, *, share: bool, settings: Settings) -> None:
+    """Set ``RMBG_SHARED=1`` if the server is reachable from other machines, unless the variable has a value.
+
+    It is reachable if it listens on more than loopback, has a public link, or has the name of another host, which implies a
+    reverse proxy.
+    """
+    names = parse_hosts(settings.allow_hosts, "RMBG_ALLOW_HOSTS")
+    if share or not is_loopback(bound) or not all(is_loopback(name.host.strip("[]")) for name in names):
+        os.environ.setdefault("RMBG_SHARED", "1")
+
+
+def origins_of(bound: str, settings: Settings) -> Origins:
+    """Return the hosts of a server that listens on `bound`. A shared server without a list of hosts accepts every name."""
+    listed = parse_hosts(settings.allow_hosts, "RMBG_ALLOW_HOSTS")
+    public = public_hosts(settings.environ)
+    return Origins(own_hosts(bound), (*listed, *public), any_host=settings.shared and not listed)
+
+
+def lifespan(blocks: gr.Blocks, origins: Origins, settings: Settings) -> Callable[[Any], Any]:
+    """Return the lifespan of the ASGI app, which starts when the app is complete and before the first connection.
+
+    Gradio places middleware that is passed to it inside its own. Only here can the guard wrap the complete stack.
+    """
+
+    @contextlib.asynccontextmanager
+    async def run(app: Any) -> AsyncIterator[None]:
+        visitors = Visitors(MAX_VISITORS)
+        visitors.set_blocks(blocks)
+        app.state_holder = visitors
+        rules = Rules(
+            origins=origins,
+            max_bytes=settings.max_bytes,
+            upload_bytes=settings.session_bytes,
+            embeddable="SPACE_ID" in settings.environ,
+            shared=lambda: Settings.from_environ().shared,
+            proxied=_proxied,
+            queued=lambda: _queued(blocks),
+        )
+        app.middleware_stack = guard = Guard(_compressed(app.middleware_stack), rules, visitors.open_page)
+        loop = asyncio.get_running_loop()
+        app.state.end_streams = lambda: loop.call_soon_threadsafe(guard.ending.set)
+        sweeping = asyncio.create_task(_sweep(blocks, visitors))
+        try:
+            yield
+        finally:
+            sweeping.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await sweeping
+
+    return run
+
+
+def _compressed(app: ASGIApp) -> ASGIApp:
+    """Compress the page, which contains its configuration. Gradio compresses its scripts, and other responses are small."""
+    compressing = GZipMiddleware(app, compresslevel=6)
+
+    async def dispatch(scope: Scope, receive: Receive, send: Send) -> None:
+        is_page = scope["type"] == "http" and PREFIX not in scope["path"]
+        await (compressing if is_page else app)(scope, receive, send)
+
+    return dispatch
+
+
+def _proxied() -> None:
+    """Mark the server as shared: a reverse proxy implies that users besides the owner may reach it."""
+    if "RMBG_SHARED" not in os.environ and not Settings.from_environ().shared:
+        os.environ["RMBG_SHARED"] = "1"
+        log.warning(
+            "A request was forwarded by a reverse proxy. From now on this server counts as shared, and its keys are not used "
+            "for visitors. Set RMBG_SHARED=0 to keep it private, or RMBG_SHARED=1 to make it shared from the start."
+        )
+
+
+def _queued(blocks: gr.Blocks) -> list[Scope]:
+    return [event.request.scope for event in list(blocks._queue.event_ids_to_events.values())]
+
+
+async def _sweep(blocks: gr.Blocks, visitors: Visitors) -> None:
+    while True:
+        await asyncio.sleep(SWEEP_SECONDS)
+        try:
+            removed = await anyio.to_thread.run_sync(storage().sweep, visitors.is_live, _files_in_use(blocks))
+            for paths in blocks.temp_file_sets:
+                paths -= removed
+        except Exception:
+            log.exception("Removal of expired files failed")
+
+
+def _files_in_use(blocks: gr.Blocks) -> set[str]:
+    """Paths of the page's own files, and of the files in the arguments of calls that wait or run."""
+    paths = {str(path) for block in list(blocks.blocks.values()) for path in getattr(block, "keep_in_cache", ())}
+    for event in list(blocks._queue.event_ids_to_events.values()):
+        paths |= _paths_in(getattr(event.data, "data", None))
+    return paths
+
+
+def _paths_in(value: Any) -> set[str]:
+    """All values of the key ``path`` in nested JSON."""
+    if isinstance(value, dict):
+        own = {value["path"]} if isinstance(value.get("path"), str) else set()
+        return own.union(*(_paths_in(item) for item in value.values()))
+    if isinstance(value, list):
+        return set().union(*(_paths_in(item) for item in value))
+    return set()

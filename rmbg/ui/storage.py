@@ -1,0 +1,242 @@
+"""Disk quota and expiry of the visitors' files: results, uploads and downloads.
+
+There is a quota for each visitor and one for the server; the oldest files are evicted first. Files of an open page do not
+expire. Files of a finished API call and of a download expire after minutes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterable
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gradio_client.utils import strip_invalid_filename_characters
+
+from rmbg.errors import RmbgError
+from rmbg.settings import Settings
+from rmbg.ui.workspace import Workspace, workspace
+
+#: Lifetime in seconds of the files of a closed page, and of uploads that no call has used.
+CLOSED_SECONDS, UNUSED_SECONDS = 3600, 900
+
+#: Lifetime in seconds of the partial file of an interrupted upload.
+PARTIAL_SECONDS = 60
+
+#: The session hash of the visitor whose event is being handled.
+VISITOR: ContextVar[str] = ContextVar("visitor", default="")
+
+
+@dataclass(eq=False)
+class _Item:
+    """A file or folder. `expires` is None while a page may use it; `seen` is the last time at which that page was open."""
+
+    owner: str
+    size: int
+    expires: float | None = None
+    seen: float = field(default_factory=time.monotonic)
+    changed: float = field(default_factory=time.time)
+
+
+class Storage:
+    """Files below a workspace, with size, expiry and owner (the session hash of a visitor).
+
+    Parameters
+    ----------
+    root : Workspace
+    session_bytes, server_bytes : int
+        Quotas of one visitor and of the server.
+    keep_seconds : float
+        Lifetime of the files of a finished API call and of a download.
+    """
+
+    def __init__(self, root: Workspace, session_bytes: int, server_bytes: int, keep_seconds: float) -> None:
+        self.root = root
+        self.session_bytes, self.server_bytes, self.keep_seconds = session_bytes, server_bytes, keep_seconds
+        self._items: dict[Path, _Item] = {}  # oldest first
+        self._lock = threading.RLock()
+
+    def bytes_of(self, owner: str | None = None) -> int:
+        """Return the size of one visitor's files, or of all files."""
+        with self._lock:
+            return sum(item.size for item in self._items.values() if owner in (None, item.owner))
+
+    def new_folder(self) -> Path:
+        """Create a folder from which no files are served; call `keep` after it is filled."""
+        return self.root.new_folder("result-")
+
+    def new_file(self, name: str) -> Path:
+        """Return a path that Gradio serves, in a new folder with a random name; call `keep` after the file is written."""
+        folder = self.root.uploads / secrets.token_hex(20)
+        folder.mkdir(mode=0o700, parents=True)
+        return folder / strip_invalid_filename_characters(Path(name).name)
+
+    def store(self, data: bytes, name: str, *, seconds: float | None = None) -> str:
+        """Write a file for the current visitor and return its path; see `keep`.
+
+        Raises
+        ------
+        RmbgError
+            If the file cannot be written.
+        """
+        path = None
+        try:
+            path = self.new_file(name)
+            path.write_bytes(data)
+        except OSError as error:
+            if path is not None:
+                _remove(path)
+            raise RmbgError(
+                f"The file cannot be written on the server: {error.strerror}. Try again in a few minutes."
+            ) from None
+        self.keep(visitor(), path, seconds=seconds)
+        return str(path)
+
+    def keep(self, owner: str, path: Path, *, seconds: float | None = None) -> None:
+        """Register a file or folder as the newest of `owner`; evicts older ones beyond a quota.
+
+        Parameters
+        ----------
+        seconds : float, optional
+            Lifetime; by default as long as the owner's page is open.
+        """
+        with self._lock:
+            self._items.pop(path, None)
+            self._items[path] = _Item(owner, _size(path), None if seconds is None else time.monotonic() + seconds)
+            self._make_room(owner, path)
+
+    def release(self, path: Path) -> None:
+        """Start the lifetime of an upload whose API call has ended; a new upload of the same file resets it."""
+        with self._lock:
+            item = self._items.get(path)
+            if item is not None:
+                item.expires, item.changed = time.monotonic() + self.keep_seconds, time.time()
+
+    def discard(self, path: Path) -> None:
+        """Remove a file or folder."""
+        with self._lock:
+            self._items.pop(path, None)
+        _remove(path)
+
+    def discard_all(self, owner: str) -> None:
+        """Remove all files of a visitor."""
+        with self._lock:
+            paths = [path for path, item in self._items.items() if item.owner == owner]
+        for path in paths:
+            self.discard(path)
+
+    def transfer(self, owner: str, new_owner: str) -> None:
+        """Make `new_owner` the owner of all files of `owner`."""
+        with self._lock:
+            for item in self._items.values():
+                if item.owner == owner:
+                    item.owner = new_owner
+
+    def make_room(self, size: int) -> None:
+        """Evict the oldest files until `size` more bytes are within the server's quota."""
+        with self._lock:
+            self._make_room("", None, size)
+
+    def sweep(self, is_live: Callable[[str], bool], in_use: Iterable[str]) -> set[str]:
+        """Remove expired files and return their paths.
+
+        Parameters
+        ----------
+        is_live : callable (owner) -> bool
+            Returns True if a page of the owner is open.
+        in_use : iterable of str
+            Files of the page itself, and of calls that wait in the queue or run; these are kept.
+        """
+        in_use, now, removed = {os.path.realpath(path) for path in in_use}, time.monotonic(), set()
+        with self._lock:
+            self._register_uploads(in_use)
+            for path, item in list(self._items.items()):
+                if is_live(item.owner):
+                    item.seen = now
+                if os.path.realpath(path) in in_use:
+                    continue
+                expires = item.seen + CLOSED_SECONDS if item.expires is None else item.expires
+                if item.expires is not None and item.changed < _changed(path):  # uploaded again by another visitor
+                    self._items[path] = _Item("", item.size, now + UNUSED_SECONDS)
+                elif expires < now or not path.exists():
+                    self.discard(path)
+                    removed.add(str(path))
+            self._make_room("", None)
+        return removed
+
+    def _register_uploads(self, in_use: set[str]) -> None:
+        """Register the uploads since the last sweep; removes the partial files of interrupted ones."""
+        for parent, _, names in os.walk(self.root.uploads):
+            for path in (Path(parent) / name for name in names):
+                if path in self._items or os.path.realpath(path) in in_use:
+                    continue
+                if path.parent != self.root.uploads:
+                    self._items[path] = _Item("", _size(path), time.monotonic() + UNUSED_SECONDS)
+                elif time.time() - _changed(path) > PARTIAL_SECONDS:
+                    _remove(path)
+
+    def _make_room(self, owner: str, newest: Path | None, extra: int = 0) -> None:
+        """Evict files beyond the quotas, except `newest`; `extra` bytes of the server's quota are kept free."""
+        if self.bytes_of() + extra <= self.server_bytes and self.bytes_of(owner) <= self.session_bytes:
+            return
+        for path in [path for path in self._items if not path.exists()]:
+            del self._items[path]
+        paths = [path for path in self._items if path != newest]
+        own = [path for path in paths if owner and self._items[path].owner == owner]
+        while own and self.bytes_of(owner) > self.session_bytes:
+            self.discard(own.pop(0))
+        paths = [path for path in paths if path in self._items]
+        while paths and self.bytes_of() + extra > self.server_bytes:
+            self.discard(paths.pop(0))
+
+
+def visitor() -> str:
+    """Return the session hash of the visitor whose event is being handled; empty outside of events."""
+    return VISITOR.get()
+
+
+def _size(path: Path) -> int:
+    with contextlib.suppress(OSError):
+        if path.is_dir():
+            return sum((Path(parent) / name).stat().st_size for parent, _, names in os.walk(path) for name in names)
+        return path.stat().st_size
+    return 0
+
+
+def _changed(path: Path) -> float:
+    """Time of the last write or rename of a file, in seconds since the epoch; 0 if it does not exist."""
+    try:
+        return path.lstat().st_ctime
+    except OSError:
+        return 0.0
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+        return
+    with contextlib.suppress(OSError):
+        path.unlink()
+    with contextlib.suppress(OSError):  # the folder that `new_file` made for this file
+        path.parent.rmdir()
+
+
+_current: Storage | None = None
+_current_lock = threading.Lock()
+
+
+def storage() -> Storage:
+    """Return the storage of this process; the first call creates it with the quotas of the environment."""
+    global _current
+    with _current_lock:
+        root = workspace()
+        if _current is None or _current.root is not root:
+            settings = Settings.from_environ()
+            _current = Storage(root, settings.session_bytes, settings.storage_bytes, settings.keep_seconds)
+        return _current

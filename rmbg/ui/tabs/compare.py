@@ -1,0 +1,161 @@
+"""The Compare tab: cutouts of several providers side by side, with agreement, cost, blind vote and downloads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import gradio as gr
+
+from rmbg.settings import Settings
+from rmbg.ui.cancellation import run_number
+from rmbg.ui.components import consent_row, second_provider, viewer
+from rmbg.ui.components.photo_input import PhotoInput, photo_input
+from rmbg.ui.components.provider_checkboxes import boxes, key_fields
+from rmbg.ui.components.render_options import VIEWS
+from rmbg.ui.lanes import SERVICES_AT_ONCE
+from rmbg.ui.session import Session
+from rmbg.ui.tabs import compare_actions as actions
+from rmbg.ui.tabs import compare_downloads as downloads
+from rmbg.ui.templates import render
+
+BACKGROUNDS = [
+    ("Transparent", "transparent"),
+    ("White", "#ffffff"),
+    ("Black", "#000000"),
+    ("Color", "color"),
+    ("Blur", "blur"),
+]
+
+#: Concurrent comparisons with local providers only. They hold the decoded photo while they wait for the device.
+LOCAL_AT_ONCE = 2
+
+MODES = [("Difference", "difference"), ("Slider", "slider")]
+
+
+#: Passes the click on a pane's button on to the server.
+USE_ONE = """element.addEventListener("click", (event) => {
+    const button = event.target.closest("[data-use]");
+    if (button) trigger("select", { index: button.dataset.use });
+});"""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Components that other tabs use: the photo, and the grid, whose select event has the value of a result as its index."""
+
+    photo: PhotoInput
+    grid: gr.HTML
+
+
+def build(session: gr.State, settings: Settings) -> Parts:
+    """Create the components of the tab and connect their events."""
+    with gr.Row(equal_height=False):
+        with gr.Column(scale=4, min_width=320):
+            photo = photo_input(label="Photo", sources=["upload", "clipboard"], height=230, elem_id="compare-photo", buttons=[])
+            checks = boxes("compare", settings, count=2)
+            offer = second_provider.build(len([check for check in checks if check.value]) < 2)
+            keys = key_fields("compare", checks, settings)
+            blind = gr.Checkbox(False, label="Blind: hide the names until the vote", elem_id="blind")
+            price = gr.HTML(
+                actions.price_line(settings, *(check.value for check in checks)), elem_classes="bare", elem_id="price"
+            )
+            start = gr.Button("Compare", variant="primary", size="lg", elem_id="compare-start")
+            cancel = gr.Button("Cancel", visible=False, size="lg", elem_id="compare-cancel")
+            consent, yes, no = consent_row.consent_row(actions.PLACE)
+            message = gr.HTML("", elem_classes="bare", elem_id="compare-message")
+        with gr.Column(scale=9, min_width=320):
+            with gr.Row(equal_height=True):
+                view = gr.Radio(VIEWS, value="cutout", label="View of all", elem_id="compare-view", scale=4, min_width=250)
+                kind = gr.Radio(
+                    BACKGROUNDS,
+                    value="transparent",
+                    label="Background of all",
+                    elem_id="compare-background",
+                    scale=7,
+                    min_width=320,
+                )
+                color = gr.ColorPicker("#ff8800", label="Color", visible=False, elem_id="compare-color", scale=1)
+            gr.HTML(render("pane_toolbar.html"), elem_classes="bare")
+            grid = gr.HTML(
+                viewer.placeholder(
+                    "The cutouts appear here side by side", "Choose a photo and two or more providers", "Compare"
+                ),
+                elem_classes="bare",
+                elem_id="grid",
+                js_on_load=USE_ONE,
+            )
+            with gr.Group(visible=False) as ballot:
+                vote = gr.Radio([], label="Which result is best?", elem_id="vote")
+                cast = gr.Button("Vote and show the names", variant="primary", elem_id="cast")
+            with gr.Column(visible=False) as details:
+                reference = gr.Dropdown([], label="Reference", elem_id="reference")
+                table = gr.HTML("", elem_classes="bare", elem_id="figures")
+                with gr.Row():
+                    save_zip = gr.Button("All cutouts (ZIP)", elem_id="save-zip")
+                    save_sheet = gr.Button("Contact sheet (PNG)", elem_id="save-sheet")
+                    save_csv = gr.Button("Table (CSV)", elem_id="save-csv")
+            with gr.Column(visible=False) as pair_column:
+                with gr.Row(equal_height=True):
+                    first = gr.Dropdown([], label="First result", elem_id="first")
+                    second = gr.Dropdown([], label="Second result", elem_id="second")
+                    mode = gr.Radio(MODES, value="difference", label="Comparison", elem_id="mode")
+                pair = gr.HTML("", elem_classes="bare", elem_id="pair")
+            with gr.Accordion("Ratings from blind votes", open=False) as ratings_panel:
+                ratings = gr.HTML("", elem_classes="bare", elem_id="ratings")
+                save_votes = gr.Button("Votes (CSV)", elem_id="save-votes")
+            file = gr.DownloadButton("File", elem_id="compare-file", elem_classes="offstage", visible="hidden")
+
+    display = [view, kind, color]
+    shown = [grid, table, pair]
+    detail = [reference, first, second, mode]
+    controls = [details, pair_column, ballot, vote, reference, first, second]
+    private: dict[str, Any] = {"api_visibility": "private"}
+    instant: dict[str, Any] = {**private, "queue": False, "show_progress": "hidden"}
+
+    hide_consent = partial(consent_row.hide, actions.PLACE)
+
+    def selected(session: Session, *on: bool) -> tuple[Any, ...]:
+        """Updates after a change of the selection, which invalidates the consent."""
+        return offer.shown(*on), actions.price_line(settings, *on), *hide_consent(session)
+
+    changed: dict[str, Any] = {"inputs": [session, *checks], "outputs": [offer.panel, price, consent, message], **instant}
+    for check in checks:
+        check.input(selected, **changed)
+    offer.choice.input(second_provider.add, offer.choice, checks, **instant).then(selected, **changed)
+    gr.on(None, partial(second_provider.refresh, settings), None, [offer.note, offer.choice], **instant)  # at page load
+    no.click(hide_consent, session, [consent, message], **instant)
+    run = run_number()
+    work: dict[str, Any] = {
+        "inputs": [run, photo, session, blind, *display, *checks, *keys],
+        "outputs": [*shown, *controls, message],
+        "show_progress": "hidden",
+        **private,
+    }
+    started = [run, message, consent, start, cancel]
+    checked = start.click(actions.check_request, [photo, session, *checks], started, **instant)
+    confirmed = yes.click(actions.confirm, session, started, **instant)
+    # Separate limits, so that local comparisons do not wait for those that use services.
+    free = checked.then(actions.begin, concurrency_limit=LOCAL_AT_ONCE, **work)
+    paid = confirmed.then(actions.begin_paid, concurrency_limit=SERVICES_AT_ONCE, **work)
+    for event in (free, paid):
+        event.then(actions.after, session, [start, cancel], **instant)
+    cancel.click(actions.stop, [session], [cancel], **instant)
+
+    inputs: list[Any] = [*display, *detail]
+    for component in inputs:
+        component.input(actions.show, [session, *inputs], shown, trigger_mode="always_last", concurrency_limit=None, **instant)
+    kind.input(lambda chosen_kind: gr.update(visible=chosen_kind == "color"), kind, color, **instant)
+    ratings_panel.expand(actions.ratings, None, ratings, **instant)
+    cast.click(actions.vote, [session, vote, *inputs], [*shown, *controls, ratings, message], **private)
+    for button, action in (
+        (save_zip, downloads.save_zip),
+        (save_sheet, downloads.save_sheet),
+        (save_csv, downloads.save_csv),
+        (save_votes, downloads.save_votes),
+    ):
+        button.click(action, [session, kind, color, reference], file, concurrency_limit=2, **private).success(
+            None, js="() => document.querySelector('#compare-file').click()", **private
+        )
+    return Parts(photo, grid)

@@ -1,0 +1,262 @@
+"""Event handlers of the Compare tab: consent, comparison, display, vote."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import gradio as gr
+
+from rmbg.compare.comparison import compare, select_providers
+from rmbg.errors import CancelledError, RmbgError
+from rmbg.providers import PROVIDERS
+from rmbg.settings import Settings
+from rmbg.ui.cancellation import buttons, stopping
+from rmbg.ui.compare_state import Comparison, label
+from rmbg.ui.components import viewer
+from rmbg.ui.components.photo_input import Upload
+from rmbg.ui.components.provider_checkboxes import selected_ids, split
+from rmbg.ui.components.provider_text import place
+from rmbg.ui.consent import Charge, charge_of, describe, total
+from rmbg.ui.lanes import DEVICE
+from rmbg.ui.session import Session
+from rmbg.ui.tabs import compare_view
+from rmbg.ui.tabs.compare_downloads import votes_file
+from rmbg.ui.templates import render
+
+log = logging.getLogger(__name__)
+
+#: Name of this tab in the consent of a visitor, and prefix of its element ids.
+PLACE = "compare"
+
+#: Value of the vote for no result.
+NONE_BETTER = "none"
+
+
+def price_line(settings: Settings, *checked: bool) -> str:
+    """Return the expected cost of the selected providers as an HTML note."""
+    return render("note.html", text=_expected_cost(selected_ids(checked), settings))
+
+
+def _expected_cost(ids: list[str], settings: Settings) -> str:
+    """Return the expected cost of the providers `ids` in one sentence."""
+    if len(ids) < 2:
+        return "Choose two or more providers."
+    charge = total(_charges(ids, settings))
+    return f"Expected charge: {charge}." if charge else f"Free of charge: the selected providers run on {place(settings)}."
+
+
+def check_request(upload: Upload | None, session: Session, *checked: bool) -> tuple[Any, ...]:
+    """Validate the inputs; shows the consent buttons if the run may be charged, starts it otherwise."""
+    settings, ids = Settings.from_environ(), selected_ids(checked)
+    if upload is None:
+        return gr.skip(), viewer.notice("Choose a photo first."), gr.skip(), *buttons(False)
+    if len(ids) < 2:
+        return gr.skip(), viewer.notice("Choose at least two providers to compare."), gr.skip(), *buttons(False)
+    charges = _charges(ids, settings)
+    if total(charges):
+        session.consent.request(PLACE, charges)
+        return gr.skip(), viewer.notice(describe(charges), "info"), gr.update(visible=True), *buttons(False)
+    return start_run(session)
+
+
+def _charges(ids: list[str], settings: Settings) -> list[Charge]:
+    """Return the expected charges of the providers `ids`."""
+    infos = [provider.info for provider in select_providers(ids, settings)] if ids else []
+    return [charge_of(info, {}, settings) for info in infos if info.kind == "remote"]
+
+
+def confirm(session: Session) -> tuple[Any, ...]:
+    """Accept the cost that was shown, and start the run."""
+    session.consent.accept(PLACE)
+    return start_run(session)
+
+
+def start_run(session: Session) -> tuple[Any, ...]:
+    """Start a run that is free of charge or has the visitor's consent."""
+    return session.comparisons.start(), "", gr.update(visible=False), *buttons(True)
+
+
+def after(session: Session) -> tuple[Any, Any]:
+    """Updates of the buttons after a run has ended; another run may be active by then."""
+    return buttons(session.comparisons.active)
+
+
+def begin(
+    run: int | None, upload: Upload | None, session: Session, blind: bool, view: str, kind: str, color: str, *providers: Any
+) -> Iterator[Any]:
+    """Run a comparison that is free of charge. `providers` are the values of the checkboxes and key fields."""
+    ids, keys = split(providers)
+    if upload is None or len(ids) < 2 or total(_charges(ids, Settings.from_environ())):
+        yield tuple(gr.skip() for _ in range(11))
+        return
+    yield from _compare(run, upload, session, blind, (view, kind, color), ids, keys)
+
+
+def begin_paid(
+    run: int | None, upload: Upload | None, session: Session, blind: bool, view: str, kind: str, color: str, *providers: Any
+) -> Iterator[Any]:
+    """Run a comparison that has the visitor's consent."""
+    ids, keys = split(providers)
+    charges = _charges(ids, Settings.from_environ())
+    if upload is None or len(ids) < 2 or not session.consent.covers(charges):
+        session.comparisons.cancel(wait=False)
+        text = "The photo, the selection or a price has changed since you accepted the cost. Press Compare again."
+        yield (*(gr.skip() for _ in range(10)), viewer.notice(text))
+        return
+    yield from _compare(run, upload, session, blind, (view, kind, color), ids, keys)
+
+
+def _compare(
+    run: int | None,
+    upload: Upload,
+    session: Session,
+    blind: bool,
+    display: tuple[str, str, str],
+    ids: list[str],
+    keys: dict[str, str],
+) -> Iterator[Any]:
+    """Run all providers; yields updates of the page after each result."""
+    hidden = (*(gr.update(visible=False) for _ in range(3)), *(gr.skip() for _ in range(4)))
+    token = None
+    try:
+        token = session.comparisons.begin(run, paid=bool(_charges(ids, Settings.from_environ())))
+        if token is None:
+            yield tuple(gr.skip() for _ in range(11))
+            return
+        photo = upload.open()
+        comparison = Comparison(photo, ids, blind=blind, token=token, upload=upload.path)
+        if session.comparison is not None:
+            session.comparison.close()
+        session.comparison = comparison
+        outcomes = compare(photo, ids, keys=keys, cancelled=token.cancelled, device=DEVICE.turn)
+        yield (compare_view.grid(comparison, *compare_view.rendering(*display)), "", "", *hidden, "")
+        for outcome in outcomes:
+            session.record(outcome, comparison)
+            if not comparison.complete:
+                yield (compare_view.grid(comparison, *compare_view.rendering(*display)), "", "", *hidden, _progress(comparison))
+        problem = ""
+        try:
+            if comparison.blind and len(comparison.succeeded) > 1:
+                comparison.ballot = votes_file().draw(comparison.succeeded)
+        except RmbgError as error:  # without a ballot the results are still shown: they may be paid for
+            problem = str(error)
+        comparison.blind = comparison.ballot is not None
+        yield (*_page(session, *display), *_controls(comparison), _final_message(comparison, problem))
+    except RmbgError as error:
+        kind = "info" if isinstance(error, CancelledError) else "error"
+        yield (*(gr.skip() for _ in range(10)), viewer.notice(str(error), kind))
+    except Exception:
+        log.exception("Comparison of %s failed", ids)
+        yield (*(gr.skip() for _ in range(10)), viewer.notice(viewer.INTERNAL_ERROR))
+    finally:
+        if token is not None:
+            token.end()
+
+
+def _progress(comparison: Comparison) -> str:
+    return viewer.notice(f"{len(comparison.outcomes)} of {len(comparison.providers)} providers have finished.", "info")
+
+
+def _final_message(comparison: Comparison, problem: str = "") -> str:
+    failed = len(comparison.outcomes) - len(comparison.succeeded)
+    if not comparison.succeeded:
+        return viewer.notice("All providers failed. The panes show the errors.")
+    texts = [f"{failed} of {len(comparison.providers)} providers failed."] if failed else []
+    return viewer.notice(" ".join([*texts, *comparison.notes, *([problem] if problem else [])]), "info")
+
+
+def _page(
+    session: Session,
+    view: str,
+    kind: str,
+    color: str,
+    reference: str | None = None,
+    first: str | None = None,
+    second: str | None = None,
+    mode: str = "difference",
+) -> tuple[str, str, str]:
+    """Return the HTML of grid, table and pair."""
+    comparison = session.comparison
+    assert comparison is not None
+    rendering = compare_view.rendering(view, kind, color)
+    choices = comparison.choices()
+    values = [value for _, value in choices]
+    names = {value: name for name, value in choices}
+    compared = comparison.provider_of(reference) or next(iter(comparison.succeeded), "")
+    table = "" if comparison.hidden else compare_view.table(comparison, compared)
+    pair = ""
+    if len(values) > 1:
+        one = first if first in values else values[0]
+        other = second if second in values else values[1]
+        outcomes = comparison.cutout_of(one), comparison.cutout_of(other)
+        pair = compare_view.pair(*outcomes, (names[one], names[other]), mode, rendering[1])
+    return compare_view.grid(comparison, *rendering), table, pair
+
+
+def _controls(
+    comparison: Comparison, reference: str | None = None, first: str | None = None, second: str | None = None
+) -> tuple[Any, ...]:
+    """Updates of the table, pair and vote controls; `reference`, `first` and `second` stay selected if they are results."""
+    choices = comparison.choices()
+    values: list[str | None] = [value for _, value in choices]
+    candidates = [(f"Result {name}", value) for name, value in choices] + [("No preference", NONE_BETTER)]
+    initial = [*values, None, None]
+
+    def dropdown(chosen: str | None, default: str | None) -> Any:
+        return gr.update(choices=choices, value=chosen if chosen in values else default)
+
+    return (
+        gr.update(visible=bool(values) and not comparison.hidden),
+        gr.update(visible=len(values) > 1),
+        gr.update(visible=comparison.hidden),
+        gr.update(choices=candidates if comparison.hidden else [], value=None),
+        dropdown(reference, initial[0]),
+        dropdown(first, initial[0]),
+        dropdown(second, initial[1]),
+    )
+
+
+def show(session: Session, *display: Any) -> tuple[Any, Any, Any]:
+    """Render the finished comparison with other display options; no provider is called."""
+    if session.comparison is None or not session.comparison.complete:
+        return gr.skip(), gr.skip(), gr.skip()
+    try:
+        return _page(session, *display)
+    except RmbgError:  # an incomplete color
+        return gr.skip(), gr.skip(), gr.skip()
+
+
+def stop(session: Session) -> Any:
+    """Cancel the run; results so far are kept, and the start button returns when all providers have stopped."""
+    session.comparisons.cancel(wait=False)
+    return stopping()
+
+
+def ratings() -> str:
+    """Return the HTML of the ratings from all blind votes."""
+    try:
+        votes = votes_file()
+        return compare_view.ratings(votes.ratings(), len(votes.all()))
+    except RmbgError as error:
+        return viewer.notice(str(error))
+
+
+def vote(session: Session, choice: str | None, view: str, kind: str, color: str, *selected: str) -> tuple[Any, ...]:
+    """Cast the vote, then show the names and the updated ratings; `selected` are reference, pair and mode."""
+    comparison = session.comparison
+    skipped = tuple(gr.skip() for _ in range(11))
+    if comparison is None or comparison.ballot is None:
+        return (*skipped, viewer.notice("There is no blind comparison. Run one first, then vote."))
+    if choice is None:
+        return (*skipped, viewer.notice("Choose the best result or “No preference”, then vote."))
+    try:
+        winner = votes_file().cast(comparison.ballot.id, None if choice == NONE_BETTER else int(choice))
+    except RmbgError as error:
+        return (*skipped, viewer.notice(str(error)))
+    comparison.voted = True
+    names = ", ".join(f"{label(i)} was {PROVIDERS[name].info.title}" for i, name in enumerate(comparison.ballot.order))
+    result = f"You chose {PROVIDERS[winner].info.title}" if winner else "You have no preference"
+    page = _page(session, view, kind, color, *selected)
+    return (*page, *_controls(comparison, *selected[:3]), ratings(), viewer.notice(f"{result}: {names}.", "info"))

@@ -1,0 +1,258 @@
+"""The Remove tab: one photo, its cutout by one provider, display options at no further cost, download."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import numpy as np
+from PIL import Image
+
+from rmbg.images import encode
+from rmbg.settings import Settings
+from rmbg.ui.cancellation import run_number
+from rmbg.ui.components import consent_row, load_photo, provider_options, provider_text, viewer
+from rmbg.ui.components.photo_input import photo_input
+from rmbg.ui.components.render_options import BACKGROUNDS, VIEWS
+from rmbg.ui.lanes import SERVICES_AT_ONCE
+from rmbg.ui.storage import storage
+from rmbg.ui.tabs import remove_actions as actions
+from rmbg.ui.tabs import start_at_once, strip
+from rmbg.ui.templates import render
+
+#: Longest side of an example on the page, in pixels.
+EXAMPLE_SIDE = 160
+
+EXAMPLES = Path(__file__).resolve().parents[3] / "examples"
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Components that other modules use.
+
+    Attributes
+    ----------
+    photo : gr.Image
+    display : list of components
+        Display options.
+    restored : list of components
+        Outputs of `remove_actions.restore`.
+    to_compare, to_replace : gr.Button
+        Buttons that pass the photo on to another tab.
+    """
+
+    photo: gr.Image
+    display: list[Any]
+    restored: list[Any]
+    to_compare: gr.Button
+    to_replace: gr.Button
+
+
+def build(session: gr.State, settings: Settings) -> Parts:
+    """Create the components of the tab and connect their events."""
+    with gr.Row(equal_height=False):
+        with gr.Column(scale=4, min_width=320):
+            photo = photo_input(
+                label="Photo",
+                sources=["upload", "clipboard", "webcam"],
+                height=250,
+                elem_id="photo",
+                buttons=[],
+            )
+            message = gr.HTML("", elem_classes="bare", elem_id="message", render=False)
+            example = _examples(photo, message)
+            with gr.Row(equal_height=True):
+                address = gr.Textbox(
+                    label="Or the URL of a picture", placeholder="https://…", scale=4, elem_id="address", max_lines=1
+                )
+                load = gr.Button("Load", scale=1, min_width=80, elem_id="load")
+            provider = gr.Dropdown(provider_text.choices(settings), value="auto", label="Provider", elem_id="provider")
+            line = gr.HTML(provider_text.line("auto", settings), elem_classes="bare", elem_id="provider-line")
+            key, options = provider_options.build(provider, settings)
+            at_once = start_at_once.switch()
+            start = gr.Button("Remove background", variant="primary", size="lg", elem_id="start")
+            cancel = gr.Button("Cancel", visible=False, size="lg", elem_id="cancel")
+        with gr.Column(scale=7, min_width=320):
+            message.render()
+            consent = consent_row.restarting_row("remove", session, start, message)
+            result = gr.HTML(viewer.empty(), elem_classes="bare", elem_id="result")
+            facts = gr.HTML("", elem_classes="bare", elem_id="facts")
+            kind = gr.Radio(BACKGROUNDS, value="transparent", label="Background", elem_id="background")
+            with gr.Row():
+                view = gr.Radio(VIEWS, value="cutout", label="View", elem_id="view", scale=4, min_width=250)
+                with gr.Column(scale=5, min_width=250, elem_id="background-options"):
+                    with gr.Row(elem_classes="for-color"):
+                        color = gr.ColorPicker("#ffffff", label="Color", elem_id="color")
+                    with gr.Row(elem_classes="for-gradient"):
+                        top = gr.ColorPicker("#f8fafc", label="Top", min_width=100)
+                        bottom = gr.ColorPicker("#cbd5e1", label="Bottom", min_width=100)
+                    with gr.Row(elem_classes="for-image"):
+                        image = photo_input(
+                            label="Background picture",
+                            sources=["upload"],
+                            height=58,
+                            buttons=[],
+                            elem_id="background-picture",
+                        )
+            with gr.Row(equal_height=True):
+                file_format = gr.Dropdown(
+                    [(f.title, f.id) for f in encode.available()],
+                    value="png",
+                    label="File format",
+                    elem_id="format",
+                    min_width=190,
+                )
+                crop = gr.Checkbox(False, label="Crop to the subject", elem_id="crop", min_width=170)
+                save = gr.Button("Download", variant="primary", size="lg", interactive=False, elem_id="save", min_width=190)
+            with gr.Row():
+                quality = gr.Slider(
+                    1, 100, value=encode.QUALITY, step=1, label="Quality", elem_id="quality", visible=False, min_width=190
+                )
+                margin = gr.Slider(
+                    0, 50, value=5, step=1, label="Margin, % of the subject", visible=False, elem_id="margin", min_width=190
+                )
+            with gr.Row():
+                to_compare = gr.Button("Compare providers on this photo", size="sm", elem_id="to-compare")
+                to_replace = gr.Button("Generate a new background", size="sm", elem_id="to-replace")
+            file = gr.DownloadButton("File", elem_id="file", elem_classes="offstage", visible="hidden")
+            # viewer.js presses these buttons and reads the answers.
+            part = gr.Button("Load a part at full size", elem_id="viewer-part", visible="hidden")
+            copy = gr.Button("Copy", elem_id="viewer-copy", visible="hidden")
+            area, copied = (gr.Textbox("", label=label, visible="hidden") for label in ("Part of the picture", "Copy"))
+            total = gr.HTML("", elem_classes="bare", elem_id="total")
+            results = strip.build()
+
+    display: list[Any] = [view, kind, color, top, bottom, image, crop, margin]
+    shown = [result, facts, message]
+    private: dict[str, Any] = {"api_visibility": "private"}
+    instant: dict[str, Any] = {**private, "queue": False, "show_progress": "hidden"}
+
+    uploaded = photo.upload(
+        load_photo.check_upload, [photo], [photo, message], concurrency_limit=load_photo.CONCURRENT_LOADS, **private
+    )
+    photo.clear(lambda: "", None, message, **instant)
+    # Not at a change: that follows the conversion of an upload, and a run may have begun by then.
+    gr.on([photo.input, photo.clear], actions.choose, [session, photo], [result, facts, save], **instant)
+    downloaded = gr.on(
+        [address.submit, load.click],
+        load_photo.load,
+        [address],
+        [photo, message],
+        concurrency_limit=load_photo.CONCURRENT_LOADS,
+        **private,
+    )
+    provider.change(partial(provider_text.line, settings=settings), provider, line, **instant)
+
+    status = partial(provider_text.refresh, settings=settings)
+    gr.on(None, partial(status, "auto"), None, [provider, line], **instant)  # at page load
+
+    # Local and remote providers have separate concurrency limits, and a limit belongs to an event. A click therefore
+    # increments the counter of one kind, and its change event runs the provider. Gradio detects the change of a State only
+    # in events that pass through the queue.
+    counters = {"local": gr.State(0), "remote": gr.State(0)}
+    limits: dict[str, dict[str, Any]] = {
+        "local": {"concurrency_id": "device", "concurrency_limit": 1},
+        "remote": {"concurrency_limit": SERVICES_AT_ONCE},
+    }
+    run = run_number()
+    begun = [run, start, cancel, message, result, facts, save]
+    started = start.click(actions.start_run, [session, photo], begun, **instant)
+    counted = started.then(
+        actions.increment,
+        [provider, *counters.values()],
+        [*counters.values()],
+        concurrency_limit=None,
+        show_progress="hidden",
+        **private,
+    )
+    counted.failure(actions.abort, session, [start, cancel], **instant)  # the queue is full
+    started.then(None, js="() => rmbgShowResult()", **private)
+    loads = [event for event in (uploaded, downloaded, example) if event is not None]
+    start_at_once.connect(loads, session, at_once, provider, photo, begun, counters["local"])
+    removals: list[Any] = [
+        counter.change(
+            actions.remove,
+            [run, photo, provider, key, options, session, *display],
+            [*shown, results.gallery, total, save],
+            show_progress="full",
+            show_progress_on=[result],
+            **limits[provider_kind],
+            **private,
+        )
+        for provider_kind, counter in counters.items()
+    ]
+    for removal in removals:
+        removal.then(actions.after, session, [start, cancel], **instant)
+        removal.success(None, js="() => rmbgShowOutcome()", **private)
+        removal.then(status, provider, [provider, line], **instant)
+        removal.then(partial(consent_row.update, "remove"), session, consent, **instant)
+    provider.change(partial(consent_row.hide, "remove"), session, [consent, message], **instant)
+    cancel.click(actions.stop, [session], [start, cancel, message, total, results.gallery], cancels=removals, **instant)
+
+    # The browser composes all backgrounds from pictures that it has; only a new picture is prepared by the server.
+    composed = [component for component in display if component is not image]
+    gr.on(
+        [component.change for component in [*composed, file_format]],
+        None,
+        [*composed, file_format],
+        js="(...values) => rmbgViewer.setOptions(...values)",
+        **private,
+    )
+    image.change(actions.show, [session, *display], shown, trigger_mode="always_last", concurrency_limit=None, **instant)
+    part.click(
+        actions.part, [session, area, view], area, js="(session, area, view) => [session, rmbgViewer.area(), view]", **instant
+    ).then(None, area, js="(answer) => rmbgViewer.showPart(answer)", **private)
+    copy.click(actions.copy, [session, *display], copied, concurrency_limit=2, show_progress="hidden", **private).then(
+        None, copied, js="(answer) => rmbgViewer.copied(answer)", **private
+    )
+    file_format.change(lambda name: gr.update(visible=encode.FORMATS[name].lossy), file_format, quality, **instant)
+    crop.change(lambda checked: gr.update(visible=checked), crop, margin, **instant)
+    results.gallery.select(actions.select, [session, *display], [*shown, save], **instant).then(
+        None, js="() => rmbgShowOutcome(false)", **private
+    )
+    deleted: dict[str, Any] = {"inputs": session, "outputs": [result, facts, save, message, results.gallery], **instant}
+    results.delete.click(strip.delete_shown, **deleted)
+    results.confirmed.click(strip.delete_all, **deleted)
+    for button, action, limit in ((save, actions.save, 2), (results.save_all, actions.save_all, 1)):
+        button.click(
+            action,
+            [session, file_format, quality, *display],
+            [file, message],
+            show_progress_on=[button],
+            concurrency_limit=limit,
+            **private,
+        ).success(None, js="() => document.querySelector('#file').click()", **private)
+    return Parts(photo, display, [*shown, results.gallery, total, save, start, cancel], to_compare, to_replace)
+
+
+def _examples(photo: gr.Image, message: gr.HTML) -> Any:
+    """Create the row of examples and return its event, which sets the photo; None if there are no examples."""
+    pictures = sorted(EXAMPLES.glob("*/im/*.jpg"))
+    if not pictures:
+        return None
+    # Not gr.Examples: the page's configuration would contain the paths of the pictures on this machine.
+    examples = gr.Dataset(
+        components=[gr.HTML(visible=False)],
+        samples=[[_example(path)] for path in pictures],
+        type="index",
+        label="Examples",
+        samples_per_page=12,
+        elem_id="examples",
+    )
+    return examples.click(
+        lambda index: (storage().store(pictures[index].read_bytes(), pictures[index].name), ""),
+        examples,
+        [photo, message],
+        api_visibility="private",
+        queue=False,
+        show_progress="hidden",
+    )
+
+
+def _example(path: Path) -> str:
+    with Image.open(path) as image:
+        image.thumbnail((EXAMPLE_SIDE, EXAMPLE_SIDE))
+        return render("example.html", label=path.stem, source=viewer.data_uri(np.asarray(image), "webp-lossy"))

@@ -1,0 +1,95 @@
+"""Start of a removal without a click, when a photo was uploaded, pasted, dropped, loaded or selected.
+
+Only local providers that are ready are started this way: they cost nothing and download nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import gradio as gr
+
+from rmbg.errors import OptionError
+from rmbg.providers import find
+from rmbg.settings import Settings
+from rmbg.ui.cancellation import buttons
+from rmbg.ui.components.photo_input import Upload
+from rmbg.ui.session import Session
+from rmbg.ui.tabs.remove_actions import choose
+
+_PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+
+
+def switch() -> gr.Checkbox:
+    """Return the checkbox that turns the automatic start on and off; the browser keeps the choice."""
+    box = gr.Checkbox(True, label="Start at once if the provider is free and ready", elem_id="at-once")
+    gr.on(None, None, None, box, js="() => rmbgAtOnce.load()", **_PRIVATE)  # at page load
+    box.input(None, box, None, js="(on) => rmbgAtOnce.store(on)", **_PRIVATE)
+    return box
+
+
+def connect(
+    loads: Iterable[Any],
+    session: gr.State,
+    box: gr.Checkbox,
+    provider: gr.Dropdown,
+    photo: gr.Image,
+    started: list[Any],
+    counter: gr.State,
+) -> None:
+    """Start a removal after each of the events `loads`, if `box` is checked.
+
+    Parameters
+    ----------
+    started : list of components
+        Number of the run, start and cancel buttons, message, result, facts, download.
+    counter : gr.State
+        Counter of local runs; its change runs the provider.
+    """
+    for load in loads:
+        event = load.then(start, [session, box, provider, photo], started, queue=False, **_PRIVATE)
+        # Through the queue, in which Gradio detects the change of a State.
+        counted = event.then(increment, [session, counter], counter, concurrency_limit=None, **_PRIVATE)
+        counted.failure(abandon, session, started[1:3], queue=False, **_PRIVATE)  # the queue is full
+    photo.clear(forget, session, None, queue=False, **_PRIVATE)
+
+
+def forget(session: Session) -> None:
+    """Forget the photo, so that the same one counts as new."""
+    session.photo = None
+
+
+def start(session: Session, at_once: bool, provider: str, upload: Upload | None) -> tuple[Any, ...]:
+    """Start a run for a new photo and return the updates of the page; a run of an earlier photo is cancelled if it is free.
+
+    The run is bound to the provider that was checked here. A later change of the selection has no effect on it.
+    """
+    unchanged = upload is None or (session.photo is not None and session.photo.path == upload.path)
+    session.photo = upload
+    chosen = "" if unchanged or not at_once else free_and_ready(provider)
+    number = session.removals.restart(chosen) if chosen else None
+    begun = (gr.skip(),) * 4 if number is None else (number, *buttons(True), "")
+    return *begun, *choose(session, upload)
+
+
+def free_and_ready(provider: str) -> str:
+    """Return the id of a local provider that needs no download, key or license; empty for all others."""
+    settings = Settings.from_environ()
+    try:
+        chosen = find(provider, settings)
+    except OptionError:
+        return ""
+    return chosen.info.id if chosen.info.kind == "local" and chosen.status(settings).state == "ready" else ""
+
+
+def increment(session: Session, count: int) -> Any:
+    """Increment the counter of local runs if a run waits for it."""
+    return count + 1 if session.removals.waiting else gr.skip()
+
+
+def abandon(session: Session) -> tuple[Any, Any]:
+    """Cancel a run that has not begun, as Gradio's queue has rejected it."""
+    if session.removals.waiting:
+        session.removals.cancel(wait=False)
+    return buttons(session.removals.active)

@@ -1,0 +1,145 @@
+"""rmbg.inference.openvino_*: graphs against the torch networks, cache of compiled models, choice of engine."""
+
+import io
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from rmbg.errors import NotReadyError
+from rmbg.inference import weights
+from rmbg.inference.catalog import MODELS, build
+from rmbg.inference.device import choose
+from rmbg.inference.plan import Plan
+from rmbg.inference.torch_runner import TorchRunner
+from rmbg.settings import Settings
+from tests.networks.rule import network_input, rule_weights
+
+pytest.importorskip("openvino")
+from rmbg.inference.openvino_runner import OpenVinoRunner, core, save_compiled, supported_precisions
+
+FP32 = Plan("openvino", "cpu", "fp32")
+
+
+def no_progress(fraction, text):
+    pass
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory):
+    """Settings with synthetic weights of IS-Net and BiRefNet lite."""
+    folder = tmp_path_factory.mktemp("weights")
+    for name in ("rmbg-1.4", "birefnet-lite"):
+        network, _ = build(MODELS[name])
+        save_file(rule_weights(network.state_dict(), 1), folder / f"{name}.safetensors")
+    return Settings.from_environ({"RMBG_WEIGHTS": str(folder), "RMBG_DATA": str(folder / "data")})
+
+
+def difference(model, settings, precision):
+    """Mean and maximum difference of the masks between OpenVINO at `precision` and torch in float32."""
+    file = weights.fetch(model, settings, no_progress)
+    image = network_input(1, model.size, model.size).numpy()
+    ours = OpenVinoRunner(model, file, replace(FP32, precision=precision), settings, no_progress).run(image)
+    theirs = TorchRunner(model, file, Plan("torch", "cpu", "fp32"), no_progress).run(image)
+    assert ours.shape == theirs.shape == (1, model.size, model.size) and ours.dtype == np.float32
+    return np.abs(ours - theirs).mean(), np.abs(ours - theirs).max()
+
+
+# A size of 192 gives incomplete windows at every level of the lite backbone, and an odd size at the last.
+@pytest.mark.parametrize(
+    "model",
+    [
+        replace(MODELS["rmbg-1.4"], size=128),
+        replace(MODELS["birefnet-lite"], size=192),
+        replace(MODELS["birefnet-lite"], size=64, patch_order="columns"),
+    ],
+    ids=["isnet", "birefnet", "columns"],
+)
+def test_graph_matches_torch(settings, model):
+    mean, largest = difference(model, settings, "fp32")
+    assert largest < 1e-4, mean
+
+
+@pytest.mark.skipif("bf16" not in supported_precisions(), reason="this processor does not support bf16")
+def test_bf16_is_close(settings):
+    assert difference(replace(MODELS["rmbg-1.4"], size=128), settings, "bf16")[0] < 1 / 255
+
+
+def test_compiled_models_are_cached(settings, tmp_path):
+    settings = replace(settings, data=tmp_path)
+    model = replace(MODELS["rmbg-1.4"], size=64)
+    file = weights.fetch(model, settings, no_progress)
+    image = network_input(1, 64, 64).numpy()
+    messages = []
+    first = OpenVinoRunner(model, file, FP32, settings, lambda fraction, text: messages.append(text)).run(image)
+    again = OpenVinoRunner(model, file, FP32, settings, lambda fraction, text: messages.append(text)).run(image)
+    assert messages == ["Preparing rmbg-1.4 for this processor (once)", "Loading rmbg-1.4 on cpu"]
+    assert np.abs(first - again).max() < 1e-5
+    (blob,) = (tmp_path / "engines").iterdir()
+    blob.write_bytes(blob.read_bytes()[:-1])
+    assert np.array_equal(OpenVinoRunner(model, file, FP32, settings, no_progress).run(image), first)
+    other = replace(file, sha256="0" * 64)
+    OpenVinoRunner(model, other, FP32, settings, no_progress)
+    (newer,) = (tmp_path / "engines").iterdir()
+    assert newer != blob
+
+
+def test_compiled_models_of_other_networks_are_kept(tmp_path):
+    class Compiled:
+        def export_model(self):
+            return io.BytesIO(b"prepared")
+
+    for name in ("birefnet-lite-1", "birefnet-1", "birefnet-2"):
+        save_compiled(Compiled(), tmp_path / f"{name}.blob", MODELS[name[:-2]])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["birefnet-2.blob", "birefnet-lite-1.blob"]
+
+
+def test_an_unwritable_cache_folder_is_ignored(settings, tmp_path):
+    (tmp_path / "engines").write_text("a file where a folder should be")
+    settings = replace(settings, data=tmp_path)
+    model = replace(MODELS["rmbg-1.4"], size=64)
+    runner = OpenVinoRunner(model, weights.fetch(model, settings, no_progress), FP32, settings, no_progress)
+    assert runner.run(network_input(1, 64, 64).numpy()).shape == (1, 64, 64)
+
+
+def test_deformable_convolution_interpolates_with_zeros_at_the_border():
+    """By default OpenVINO drops samples that lie partly outside; torch pads them with zeros."""
+    from torch import nn
+
+    from rmbg.inference.openvino_graph import deformable, opset15, ov
+    from rmbg.inference.openvino_ops import reset_constants
+    from rmbg.networks.deform import DeformableConv
+
+    torch.manual_seed(0)
+    module = DeformableConv(3, 4, 3)
+    module.regular_conv.bias = nn.Parameter(torch.zeros(4))
+    image = torch.randn(1, 3, 6, 5)
+    reset_constants()
+    parameter = opset15.parameter([1, 3, 6, 5], np.float32)
+    model = ov.Model([deformable(module, parameter)], [parameter], "test")
+    ours = core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})([image.numpy()])[0]
+    assert np.abs(ours - module(image).relu().detach().numpy()).max() < 1e-5
+
+
+def test_openvino_is_the_default_on_a_cpu_and_an_error_elsewhere():
+    assert choose(Settings(device="cpu")).engine == "openvino"
+    assert choose(Settings(device="cpu", engine="torch")) == Plan("torch", "cpu", "fp32")
+    assert choose(Settings(engine="openvino", precision="fp32")) == FP32
+    with pytest.raises(NotReadyError, match="mps"):
+        choose(Settings(engine="openvino", device="mps"))
+
+
+def test_an_unsupported_precision_is_an_error(monkeypatch):
+    monkeypatch.setattr("rmbg.inference.openvino_runner.supported_precisions", lambda: ["fp32"])
+    assert choose(Settings(device="cpu")) == FP32
+    with pytest.raises(NotReadyError, match="RMBG_PRECISION is 'fp16', and this CPU supports fp32"):
+        choose(Settings(device="cpu", precision="fp16"))
+
+
+def test_openvino_that_is_not_installed(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert choose(Settings(device="cpu")).engine == "torch"
+    with pytest.raises(NotReadyError, match="pip install openvino"):
+        choose(Settings(engine="openvino", device="cpu"))

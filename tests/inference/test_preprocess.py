@@ -1,0 +1,61 @@
+"""rmbg.inference.preprocess against torch and the published pipelines."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from rmbg.inference import preprocess
+from rmbg.inference.catalog import MODELS, build
+from rmbg.networks.load import fold_batch_norms, load
+from tests.networks.rule import rule_weights
+from tests.networks.test_golden import WHOLE, needs_whole
+
+
+@pytest.mark.parametrize("size", [(1024, 1024), (40, 90), (7, 2000)])
+def test_plain_resizing_matches_torch(size):
+    picture = np.random.default_rng(0).integers(0, 256, (300, 200, 3), np.uint8)
+    tensor = torch.from_numpy(picture).permute(2, 0, 1)[None].float()
+    expected = torch.nn.functional.interpolate(tensor, size=size, mode="bilinear")[0].permute(1, 2, 0).numpy()
+    assert np.abs(preprocess.resize_plain(picture, *size) - expected).max() < 0.01
+
+
+def test_inputs_are_normalized():
+    white = np.full((20, 30, 3), 255, np.uint8)
+    assert np.allclose(preprocess.prepare(MODELS["rmbg-1.4"], white), 0.5)
+    assert np.allclose(
+        preprocess.prepare(MODELS["rmbg-2.0"], white)[0, :, 5, 5], [(1 - 0.485) / 0.229, 0.544 / 0.224, 0.594 / 0.225]
+    )
+
+
+def test_minmax_normalization_of_masks():
+    mask = np.full((1024, 1024), 0.25, np.float32)
+    mask[:, 512:] = 0.75
+    for name, low, high in (("rmbg-1.4", 0, 255), ("rmbg-2.0", 63, 191)):
+        result = preprocess.alpha(MODELS[name], mask, 100, 60)
+        assert result.dtype == np.uint8 and result.shape == (100, 60)
+        assert abs(int(result[0, 0]) - low) <= 1 and abs(int(result[0, -1]) - high) <= 1
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_constant_masks_and_extreme_shapes(name):
+    constant = np.full((1024, 1024), 0.5, np.float32)
+    assert preprocess.alpha(MODELS[name], constant, 1, 1).shape == (1, 1)
+    assert preprocess.alpha(MODELS[name], constant, 100, 20_000).shape == (100, 20_000)
+    assert preprocess.prepare(MODELS[name], np.zeros((1, 1, 3), np.uint8)).shape == (1, 3, 1024, 1024)
+    assert preprocess.prepare(MODELS[name], np.zeros((20_000, 100, 3), np.uint8)).shape == (1, 3, 1024, 1024)
+
+
+@needs_whole
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["rmbg-1.4", "rmbg-2.0"])
+def test_the_pipeline_matches_the_published_one(name):
+    photo = np.asarray(Image.open(WHOLE / "image_seed2.png").convert("RGB"))
+    network, unused = build(MODELS[name])
+    load(network, rule_weights(network.state_dict(), 2), unused)
+    fold_batch_norms(network)
+    with torch.inference_mode():
+        mask = network(torch.from_numpy(preprocess.prepare(MODELS[name], photo))).sigmoid()[0, 0].numpy()
+    ours = preprocess.alpha(MODELS[name], mask, *photo.shape[:2])
+    published = np.asarray(Image.open(WHOLE / f"{name}_seed2_alpha.png"))
+    assert np.abs(ours.astype(int) - published).mean() < 0.01

@@ -1,0 +1,387 @@
+"""Remote providers against loopback services: results, cost, and every fault of every protocol."""
+
+from __future__ import annotations
+
+import base64
+import re
+import sqlite3
+from decimal import Decimal
+
+import numpy as np
+import pytest
+
+from rmbg.billing import ledger
+from rmbg.billing.cost import Cost
+from rmbg.errors import CancelledError, NoSubjectError, NotReadyError, OptionError, RmbgError, ServiceError
+from tests.remote import PROTOCOLS, cut, debug_log, picture, settings, short_delays  # noqa: F401
+from tests.servers.service import KEY, PICTURE_FAULTS, Service, cut_out, once
+from tests.servers.web import Web, until
+
+pytestmark = pytest.mark.usefixtures("short_delays")
+
+CHARGE_SENTENCE = re.compile(r"(Nothing was charged|You may have been charged \$0\.\d+|You were charged \$0\.\d+)\.$")
+
+
+def expected_matte(data: bytes) -> np.ndarray:
+    """Return the matte that the loopback services produce for a photo."""
+    import io
+
+    from PIL import Image
+
+    return np.asarray(Image.open(io.BytesIO(cut_out(data))))[..., 3] / np.float32(255)
+
+
+def ledger_row(folder) -> tuple[str, int | None]:
+    """Return state and amount of the only row in the ledger."""
+    with sqlite3.connect(folder / "ledger.sqlite3") as db:
+        rows = db.execute("SELECT state, usd FROM calls").fetchall()
+    db.close()
+    assert len(rows) == 1
+    return rows[0]
+
+
+@pytest.fixture(params=list(PROTOCOLS))
+def protocol(request):
+    return request.param
+
+
+@pytest.fixture
+def service(protocol):
+    with PROTOCOLS[protocol].server() as server:
+        yield server
+
+
+# Results and cost
+
+
+def test_photo_is_cut_out(protocol, service, tmp_path):
+    messages = []
+    cutout = cut(service, tmp_path, protocol, progress=lambda fraction, text: messages.append(text))
+    assert len(service.jobs) == 1 and cutout.provider == PROTOCOLS[protocol].provider
+    assert np.abs(cutout.matte - expected_matte(picture())).max() < 0.01
+    assert cutout.cost.usd is not None and ledger_row(tmp_path)[0] == cutout.cost.basis
+    assert any("Sending" in text or "processing" in text for text in messages) and not cutout.notes
+
+
+def test_cost_and_basis_of_each_protocol(tmp_path):
+    costs = {}
+    for name in PROTOCOLS:
+        with PROTOCOLS[name].server() as service:
+            costs[name] = cut(service, tmp_path / name, name).cost
+    assert costs == {
+        "fal queue": Cost(Decimal("0.018"), "charged"),
+        "fal direct": Cost(Decimal("0.018"), "charged"),
+        "Runware": Cost(Decimal("0.018"), "charged"),
+        "Runware async": Cost(Decimal("0.0013"), "charged"),
+        "remove.bg": Cost(Decimal("0.05"), "listed"),  # the service reports credits; their price depends on the plan
+    }
+
+
+def test_result_of_another_size_is_resized_to_the_photo(protocol, service, tmp_path):
+    for size in ((48, 32), (192, 128), (64, 64)):
+        service.size = size
+        data = picture(96 + len(service.jobs), 64)
+        cutout = cut(service, tmp_path, protocol, data=data)
+        assert cutout.matte.shape == (64, cutout.width) and cutout.width == 95 + len(service.jobs)
+        assert f"{size[0]} x {size[1]} pixels" in cutout.notes[0]
+        assert np.abs(cutout.matte - expected_matte(data)).mean() < 0.06
+
+
+def test_key_of_the_request_overrides_the_environment(protocol, service, tmp_path):
+    service.key = "visitors-own-key"
+    assert cut(service, tmp_path, protocol, key=" visitors-own-key\n").cost.usd
+    assert ledger.of(settings(service, tmp_path)).spent_today() == 0
+
+
+# Keys and budget
+
+
+def test_nothing_is_sent_without_a_key(protocol, service, tmp_path):
+    none = {"FAL_KEY": "", "RUNWARE_API_KEY": "", "REMOVEBG_API_KEY": ""}
+    with pytest.raises(NotReadyError, match=r"needs a key\. Enter your own\. On the command line, set"):
+        cut(service, tmp_path, protocol, **none)
+    with pytest.raises(NotReadyError, match=r"is not a valid .* API key"):
+        cut(service, tmp_path, protocol, key="two words")
+    assert not service.seen
+
+
+def test_server_keys_are_refused_to_visitors_unless_enabled(protocol, service, tmp_path):
+    with pytest.raises(NotReadyError, match="needs your own key here"):
+        cut(service, tmp_path, protocol, RMBG_SHARED="1")
+    with pytest.raises(NotReadyError, match="needs your own key here"):
+        cut(service, tmp_path, protocol, SPACE_ID="user/rmbg")
+    assert not service.seen
+    assert cut(service, tmp_path, protocol, RMBG_SHARED="1", RMBG_SERVER_KEYS="1").cost.usd
+    with pytest.raises(NotReadyError, match=r"limit of \$0\.001 a day .* midnight UTC"):
+        cut(service, tmp_path, protocol, RMBG_SHARED="1", RMBG_SERVER_KEYS="1", RMBG_DAILY_BUDGET_USD="0.001")
+    assert len(service.jobs) == 1
+    assert cut(service, tmp_path, protocol, key=KEY, RMBG_SHARED="1", RMBG_DAILY_BUDGET_USD="0.001").cost.usd
+
+
+def test_plain_http_address_is_rejected_before_sending(protocol, service, tmp_path):
+    http = "http://example.com"
+    where = dict.fromkeys(("RMBG_FAL_URL", "RMBG_FAL_QUEUE_URL", "RMBG_RUNWARE_URL", "RMBG_REMOVEBG_URL"), http)
+    with pytest.raises(OptionError, match=r"is not an https address.* Nothing was charged"):
+        cut(service, tmp_path, protocol, **where)
+
+
+# Faults: one message with fault and charge, and no photo is paid for twice
+
+CASES = [
+    (protocol, step, name) for protocol in PROTOCOLS for step in ("submit", "stored") for name in PROTOCOLS[protocol].faults
+]
+
+
+def check_fault(service: Service, folder, outcome, log: str = "") -> None:
+    assert len(service.jobs) <= 1
+    state, _ = ledger_row(folder)
+    if isinstance(outcome, RmbgError):
+        text = str(outcome)
+        assert CHARGE_SENTENCE.search(text), text
+        assert "\n" not in text and len(text) < 300 and ".." not in text and " :" not in text
+        assert isinstance(outcome, (CancelledError, NoSubjectError, ServiceError))
+        assert (outcome.cost is None) == ("Nothing was charged" in text) == (state == "nothing")
+    else:
+        assert state == outcome.cost.basis
+        text = str(outcome.notes)
+    for secret in (KEY, *KEY.split(":"), base64.b64encode(picture()).decode()[:60]):
+        assert secret not in text + log
+    # The key is sent to the service only, not to result hosts.
+    for seen in service.seen:
+        if seen.path.startswith(("/files/", "/secret")):
+            assert KEY not in str(seen.headers)
+
+
+def deadline(name: str) -> str:
+    """Return a short deadline for faults that never complete, and a long one for all others."""
+    return "0.25" if name in ("slow bytes", "hang") else "20"
+
+
+def attempt(service: Service, folder, protocol: str, **more):
+    """Return the cutout, or the error instead of raising it."""
+    try:
+        return cut(service, folder, protocol, **more)
+    except RmbgError as error:
+        return error
+
+
+@pytest.mark.parametrize(("protocol", "step", "name"), CASES)
+def test_fault_is_one_error_with_charge_and_without_key(protocol, step, name, tmp_path, debug_log):  # noqa: F811
+    with PROTOCOLS[protocol].server() as service:
+        service.faults[step] = PROTOCOLS[protocol].faults[name]
+        outcome = attempt(service, tmp_path, protocol, RMBG_REMOTE_SECONDS=deadline(name), RMBG_MAX_BYTES="200_000")
+        check_fault(service, tmp_path, outcome, debug_log.text)
+        assert isinstance(outcome, RmbgError) or (step == "stored" and protocol.startswith("Runware"))
+        # A stored job may be charged, unless the service itself reports its failure.
+        if service.jobs and isinstance(outcome, RmbgError) and outcome.cost is None:
+            assert name in ("401", "no balance", "429 for an hour", "429 with seconds", "429 with a date") or re.search(
+                r"^(500|503|error without code|no subject|422|redirect)", name
+            )
+        assert not any(seen.path == "/secret" for seen in service.seen)
+
+
+@pytest.mark.parametrize("protocol", ["Runware", "Runware async"])
+@pytest.mark.parametrize("name", ["429 with seconds", "429 with a date"])
+def test_request_is_retried_after_429(protocol, name, tmp_path, monkeypatch):
+    monkeypatch.setattr("rmbg.net.transport.Exchange.sleep", lambda self, seconds: None)
+    monkeypatch.setattr("rmbg.net.client.MAX_RETRY_AFTER", 30)
+    with PROTOCOLS[protocol].server() as service:
+        service.faults["submit"] = once(PROTOCOLS[protocol].faults[name], "submit")
+        assert cut(service, tmp_path, protocol).cost.usd
+        assert len(service.jobs) == 1
+
+
+@pytest.mark.parametrize("protocol", ["Runware", "Runware async"])
+@pytest.mark.parametrize("step", ["submit", "stored"])
+@pytest.mark.parametrize("name", ["dropped connection", "truncated body", "gateway error page", "503"])
+@pytest.mark.parametrize("keeps_history", [True, False])
+def test_runware_task_is_repeated_after_a_lost_response(protocol, step, name, keeps_history, tmp_path):
+    """The same task is sent again; if the first one was accepted, its result is requested by its id."""
+    with PROTOCOLS[protocol].server() as service:
+        service.keeps_history = keeps_history or "async" in protocol
+        service.faults[step] = once(PROTOCOLS[protocol].faults[name], step)
+        cutout = cut(service, tmp_path, protocol)
+        assert cutout.cost.basis == "charged" and len(service.jobs) == 1
+        sent = [task for seen in service.seen for task in seen.json if task["taskType"] == "removeBackground"]
+        assert len(sent) == 2 and sent[0] == sent[1]
+
+
+QUEUE_CASES = [
+    (step, name) for step in ("status", "result") for name in PROTOCOLS["fal queue"].faults if name != "422 with the picture"
+]
+
+
+@pytest.mark.parametrize(("step", "name"), QUEUE_CASES)
+def test_queue_fault_after_the_job_was_accepted(step, name, tmp_path):
+    with PROTOCOLS["fal queue"].server() as service:
+        service.faults[step] = PROTOCOLS["fal queue"].faults[name]
+        outcome = attempt(service, tmp_path, "fal queue", RMBG_REMOTE_SECONDS=deadline(name), RMBG_MAX_BYTES="200_000")
+        check_fault(service, tmp_path, outcome)
+        assert isinstance(outcome, ServiceError) and len(service.jobs) == 1
+        # The state of the job is unknown, as no response about it arrives.
+        assert outcome.cost == Cost(None, "unknown") and (step == "result" or service.cancelled)
+        del service.faults[step]
+        service.jobs.clear()
+        service.faults[step] = once(PROTOCOLS["fal queue"].faults[name], step)
+        if name in ("503", "gateway error page", "dropped connection", "truncated body"):
+            assert cut(service, tmp_path, "fal queue").cost.usd  # the request is retried and succeeds
+            assert len(service.jobs) == 1
+
+
+@pytest.mark.parametrize("protocol", ["fal queue", "fal direct", "Runware", "Runware async"])
+@pytest.mark.parametrize("name", PICTURE_FAULTS)
+def test_fault_while_the_result_is_downloaded(protocol, name, tmp_path):
+    url = {"sync_mode": False} if protocol.startswith("fal") else {"outputType": "URL"}
+    with PROTOCOLS[protocol].server() as service:
+        service.faults["picture"] = PICTURE_FAULTS[name]
+        outcome = attempt(service, tmp_path, protocol, RMBG_REMOTE_SECONDS=deadline(name), RMBG_MAX_BYTES="200_000", **url)
+        check_fault(service, tmp_path, outcome)
+        assert isinstance(outcome, ServiceError)
+        if name != "slow bytes":  # on a busy machine this deadline may pass before the job exists
+            assert len(service.jobs) == 1
+            assert outcome.cost.basis == "charged" and "You were charged" in str(outcome)
+        assert all("authorization" not in seen.headers for seen in service.seen if seen.path.startswith("/files"))
+
+
+def test_result_on_a_foreign_host_is_not_downloaded(tmp_path):
+    for protocol, url in (("fal queue", {"sync_mode": False}), ("Runware", {"outputType": "URL"})):
+        with Web() as other, PROTOCOLS[protocol].server() as service:
+            service.picture_host = f"127.0.0.2:{other.port}"
+            outcome = attempt(service, tmp_path / protocol, protocol, **url)
+            check_fault(service, tmp_path / protocol, outcome)
+            assert "127.0.0.2 is not one of the hosts" in str(outcome) and not other.seen
+            service.picture_host = f"localhost:{service.port}"  # not in RMBG_RESULT_HOSTS
+            assert "localhost is not one of the hosts" in str(attempt(service, tmp_path / f"{protocol} 2", protocol, **url))
+
+
+def test_plain_http_result_requires_an_allowed_loopback_host(tmp_path):
+    with PROTOCOLS["Runware"].server() as service:
+        outcome = attempt(service, tmp_path, "Runware", outputType="URL", RMBG_RESULT_HOSTS="")
+        check_fault(service, tmp_path, outcome)
+        assert "not one of the hosts" in str(outcome)
+
+
+def test_key_is_not_sent_to_fal_urls_on_a_foreign_host(tmp_path):
+    with Web() as other, PROTOCOLS["fal queue"].server() as service:
+        service.host_of_urls = f"127.0.0.1:{other.port}"
+        outcome = attempt(service, tmp_path, "fal queue")
+        check_fault(service, tmp_path, outcome)
+        assert "key is not sent there" in str(outcome) and outcome.cost == Cost(None, "unknown")
+        assert not other.seen
+
+
+def test_result_without_transparency_or_without_subject(protocol, service, tmp_path):
+    service.picture = cut_out(picture(), form="JPEG")
+    outcome = attempt(service, tmp_path / "a", protocol)
+    assert "without transparency" in str(outcome) and outcome.cost
+    check_fault(service, tmp_path / "a", outcome)
+    import io
+
+    from PIL import Image
+
+    empty = io.BytesIO()
+    Image.new("RGBA", (96, 64)).save(empty, "PNG")
+    service.jobs.clear()
+    service.picture = empty.getvalue()
+    outcome = attempt(service, tmp_path / "b", protocol)
+    assert isinstance(outcome, NoSubjectError) and "found no subject" in str(outcome)
+    check_fault(service, tmp_path / "b", outcome)
+
+
+@pytest.mark.parametrize(
+    ("error", "charge"),
+    [
+        ((500, {"detail": "Internal error", "error_type": "internal_error"}), None),
+        ((504, {"detail": [{"msg": "Too slow", "type": "generation_timeout"}]}), None),
+        ((422, {"detail": [{"msg": "Image too large", "type": "image_too_large", "input": "data:x"}]}), "unknown"),
+    ],
+)
+@pytest.mark.parametrize("protocol", ["fal queue", "fal direct"])
+def test_failed_fal_job_and_its_charge(protocol, error, charge, tmp_path):
+    with PROTOCOLS[protocol].server() as service:
+        service.job_error = error
+        outcome = attempt(service, tmp_path, protocol)
+        check_fault(service, tmp_path, outcome)
+        assert (outcome.cost and outcome.cost.basis) == charge and len(service.jobs) == 1
+
+
+@pytest.mark.parametrize("protocol", ["Runware", "Runware async"])
+def test_runware_error_with_status_200(protocol, tmp_path):
+    with PROTOCOLS[protocol].server() as service:
+        service.job_error = {"code": "inferenceError"}
+        outcome = attempt(service, tmp_path, protocol)
+        check_fault(service, tmp_path, outcome)
+        assert "inferenceError" in str(outcome) and outcome.cost == Cost(None, "unknown")
+
+
+@pytest.mark.parametrize("protocol", ["Runware", "Runware async"])
+def test_runware_result_with_an_additional_error_is_used(protocol, tmp_path):
+    with PROTOCOLS[protocol].server() as service:
+        made = service._outcome
+        service._outcome = lambda job: (made(job)[0], [{"code": "webhookFailed", "message": "The webhook did not answer."}])
+        assert cut(service, tmp_path, protocol).cost.basis == "charged" and len(service.jobs) == 1
+
+
+def test_missing_cost_is_not_zero(tmp_path):
+    with PROTOCOLS["Runware"].server() as service:
+        service.reports_cost = False
+        assert cut(service, tmp_path, "Runware").cost == Cost(None, "unknown")
+        assert ledger.of(settings(service, tmp_path)).spent_today() == Decimal("0.018")
+        assert cut(service, tmp_path, "Runware", includeCost=False).cost == Cost(Decimal("0.018"), "listed")
+    with PROTOCOLS["fal queue"].server() as service:
+        service.units = None
+        assert cut(service, tmp_path, "fal queue").cost == Cost(Decimal("0.018"), "listed")
+        service.units, service.unit_price = "2.5", 0.02
+        assert cut(service, tmp_path, "fal queue").cost == Cost(Decimal("0.05"), "charged")
+        service.faults["price"] = lambda s, x: s.refuse(x, 500, "no")
+        assert cut(service, tmp_path, "fal queue").cost == Cost(Decimal("0.045"), "listed")
+        service.units = "many"
+        assert cut(service, tmp_path, "fal queue").cost == Cost(Decimal("0.018"), "listed")
+    with PROTOCOLS["remove.bg"].server() as service:
+        assert cut(service, tmp_path, "remove.bg", RMBG_REMOVEBG_CREDIT_USD="0.02").cost == Cost(Decimal("0.02"), "charged")
+        assert cut(service, tmp_path, "remove.bg", size="preview").cost == Cost(Decimal("0.0125"), "listed")
+        service.credits = ""
+        assert cut(service, tmp_path, "remove.bg").cost == Cost(None, "unknown")
+        free = {"RMBG_REMOVEBG_CREDIT_USD": "0", "RMBG_DAILY_BUDGET_USD": "0"}
+        assert cut(service, tmp_path / "own service", "remove.bg", **free).cost == Cost(None, "unknown")
+
+
+@pytest.mark.parametrize("reported", ["1e30", "1e999999", "-1", "NaN"])
+def test_invalid_cost_is_unknown_and_the_result_is_kept(reported, tmp_path):
+    with PROTOCOLS["fal queue"].server() as service:
+        service.units = reported
+        assert cut(service, tmp_path / "fal", "fal queue").cost == Cost(Decimal("0.018"), "listed")
+    with PROTOCOLS["remove.bg"].server() as service:
+        service.credits = reported
+        assert cut(service, tmp_path / "removebg", "remove.bg").cost == Cost(None, "unknown")
+    with PROTOCOLS["Runware"].server() as service:
+        made = service._outcome
+        service._outcome = lambda job: ([item | {"cost": float(reported)} for item in made(job)[0]], [])
+        assert cut(service, tmp_path / "Runware", "Runware").cost == Cost(None, "unknown")
+
+
+# Cancellation
+
+
+@pytest.mark.parametrize(
+    ("protocol", "step"),
+    [*((protocol, "submit") for protocol in PROTOCOLS), ("fal queue", "status"), ("Runware async", "status")],
+)
+def test_cancellation_leaves_the_charge_unknown(protocol, step, tmp_path):
+    with PROTOCOLS[protocol].server() as service:
+        service.polls = 10_000
+        if step == "submit":
+            service.faults[step] = lambda s, x: x.hang()
+        elif protocol == "fal queue":
+            service.faults[step] = lambda s, x: x.send_json(202, {"status": "IN_PROGRESS"})
+        paths = [("removebg", "/v1"), ("requests/", "/v1")][step == "status"]
+
+        def cancelled() -> bool:
+            many = 1 if step == "submit" else 2
+            return len([s for s in service.seen if any(p in s.path for p in paths) or s.method == "POST"]) >= many
+
+        outcome = attempt(service, tmp_path, protocol, cancelled=cancelled)
+        check_fault(service, tmp_path, outcome)
+        assert isinstance(outcome, CancelledError) and outcome.cost == Cost(None, "unknown")
+        if protocol == "fal queue" and step == "status":
+            assert until(lambda: len(service.cancelled) == 1)

@@ -1,0 +1,65 @@
+"""Commands in child processes against a loopback service, and photos for them."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from tests.processes import python, with_constants
+from tests.remote import environment
+from tests.servers.service import Service
+
+ROOT = Path(__file__).resolve().parents[2]
+
+#: Time limit for a command on a busy machine, in seconds.
+LIMIT = 120
+
+
+def strip(width: int = 17_000, height: int = 20) -> bytes:
+    """Return a PNG photo whose width exceeds the limit of WebP."""
+    x, y = np.linspace(-1, 1, width), np.linspace(-1, 1, height)[:, None]
+    inside = (np.hypot(x, y) < 0.8)[..., None]
+    out = io.BytesIO()
+    Image.fromarray(np.where(inside, (200, 60, 40), (40, 90, 160)).astype(np.uint8)).save(out, "PNG")
+    return out.getvalue()
+
+
+def start(service: Service, data: Path, *arguments: object, **more: Any) -> subprocess.Popen[str]:
+    """Start ``python -m rmbg`` against `service`.
+
+    Uppercase names are environment variables, `constants` those of `with_constants`, and others arguments of ``Popen``. A
+    command after the words `before` starts a new interpreter.
+    """
+    variables = {name: str(more.pop(name)) for name in list(more) if name.isupper()}
+    env = {**os.environ, **environment(service, data), "RMBG_REMOTE_SECONDS": "60", "PYTHONUNBUFFERED": "1", **variables}
+    options: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    # A background shell ignores SIGINT, and a child inherits that.
+    options["preexec_fn"] = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
+    before, constants = more.pop("before", []), more.pop("constants", None)
+    program = with_constants(**constants) if constants else ("-m", "rmbg")
+    command = [*before, sys.executable, *program, *map(str, arguments)] if before else python(*program, *arguments)
+    return subprocess.Popen(command, cwd=ROOT, env=env, **{**options, **more})
+
+
+def run(service: Service, data: Path, *arguments: object, **more: Any) -> tuple[int, str, str]:
+    """Run a command and return its exit status, standard output and standard error."""
+    process = start(service, data, *arguments, **more)
+    out, err = process.communicate(timeout=LIMIT)
+    return process.returncode, out, err
+
+
+def calls(data: Path) -> list[tuple[str, int | None]]:
+    """Return state and amount of every call in the ledger."""
+    with sqlite3.connect(data / "ledger.sqlite3") as db:
+        rows = db.execute("SELECT state, usd FROM calls ORDER BY id").fetchall()
+    db.close()
+    return rows

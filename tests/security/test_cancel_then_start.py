@@ -1,0 +1,198 @@
+"""A cancelled run stays cancelled when another run is started."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rmbg.errors import CancelledError
+from rmbg.providers import PROVIDERS
+from tests.benchmark.fakes import Fake, make_dataset
+from tests.command import save_scene
+from tests.conftest import open_app, upload_archive
+from tests.servers.web import until
+
+pytestmark = pytest.mark.browser
+
+WAIT = 120_000
+
+
+class Blocking(Fake):
+    """Provider that blocks until the test releases it and checks for cancellation only then.
+
+    Attributes
+    ----------
+    runs : list of dict
+        For each run: ``go``, the event that releases it, and ``cancelled``, the value of ``context.cancelled()`` at its end.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.runs: list[dict[str, Any]] = []
+        self.blocks = True
+
+    def cut(self, photo: Any, options: Any, context: Any) -> Any:
+        run: dict[str, Any] = {"go": threading.Event(), "cancelled": None, "photo": photo.name}
+        self.runs.append(run)
+        if self.blocks:
+            assert run["go"].wait(WAIT / 1000)
+        run["cancelled"] = context.cancelled()
+        if run["cancelled"]:
+            raise CancelledError("Stopped.")
+        return super().cut(photo, options, context)
+
+
+@pytest.fixture(scope="module")
+def blocking() -> Iterator[Blocking]:
+    fake = Blocking("near")
+    PROVIDERS["near"] = fake
+    yield fake
+    del PROVIDERS["near"]
+
+
+@pytest.fixture(scope="module")
+def own_app(own_data: None, blocking: Blocking) -> Iterator[str]:
+    from rmbg.ui import app
+
+    blocks = app.launch(host="127.0.0.1", prevent_thread_lock=True, quiet=True)
+    yield f"http://127.0.0.1:{blocks.server_port}"
+    blocks.close(verbose=False)
+
+
+@pytest.fixture(autouse=True)
+def own_measurements(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Store benchmark results in a folder of the test: a run does not call a provider for a picture that has a result."""
+    monkeypatch.setenv("RMBG_DATA", str(tmp_path / "data"))
+
+
+@pytest.fixture
+def page(chromium: Any, own_app: str, blocking: Blocking) -> Iterator[Any]:
+    blocking.runs.clear()
+    blocking.blocks = True
+    context = chromium.new_context(viewport={"width": 1440, "height": 900})
+    page = context.new_page()
+    open_app(page, own_app)
+    yield page
+    blocking.blocks = False
+    for run in blocking.runs:
+        run["go"].set()
+    context.close()
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> list[Path]:
+    return [save_scene(tmp_path / f"{name}.png") for name in ("first", "second")]
+
+
+def choose_provider(page: Any) -> None:
+    page.click("#provider input")
+    page.click("#provider li:has-text('Near')")
+    page.wait_for_function("document.querySelector('#provider-line').innerText.length > 0")
+    page.wait_for_timeout(500)
+
+
+def upload(page: Any, field: str, path: Path) -> None:
+    if page.is_visible(f"#{field} button[aria-label='Remove Image']"):
+        page.click(f"#{field} button[aria-label='Remove Image']")
+    elif page.is_visible(f"#{field} button[aria-label='Clear']"):
+        page.click(f"#{field} button[aria-label='Clear']")
+    page.set_input_files(f"#{field} input[type=file]", str(path))
+    page.wait_for_selector(f"#{field} img", timeout=WAIT)
+    page.wait_for_timeout(500)
+
+
+def test_cancelled_removal_is_discarded(page, blocking, photos):
+    """A cancelled run that ends after the start of the next one has no result and does not affect it."""
+    upload(page, "photo", photos[0])
+    choose_provider(page)
+    page.click("#start")
+    assert until(lambda: len(blocking.runs) == 1, WAIT / 1000)
+    page.click("#cancel")
+    page.wait_for_selector("#start", timeout=WAIT)
+    page.click("#start")
+    page.wait_for_selector("#cancel", timeout=WAIT)
+    page.wait_for_timeout(1500)  # the new run waits for the device, or has begun
+    blocking.runs[0]["go"].set()
+    assert until(lambda: blocking.runs[0]["cancelled"] is not None, WAIT / 1000)
+    assert blocking.runs[0]["cancelled"] is True, "the cancelled run was resumed"
+    assert until(lambda: len(blocking.runs) == 2, WAIT / 1000)
+    page.wait_for_timeout(1500)
+    assert page.is_visible("#cancel"), "the end of the cancelled run replaced the cancel button"
+    assert page.inner_text("#message").strip() == ""
+    blocking.runs[1]["go"].set()
+    page.wait_for_selector("#result .stage", timeout=WAIT)
+    page.wait_for_selector("#start", timeout=WAIT)
+    assert len(blocking.runs) == 2 and blocking.runs[1]["cancelled"] is False
+    assert page.locator("#strip img").count() <= 1, "one result of one run"
+
+
+def test_removal_cancelled_before_it_joins_the_queue(page, blocking, photos):
+    """With a slow queue request, a run cancelled before it joins is not executed after the next click."""
+    held: list[Any] = []
+    upload(page, "photo", photos[0])
+    choose_provider(page)
+    blocking.blocks = False
+    page.route("**/queue/join*", lambda route: held.append(route) if not held else route.continue_())
+    page.click("#start")
+    for _ in range(100):
+        if not held:
+            page.wait_for_timeout(100)  # routes are processed only while Playwright waits
+    assert len(held) == 1
+    page.click("#cancel")
+    page.wait_for_selector("#start", timeout=WAIT)
+    page.click("#start")
+    page.wait_for_timeout(500)
+    held[0].continue_()
+    page.wait_for_selector("#result .stage", timeout=WAIT)
+    page.wait_for_selector("#start", timeout=WAIT)
+    page.wait_for_timeout(1500)
+    assert len(blocking.runs) == 1, "one click, one run"
+
+
+def prepare(page: Any, tab: str, photo: Path) -> str:
+    """Select the blocking provider, in Compare beside another one; return the prefix of the tab's element ids."""
+    prefix = {"compare": "compare", "benchmark": "measure"}[tab]
+    chosen = ("near", "builtin") if tab == "compare" else ("near",)
+    page.click(f"button[role=tab]:has-text('{tab.title()}')")
+    page.wait_for_selector(f"#{prefix}-start", timeout=WAIT)
+    if tab == "compare":
+        upload(page, "compare-photo", photo)
+    else:
+        folder = make_dataset(photo.parent / "set", categories=("shop",), count=2)
+        archive = shutil.make_archive(str(photo.parent / "pictures"), "zip", folder)
+        upload_archive(page, Path(archive))
+    for name in PROVIDERS:
+        box = page.locator(f"[id='{prefix}-{name}'] input")
+        if box.is_enabled() and box.is_checked() != (name in chosen):
+            box.click()
+    return prefix
+
+
+@pytest.mark.parametrize("tab", ["compare", "benchmark"])
+def test_cancelled_run_in_other_tabs(page, blocking, photos, tab):
+    """Their start button is hidden until the run has ended, so the second click is made by a script."""
+    prefix = prepare(page, tab, photos[0])
+    page.click(f"#{prefix}-start")
+    assert until(lambda: len(blocking.runs) == 1, WAIT / 1000)
+    page.click(f"#{prefix}-cancel")
+    page.wait_for_timeout(500)
+    page.evaluate(f"document.querySelector('#{prefix}-start') && document.querySelector('#{prefix}-start').click()")
+    page.wait_for_timeout(1000)
+    blocking.runs[0]["go"].set()
+    assert until(lambda: blocking.runs[0]["cancelled"] is not None, WAIT / 1000)
+    assert blocking.runs[0]["cancelled"] is True
+    page.wait_for_selector(f"#{prefix}-start", timeout=WAIT)
+    known = len(blocking.runs)
+    blocking.blocks = False
+    time.sleep(0.5)
+    page.click(f"#{prefix}-start")
+    assert until(lambda: len(blocking.runs) > known, WAIT / 1000), "the click after the cancelled run begins a new one"
+    page.wait_for_selector({"compare": "#figures th:has-text('Near')", "benchmark": "#report iframe"}[tab], timeout=WAIT)
+    page.wait_for_selector(f"#{prefix}-start", timeout=WAIT)
+    assert all(run["cancelled"] is False for run in blocking.runs[known:]) and len(blocking.runs) > known

@@ -1,0 +1,87 @@
+"""HTML of a comparison: estimate without a reference, failed providers, ratings, panes after the vote."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import numpy as np
+import pytest
+
+from rmbg.billing.cost import Cost
+from rmbg.cancellation import CancellationToken
+from rmbg.compare.comparison import Outcome
+from rmbg.compare.ratings import rate
+from rmbg.compare.votes import Ballot
+from rmbg.cutout import Cutout
+from rmbg.images.photo import Photo
+from rmbg.settings import Settings
+from rmbg.ui.compare_state import Comparison
+from rmbg.ui.components import second_provider
+from rmbg.ui.session import Session
+from rmbg.ui.tabs import compare_view
+
+RGB = np.full((80, 100, 3), 90, np.uint8)
+
+
+def cutout(provider: str, width: int) -> Cutout:
+    """A cutout whose subject is `width` columns wide."""
+    matte = np.zeros((80, 100), np.float32)
+    matte[:, :width] = 1
+    return Cutout(Photo(RGB, name="mug"), matte, RGB, provider, 0.5, Cost(Decimal("0.01"), "charged"))
+
+
+@pytest.fixture
+def comparison(own_data):
+    """Return a function that makes a completed comparison from widths of the subject by provider; None for a failure."""
+    session = Session()
+
+    def make(widths: dict[str, int | None], *, blind: bool = False) -> Comparison:
+        made = Comparison(Photo(RGB, name="mug"), list(widths), blind=blind, token=CancellationToken())
+        for name, width in widths.items():
+            done = Outcome(name, None, "Out of order.") if width is None else Outcome(name, cutout(name, width))
+            session.record(done, made)
+        return made
+
+    yield make
+    session.close()
+
+
+def test_estimate_names_the_result_that_differs_from_the_others(comparison):
+    text = compare_view.hint(comparison({"builtin": 50, "rmbg-1.4": 52, "birefnet": 90}))
+    assert "RMBG-1.4 agrees most" in text and "BiRefNet least" in text and "Estimate without a reference" in text
+    assert "hardly differ" in compare_view.hint(comparison({"builtin": 50, "rmbg-1.4": 50, "birefnet": 50}))
+    assert "no majority" in compare_view.hint(comparison({"builtin": 50, "birefnet": 90}))
+    assert compare_view.hint(comparison({"builtin": 50, "birefnet": None})) == ""
+
+
+def test_consensus_is_the_mean_iou_with_the_other_results(comparison):
+    found = comparison({"builtin": 50, "rmbg-1.4": 100, "birefnet": 25, "sam2": None}).consensus()
+    assert found == pytest.approx({"builtin": 50, "rmbg-1.4": 37.5, "birefnet": 37.5})
+
+
+def test_failed_provider_follows_the_panes_of_the_ballot(comparison):
+    made = comparison({"sam2": None, "builtin": 50, "birefnet": 60}, blind=True)
+    made.ballot = Ballot("id", ("birefnet", "builtin"))
+    assert [pane.name for pane in made.panes()] == ["A", "B"]
+    assert made.provider_of("builtin") is None and made.provider_of("1") == "builtin"
+    assert "data-use" not in compare_view.grid(made, *compare_view.rendering("cutout", "transparent", ""))
+    made.voted = True
+    assert [pane.name for pane in made.panes()] == ["A: BiRefNet", "B: Built-in", "SAM 2"]
+    assert made.provider_of("1") == "builtin" and made.provider_of("2") is None
+    table = compare_view.table(made, "birefnet")
+    assert table.index("A: BiRefNet") < table.index("B: Built-in") < table.index("Out of order.")
+
+
+def test_rating_has_an_interval_from_ten_votes_on():
+    few, enough = (compare_view.ratings(rate([(("builtin", "gone"), "builtin")] * count), count) for count in (9, 10))
+    assert "9 of 10 votes" in few and " to 1" not in few
+    assert "of 10 votes" not in enough and "Built-in" in enough and "gone" in enough
+    assert enough.count(" to ") == 2 + enough.count("odds of ten to one")
+
+
+def test_offers_of_a_second_provider_state_download_and_license():
+    texts = [text for text, _ in second_provider.offers(Settings.from_environ({"HF_HUB_OFFLINE": "0"}))]
+    assert len(texts) == second_provider.OFFERED
+    assert all("MB on first use" in text and ("commercial use" in text) for text in texts)
+    note, _ = second_provider.refresh(Settings.from_environ({}))
+    assert "Runware: RemBG 1.4 costs $0.0013 listed a picture" in note

@@ -1,0 +1,61 @@
+"""All tabs in Chromium: keyboard, accessibility, width, offer of a second provider."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.conftest import open_app
+from tests.ui.axe import violations
+
+pytestmark = pytest.mark.browser
+
+WAIT = 120_000
+
+TABS = ("Remove", "Compare", "Replace", "Benchmark", "About")
+
+
+def wait_for_tab(page: Any, name: str) -> None:
+    page.wait_for_function(
+        "name => document.querySelector('[role=tab][aria-selected=true]').innerText.trim() === name", arg=name, timeout=WAIT
+    )
+
+
+def test_every_tab_is_reached_by_arrow_keys_and_accessible_on_a_dark_phone(chromium, app):
+    """The tests of the tabs check them in light mode and on a wide screen."""
+    context = chromium.new_context(viewport={"width": 390, "height": 844}, color_scheme="dark")
+    try:
+        page = context.new_page()
+        open_app(page, f"{app}/?__theme=dark")
+        page.locator("[role=tab]").first.focus()
+        for name in TABS[1:]:
+            page.keyboard.press("ArrowRight")
+            wait_for_tab(page, name)
+            assert page.evaluate("document.activeElement.innerText.trim()") == name, "the focus follows"
+            assert violations(page) == []
+            assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), f"{name} scrolls sideways"
+        cards = page.locator("#providers .card")
+        assert cards.count() > 10
+        assert page.evaluate("[...document.querySelectorAll('.card')].every((card) => card.scrollWidth <= card.clientWidth)")
+        page.keyboard.press("ArrowRight")
+        wait_for_tab(page, "Remove")
+        page.keyboard.press("End")
+        wait_for_tab(page, "About")
+        page.keyboard.press("Home")
+        wait_for_tab(page, "Remove")
+        assert page.locator("[role=tab][tabindex='0']").count() == 1, "Tab leaves the tabs"
+    finally:
+        context.close()
+
+
+def test_compare_offers_a_second_provider(page):
+    page.click("button[role=tab]:has-text('Compare')")
+    page.wait_for_selector("#second-choice label", timeout=WAIT)
+    assert "A comparison needs two providers" in page.inner_text("#second-provider")
+    page.click("#second-choice label:has-text('BiRefNet lite')")
+    page.wait_for_selector("#second-provider", state="hidden", timeout=WAIT)
+    assert page.is_checked("#compare-birefnet-lite input") and page.is_checked("#compare-builtin input")
+    page.wait_for_function("document.querySelector('#price').innerText.includes('Free of charge')", timeout=WAIT)
+    page.click("#compare-birefnet-lite input")
+    page.wait_for_selector("#second-choice label", timeout=WAIT)

@@ -1,0 +1,234 @@
+"""Texts of the page: privacy, limits, advice, and what a visitor sees first."""
+
+from __future__ import annotations
+
+import ast
+import http.client
+import logging
+import re
+import subprocess
+import threading
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from PIL import Image
+
+from rmbg.billing import api_keys
+from rmbg.errors import NotReadyError
+from rmbg.images.pillow import formats
+from rmbg.providers import PROVIDERS, find
+from rmbg.providers.base import Status
+from rmbg.settings import Settings
+from rmbg.ui import guard, messages
+from rmbg.ui.components import load_photo, provider_checkboxes, provider_text, viewer
+from rmbg.ui.components.photo_input import Upload
+from rmbg.ui.session import Session
+from rmbg.ui.storage import CLOSED_SECONDS
+from rmbg.ui.tabs import remove_actions
+from rmbg.units import megabytes, megapixels
+from tests.command import PATIENCE, ROOT, command, save_scene
+from tests.conftest import open_app
+from tests.pictures import scene
+from tests.sentences import sentence
+
+WAIT = 90_000
+PRIVATE = Settings()
+SHARED = Settings(shared=True, allow_hosts=("studio.example.org",))
+
+#: Modules whose messages are not shown on the page: the command line, batches, and checks at the start of the server.
+ELSEWHERE = ("cli", "batch", "settings.py", "ui/app.py", "ui/server.py", "ui/workspace.py", "inference/torch_import.py")
+
+
+def messages_in(path: Path) -> list[str]:
+    """Texts in a module that name an environment variable or an installation; values of f-strings are replaced by X."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    inner = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
+    documentation = {
+        id(node.body[0].value)
+        for node in ast.walk(tree)
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and node.body and isinstance(node.body[0], ast.Expr)
+    }
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr):
+            found.append("".join(part.value if isinstance(part, ast.Constant) else "X" for part in node.values))
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in inner | documentation:
+            found.append(node.value)
+    return [text for text in found if " " in text and messages.OWNERS.search(text) and text.isprintable()]
+
+
+def test_messages_have_no_advice_for_the_owner_of_the_server():
+    """All messages of the package that name an environment variable or pip, as a visitor gets them."""
+    package = ROOT / "rmbg"
+    paths = [p for p in package.rglob("*.py") if not str(p.relative_to(package).as_posix()).startswith(ELSEWHERE)]
+    texts = [text for path in paths for text in messages_in(path)]
+    assert len(texts) > 15
+    for text in texts:
+        shown = messages.for_visitor(text[:1].upper() + text[1:])
+        assert not messages.OWNERS.search(shown) and len(shown) > 20, text
+        for state in ("download", "licence", "unavailable"):
+            assert not messages.OWNERS.search(messages.status_text(Status(state, text))), text
+
+
+@pytest.mark.parametrize("settings", [PRIVATE, SHARED, Settings(environ={"HF_HUB_OFFLINE": "1"}), Settings(device="tpu")])
+def test_descriptions_of_providers_have_no_advice_for_the_owner(settings):
+    texts = [title for title, _ in provider_text.choices(settings)] + [provider_text.cards(settings)]
+    texts += [provider_text.line(name, settings) for name in PROVIDERS]
+    texts += [str(update["info"]) for update in provider_checkboxes._refresh(settings)]
+    for text in texts:
+        assert text.strip() and not messages.OWNERS.search(text) and "; " not in text[-2:], text
+
+
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        ({"RMBG_MAX_BYTES": "1000"}, "more than the limit of 0.001 MB. Resize it"),
+        ({"RMBG_MAX_PIXELS": "1000"}, "more than the limit of 0.001 megapixels. Resize it"),
+        ({"RMBG_DEVICE": "tpu"}, "not set up here"),
+        ({"HF_HUB_OFFLINE": "1"}, "not set up here"),
+    ],
+    ids=["bytes", "pixels", "device", "weights"],
+)
+def test_errors_on_the_page_are_for_visitors(tmp_path, monkeypatch, caplog, variables, words):
+    path = save_scene(tmp_path / "IMG_2041.png")
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    display = ("cutout", "transparent", "#ffffff", "#f8fafc", "#cbd5e1", None, False, 5.0)
+    with caplog.at_level(logging.WARNING):
+        updates = remove_actions.remove(None, Upload(str(path), path.name), "rmbg-1.4", "", {}, Session(), *display)
+    notices = [update for update in updates if isinstance(update, str) and "notice error" in update]
+    assert len(notices) == 1 and words in notices[0] and "RMBG_" not in notices[0]
+    assert bool(messages.OWNERS.search(caplog.text)) == ("not set up" in words), "the log names the cause"
+    if "not set up" not in words:
+        assert words in load_photo.check_upload(Upload(str(path), path.name))[1]
+
+
+def test_names_of_photos_are_no_variables():
+    for text in ("IMG_2041.HEIC is empty. Choose another file.", "RMBG-2.0 needs a key."):
+        assert messages.for_visitor(text) == text
+
+
+def test_missing_key_is_explained_without_variables():
+    with pytest.raises(NotReadyError) as caught:
+        api_keys.find("FAL_KEY", "fal", "", PRIVATE)
+    assert "FAL_KEY" in str(caught.value), "the command line names the variable"
+    assert viewer.notice(str(caught.value)).count("fal needs a key. Enter your own.") == 1
+    assert "FAL_KEY" not in viewer.notice(str(caught.value))
+
+
+# --- where the photo is processed ----------------------------------------------------------------------------------------
+
+
+def test_data_use_depends_on_the_server():
+    info = find("builtin").info
+    assert provider_text.data_use(info, PRIVATE) == "The photo stays on this computer."
+    shared = sentence(provider_text.data_use(info, SHARED))
+    assert "on this server (studio.example.org)" in shared and f"{CLOSED_SECONDS // 60} minutes after you close" in shared
+    assert "this computer" not in provider_text.cards(SHARED) and "this server" not in provider_text.cards(PRIVATE)
+    space = Settings(shared=True, environ={"SPACE_HOST": "someone-studio.hf.space"})
+    assert provider_text.place(space) == "this server (someone-studio.hf.space)"
+    assert provider_text.place(Settings(shared=True)) == "this server"
+    remote = find("fal-rmbg-2.0").info
+    assert provider_text.data_use(remote, SHARED) == remote.pixels
+
+
+def test_price_and_license_are_in_front_only_if_they_matter():
+    def front(name: str) -> str:
+        return re.sub("<[^>]+>", " ", provider_text.line(name, PRIVATE).partition("<details>")[0])
+
+    assert "Free." in front("builtin") and "$" not in front("builtin") and "MIT" not in front("builtin")
+    assert "$" in provider_text.line("builtin", PRIVATE) and "MIT" in provider_text.line("builtin", PRIVATE)
+    assert "Non-commercial" in front("rmbg-1.4") and "$" not in front("rmbg-1.4")
+    assert "$0.018" in front("fal-rmbg-2.0") and "License" not in front("fal-rmbg-2.0")
+
+
+# --- limits ----------------------------------------------------------------------------------------------------------------
+
+
+def test_sizes_have_one_format():
+    assert [megabytes(count) for count in (40_000_000, 50_000, 2_000_000_000)] == ["40 MB", "0.05 MB", "2,000 MB"]
+    assert [megapixels(count) for count in (64_000_000, 64_008_000)] == ["64 megapixels", "64.01 megapixels"]
+
+
+@pytest.mark.parametrize("limit", [Settings.max_bytes, 1_000_000, 250_000_000])
+def test_limit_of_gradio_reads_as_ours(limit):
+    """Gradio's page divides by 1024 * 1024 and shows one decimal."""
+    assert f"{guard.upload_limit(limit) / 1024**2:.1f}" == f"{limit / 1e6:.1f}"
+
+
+def test_large_upload_is_rejected_with_the_limit_of_a_file(app):
+    connection = http.client.HTTPConnection(urlsplit(app).netloc, timeout=60)
+    connection.putrequest("POST", "/gradio_api/upload")
+    connection.putheader("Content-Type", "multipart/form-data; boundary=x")
+    connection.putheader("Content-Length", "90000000")
+    connection.endheaders()
+    response = connection.getresponse()
+    assert response.status == 413 and b"larger than the limit of 40 MB. Resize it" in response.read()
+    connection.close()
+
+
+# --- the first ten seconds -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("size", [(1440, 900), (390, 844)], ids=["desktop", "phone"])
+def test_first_screen_explains_the_page_and_offers_examples(chromium, app, size, monkeypatch):
+    context = chromium.new_context(viewport={"width": size[0], "height": size[1]})
+    try:
+        page = context.new_page()
+        open_app(page, app)
+        page.wait_for_selector("#examples button img", timeout=WAIT)
+        explanation = page.locator(".masthead p").inner_text()
+        assert 20 <= len(explanation.split()) <= 35 and explanation.startswith("Drop a photo")
+        boxes = {name: page.locator(name).first.bounding_box() for name in (".masthead p", "#photo", "#examples button")}
+        assert all(box is not None and box["y"] + box["height"] <= size[1] for box in boxes.values()), boxes
+        assert boxes["#photo"]["y"] < boxes["#examples button"]["y"] < boxes["#photo"]["y"] + 420
+        assert page.locator("#start").bounding_box()["y"] < 900 or size[0] < 700
+        line = page.locator("#provider-line")
+        assert "Free. The photo stays on this computer." in line.inner_text() and "$" not in line.inner_text()
+        line.locator("summary").click()
+        page.wait_for_function("document.querySelector('#provider-line').innerText.includes('$')", timeout=WAIT)
+
+        monkeypatch.setenv("RMBG_SHARED", "1")  # as when a reverse proxy is detected
+        page.reload()
+        page.wait_for_function(
+            "document.querySelector('#provider-line')?.innerText.includes('on this server and deleted')", timeout=WAIT
+        )
+    finally:
+        context.close()
+
+
+@pytest.mark.browser
+def test_photo_of_an_iphone_is_shown_and_cut_out(chromium, app, tmp_path):
+    formats()
+    path = tmp_path / "IMG_2041.HEIC"
+    Image.fromarray(scene(300, 400)[0]).save(path, "HEIF", quality=90)
+    context = chromium.new_context()
+    try:
+        page = context.new_page()
+        open_app(page, app)
+        page.set_input_files("#photo input[type=file]", str(path))
+        page.wait_for_function("document.querySelector('#photo img')?.naturalWidth === 400", timeout=WAIT)
+        page.click("#start")
+        page.wait_for_selector("#result .stage", timeout=WAIT)
+        assert "400 × 300" in page.inner_text("#facts")
+    finally:
+        context.close()
+
+
+# --- the terminal ----------------------------------------------------------------------------------------------------------
+
+
+def test_address_is_printed_before_the_server_stops(tmp_path, monkeypatch):
+    """To a pipe, which Python buffers."""
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
+    monkeypatch.setenv("RMBG_DATA", str(tmp_path))
+    with subprocess.Popen(command("serve"), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        deadline = threading.Timer(PATIENCE, process.kill)
+        deadline.start()
+        try:
+            assert any(b"http://127.0.0.1:" in line for line in iter(process.stdout.readline, b"")), "no address"
+        finally:
+            deadline.cancel()
+            process.terminate()
