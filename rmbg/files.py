@@ -39,7 +39,8 @@ def write(path: str | os.PathLike[str], data: bytes) -> None:
         if stream:
             target.write_bytes(data)
             return
-        mode = stat.S_IMODE(target.stat().st_mode) if target.exists() else 0o666 & ~_umask()
+        old = _stat(target)
+        mode = 0o666 & ~_umask() if old is None else stat.S_IMODE(old.st_mode)
         handle, name = tempfile.mkstemp(prefix=".", suffix=".part", dir=target.parent)
         temporary = Path(name)
         _unfinished.add(temporary)
@@ -94,9 +95,18 @@ def _resolved(path: Path) -> tuple[Path, bool]:
         if f"{os.path.realpath(target.parent)}/".startswith(STREAM_FOLDERS):
             return target, True
         if not target.is_symlink():
-            return target, target.exists() and not target.is_file() and not target.is_dir()
+            status = _stat(target)
+            return target, status is not None and not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode)
         target = target.parent / target.readlink()
     raise OutputError(f"{_printable(path)} is part of a loop of symbolic links. Choose another file name.")
+
+
+def _stat(path: Path) -> os.stat_result | None:
+    """Status of a file, or None if it does not exist; other threads may delete it between two calls."""
+    try:
+        return path.stat()
+    except FileNotFoundError:
+        return None
 
 
 def _write_error(path: Path, error: OSError) -> OutputError:

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import os
 import re
+import secrets
 import shutil
 import zipfile
 from collections.abc import Iterator
@@ -107,7 +108,7 @@ class FolderOutput:
             free = shutil.disk_usage(self._root).free
             if free < count:
                 raise OutputError(f"The disk of {label(self._root)} has only {megabytes(free)} left. Free some space.")
-        path = self._root / ".rmbg-probe"
+        path = self._root / _probe_name()
         files.write(path, bytes(PROBE_BYTES))
         with contextlib.suppress(OSError):
             path.unlink()
@@ -221,8 +222,9 @@ class StoreOutput:
 
     def probe(self, count: int = PROBE_BYTES) -> None:
         with self._errors():
-            self._fs.pipe_file(f"{self._path}/.rmbg-probe", b"probe")
-            self._fs.rm_file(f"{self._path}/.rmbg-probe")
+            path = f"{self._path}/{_probe_name()}"
+            self._fs.pipe_file(path, b"probe")
+            self._fs.rm_file(path)
 
     def finish(self) -> None:
         pass
@@ -257,6 +259,11 @@ def open_output(text: str, settings: Settings) -> Output:
     if path.exists() and not path.is_dir():
         raise OutputError(f"{label(path)} is a file. Give a folder, or a name that ends in .zip.")
     return FolderOutput(path)
+
+
+def _probe_name() -> str:
+    """Return a unique name for a test file, since workers probe concurrently; it matches `TEMPORARY_NAME`."""
+    return f".{secrets.token_hex(4)}.part"
 
 
 def _create_folder(folder: Path) -> None:
