@@ -5,13 +5,17 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test fast lint audit bench clean
+.PHONY: run test failed fast lint audit bench clean
 
 run: $(VENV)/app.done
 	$(BIN)/python app.py
 
 test: $(VENV)/test.done browser
 	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
+
+# Repeats the tests that failed in the last run, one after the other.
+failed: $(VENV)/test.done
+	$(BIN)/python -m pytest --last-failed --last-failed-no-failures none --maxfail 1 $(ARGS)
 
 # Quick check during development: no browser tests and no slow tests.
 fast: $(VENV)/test.done

@@ -143,7 +143,7 @@ def _row(provider: str, samples: tuple[Sample, ...], journal: Journal) -> Row:
 
 
 def mean_cost(costs: list[Cost]) -> tuple[Decimal | None, str]:
-    """Mean of the known costs, and their basis in words. Unknown costs are counted in the text and never averaged as zero."""
+    """Return the mean of the known costs and a text with their basis, which states the number of unknown costs."""
     known = [cost.usd for cost in costs if cost.usd is not None]
     bases = sorted({cost.basis for cost in costs if cost.usd is not None})
     unknown = len(costs) - len(known)

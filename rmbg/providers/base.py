@@ -154,7 +154,7 @@ class Status:
         ``download`` means that the first run downloads weights, ``key`` that an API key is missing, ``licence`` that a
         license has to be accepted first.
     text : str
-        The state in words, as the end of the sentence "NAME is not ready: ...".
+        Description of the state, as the end of the sentence "NAME is not ready: ...".
     """
 
     state: Literal["ready", "download", "key", "licence", "unavailable"]

@@ -81,7 +81,7 @@ def test_descriptions_of_providers_have_no_advice_for_the_owner(settings):
 
 
 @pytest.mark.parametrize(
-    ("variables", "words"),
+    ("variables", "expected"),
     [
         ({"RMBG_MAX_BYTES": "1000"}, "more than the limit of 0.001 MB. Resize it"),
         ({"RMBG_MAX_PIXELS": "1000"}, "more than the limit of 0.001 megapixels. Resize it"),
@@ -90,7 +90,7 @@ def test_descriptions_of_providers_have_no_advice_for_the_owner(settings):
     ],
     ids=["bytes", "pixels", "device", "weights"],
 )
-def test_errors_on_the_page_are_for_visitors(tmp_path, monkeypatch, caplog, variables, words):
+def test_errors_on_the_page_are_for_visitors(tmp_path, monkeypatch, caplog, variables, expected):
     path = save_scene(tmp_path / "IMG_2041.png")
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
@@ -98,10 +98,10 @@ def test_errors_on_the_page_are_for_visitors(tmp_path, monkeypatch, caplog, vari
     with caplog.at_level(logging.WARNING):
         updates = remove_actions.remove(None, Upload(str(path), path.name), "rmbg-1.4", "", {}, Session(), *display)
     notices = [update for update in updates if isinstance(update, str) and "notice error" in update]
-    assert len(notices) == 1 and words in notices[0] and "RMBG_" not in notices[0]
-    assert bool(messages.OWNERS.search(caplog.text)) == ("not set up" in words), "the log names the cause"
-    if "not set up" not in words:
-        assert words in load_photo.check_upload(Upload(str(path), path.name))[1]
+    assert len(notices) == 1 and expected in notices[0] and "RMBG_" not in notices[0]
+    assert bool(messages.OWNERS.search(caplog.text)) == ("not set up" in expected), "the log names the cause"
+    if "not set up" not in expected:
+        assert expected in load_photo.check_upload(Upload(str(path), path.name))[1]
 
 
 def test_names_of_photos_are_no_variables():

@@ -137,7 +137,7 @@
       part = { ...asked, before, after };
       setTimeout(() => scene && viewer() && move());
     } catch {
-      // The preview stays; the next movement asks again.
+      // The preview stays; the next movement requests the part again.
     } finally {
       request = null;
     }
