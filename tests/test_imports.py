@@ -19,6 +19,7 @@ LAYERS = (
     {"rmbg.cutout"},
     {"rmbg.providers"},
     {"rmbg.remove", "rmbg.replace"},
+    {"rmbg.compat"},
     {"rmbg.compare", "rmbg.batch", "rmbg.benchmark"},
     {"rmbg.ui"},
     {"rmbg.cli"},

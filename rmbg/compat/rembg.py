@@ -1,0 +1,162 @@
+"""``remove`` and ``new_session`` with the signatures of rembg 2.0.
+
+    from rmbg.compat.rembg import new_session, remove
+
+replaces ``from rembg import new_session, remove``. Differences: colors of soft edges are decontaminated, also without alpha
+matting; a photo without a subject raises NoSubjectError instead of an empty picture; sessions share their loaded networks.
+
+https://github.com/danielgatis/rembg/blob/main/rembg/bg.py
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from rmbg.cutout import Cutout
+from rmbg.images.encode import FORMATS, encode
+from rmbg.images.photo import open_photo
+from rmbg.matting.edges import AlphaMatting
+from rmbg.providers import PROVIDERS
+from rmbg.remove import remove_background
+
+#: Provider for each of rembg's models that exists here under another name. Its general-purpose models select ``auto``.
+MODELS = {
+    "bria-rmbg": "rmbg-2.0",
+    "birefnet-general": "birefnet",
+    "birefnet-general-lite": "birefnet-lite",
+    "sam": "sam2",
+    **dict.fromkeys(("u2net", "u2netp", "u2net_human_seg", "silueta", "isnet-general-use", "birefnet-portrait"), "auto"),
+}
+
+#: Standard deviation and radius of the Gaussian of `post_process_mask`, in pixels, and its threshold.
+SIGMA, RADIUS, THRESHOLD = 2.0, 2, 127
+
+
+@dataclass(frozen=True)
+class Session:
+    """A choice of model, as `new_session` returns it.
+
+    Attributes
+    ----------
+    model_name : str
+        Name given to `new_session`.
+    provider : str
+        Id of the provider that runs.
+    """
+
+    model_name: str
+    provider: str
+
+
+def new_session(model_name: str = "u2net", *args: Any, **kwargs: Any) -> Session:
+    """Return a session for a model of rembg or for a provider of this package.
+
+    Parameters
+    ----------
+    model_name : str
+        A key of `MODELS`, ``auto`` or the id of a provider. The services among the providers charge for each picture.
+    *args, **kwargs
+        Accepted for compatibility and not used.
+
+    Raises
+    ------
+    ValueError
+        If there is no such model.
+    """
+    provider = MODELS.get(model_name, model_name)
+    if provider != "auto" and provider not in PROVIDERS:
+        raise ValueError(f"No session class found for model '{model_name}'")
+    return Session(model_name, provider)
+
+
+def remove(
+    data: bytes | Image.Image | np.ndarray,
+    alpha_matting: bool = False,
+    alpha_matting_foreground_threshold: int = 240,
+    alpha_matting_background_threshold: int = 10,
+    alpha_matting_erode_size: int = 10,
+    session: Session | None = None,
+    only_mask: bool = False,
+    post_process_mask: bool = False,
+    bgcolor: tuple[int, int, int, int] | None = None,
+    force_return_bytes: bool = False,
+    *args: Any,
+    **kwargs: Any,
+) -> bytes | Image.Image | np.ndarray:
+    """Remove the background of a picture.
+
+    Parameters
+    ----------
+    data : bytes, PIL image or uint8 array (H, W), (H, W, 3) or (H, W, 4)
+    alpha_matting : bool
+        Compute the edge by alpha matting.
+    alpha_matting_foreground_threshold, alpha_matting_background_threshold, alpha_matting_erode_size : int
+        See `AlphaMatting`.
+    session : Session, optional
+        By default the best free provider that is ready.
+    only_mask : bool
+        Return alpha as a gray picture.
+    post_process_mask : bool
+        Return a binary alpha with a smooth outline.
+    bgcolor : tuple of 4 int, optional
+        Color (red, green, blue, alpha) behind the subject.
+    force_return_bytes : bool
+        Return bytes also for a PIL image or an array.
+    putalpha : bool
+        Keyword: keep the colors of the photo, also those of removed pixels.
+    *args, **kwargs
+        Accepted for compatibility and not used.
+
+    Returns
+    -------
+    bytes, PIL image or uint8 array
+        PNG for bytes, otherwise the type of `data`: RGBA, or gray for a mask.
+
+    Raises
+    ------
+    ValueError
+        If `data` is of another type.
+    RmbgError
+        One of the errors of ``rmbg.errors``.
+    """
+    if not isinstance(data, (bytes, Image.Image, np.ndarray)):
+        raise ValueError(f"Input type {type(data)} is not supported")
+    source = Image.fromarray(data) if isinstance(data, np.ndarray) else data
+    matting = None
+    if alpha_matting:
+        matting = AlphaMatting(alpha_matting_foreground_threshold, alpha_matting_background_threshold, alpha_matting_erode_size)
+    cutout = remove_background(open_photo(source), session.provider if session else "auto", alpha_matting=matting)
+    if post_process_mask:
+        cutout = _post_processed(cutout)
+    pixels = _pixels(cutout, only_mask, bool(kwargs.get("putalpha")), bgcolor)
+    if isinstance(data, bytes) or force_return_bytes:
+        return encode(pixels, FORMATS["png"])
+    return Image.fromarray(pixels) if isinstance(data, Image.Image) else pixels
+
+
+def _pixels(cutout: Cutout, only_mask: bool, putalpha: bool, color: tuple[int, int, int, int] | None) -> np.ndarray:
+    """Render a cutout: uint8 (H, W) for a mask, (H, W, 4) otherwise."""
+    mask = cutout.render(view="mask")
+    if only_mask:
+        return mask
+    pixels = np.dstack([cutout.photo.rgb, mask]) if putalpha else cutout.render()
+    if color is None:
+        return pixels
+    background = Image.new("RGBA", (cutout.width, cutout.height), tuple(color))
+    return np.asarray(Image.alpha_composite(background, Image.fromarray(pixels)))
+
+
+def _post_processed(cutout: Cutout) -> Cutout:
+    """Apply opening, Gaussian and threshold to the matte, and estimate the foreground again."""
+    from scipy import ndimage  # deferred, as SciPy takes long to import
+
+    from rmbg.matting.finish import finish
+
+    mask = ndimage.grey_opening(cutout.render(view="mask"), footprint=ndimage.generate_binary_structure(2, 1))
+    blurred = ndimage.gaussian_filter(mask.astype(np.float32), SIGMA, radius=RADIUS, mode="mirror")
+    matte, foreground = finish(cutout.photo, (blurred >= THRESHOLD).astype(np.float32), own_alpha_applied=True)
+    return replace(cutout, matte=matte, foreground=foreground)
