@@ -26,7 +26,7 @@ WINDOW_MARGIN = 32
 def estimate_foreground(rgb: np.ndarray, matte: np.ndarray) -> np.ndarray:
     """Estimate colors F such that the photo is alpha * F + (1 - alpha) * B with smooth F and B.
 
-    On a copy of about one megapixel, F and B come from the multi-level method of T. Germer, T. Uelwer, S. Conrad and S.
+    On a copy of about `WORKING_PIXELS`, F and B come from the multi-level method of T. Germer, T. Uelwer, S. Conrad and S.
     Harmeling, "Fast Multi-Level Foreground Estimation", ICPR 2020. At full size one step toward the compositing
     equation restores the detail that the copy had lost: F + alpha * (I - alpha * F - (1 - alpha) * B), equation 7 of M. Forte,
     "Approximate Fast Foreground Color Estimation", ICIP 2021. Where alpha is one the photo's own pixels are kept.
