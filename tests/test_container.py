@@ -132,7 +132,7 @@ def test_installation_of_the_cpu_image(tmp_path):
             steps = line.replace("/opt/rmbg", str(prefix)).replace("/src", str(ROOT))
             if not reachable(CPU_INDEX):  # other indexes have CPU wheels up to 2.13
                 steps = steps.replace(f"--index-url {CPU_INDEX}", "")
-            subprocess.run(["bash", "-ec", steps], env=environment, check=True)
+            subprocess.run(["sh", "-ec", steps], env=environment, check=True)
     size = sum(path.lstat().st_size for path in prefix.rglob("*") if not path.is_dir())
     command = [str(prefix / "bin/python"), "-m", "rmbg", "remove", str(examples()[0]), str(tmp_path / "cutout.png")]
     subprocess.run(command, cwd=ROOT, check=True)
