@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import Any, NoReturn
 
 from rmbg.cancellation import CancellationToken
-from rmbg.cli import batch, benchmark, compare, download, output, process, providers, remove, replace, serve, spent
+from rmbg.cli import batch, benchmark, compare, download, output, process, providers, remove, replace, serve, space, spent
 from rmbg.errors import OptionError, RmbgError, check_text, printable, reason
 from rmbg.version import __version__
 
@@ -29,6 +29,7 @@ COMMANDS: dict[str, ModuleType] = {
     "spent": spent,
     "download": download,
     "serve": serve,
+    "space": space,
 }
 
 

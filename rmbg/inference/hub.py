@@ -78,7 +78,7 @@ def download(model: Model, revision: str, settings: Settings, progress: Progress
                 model.file,
                 revision=revision,
                 cache_dir=_cache_folder(settings),
-                endpoint=_endpoint(settings),
+                endpoint=endpoint(settings),
                 token=token(settings) or False,
                 local_files_only=offline(settings),
                 tqdm_class=progress_bar(f"Downloading {model.id} ({model.megabytes} MB)", progress),
@@ -99,8 +99,8 @@ def published_sha256(model: Model, path: Path, settings: Settings) -> str | None
     else:  # a system without symbolic links
         revision = path.parent.name
         with _errors_as_sentences(model, revision, settings):
-            url = hf_hub_url(model.hub, model.file, revision=revision, endpoint=_endpoint(settings))
-            name = get_hf_file_metadata(url, token=token(settings) or False, endpoint=_endpoint(settings)).etag or ""
+            url = hf_hub_url(model.hub, model.file, revision=revision, endpoint=endpoint(settings))
+            name = get_hf_file_metadata(url, token=token(settings) or False, endpoint=endpoint(settings)).etag or ""
     return name if re.fullmatch("[0-9a-f]{64}", name) else None
 
 
@@ -121,7 +121,8 @@ def _cache_folder(settings: Settings) -> str | None:
     return os.path.expandvars(os.path.expanduser(folder)) if folder else None  # noqa: PTH111
 
 
-def _endpoint(settings: Settings) -> str | None:
+def endpoint(settings: Settings) -> str | None:
+    """URL of the hub from HF_ENDPOINT; None for the public one."""
     return settings.environ.get("HF_ENDPOINT") or None
 
 
@@ -191,7 +192,7 @@ def _message(error: Exception, model: Model, revision: str, settings: Settings) 
         )
     if isinstance(cause, errors.FileMetadataError):
         return (
-            f"{_endpoint(settings) or 'huggingface.co'} did not respond as a hub does. Check HF_ENDPOINT and the login of your "
+            f"{endpoint(settings) or 'huggingface.co'} did not respond as a hub does. Check HF_ENDPOINT and the login of your "
             f"network, or {by_hand}."
         )
     if status in (401, 403):

@@ -41,11 +41,17 @@ class Server:
     """
 
     def __init__(
-        self, folder: Path, *options: str, entry: tuple[str, ...] = ("-m", "rmbg", "serve"), host: str = "127.0.0.1", **env: str
+        self,
+        folder: Path,
+        *options: str,
+        entry: tuple[str, ...] = ("-m", "rmbg", "serve"),
+        host: str = "127.0.0.1",
+        cwd: Path = ROOT,
+        **env: str,
     ) -> None:
         self.temporary = folder / "tmp"
         self.temporary.mkdir(parents=True, exist_ok=True)
-        self.port, self.host = free_port(), host
+        self.port, self.host, self.cwd = free_port(), host, cwd
         self.url = f"http://127.0.0.1:{self.port}"
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("RMBG_", "GRADIO_", "SPACE_"))}
         self.env = {
@@ -67,7 +73,13 @@ class Server:
             signal.signal(signal.SIGINT, signal.default_int_handler)
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
-                self.command, cwd=ROOT, env=self.env, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                self.command,
+                cwd=self.cwd,
+                env=self.env,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
         end = time.monotonic() + PATIENCE
         while True:

@@ -1,0 +1,111 @@
+"""``space``: the folder runs as a Space does, and is uploaded to a loopback hub."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+from gradio_client import Client, handle_file
+from PIL import Image
+
+from rmbg.cli.space import CONTENT, ROOT
+from tests.pictures import examples
+from tests.security.server import Server
+from tests.sentences import sentence
+from tests.servers.space_hub import TOKEN, SpaceHub
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    with SpaceHub("ann") as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        monkeypatch.setenv("HF_TOKEN", TOKEN)
+        yield hub
+
+
+def front_matter(text: str) -> dict:
+    return yaml.safe_load(text.split("---")[1])
+
+
+def test_folder_runs_as_a_space(rmbg, tmp_path):
+    folder = tmp_path / "space"
+    arguments = ("--hardware", "t4-small", "--preload", "birefnet", "--preload", "rmbg-1.4")
+    assert rmbg("space", folder, *arguments)[0] == 0
+    assert sorted(path.name for path in folder.iterdir()) == sorted(CONTENT)
+    front = front_matter((folder / "README.md").read_text(encoding="utf-8"))
+    assert front == front_matter((ROOT / "README.md").read_text(encoding="utf-8")) | {
+        "suggested_hardware": "t4-small",
+        "preload_from_hub": ["ZhengPeng7/BiRefNet model.safetensors", "briaai/RMBG-1.4 model.safetensors"],
+    }
+    space = {"SPACE_ID": "ann/studio", "SPACE_HOST": "ann-studio.hf.space", "SYSTEM": "spaces", "PYTHONPATH": ""}
+    with Server(tmp_path / "server", entry=("app.py",), cwd=folder, **space) as server:
+        client = Client(server.url, verbose=False, download_files=str(tmp_path / "downloads"), analytics_enabled=False)
+        result = client.predict(image=handle_file(str(examples()[0])), api_name="/remove_background")
+        with Image.open(result) as cutout, Image.open(examples()[0]) as photo:
+            assert cutout.mode == "RGBA" and cutout.size == photo.size
+        client.close()
+
+
+def test_upload(rmbg, hub, tmp_path, monkeypatch):
+    monkeypatch.setenv("FAL_KEY", "secret-of-fal")
+    hub.files["old.py"] = b""
+    arguments = [
+        "--repo",
+        "ann/studio",
+        "--secret",
+        "FAL_KEY",
+        "--variable",
+        "RMBG_DAILY_BUDGET_USD=1",
+        "--hardware",
+        "cpu-basic",
+    ]
+    status, out, err = rmbg("space", tmp_path / "space", *arguments, "--private")
+    assert status == 0 and out.strip() == f"{hub.url}/spaces/ann/studio"
+    assert hub.created["type"] == "space" and hub.created["sdk"] == "gradio"
+    assert hub.secrets == {"FAL_KEY": "secret-of-fal"} and hub.variables == {"RMBG_DAILY_BUDGET_USD": "1"}
+    assert hub.hardware == "cpu-basic" and "secret-of-fal" not in out + err
+    local = {
+        path.relative_to(tmp_path / "space").as_posix(): path for path in (tmp_path / "space").rglob("*") if path.is_file()
+    }
+    assert set(hub.files) == set(local) and all(path.read_bytes() == hub.files[name] for name, path in local.items())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--repo", "studio"), "must be OWNER/NAME"),
+        (("--hardware", "A 100"), "must be a name such as"),
+        (("--preload", "rmbg-2.0"), "choose from"),
+        (("--secret", "FAL_KEY"), "Add --repo"),
+        (("--repo", "ann/studio", "--secret", "NOT_SET"), "is not set in the environment"),
+        (("--repo", "ann/studio", "--variable", "BUDGET"), "must be NAME=VALUE"),
+    ],
+)
+def test_invalid_options(rmbg, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.setenv("FAL_KEY", "key")
+    status, _, err = rmbg("space", tmp_path / "space", *arguments)
+    assert status == 2 and message in sentence(err.strip()) and not (tmp_path / "space").exists()
+
+
+@pytest.mark.parametrize(
+    ("token", "repo", "message"), [("hf_other", "ann/studio", "rejected the token"), (TOKEN, "bob/studio", "may not write")]
+)
+def test_rejected_uploads(rmbg, hub, tmp_path, monkeypatch, token, repo, message):
+    monkeypatch.setenv("HF_TOKEN", token)
+    status, _, err = rmbg("space", tmp_path / "space", "--repo", repo)
+    assert status == 1 and message in sentence(err.strip()) and token not in err
+
+
+def test_unreachable_hub(rmbg, hub, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    status, _, err = rmbg("space", tmp_path / "space", "--repo", "ann/studio")
+    assert status == 1 and "could not be reached" in sentence(err.strip())
+
+
+def test_existing_files_are_kept(rmbg, tmp_path):
+    (tmp_path / "space").mkdir()
+    (tmp_path / "space/mine.txt").write_text("mine")
+    for folder in (tmp_path / "space", tmp_path / "space/mine.txt"):
+        status, _, err = rmbg("space", folder)
+        assert status == 1 and "is not an empty folder" in sentence(err.replace(str(tmp_path), "TMP").strip())
+    assert [path.name for path in tmp_path.iterdir()] == ["space"]
+    assert [path.read_text() for path in (tmp_path / "space").iterdir()] == ["mine"]
