@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
+from scipy.optimize import nnls
 
 from rmbg.benchmark.dataset import open_dataset
 from rmbg.billing.cost import dollars
@@ -113,9 +114,10 @@ def collect(folder: Path, quality: float) -> list[Answer]:
     for place, (confidence, truth, matte, *weak) in enumerate(photos):
         second = displaced(truth, independent[place], random)
         other = displaced(truth, difficult[place], random)
-        pairs = tuple((evidence(each, matte), iou(each, truth) / 100) for each in (*weak, second, other) if each.max() > 0.5)
+        found = [each for each in (*weak, second, other) if each.max() > 0.5]
+        pairs = tuple((evidence(each, matte, confidence), iou(each, truth) / 100) for each in found)
         qualities = (iou(second, truth) / 100, iou(other, truth) / 100)
-        answers.append(Answer(confidence, float(first[place]), *qualities, pairs, evidence(second, matte)))
+        answers.append(Answer(confidence, float(first[place]), *qualities, pairs, evidence(second, matte, confidence)))
     return answers
 
 
@@ -229,35 +231,36 @@ def report(answers: Sequence[Answer], curves: dict[str, Curve]) -> None:
 
 def calibrate(answers: Sequence[Answer]) -> None:
     """Fit the weights of ``rmbg.matting.doubt`` on the even positions, and print their error on the odd ones."""
-    for name, columns in (("WITH_PREVIOUS", (True, True, True)), ("ALONE", (False, True, True))):
+    for name, columns in (("WITH_PREVIOUS", (1, 1, 1)), ("ALONE", (0, 1, 1))):
         weights = fit([pair for a in answers[::2] for pair in a.pairs], columns)
         pairs = [pair for a in answers[1::2] for pair in a.pairs]
-        estimated = np.clip(_features([e for e, _ in pairs], columns) @ weights, 0, 1)
-        true = np.array([quality for _, quality in pairs])
+        estimated, true = estimates(pairs, weights), np.array([quality for _, quality in pairs])
         print(f"\n{name} of the even positions: {_text(weights)}. Odd positions, {len(true)} mattes: ", end="")
         print(f"Pearson correlation {np.corrcoef(estimated, true)[0, 1]:.2f}, mean error {np.abs(estimated - true).mean():.3f}")
-        print(f"{name} of all: {_text(fit([pair for a in answers for pair in a.pairs], columns))}")
+        weights = fit([pair for a in answers for pair in a.pairs], columns)
+        print(f"{name} of all: {_text(weights)}")
         for low, high in ((0, 0.6), (0.6, 0.8), (0.8, 0.9), (0.9, 1.01)):
             inside = (estimated >= low) & (estimated < high)
             if inside.any():
                 print(f"  estimate {low:.2f} to {min(high, 1):.2f}: {inside.sum()} mattes, true IoU {true[inside].mean():.2f}")
-    sent = [a for a in answers if a.confidence < 0.8]
-    estimates = np.clip(
-        _features([a.simulated for a in sent], (True, True, True)) @ fit([p for a in answers for p in a.pairs]), 0, 1
-    )
-    for threshold in (0.7, 0.75, 0.8, 0.85, 0.9):
-        print(f"second answers below {threshold:.2f}: {(estimates < threshold).mean():.0%} of {len(sent)}")
+        for threshold in (0.8, 0.85, 0.9):
+            sent = [a.simulated for a in answers if a.confidence < threshold]
+            share = np.mean(estimates([(found, 0.0) for found in sent], weights) < threshold)
+            print(f"  answers of the second provider below {threshold:.2f}: {share:.0%} of {len(sent)}")
 
 
-def fit(pairs: Sequence[tuple[Evidence, float]], columns: tuple[bool, bool, bool] = (True, True, True)) -> np.ndarray:
-    """Least-squares weights of constant, agreement, softness and fragmentation; 0 for the columns left out."""
-    features = _features([e for e, _ in pairs], columns)
-    return np.linalg.lstsq(features, np.array([quality for _, quality in pairs]), rcond=None)[0]
+def fit(pairs: Sequence[tuple[Evidence, float]], columns: tuple[int, int, int]) -> np.ndarray:
+    """Non-negative weights of constant, disagreement, softness and fragmentation; 0 for the columns left out."""
+    return nnls(_features(pairs) * [1, *columns], np.array([quality for _, quality in pairs]))[0]
 
 
-def _features(found: Sequence[Evidence], columns: tuple[bool, bool, bool]) -> np.ndarray:
-    rows = [[1.0, *np.multiply([e.agreement or 0.0, e.softness, e.fragmentation], columns)] for e in found]
-    return np.array(rows)
+def estimates(pairs: Sequence[tuple[Evidence, float]], weights: np.ndarray) -> np.ndarray:
+    """Estimated IoU of each pair."""
+    return np.clip(_features(pairs) @ weights, 0, 1)
+
+
+def _features(pairs: Sequence[tuple[Evidence, float]]) -> np.ndarray:
+    return np.array([[1.0, -e.disagreement, -e.softness, -e.fragmentation] for e, _ in pairs])
 
 
 def _text(weights: np.ndarray) -> str:

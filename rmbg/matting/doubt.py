@@ -15,9 +15,12 @@ SIDE = 256
 #: Distance in pixels from the outline of the subject from which alpha is inside it, and not at its edge.
 EDGE_PIXELS = 6
 
-#: Weights of the linear estimate: constant, agreement, softness, fragmentation. ``python -m benchmarks.cascade`` fits them.
-WITH_PREVIOUS = (0.62, 0.33, -0.30, -0.15)
-ALONE = (0.93, 0.0, -0.50, -0.30)
+#: Weights of the linear estimate: constant, disagreement, softness, fragmentation. ``python -m benchmarks.cascade`` fits them.
+WITH_PREVIOUS = (0.95, 0.60, 0.80, 0.07)
+ALONE = (0.91, 0.0, 1.28, 0.10)
+
+#: Disagreement with a matte counts with its expected IoU to this power, since a bad matte disagrees with every good one.
+TRUST_POWER = 3
 
 
 @dataclass(frozen=True)
@@ -26,8 +29,9 @@ class Evidence:
 
     Attributes
     ----------
-    agreement : float or None
-        Soft IoU with the matte of another provider, the sum of minima over the sum of maxima; None without one.
+    disagreement : float
+        One minus the soft IoU with the matte of another provider (the sum of minima over the sum of maxima), multiplied by the
+        expected IoU of that matte to the power of `TRUST_POWER`; 0 without such a matte.
     softness : float
         Mean of 4 alpha (1 - alpha) farther than `EDGE_PIXELS` from the outline of the subject. A network that hesitates
         leaves half-transparent areas there.
@@ -35,12 +39,12 @@ class Evidence:
         Share of the subject outside its largest connected part, plus the share of enclosed holes, at most 1.
     """
 
-    agreement: float | None
+    disagreement: float
     softness: float
     fragmentation: float
 
 
-def evidence(matte: np.ndarray, previous: np.ndarray | None = None) -> Evidence:
+def evidence(matte: np.ndarray, previous: np.ndarray | None = None, previous_iou: float = 1.0) -> Evidence:
     """Measure the properties of a matte at low resolution.
 
     Parameters
@@ -49,20 +53,23 @@ def evidence(matte: np.ndarray, previous: np.ndarray | None = None) -> Evidence:
         Alpha in [0, 1].
     previous : float32 array (H, W), optional
         Matte of another provider for the same photo.
+    previous_iou : float
+        Expected IoU of `previous` in [0, 1].
     """
     alpha = _reduced(matte)
     subject = alpha > 0.5
     inside = ndimage.distance_transform_edt(alpha > 0.05) > EDGE_PIXELS
     softness = float((4 * alpha * (1 - alpha))[inside].mean()) if inside.any() else 0.0
-    agreement = None
+    disagreement = 0.0
     if previous is not None:
         other = _reduced(previous)
         union = float(np.maximum(alpha, other).sum())
-        agreement = float(np.minimum(alpha, other).sum()) / union if union else 1.0
-    return Evidence(agreement, softness, _fragmentation(subject))
+        soft_iou = float(np.minimum(alpha, other).sum()) / union if union else 1.0
+        disagreement = (1 - soft_iou) * previous_iou**TRUST_POWER
+    return Evidence(disagreement, softness, _fragmentation(subject))
 
 
-def estimate_iou(matte: np.ndarray, previous: np.ndarray | None = None) -> float:
+def estimate_iou(matte: np.ndarray, previous: np.ndarray | None = None, previous_iou: float = 1.0) -> float:
     """Estimate the IoU of a matte with the true one from its `evidence`.
 
     For providers that do not predict it themselves. The matte is rounded to 8 bits first, so that a stored matte gives the
@@ -74,6 +81,8 @@ def estimate_iou(matte: np.ndarray, previous: np.ndarray | None = None) -> float
         Alpha in [0, 1].
     previous : float32 array (H, W), optional
         Matte of another provider for the same photo.
+    previous_iou : float
+        Expected IoU of `previous` in [0, 1].
 
     Returns
     -------
@@ -82,10 +91,10 @@ def estimate_iou(matte: np.ndarray, previous: np.ndarray | None = None) -> float
     """
     if matte.max() < 0.5:
         return 0.0
-    found = evidence(matte, previous)
-    constant, agreement, softness, fragmentation = ALONE if found.agreement is None else WITH_PREVIOUS
-    value = constant + agreement * (found.agreement or 0.0) + softness * found.softness + fragmentation * found.fragmentation
-    return min(1.0, max(0.0, value))
+    found = evidence(matte, previous, previous_iou)
+    constant, disagreement, softness, fragmentation = ALONE if previous is None else WITH_PREVIOUS
+    loss = disagreement * found.disagreement + softness * found.softness + fragmentation * found.fragmentation
+    return min(1.0, max(0.0, constant - loss))
 
 
 def _reduced(matte: np.ndarray) -> np.ndarray:

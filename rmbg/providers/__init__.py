@@ -10,7 +10,7 @@ from rmbg.providers.base import Option, Provider, ProviderInfo, RequestContext, 
 from rmbg.providers.birefnet import BIREFNET
 from rmbg.providers.birefnet_lite import BIREFNET_LITE
 from rmbg.providers.builtin import Builtin
-from rmbg.providers.cascade import Cascade
+from rmbg.providers.cascade.provider import Cascade
 from rmbg.providers.fal.remove import Fal
 from rmbg.providers.gigarouter import Gigarouter
 from rmbg.providers.huggingface.remove import HuggingFace

@@ -1,4 +1,4 @@
-"""Cascade: calls several providers in turn until the estimated quality of an answer is sufficient."""
+"""One run of a cascade on one photo: calls, their record, and the result."""
 
 from __future__ import annotations
 
@@ -10,9 +10,6 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
 
-import numpy as np
-
-from rmbg.billing import recovery
 from rmbg.billing.cost import Cost, dollars, total
 from rmbg.billing.quote import Quote, quote
 from rmbg.cutout import Cutout, Step
@@ -22,37 +19,17 @@ from rmbg.errors import (
     ModelError,
     NoSubjectError,
     NotReadyError,
-    OptionError,
     OutputError,
     RmbgError,
     ServiceError,
-    check_text,
-    printable,
 )
 from rmbg.images.encode import FORMATS, encode
 from rmbg.images.photo import Photo
 from rmbg.matting.doubt import estimate_iou
-from rmbg.providers.base import READY, DeviceTurn, Option, Provider, ProviderInfo, RequestContext, Status, no_turn
-from rmbg.settings import Settings
+from rmbg.providers.base import DeviceTurn, Provider, ProviderInfo, RequestContext, no_turn
+from rmbg.providers.cascade.price import dollars_of
 
 log = logging.getLogger(__name__)
-
-ID = "cascade"
-
-#: Providers of the cascade without a list, cheapest first.
-DEFAULT_STEPS = ("builtin", "runware-rembg-1.4", "fal-rmbg-2.0")
-
-#: Estimated IoU from which an answer is accepted; ``python -m benchmarks.cascade`` measures the choice.
-THRESHOLD = 0.8
-
-#: Default limit of the charges for one photo in dollars; the default steps cost less together.
-MAX_COST = 0.05
-
-#: Share of the photos whose built-in result is below a threshold, measured by ``python -m benchmarks.cascade``.
-DOUBTFUL_SHARES = ((0.0, 0.0), (0.3, 0.0), (0.5, 0.06), (0.7, 0.13), (0.8, 0.22), (0.9, 0.33), (0.95, 0.68), (1.0, 1.0))
-
-#: Share of the photos on which the answer of another provider is doubtful as well, for estimates of the price.
-SERVICE_DOUBTFUL_SHARE = Decimal("0.2")
 
 #: Remaining seconds of the deadline below which no further service is called.
 MIN_SECONDS = 1.0
@@ -61,176 +38,8 @@ MIN_SECONDS = 1.0
 STEP_ERRORS = (NoSubjectError, ServiceError, ModelError, NotReadyError, InputError, OutputError)
 
 
-class Cascade(Provider):
-    """Calls providers in turn, and the next one only if no answer so far is accepted.
-
-    The confidence of an answer is the IoU that its network predicts, or else the estimate of `estimate_iou`. Only providers
-    that are ready are called. Services use the keys of the environment.
-
-    Parameters
-    ----------
-    registry : mapping of id to Provider
-        May be changed later.
-    steps : tuple of str
-        Ids of the providers.
-    """
-
-    composite = True
-
-    #: Paid steps are recorded and resumed one by one; see ``RequestContext.run_paid``.
-    resumes = "by id"
-
-    def __init__(self, registry: Mapping[str, Provider], steps: tuple[str, ...] = DEFAULT_STEPS) -> None:
-        self._registry = registry
-        self.steps = steps
-        self.info = self._describe()
-
-    def select(self, name: str, options: Mapping[str, Any]) -> Cascade:
-        """Return the cascade of ``cascade:A,B`` or of the option ``steps``; by default this one.
-
-        Raises
-        ------
-        OptionError
-            If the list of providers is invalid or given twice.
-        """
-        _, colon, listed = name.partition(":")
-        given = str(options.get("steps") or "")
-        if colon and given and self.parse_steps(given) != self.parse_steps(listed):
-            raise OptionError("The providers of the cascade are given twice. Omit the option steps.")
-        steps = self.parse_steps(listed) if colon else self.parse_steps(given) if given else self.steps
-        return self if steps == self.steps else Cascade(self._registry, steps)
-
-    def parse_steps(self, text: str) -> tuple[str, ...]:
-        """Parse ids separated by commas or plus signs.
-
-        Raises
-        ------
-        OptionError
-            If there are fewer than two, or one is unknown, repeated or a cascade itself.
-        """
-        names = tuple(name.strip() for name in check_text(text, "The list of providers").replace("+", ",").split(","))
-        names = tuple(name for name in names if name)
-        for name in names:
-            if name.partition(":")[0] == ID:
-                raise OptionError("A cascade cannot contain a cascade. List its providers instead.")
-            if name not in self._registry:
-                known = ", ".join(other for other in self._registry if other != ID)
-                raise OptionError(f"The cascade contains an unknown provider {printable(name, 60)!r}; choose from {known}.")
-        repeated = next((name for name in names if names.count(name) > 1), None)
-        if repeated:
-            raise OptionError(f"The cascade contains {repeated} twice. List each provider once.")
-        if len(names) < 2:
-            raise OptionError(
-                "A cascade needs two or more providers, such as cascade:builtin+runware-rembg-1.4. In a list of providers, "
-                "separate those of a cascade by plus signs."
-            )
-        return names
-
-    def status(self, settings: Settings) -> Status:
-        states = [(self._registry[name].info, self._registry[name].status(settings)) for name in self.steps]
-        missing = [(info.title, status) for info, status in states if status.state != "ready"]
-        if not missing:
-            return READY
-        if len(states) - len(missing) > 1:
-            return Status("ready", f"ready, without {' and '.join(title for title, _ in missing)}")
-        without_key = [title for title, status in missing if status.state == "key"]
-        if without_key:
-            return Status("key", f"needs a key for {' or '.join(without_key)}")
-        return Status("unavailable", "; ".join(f"{title}: {status.text}" for title, status in missing))
-
-    def cut(self, photo: Photo, options: Mapping[str, Any], context: RequestContext) -> Cutout:
-        if context.key:
-            raise OptionError("The cascade uses the keys of the environment. Omit the key, or choose a single service.")
-        run = _Run(self, photo, options, context)
-        try:
-            for name in self.parse_steps(options["steps"]):
-                run.call(self._registry[name])
-                if run.accepted:
-                    break
-        except RmbgError:
-            if not run.paid_answers:
-                raise
-        except BaseException:  # such as KeyboardInterrupt
-            if not run.paid_answers:
-                raise
-            with recovery.kept(run.files, run.cost, context.settings):
-                raise
-        return run.result()
-
-    def quote(self, options: Mapping[str, Any], settings: Settings) -> Quote:
-        """Return the price of one photo: expected for the usual share of doubtful answers, and at most.
-
-        Parameters
-        ----------
-        options : mapping
-            Validated options; missing ones have their defaults.
-        settings : Settings
-        """
-        given = {option.name: options.get(option.name, option.default) for option in self.info.options}
-        limit, threshold = _usd(given["max_cost"]), float(given["threshold"])
-        providers = [self._registry[name] for name in self.parse_steps(given["steps"])]
-        ready = [provider for provider in providers if provider.status(settings).state == "ready"]
-        expected, most, reached = Decimal(0), Decimal(0), Decimal(1)
-        services, unknown, seen = [], False, ""
-        for provider in ready:
-            price = quote(provider.info, provider.info.parse_options({}), settings)
-            if most + price.reserve > limit:
-                continue
-            if provider.info.kind == "remote":
-                services.append(provider.info.title)
-                seen = max(seen, price.seen)
-            unknown |= price.cost.usd is None
-            expected += reached * (price.cost.usd or Decimal(0))
-            most += price.reserve
-            reached *= doubtful_share(threshold) if provider.info.id == "builtin" else SERVICE_DOUBTFUL_SHARE
-        if not services:
-            return Quote(Cost(expected, "estimated"), Decimal(0), local=True)
-        cost = Cost(None, "unknown") if unknown else Cost(expected, "estimated")
-        recipients = ", then ".join(services)
-        if ready[0].info.kind == "local":
-            recipients = f"{recipients}, if the result of {ready[0].info.title} is doubtful"
-        return Quote(cost, most, seen=seen, most=None if unknown else most, recipients=recipients)
-
-    def step_info(self, name: str) -> ProviderInfo:
-        """Return the `ProviderInfo` of a step."""
-        return self._registry[name].info
-
-    def _describe(self) -> ProviderInfo:
-        infos = [self._registry[name].info for name in self.steps]
-        services = [info for info in infos if info.kind == "remote"]
-        pixels = "The photo stays on this machine."
-        if services:
-            sent = " ".join(f"{info.title}: {info.pixels}" for info in services)
-            pixels = f"The photo is sent to the next service only if the previous result is doubtful. {sent}"
-        return ProviderInfo(
-            id=ID if self.steps == DEFAULT_STEPS else f"{ID}:{'+'.join(self.steps)}",
-            title="Cascade" if self.steps == DEFAULT_STEPS else f"Cascade of {', '.join(info.title for info in infos)}",
-            kind="remote" if services else "local",
-            model=", then ".join(info.id for info in infos),
-            license=" ".join(f"{info.title}: {info.license}" for info in infos),
-            license_url="",
-            pixels=pixels,
-            seconds=infos[0].seconds,
-            supports=("soft alpha",),
-            options=(
-                Option("steps", "Providers, cheapest first", "text", ",".join(self.steps), "Ids, separated by commas."),
-                Option(
-                    "threshold",
-                    "Required confidence",
-                    "float",
-                    THRESHOLD,
-                    "The next provider is called if the confidence is lower.",
-                    0,
-                    1,
-                ),
-                Option("max_cost", "Limit for one photo in US dollars", "float", MAX_COST, "", 0, 10_000),
-            ),
-            pricing=self.quote,
-        )
-
-
 @dataclass
-class _Run:
+class Run:
     """One run of a cascade on one photo.
 
     Attributes
@@ -244,7 +53,8 @@ class _Run:
         Time that services took, which the deadline limits.
     """
 
-    cascade: Cascade
+    info: ProviderInfo
+    registry: Mapping[str, Provider]
     photo: Photo
     options: Mapping[str, Any]
     context: RequestContext
@@ -318,7 +128,7 @@ class _Run:
 
     def _turn(self, provider: Provider) -> DeviceTurn:
         """Return the turn of a local step; if the cascade itself is local, its caller holds the device already."""
-        local_step = provider.info.kind == "local" and self.cascade.info.kind == "remote"
+        local_step = provider.info.kind == "local" and self.info.kind == "remote"
         return self.context.device if local_step else no_turn
 
     def _interruption(self, error: RmbgError) -> RmbgError:
@@ -340,7 +150,7 @@ class _Run:
             return None
         if settings.remote_seconds - self.remote_seconds < MIN_SECONDS:
             return Step(info.id, "failed", f"not called, as the deadline of {settings.remote_seconds:g} seconds has passed")
-        limit = _usd(self.options["max_cost"])
+        limit = dollars_of(self.options["max_cost"])
         if self.spent + self._price(provider).reserve > limit:
             return Step(info.id, "skipped", f"not called, because of the limit of {dollars(limit)} for one photo")
         return None
@@ -363,8 +173,12 @@ class _Run:
 
     def _record(self, provider: Provider, cutout: Cutout) -> None:
         threshold = float(self.options["threshold"])
-        previous = self.answers[-1][1].matte if self.answers else None
-        confidence = estimate_iou(cutout.matte, previous) if cutout.confidence is None else cutout.confidence
+        confidence = cutout.confidence
+        if confidence is None and self.answers:
+            index, previous = self.answers[-1]
+            confidence = estimate_iou(cutout.matte, previous.matte, self.steps[index].confidence or 0.0)
+        elif confidence is None:
+            confidence = estimate_iou(cutout.matte)
         good = confidence >= threshold
         reason = f"confidence {confidence:.2f}" + ("" if good else f", below {threshold:.2f}")
         self._spend(provider, cutout.cost)
@@ -408,7 +222,7 @@ class _Run:
         cutout = chosen[1]
         return replace(
             cutout,
-            provider=self.cascade.info.id,
+            provider=self.info.id,
             seconds=sum(step.seconds for step in steps),
             cost=self.cost,
             notes=(*cutout.notes, f"Answered by {self._info(chosen[0]).title}. {self._report()}"),
@@ -442,20 +256,10 @@ class _Run:
         return any(step.state in ("failed", "skipped") for step in self.steps)
 
     def _info(self, index: int) -> ProviderInfo:
-        return self.cascade.step_info(self.steps[index].provider)
+        return self.registry[self.steps[index].provider].info
 
 
 def _charges(errors: list[RmbgError]) -> Cost | None:
     """Return the sum of the charges of failed steps; None if nothing was charged."""
     costs = [error.cost for error in errors if error.cost is not None]
     return total(costs) if costs else None
-
-
-def _usd(value: Any) -> Decimal:
-    return Decimal(str(value))
-
-
-def doubtful_share(threshold: float) -> Decimal:
-    """Expected share of the photos whose built-in result has a confidence below `threshold`."""
-    thresholds, shares = zip(*DOUBTFUL_SHARES, strict=True)
-    return _usd(round(float(np.interp(threshold, thresholds, shares)), 4))
