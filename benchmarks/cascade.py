@@ -31,6 +31,7 @@ from rmbg.matting.doubt import Evidence, evidence
 from rmbg.matting.matte import resize
 from rmbg.metrics.quality import iou
 from rmbg.providers.builtin import Builtin
+from rmbg.providers.cascade.provider import THRESHOLD
 from rmbg.settings import Settings
 
 THRESHOLDS = np.arange(101) / 100
@@ -301,6 +302,11 @@ def draw(curves: dict[str, Curve], width: int = 720, height: int = 460) -> Image
     for place, (name, points) in enumerate(curves.items()):
         pen.line([at(share, quality) for _, share, quality in points], fill=COLORS[name], width=3 * scale, joint="curve")
         pen.text((right - 8 * scale, bottom - (58 - 18 * place) * scale), name, fill=COLORS[name], font=font, anchor="rb")
+        _, share, quality = points[round(THRESHOLD * 100)]
+        x, y = at(share, quality)
+        pen.ellipse((x - 5 * scale, y - 5 * scale, x + 5 * scale, y + 5 * scale), fill=COLORS[name])
+    note = f"dots: threshold {THRESHOLD:.2f}"
+    pen.text((right - 8 * scale, bottom - 76 * scale), note, fill="black", font=font, anchor="rb")
     return image.resize((width, height), Image.Resampling.LANCZOS)
 
 

@@ -45,8 +45,8 @@ def total(costs: Sequence[Cost]) -> Cost:
     """Return the sum of costs with the least certain of their bases; unknown if one of them is unknown."""
     if any(cost.usd is None for cost in costs):
         return Cost(None, "unknown")
-    bases = get_args(Basis)
-    basis = max((cost.basis for cost in costs), key=bases.index, default="charged")
+    bases: tuple[Basis, ...] = get_args(Basis)
+    basis: Basis = max((cost.basis for cost in costs), key=bases.index, default="charged")
     return Cost(sum((cost.usd for cost in costs if cost.usd is not None), Decimal(0)), basis)
 
 

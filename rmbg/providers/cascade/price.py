@@ -19,8 +19,8 @@ DOUBTFUL_SHARES = (
     (0.94, 0.52), (0.96, 0.79), (1.0, 1.0),
 )  # fmt: skip
 
-#: Share of the photos on which the answer of another provider is doubtful as well, for estimates of the price.
-SERVICE_DOUBTFUL_SHARE = Decimal("0.2")
+#: Share of the photos with a doubtful built-in result on which the next answer is doubtful as well, at the default threshold.
+SERVICE_DOUBTFUL_SHARE = Decimal("0.35")
 
 
 def quote_steps(providers: Iterable[Provider], threshold: float, limit: Decimal, settings: Settings) -> Quote:

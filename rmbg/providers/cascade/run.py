@@ -118,9 +118,9 @@ class Run:
             raise
         except Exception:  # a bug in one provider must not lose the answers of the others
             log.exception("%s failed", provider.info.id)
-            error = RmbgError(f"{provider.info.title} failed because of an internal error; see the log.")
-            error.cost = Cost(None, "unknown") if remote else None
-            self._record_error(provider, error, started)
+            failure = RmbgError(f"{provider.info.title} failed because of an internal error; see the log.")
+            failure.cost = Cost(None, "unknown") if remote else None
+            self._record_error(provider, failure, started)
         else:
             self._record(provider, cutout)
         if remote:
@@ -200,8 +200,7 @@ class Run:
         nothing = isinstance(error, NoSubjectError)
         reason = "no subject found" if nothing else str(error).rstrip(".")
         seconds = time.perf_counter() - started
-        state = "nothing" if nothing else "failed"
-        self.steps.append(Step(provider.info.id, state, reason, seconds=seconds, cost=error.cost))
+        self.steps.append(Step(provider.info.id, "nothing" if nothing else "failed", reason, seconds=seconds, cost=error.cost))
 
     def _spend(self, provider: Provider, cost: Cost | None) -> None:
         if provider.info.kind == "remote" and cost is not None:
