@@ -231,4 +231,5 @@ def test_cascade_names_its_services_and_the_costs_of_its_steps(page, photo, tmp_
         page.wait_for_selector("#result .stage", timeout=WAIT)
         facts = page.inner_text("#facts")
         assert "Answered by Runware: RemBG 1.4. Built-in: confidence 0.40" in facts and "$0.0013 charged" in facts
+        assert "Runware: RemBG 1.4: 1 picture, $0.0013 charged" in page.inner_text("#total")
         assert len(service.jobs) == 1

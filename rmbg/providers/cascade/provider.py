@@ -119,7 +119,7 @@ class Cascade(Provider):
         except BaseException:  # such as KeyboardInterrupt
             if not run.paid_answers:
                 raise
-            with recovery.kept(run.files, run.cost, context.settings):
+            with recovery.kept(run.files, run.cost_of_files(), context.settings):
                 raise
         return run.result()
 

@@ -47,6 +47,10 @@ class Run:
     steps : list of Step
     answers : list of (int, Cutout)
         Index of the step, and its cutout.
+    paid_answers : list of Cutout
+        Answers of services.
+    errors : list of RmbgError
+        Errors of the failed steps.
     spent : Decimal
         Dollars charged so far; a charge of unknown amount counts with the expected price.
     remote_seconds : float
@@ -60,6 +64,7 @@ class Run:
     context: RequestContext
     steps: list[Step] = field(default_factory=list)
     answers: list[tuple[int, Cutout]] = field(default_factory=list)
+    paid_answers: list[Cutout] = field(default_factory=list)
     errors: list[RmbgError] = field(default_factory=list)
     spent: Decimal = Decimal(0)
     remote_seconds: float = 0.0
@@ -69,16 +74,15 @@ class Run:
         return bool(self.steps) and self.steps[-1].state == "accepted"
 
     @property
-    def paid_answers(self) -> list[Cutout]:
-        return [cutout for index, cutout in self.answers if self._info(index).kind == "remote"]
-
-    @property
     def cost(self) -> Cost:
         return total([step.cost for step in self.steps if step.cost is not None])
 
     def files(self) -> dict[str, bytes]:
         """Return the answers of services as files for the recovery folder."""
         return {f"{c.photo.name}-{c.provider}.png": encode(c.render(), FORMATS["png"]) for c in self.paid_answers}
+
+    def cost_of_files(self) -> Cost:
+        return total([cutout.cost for cutout in self.paid_answers])
 
     def call(self, provider: Provider) -> None:
         """Call one provider and record the step.
@@ -172,6 +176,8 @@ class Run:
         return context.run_paid(provider, self.photo, info.parse_options({}), replace(local, settings=settings))
 
     def _record(self, provider: Provider, cutout: Cutout) -> None:
+        if provider.info.kind == "remote":  # first, so that the answer is not lost if its assessment fails
+            self.paid_answers.append(cutout)
         threshold = float(self.options["threshold"])
         confidence = cutout.confidence
         if confidence is None and self.answers:
