@@ -29,7 +29,7 @@ from rmbg.batch.worker import HaltError, Outcome, Worker
 from rmbg.billing.quote import Estimate
 from rmbg.errors import InputError, NotReadyError, OptionError
 from rmbg.providers import Provider, find
-from rmbg.providers.base import never_cancelled
+from rmbg.providers.base import READY, never_cancelled
 from rmbg.settings import Settings
 
 
@@ -62,7 +62,11 @@ class Job:
 
     def plan(self, recipe: Recipe, *, retry: bool = False) -> Plan:
         """Return the plan of a run; see `make_plan`."""
-        return make_plan(self.entries, self.output, recipe, self.manifest, self._mattes(), retry=retry)
+        plan = make_plan(self.entries, self.output, recipe, self.manifest, self._mattes(), retry=retry)
+        status = recipe.provider.status(self.settings)
+        if recipe.provider.composite and status != READY:
+            plan.notes.append(f"{recipe.provider.info.title} is {status.text}.")
+        return plan
 
     def expected_cost(self, plan: Plan, recipe: Recipe, max_cost: Decimal | None = None) -> Estimate:
         """Return the expected charge of a plan, at most the remainder of `max_cost`.

@@ -6,6 +6,7 @@ import hashlib
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -46,6 +47,9 @@ MIN_FREE_BYTES = 64 << 20
 
 UNKNOWN_OUTCOME = "An earlier attempt of unknown outcome may have been charged. Add --retry to send the photo again."
 
+
+#: Consecutive failures after which a composite provider does not call a service again in the same run.
+MAX_STEP_FAILURES = 5
 
 NO_RESULT = "An earlier call was charged and gave no result. Add --retry to send the photo again."
 
@@ -130,6 +134,7 @@ class Worker:
         self.cancelled, self.stopping = cancelled, stopping
         self.inference, self.rendering = recipe.inference, recipe.rendering
         self._sending: set[str] = set()
+        self._failures: Counter[str] = Counter()  # consecutive ones of each service that a composite provider calls
         self._changed = threading.Condition()
 
     def process(self, task: Task, data: bytes | RmbgError) -> Outcome:
@@ -243,13 +248,15 @@ class Worker:
         """Return the cutout of a provider that calls others; each paid call is recorded, resumed and cached separately."""
         matte = self.mattes.load(digest, self.inference, photo.height, photo.width)
         if matte is not None:
-            notes = (task.item.message,) if task.item.message else photo.notes
+            notes = (task.item.message,) if task.item.state == "done" and task.item.message else photo.notes
             return replace(self.recipe.restore(photo, matte), notes=notes)
 
         def run_paid(provider: Provider, photo: Photo, options: Mapping[str, Any], context: RequestContext) -> Cutout:
             step = _Step(provider, options, inference_of(provider, options), context, of_composite=True)
             price = quote(provider.info, options, self.settings).reserve
             self.limit.add_service(step.service, price, self.manifest.highest_cost(step.inference))
+            if self._failures[step.service] >= MAX_STEP_FAILURES:
+                raise ServiceError(f"It failed on {MAX_STEP_FAILURES} consecutive photos and is not called again in this run.")
             return self._paid_cutout(task, photo, digest, step)
 
         cutout = self.recipe.provider.cut(photo, self.recipe.options, replace(context, run_paid=run_paid))
@@ -310,6 +317,7 @@ class Worker:
         try:
             cutout = step.provider.cut(photo, step.options, replace(step.context, job=job))
             cost, state = cutout.cost, "answered"
+            self._failures[step.service] = 0
             try:
                 with keep_if_paid([cutout], self.settings):
                     self.mattes.save(digest, step.inference, cutout.matte)
@@ -320,6 +328,7 @@ class Worker:
                 raise
             return cutout
         except RmbgError as error:
+            self._failures[step.service] += isinstance(error, ServiceError)
             if state == "unknown":  # the call returned no result
                 cost = error.cost
                 state = "free" if cost is None else ("unknown" if cost.usd is None else "answered")

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from rmbg import remove_background
+from rmbg.batch.spending import LimitReachedError, SpendingLimit
 from rmbg.billing import ledger
 from rmbg.billing.cost import Cost
 from rmbg.billing.quote import estimate, quote
@@ -298,7 +299,7 @@ def test_price_is_expected_and_at_most(env):
     assert price.most == price.reserve == Decimal("0.0193") and not price.local
     assert Decimal("0.0003") < price.cost.usd < Decimal("0.002") and str(price).endswith(" estimated, at most $0.02")
     always = quote(info, {"threshold": 1.0}, settings)
-    assert price.cost.usd < Decimal("0.0013") < always.cost.usd < always.most
+    assert price.cost.usd < always.cost.usd == always.most
     assert quote(info, {"max_cost": 0.01}, settings).most == Decimal("0.0013")
     assert quote(info, {}, Settings()).local and not estimate([(info, 1000)], Settings())
     assert ", at most $20.00" in str(estimate([(info, 1000)], settings))
@@ -419,6 +420,27 @@ def test_killed_batch_pays_for_no_step_twice(connected, runware, fal, tmp_path):
     err = process.communicate(timeout=300)[1].decode()
     assert process.returncode == 0, err
     assert len(runware.jobs) == len(fal.jobs) == 6 and len(results(tmp_path / "out")) == 6 and fal.cancelled == []
+
+
+def test_failing_service_is_not_called_for_every_photo(batch, runware, tmp_path):
+    save_photos(tmp_path / "in", 7)
+    runware.faults["submit"] = refuse
+    status, figures, _ = batch("--yes", provider=f"cascade:guess+{RUNWARE}")
+    assert status == 0 and figures["done"] == 7 and len({seen.json[0]["taskUUID"] for seen in runware.seen}) == 5
+    assert "failed on 5 consecutive photos" in (tmp_path / "out/rmbg-summary.csv").read_text()
+    runware.faults.clear()
+    status, figures, _ = batch("--yes", provider=f"cascade:guess+{RUNWARE}")
+    assert status == 0 and figures["done"] == 7 and len(runware.jobs) == 7
+
+
+def test_limit_of_a_batch_covers_services_of_different_prices():
+    limit = SpendingLimit(Decimal("0.02"), Decimal(0), Decimal("0.0193"))
+    limit.add_service("cheap", Decimal("0.0013"), Decimal(0))
+    limit.add_service("expensive", Decimal("0.018"), Decimal(0))
+    limit.settle(limit.reserve(lambda: False, "expensive"), Cost(Decimal("0.018"), "charged"), "expensive")
+    with pytest.raises(LimitReachedError, match=r"a photo costs \$0.018"):
+        limit.reserve(lambda: False, "expensive")
+    assert limit.reserve(lambda: False, "cheap") == Decimal("0.0013")
 
 
 def test_registry_of_a_cascade_may_change(guess):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -13,14 +13,14 @@ from rmbg.billing.quote import Quote, quote
 from rmbg.providers.base import Provider
 from rmbg.settings import Settings
 
-#: Share of the photos whose built-in result is below a threshold, measured by ``python -m benchmarks.cascade``.
-DOUBTFUL_SHARES = (
+#: Shares of the photos whose built-in result is below a threshold, as (threshold, share); ``python -m benchmarks.cascade``.
+BUILTIN_SHARES = (
     (0.0, 0.0), (0.3, 0.0), (0.5, 0.06), (0.6, 0.08), (0.7, 0.13), (0.75, 0.18), (0.8, 0.22), (0.85, 0.26), (0.9, 0.33),
     (0.94, 0.52), (0.96, 0.79), (1.0, 1.0),
 )  # fmt: skip
 
-#: Share of the photos with a doubtful built-in result on which the next answer is doubtful as well, at the default threshold.
-SERVICE_DOUBTFUL_SHARE = Decimal("0.35")
+#: The same for the next answer on these photos, whose quality is estimated.
+FURTHER_SHARES = ((0.0, 0.0), (0.8, 0.12), (0.85, 0.35), (0.9, 0.82), (0.95, 1.0), (1.0, 1.0))
 
 
 def quote_steps(providers: Iterable[Provider], threshold: float, limit: Decimal, settings: Settings) -> Quote:
@@ -38,35 +38,37 @@ def quote_steps(providers: Iterable[Provider], threshold: float, limit: Decimal,
         Limit for one photo in dollars.
     settings : Settings
     """
-    expected, most, reached = Decimal(0), Decimal(0), Decimal(1)
-    first, services, unknown, seen = "", [], False, ""
+    expected, most, own, reached = Decimal(0), Decimal(0), Decimal(0), Decimal(1)
+    services: list[str] = []
+    first, unknown, seen = "", False, ""
     for provider in providers:
         info = provider.info
         price = quote(info, info.parse_options({}), settings)
         if provider.status(settings).state != "ready" or price.reserve > limit:
             continue
-        if info.kind == "remote":
+        usd = reached * (price.cost.usd or Decimal(0))
+        if info.kind == "local":
+            own += usd
+            first = first or ("" if services else info.title)
+        else:
             services.append(info.title)
             seen = max(seen, price.seen)
-        elif not services:
-            first = info.title
-        unknown |= price.cost.usd is None
-        # A failed step costs nothing, so that a later one may be within the limit although the sum is not.
-        if most + price.reserve <= limit:
-            expected += reached * (price.cost.usd or Decimal(0))
-        most += price.reserve
-        reached *= doubtful_share(threshold) if info.id == "builtin" else SERVICE_DOUBTFUL_SHARE
+            unknown |= price.cost.usd is None
+            # A failed step costs nothing, so that a later one may be within the limit although the sum is not.
+            expected += usd if most + price.reserve <= limit else 0
+            most += price.reserve
+        reached *= doubtful_share(threshold, BUILTIN_SHARES if info.id == "builtin" else FURTHER_SHARES)
     if not services:
-        return Quote(Cost(expected, "estimated"), Decimal(0), local=True)
+        return Quote(Cost(own, "estimated"), Decimal(0), local=True)
     most = min(most, limit)
     recipients = ", then ".join(services) + (f", if the result of {first} is doubtful" if first else "")
     cost = Cost(None, "unknown") if unknown else Cost(expected, "estimated")
     return Quote(cost, most, seen=seen, most=None if unknown else most, recipients=recipients)
 
 
-def doubtful_share(threshold: float) -> Decimal:
-    """Expected share of the photos whose built-in result has a confidence below `threshold`."""
-    thresholds, shares = zip(*DOUBTFUL_SHARES, strict=True)
+def doubtful_share(threshold: float, table: Sequence[tuple[float, float]] = BUILTIN_SHARES) -> Decimal:
+    """Expected share of the photos with a result below `threshold`, interpolated in a table."""
+    thresholds, shares = zip(*table, strict=True)
     return dollars_of(round(float(np.interp(threshold, thresholds, shares)), 4))
 
 
