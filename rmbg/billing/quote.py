@@ -126,11 +126,11 @@ class Estimate:
     most: Decimal | None = None
 
     def __bool__(self) -> bool:
-        return bool(self.usd or self.unknown)
+        return bool(self.usd or self.most or self.unknown)
 
     def __str__(self) -> str:
         """Return a text such as ``about $0.02 and an unknown price at A and B``."""
-        parts = [f"about {dollars(self.usd)}{_at_most(self.most)}"] if self.usd else []
+        parts = [f"about {dollars(self.usd)}{_at_most(self.most)}"] if self.usd or self.most else []
         parts += [f"an unknown price at {' and '.join(self.unknown)}"] if self.unknown else []
         return " and ".join(parts)
 

@@ -25,7 +25,7 @@ from rmbg.providers.cascade.price import doubtful_share
 from rmbg.providers.cascade.provider import Cascade
 from rmbg.providers.fal.remove import Fal as FalProvider
 from rmbg.settings import Settings
-from rmbg.ui.consent import charges_of, describe
+from rmbg.ui.consent import charges_of, describe, total
 from tests.disc import results, save_photos
 from tests.processes import python
 from tests.remote import environment, picture, short_delays  # noqa: F401
@@ -307,6 +307,8 @@ def test_price_is_expected_and_at_most(env):
     assert "Runware: RemBG 1.4, then fal: RMBG 2.0, if the result of Built-in is doubtful" in describe([charge])
     assert "at most $0.02" in describe([charge]) and charges_of(info, {}, "", Settings()) == ()
     assert charges_of(info, {"threshold": 1.0}, "", settings) != (charge,)
+    (unlikely,) = charges_of(info, {"threshold": 0.0}, "", settings)  # still sent if no subject is found
+    assert total([unlikely]) and str(total([unlikely])) == "about $0, at most $0.02"
     unknown = find("cascade:builtin,hf-rmbg-2.0").info
     assert quote(unknown, {}, Settings(environ={"HF_TOKEN": "hf_1"})).cost == Cost(None, "unknown")
     shares = [doubtful_share(threshold / 10) for threshold in range(11)]
