@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -20,6 +20,47 @@ from rmbg.render.picture import View, render
 
 #: Confidences below which the level is ``low``, and from which it is ``high``. ``benchmarks/confidence.py`` calibrates them.
 LOW_CONFIDENCE, HIGH_CONFIDENCE = 0.80, 0.85
+
+
+@dataclass(frozen=True)
+class Step:
+    """One provider of a cascade.
+
+    Attributes
+    ----------
+    provider : str
+    state : {"accepted", "doubtful", "nothing", "failed", "skipped"}
+        ``nothing``: no subject found. ``skipped``: not called.
+    reason : str
+        Explanation in one or two sentences.
+    chosen : bool
+        True for the provider whose answer is the result.
+    seconds : float
+    cost : Cost or None
+        None if nothing was charged and nothing ran.
+    confidence : float or None
+        Predicted or estimated IoU with the true matte, in [0, 1]; None without a matte.
+    """
+
+    provider: str
+    state: Literal["accepted", "doubtful", "nothing", "failed", "skipped"]
+    reason: str
+    chosen: bool = False
+    seconds: float = 0.0
+    cost: Cost | None = None
+    confidence: float | None = None
+
+    def summary(self) -> dict[str, Any]:
+        """The step as a JSON object."""
+        return {
+            "provider": self.provider,
+            "state": self.state,
+            "chosen": self.chosen,
+            "seconds": round(self.seconds, 3),
+            "cost": None if self.cost is None else cost_facts(self.cost),
+            "confidence": None if self.confidence is None else round(self.confidence, 3),
+            "reason": self.reason,
+        }
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +91,8 @@ class Cutout:
         Settings of the alpha matting that has been applied.
     confidence : float or None
         IoU with the true matte as predicted by the network, in [0, 1]; None for providers that do not predict it.
+    steps : tuple of Step
+        Providers of a cascade, in the order in which they were called; empty for other providers.
     """
 
     photo: Photo
@@ -65,6 +108,7 @@ class Cutout:
     edges: EdgeSettings = UNCHANGED
     alpha_matting: AlphaMatting | None = None
     confidence: float | None = None
+    steps: tuple[Step, ...] = ()
 
     def __post_init__(self) -> None:
         size = self.photo.rgb.shape[:2]
@@ -90,9 +134,14 @@ class Cutout:
             return ""
         return "low" if self.confidence < LOW_CONFIDENCE else "medium" if self.confidence < HIGH_CONFIDENCE else "high"
 
+    @property
+    def provisional(self) -> bool:
+        """True if all answers of a cascade are doubtful and a step failed, so that a later call may give a better result."""
+        states = {step.state for step in self.steps}
+        return "failed" in states and "accepted" not in states
+
     def summary(self) -> dict[str, Any]:
         """Facts about this cutout as a JSON object, with the fields of ``--json``."""
-        usd = self.cost.usd
         return {
             "provider": self.provider,
             "seconds": round(self.seconds, 3),
@@ -100,9 +149,10 @@ class Cutout:
             "device": self.device,
             "width": self.width,
             "height": self.height,
-            "cost": {"usd": None if usd is None else float(usd), "basis": self.cost.basis},
+            "cost": cost_facts(self.cost),
             "confidence": None if self.confidence is None else round(self.confidence, 3),
             "notes": list(self.notes),
+            **({"steps": [step.summary() for step in self.steps]} if self.steps else {}),
             **edge_facts(self.edges, self.alpha_matting),
         }
 
@@ -225,3 +275,8 @@ def edge_facts(edges: EdgeSettings, alpha_matting: AlphaMatting | None) -> dict[
     """Fields ``edges`` and ``alpha_matting`` of ``--json``; those without a change are missing."""
     facts: dict[str, Any] = {"edges": edges.changed()} if edges.changed() else {}
     return facts if alpha_matting is None else facts | {"alpha_matting": asdict(alpha_matting)}
+
+
+def cost_facts(cost: Cost) -> dict[str, Any]:
+    """Field ``cost`` of ``--json``."""
+    return {"usd": None if cost.usd is None else float(cost.usd), "basis": cost.basis}

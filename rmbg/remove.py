@@ -9,7 +9,7 @@ from rmbg.cutout import Cutout
 from rmbg.images.photo import open_photo
 from rmbg.matting.edges import UNCHANGED, AlphaMatting, EdgeSettings
 from rmbg.providers import RequestContext, find
-from rmbg.providers.base import never_cancelled, no_progress
+from rmbg.providers.base import DeviceTurn, never_cancelled, no_progress, no_turn
 from rmbg.providers.delivery import keep_if_paid
 from rmbg.settings import Settings
 
@@ -25,6 +25,7 @@ def remove_background(
     progress: Callable[[float | None, str], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
     settings: Settings | None = None,
+    device: DeviceTurn = no_turn,
 ) -> Cutout:
     """Remove the background of a picture.
 
@@ -46,6 +47,8 @@ def remove_background(
         Called between steps; CancelledError is raised once it returns True.
     settings : Settings, optional
         By default those of the environment.
+    device : callable (check) -> context manager, optional
+        Held by a cascade while it runs a local provider.
 
     Returns
     -------
@@ -64,10 +67,10 @@ def remove_background(
     >>> cutout.cleaned(EdgeSettings(shift=-1)).save("tighter.png")  # doctest: +SKIP
     """
     settings = settings or Settings.from_environ()
-    chosen = find(provider, settings)
+    chosen = find(provider, settings, options)
     checked = chosen.info.parse_options(options or {})
     photo = open_photo(source, settings=settings)
-    context = RequestContext(settings, key, progress or no_progress, cancelled or never_cancelled)
+    context = RequestContext(settings, key, progress or no_progress, cancelled or never_cancelled, device=device)
     cutout = chosen.cut(photo, checked, context)
     if edges == UNCHANGED and alpha_matting is None:
         return cutout

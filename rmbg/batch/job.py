@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
@@ -29,7 +29,7 @@ from rmbg.batch.worker import HaltError, Outcome, Worker
 from rmbg.billing.quote import Estimate
 from rmbg.errors import InputError, NotReadyError, OptionError
 from rmbg.providers import Provider, find
-from rmbg.providers.base import never_cancelled
+from rmbg.providers.base import READY, never_cancelled
 from rmbg.settings import Settings
 
 
@@ -43,8 +43,8 @@ class Job:
     manifest: Manifest
     settings: Settings
 
-    def provider(self, name: str) -> Provider:
-        """Return the provider with an id; ``auto`` is the same provider in all runs for this output.
+    def provider(self, name: str, options: Mapping[str, Any] | None = None) -> Provider:
+        """Return the provider with an id and options; ``auto`` is the same provider in all runs for this output.
 
         Raises
         ------
@@ -52,7 +52,7 @@ class Job:
             If the provider cannot run.
         """
         previous = self.manifest.fact("auto") if name == "auto" else None
-        provider = find(previous or name, self.settings)
+        provider = find(previous or name, self.settings, options)
         if name == "auto":
             self.manifest.set_fact("auto", provider.info.id)
         status = provider.status(self.settings)
@@ -62,7 +62,11 @@ class Job:
 
     def plan(self, recipe: Recipe, *, retry: bool = False) -> Plan:
         """Return the plan of a run; see `make_plan`."""
-        return make_plan(self.entries, self.output, recipe, self.manifest, self._mattes(), retry=retry)
+        plan = make_plan(self.entries, self.output, recipe, self.manifest, self._mattes(), retry=retry)
+        status = recipe.provider.status(self.settings)
+        if recipe.provider.composite and status != READY:
+            plan.notes.append(f"{recipe.provider.info.title} is {status.text}.")
+        return plan
 
     def expected_cost(self, plan: Plan, recipe: Recipe, max_cost: Decimal | None = None) -> Estimate:
         """Return the expected charge of a plan, at most the remainder of `max_cost`.
@@ -80,8 +84,13 @@ class Job:
             raise OptionError(f"{title} does not report its charges. Omit --max-cost or choose another provider.")
         if price.cost.usd is None:
             return Estimate(unknown=(title,))
-        usd = plan.sends * price.cost.usd
-        return Estimate(usd if max_cost is None else max(Decimal(0), min(usd, max_cost - self.manifest.spent()[0])))
+        if price.local:
+            return Estimate()
+        usd, most = (plan.sends * each for each in (price.cost.usd, price.most or price.cost.usd))
+        if max_cost is not None:
+            left = max(Decimal(0), max_cost - self.manifest.spent()[0])
+            usd, most = min(usd, left), min(most, left)
+        return Estimate(usd, most=most if most > usd else None)
 
     def run(
         self,

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rmbg.batch.names import label
-from rmbg.billing.cost import UNITS_PER_USD
+from rmbg.billing.cost import UNITS_PER_USD, Cost
 from rmbg.errors import OutputError, reason
 
 #: Version of the schema.
@@ -221,6 +221,21 @@ class Manifest:
             return None
         number, at, job, handle, state, units = row
         return Call(number, at, job, handle, state, Decimal(units) / UNITS_PER_USD)
+
+    def charge(self, digest: str, inference: str) -> Cost | None:
+        """Return the cost of the last call for a photo, or None if it was not charged or its outcome is unknown."""
+        query = "SELECT state, usd, basis FROM calls WHERE digest = ? AND inference = ? ORDER BY id DESC LIMIT 1"
+        with self._failures():
+            row = self._db.execute(query, (digest, inference)).fetchone()
+        if row is None or row[0] != "answered" or row[1] == 0:
+            return None
+        return Cost(None if row[1] is None else Decimal(row[1]) / UNITS_PER_USD, row[2])
+
+    def highest_cost(self, inference: str) -> Decimal:
+        """Return the highest cost of a call with these settings, in dollars; zero without a call of known cost."""
+        with self._failures():
+            row = self._db.execute("SELECT coalesce(max(usd), 0) FROM calls WHERE inference = ?", (inference,)).fetchone()
+        return Decimal(row[0]) / UNITS_PER_USD
 
     def names_with_open_calls(self) -> set[str]:
         """Return the names of inputs with a call whose outcome is unknown."""

@@ -87,7 +87,8 @@ def make_plan(
         if same and (item.state == "nothing" or final):
             plan.settled += 1
             continue
-        changed += item.state == "done" and (item.inference, item.rendering) != (inference, rendering)
+        # A provisional result has no fingerprint of its inference.
+        changed += item.state == "done" and item.inference != "" and (item.inference, item.rendering) != (inference, rendering)
         plan.tasks.append(Task(entry, item, name))
         if recipe.paid and not entry.problem:
             reusable = same and item.digest and mattes.find(item.digest, inference)

@@ -63,7 +63,7 @@ class Recipe:
     @property
     def inference(self) -> str:
         """Fingerprint of the settings that determine the matte."""
-        return _fingerprint(self.provider.info.id, dict(self.options))
+        return inference_of(self.provider, self.options)
 
     @property
     def rendering(self) -> str:
@@ -98,10 +98,16 @@ class Recipe:
         pixels = cutout.cleaned(self.edges).render(self.background, view=self.view, crop=self.crop)
         return encode(pixels, self.form, quality=self.quality)
 
-    def restore(self, photo: Photo, matte: np.ndarray) -> Cutout:
-        """Return a cutout from a cached matte, uint8 (H, W), without inference."""
+    def restore(self, photo: Photo, matte: np.ndarray, provider: Provider | None = None) -> Cutout:
+        """Return a cutout of `provider`, by default that of the batch, from a cached matte, uint8 (H, W)."""
         alpha, foreground = finish(photo, matte.astype(np.float32) / np.float32(255), own_alpha_applied=True)
-        return Cutout(photo, alpha, foreground, self.provider.info.id, 0.0, Cost(None, "unknown"), notes=photo.notes)
+        name = (provider or self.provider).info.id
+        return Cutout(photo, alpha, foreground, name, 0.0, Cost(None, "unknown"), notes=photo.notes)
+
+
+def inference_of(provider: Provider, options: Mapping[str, Any]) -> str:
+    """Fingerprint of a provider and its complete options."""
+    return _fingerprint(provider.info.id, dict(options))
 
 
 def _fingerprint(*values: Any) -> str:

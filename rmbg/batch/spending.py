@@ -39,14 +39,27 @@ class SpendingLimit:
     def __init__(self, limit: Decimal | None, spent: Decimal, price: Decimal, highest: Decimal = Decimal(0)) -> None:
         self.limit = limit
         self.spent = spent
-        self.price = max(price, highest)
-        self._known = highest > 0
+        self._prices = {"": max(price, highest)}
+        self._known = {""} if highest > 0 else set[str]()
         self._reserved = Decimal(0)
         self._running = 0
         self._changed = threading.Condition()
 
-    def reserve(self, cancelled: Callable[[], bool]) -> Decimal:
+    def add_service(self, service: str, price: Decimal, highest: Decimal) -> None:
+        """Register a further service with its expected price and its highest cost of earlier runs, unless it is known."""
+        with self._changed:
+            if service not in self._prices:
+                self._prices[service] = max(price, highest)
+                self._known |= {service} if highest > 0 else set()
+
+    def reserve(self, cancelled: Callable[[], bool], service: str = "") -> Decimal:
         """Reserve the price of one call, and wait for running calls if the limit is near.
+
+        Parameters
+        ----------
+        cancelled : callable () -> bool
+        service : str
+            A service of `add_service`; by default the one of the constructor.
 
         Returns
         -------
@@ -61,37 +74,38 @@ class SpendingLimit:
             If `cancelled` returns True while the call waits.
         """
         with self._changed:
-            while not self._allows():
+            while not self._allows(service):
                 if cancelled():
                     raise CancelledError("Stopped.")
                 if not self._running:
-                    raise LimitReachedError(self._refusal())
+                    raise LimitReachedError(self._refusal(service))
                 self._changed.wait(POLL_INTERVAL)
-            self._reserved += self.price
+            self._reserved += self._prices[service]
             self._running += 1
-            return self.price
+            return self._prices[service]
 
-    def settle(self, reserved: Decimal, cost: Cost | None) -> None:
+    def settle(self, reserved: Decimal, cost: Cost | None, service: str = "") -> None:
         """Replace a reservation by the cost of the call; None if nothing was charged."""
         with self._changed:
             self._reserved -= reserved
             self._running -= 1
             if cost is not None:
                 self.spent += reserved if cost.usd is None else cost.usd
-                self._known |= cost.usd is not None
-                self.price = max(self.price, cost.usd or Decimal(0))
+                self._known |= {service} if cost.usd is not None else set()
+                self._prices[service] = max(self._prices[service], cost.usd or Decimal(0))
             self._changed.notify_all()
 
-    def _allows(self) -> bool:
+    def _allows(self, service: str) -> bool:
         if self.limit is None:
             return True
         left = self.limit - self.spent - self._reserved
         alone = not self._running
-        return left >= self.price and (alone or (self._known and left >= HEADROOM * self.price))
+        headroom = service in self._known and left >= HEADROOM * max(self._prices.values())
+        return left >= self._prices[service] and (alone or headroom)
 
-    def _refusal(self) -> str:
+    def _refusal(self, service: str) -> str:
         limit = dollars(self.limit or Decimal(0))
-        spent, price = dollars(self.spent), dollars(self.price)
+        spent, price = dollars(self.spent), dollars(self._prices[service])
         return (
             f"The limit of {limit} is reached: {spent} are spent, and a photo costs {price}. Increase --max-cost to continue."
         )

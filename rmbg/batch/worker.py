@@ -6,9 +6,10 @@ import hashlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
@@ -16,9 +17,10 @@ from rmbg.batch.manifest import Call, Manifest, State
 from rmbg.batch.matte_cache import MatteCache
 from rmbg.batch.outputs import Output
 from rmbg.batch.plan import Task
-from rmbg.batch.recipe import Recipe
+from rmbg.batch.recipe import Recipe, inference_of
 from rmbg.batch.spending import SpendingLimit
 from rmbg.billing.cost import Cost
+from rmbg.billing.quote import quote
 from rmbg.cutout import Cutout
 from rmbg.errors import (
     CancelledError,
@@ -30,6 +32,7 @@ from rmbg.errors import (
     ServiceError,
 )
 from rmbg.images.photo import Photo, open_photo
+from rmbg.providers import Provider
 from rmbg.providers.base import PaidJob, RequestContext
 from rmbg.providers.delivery import keep_if_paid
 from rmbg.settings import Settings
@@ -43,6 +46,12 @@ RESUME_SECONDS = 24 * 3600
 MIN_FREE_BYTES = 64 << 20
 
 UNKNOWN_OUTCOME = "An earlier attempt of unknown outcome may have been charged. Add --retry to send the photo again."
+
+
+#: Consecutive failures after which a composite provider does not call a service again in the same run.
+MAX_STEP_FAILURES = 5
+
+NO_RESULT = "An earlier call was charged and gave no result. Add --retry to send the photo again."
 
 
 class HaltError(RmbgError):
@@ -70,6 +79,22 @@ class Outcome:
     message: str = ""
     unchanged: bool = False
     systematic: bool = False
+
+
+@dataclass(frozen=True)
+class _Step:
+    """Paid call of one photo: provider, complete options, their fingerprint, and the context of the call."""
+
+    provider: Provider
+    options: Mapping[str, Any]
+    inference: str
+    context: RequestContext
+    of_composite: bool = False
+
+    @property
+    def service(self) -> str:
+        """Key of the price in the spending limit."""
+        return self.inference if self.of_composite else ""
 
 
 class Worker:
@@ -109,6 +134,7 @@ class Worker:
         self.cancelled, self.stopping = cancelled, stopping
         self.inference, self.rendering = recipe.inference, recipe.rendering
         self._sending: set[str] = set()
+        self._failures: Counter[str] = Counter()  # consecutive ones of each service that a composite provider calls
         self._changed = threading.Condition()
 
     def process(self, task: Task, data: bytes | RmbgError) -> Outcome:
@@ -175,15 +201,21 @@ class Worker:
         self.output.check(task.output)
         photo = open_photo(data, name=task.entry.name, settings=self.settings)
         self.recipe.check_photo(photo)
-        if self.recipe.paid:
-            with self._exclusive(digest):
-                cutout = self._paid_cutout(task, photo, digest)
-        else:
-            context = RequestContext(self.settings, cancelled=self.cancelled)
+        context = RequestContext(self.settings, cancelled=self.cancelled)
+        if not self.recipe.paid:
             cutout = self.recipe.provider.cut(photo, self.recipe.options, context)
+        else:
+            with self._exclusive(digest):
+                if self.recipe.provider.composite:
+                    cutout = self._composite_cutout(task, photo, digest, context)
+                else:
+                    step = _Step(self.recipe.provider, self.recipe.options, self.inference, context)
+                    cutout = self._paid_cutout(task, photo, digest, step)
         encoded = self.recipe.encode(cutout, self.cancelled)
         self._write(task.output, encoded)
         columns = {"output": task.output, "size": len(encoded), "width": photo.width, "height": photo.height}
+        if cutout.provisional:  # the next run processes the photo again
+            columns["inference"] = ""
         return columns, cutout.notes
 
     def _write(self, name: str, data: bytes) -> None:
@@ -212,21 +244,46 @@ class Worker:
                 self._sending.discard(digest)
                 self._changed.notify_all()
 
-    def _paid_cutout(self, task: Task, photo: Photo, digest: str) -> Cutout:
-        """Return a cutout from the matte cache, from an earlier call that can be resumed, or from a new call."""
-        call = self.manifest.open_call(digest, self.inference)
+    def _composite_cutout(self, task: Task, photo: Photo, digest: str, context: RequestContext) -> Cutout:
+        """Return the cutout of a provider that calls others; each paid call is recorded, resumed and cached separately."""
         matte = self.mattes.load(digest, self.inference, photo.height, photo.width)
+        if matte is not None:
+            notes = (task.item.message,) if task.item.state == "done" and task.item.message else photo.notes
+            return replace(self.recipe.restore(photo, matte), notes=notes)
+
+        def run_paid(provider: Provider, photo: Photo, options: Mapping[str, Any], context: RequestContext) -> Cutout:
+            step = _Step(provider, options, inference_of(provider, options), context, of_composite=True)
+            price = quote(provider.info, options, self.settings).reserve
+            self.limit.add_service(step.service, price, self.manifest.highest_cost(step.inference))
+            if self._failures[step.service] >= MAX_STEP_FAILURES:
+                raise ServiceError(f"It failed on {MAX_STEP_FAILURES} consecutive photos and is not called again in this run.")
+            return self._paid_cutout(task, photo, digest, step)
+
+        cutout = self.recipe.provider.cut(photo, self.recipe.options, replace(context, run_paid=run_paid))
+        if not cutout.provisional:
+            with suppress(OutputError):  # the mattes of the paid calls are stored already
+                self.mattes.save(digest, self.inference, cutout.matte)
+        return cutout
+
+    def _paid_cutout(self, task: Task, photo: Photo, digest: str, step: _Step) -> Cutout:
+        """Return a cutout from the matte cache, from an earlier call that can be resumed, or from a new call."""
+        call = self.manifest.open_call(digest, step.inference)
+        matte = self.mattes.load(digest, step.inference, photo.height, photo.width)
         if matte is not None:
             if call is not None:  # the process was killed after saving the matte and before settling the call
                 self.manifest.end_call(call.id, "answered", call.reserved, "listed")
-            return self.recipe.restore(photo, matte)
-        if call is not None and (not self._resumable(call) or (self.retry and call.state == "unknown")):
+            cutout = self.recipe.restore(photo, matte, step.provider)
+            return replace(cutout, cost=self.manifest.charge(digest, step.inference) or cutout.cost)
+        if call is not None and (not self._resumable(call, step) or (self.retry and call.state == "unknown")):
             if not self.retry:
                 self.manifest.end_call(call.id, "unknown", None)
                 raise _charged(UNKNOWN_OUTCOME)
             call = None
-        elif call is None and self._charged_before(task, digest) and not self.retry:
-            raise _charged(task.item.message)
+        elif call is None and not self.retry:
+            if step.of_composite and self.manifest.charge(digest, step.inference) is not None:
+                raise _charged(NO_RESULT)
+            if not step.of_composite and self._charged_before(task, digest):
+                raise _charged(task.item.message)
         if self.stopping():
             raise CancelledError("Stopped.")
         try:
@@ -234,50 +291,51 @@ class Worker:
         except OutputError as error:
             raise HaltError(f"{error} No further photo was sent.") from None
         if call is not None:
-            return self._send(task, photo, digest, call, None)
-        reserved = self.limit.reserve(self.stopping)
+            return self._send(photo, digest, step, call, None)
+        reserved = self.limit.reserve(self.stopping, step.service)
         try:
-            call = self.manifest.begin_call(task.entry.name, digest, self.inference, reserved)
+            call = self.manifest.begin_call(task.entry.name, digest, step.inference, reserved)
         except BaseException:
-            self.limit.settle(reserved, None)
+            self.limit.settle(reserved, None, step.service)
             raise
-        return self._send(task, photo, digest, call, reserved)
+        return self._send(photo, digest, step, call, reserved)
 
     def _charged_before(self, task: Task, digest: str) -> bool:
         item = task.item
         return item.state == "charged" and (item.digest, item.inference) == (digest, self.inference)
 
-    def _resumable(self, call: Call) -> bool:
-        resumes = self.recipe.provider.resumes
+    def _resumable(self, call: Call, step: _Step) -> bool:
+        resumes = step.provider.resumes
         recent = time.time() - call.at < RESUME_SECONDS
         return recent and (resumes == "by id" or (resumes == "by handle" and bool(call.handle) and call.state == "sent"))
 
-    def _send(self, task: Task, photo: Photo, digest: str, call: Call, reserved: Decimal | None) -> Cutout:
+    def _send(self, photo: Photo, digest: str, step: _Step, call: Call, reserved: Decimal | None) -> Cutout:
         """Send a photo, save its matte and settle the call; `reserved` is None for a call of an earlier run."""
         job = PaidJob(call.job, call.handle, lambda handle: self.manifest.set_handle(call.id, handle))
-        context = RequestContext(self.settings, cancelled=self.cancelled, job=job)
         cost: Cost | None = Cost(None, "unknown")
         state = "unknown"
         try:
-            cutout = self.recipe.provider.cut(photo, self.recipe.options, context)
+            cutout = step.provider.cut(photo, step.options, replace(step.context, job=job))
             cost, state = cutout.cost, "answered"
+            self._failures[step.service] = 0
             try:
                 with keep_if_paid([cutout], self.settings):
-                    self.mattes.save(digest, self.inference, cutout.matte)
+                    self.mattes.save(digest, step.inference, cutout.matte)
             except OutputError:
-                current = self.manifest.open_call(digest, self.inference)
-                if current is not None and self._resumable(current):
+                current = self.manifest.open_call(digest, step.inference)
+                if current is not None and self._resumable(current, step):
                     state = "sent"  # the next run fetches the result from the service again
                 raise
             return cutout
         except RmbgError as error:
+            self._failures[step.service] += isinstance(error, ServiceError)
             if state == "unknown":  # the call returned no result
                 cost = error.cost
                 state = "free" if cost is None else ("unknown" if cost.usd is None else "answered")
             raise
         finally:
             if reserved is not None:
-                self.limit.settle(reserved, cost)
+                self.limit.settle(reserved, cost, step.service)
             usd, basis = (None, "unknown") if cost is None else (cost.usd, cost.basis)
             self.manifest.end_call(call.id, state, usd, basis)
 

@@ -28,6 +28,7 @@ from rmbg.billing.cost import Cost
 from rmbg.errors import InputError, OutputError
 from rmbg.files import write
 from rmbg.images.encode import FORMATS, encode
+from rmbg.providers import file_name
 
 State = Literal["sent", "got", "nothing", "failed"]
 
@@ -150,7 +151,7 @@ class Journal:
             self._apply(line)
 
     def matte_path(self, provider: str, sample: Sample) -> Path:
-        return self.folder / "mattes" / provider / sample.category / f"{sample.stem}.{sample.digest[:8]}.png"
+        return self.folder / "mattes" / file_name(provider) / sample.category / f"{sample.stem}.{sample.digest[:8]}.png"
 
     def save_matte(self, provider: str, sample: Sample, matte: np.ndarray) -> None:
         """Save a matte, uint8 (H, W), as PNG.

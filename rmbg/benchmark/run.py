@@ -81,7 +81,7 @@ def run(
     tracker.add(SCORING, to_score, SCORING_SECONDS, workers, "scoring")
 
     def call(provider: Provider) -> RequestContext:
-        return RequestContext(settings, (keys or {}).get(provider.info.id), cancelled=token.cancelled)
+        return RequestContext(settings, (keys or {}).get(provider.info.id), cancelled=token.cancelled, device=device)
 
     def provider_queue(provider: Provider) -> ProviderQueue:
         turn = device if provider.info.kind == "local" else no_turn

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Literal, get_args
@@ -38,6 +39,15 @@ class Cost:
         if self.usd is None:
             return "cost unknown"
         return f"{dollars(self.usd)} {self.basis}"
+
+
+def total(costs: Sequence[Cost]) -> Cost:
+    """Return the sum of costs with the least certain of their bases; unknown if one of them is unknown."""
+    if any(cost.usd is None for cost in costs):
+        return Cost(None, "unknown")
+    bases: tuple[Basis, ...] = get_args(Basis)
+    basis: Basis = max((cost.basis for cost in costs), key=bases.index, default="charged")
+    return Cost(sum((cost.usd for cost in costs if cost.usd is not None), Decimal(0)), basis)
 
 
 def dollars(usd: Decimal | None) -> str:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import ROUND_CEILING, Decimal
 from typing import Any, Protocol
 
 from rmbg.billing.cost import Basis, Cost, dollars
@@ -29,6 +29,8 @@ class Priced(Protocol):
     def price_seen(self) -> str: ...
     @property
     def seconds(self) -> float | None: ...
+    @property
+    def pricing(self) -> Callable[[Mapping[str, Any], Settings], Quote] | None: ...
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,10 @@ class Quote:
         True if the provider runs on this machine.
     seen : str
         Month in which the price was read (YYYY-MM), or empty.
+    most : Decimal or None
+        Highest price in dollars, if it depends on the photo.
+    recipients : str
+        Services to which the photo may be sent, if they depend on it.
     """
 
     cost: Cost
@@ -54,10 +60,12 @@ class Quote:
     images: int = 1
     local: bool = False
     seen: str = ""
+    most: Decimal | None = None
+    recipients: str = ""
 
     def __str__(self) -> str:
         """Return a text such as ``$0.018 listed``, ``$0.00003 estimated`` or ``price unknown``."""
-        return "price unknown" if self.cost.usd is None else str(self.cost)
+        return "price unknown" if self.cost.usd is None else f"{self.cost}{_at_most(self.most)}"
 
     def details(self) -> str:
         """Return the price, its basis and the cost of a month: ``$0.018 a picture (listed, seen 2026-11), ...``."""
@@ -67,6 +75,8 @@ class Quote:
             return f"about {dollars(self.cost.usd)} a picture of this machine's time (estimated)"
         basis = f"{self.cost.basis}, seen {self.seen}" if self.seen else self.cost.basis
         each = " a picture" if self.images == 1 else ""
+        if self.most is not None:
+            each += f" on average{_at_most(self.most)}"
         return f"{dollars(self.cost.usd)}{each} ({basis}), {projection(self.cost, self.images)}"
 
 
@@ -81,6 +91,8 @@ def quote(info: Priced, options: Mapping[str, Any], settings: Settings) -> Quote
     settings : Settings
         Contains the price of an hour of this machine and the owner's price of a credit.
     """
+    if info.pricing is not None:
+        return info.pricing(options, settings)
     if info.kind == "local":
         return Quote(own_hardware(info.seconds or 1.0, settings.hourly_usd), Decimal(0), local=True)
     price = PRICES.get(info.id)
@@ -105,36 +117,49 @@ class Estimate:
         Sum of the known prices.
     unknown : tuple of str
         Titles of the services whose price is unknown.
+    most : Decimal or None
+        Highest possible sum of the known prices, if they depend on the photos.
     """
 
     usd: Decimal = Decimal(0)
     unknown: tuple[str, ...] = ()
+    most: Decimal | None = None
 
     def __bool__(self) -> bool:
-        return bool(self.usd or self.unknown)
+        return bool(self.usd or self.most or self.unknown)
 
     def __str__(self) -> str:
         """Return a text such as ``about $0.02 and an unknown price at A and B``."""
-        parts = [f"about {dollars(self.usd)}"] if self.usd else []
+        parts = [f"about {dollars(self.usd)}{_at_most(self.most)}"] if self.usd or self.most else []
         parts += [f"an unknown price at {' and '.join(self.unknown)}"] if self.unknown else []
         return " and ".join(parts)
 
 
 def estimate(calls: Iterable[tuple[Priced, int]], settings: Settings) -> Estimate:
     """Estimate the charge of a number of calls of each provider with default options; local calls are free."""
-    usd, unknown = Decimal(0), []
+    usd, most, unknown = Decimal(0), Decimal(0), []
     for info, count in calls:
         if info.kind == "local" or not count:
             continue
-        cost = quote(info, {}, settings).cost
-        if cost.usd is None:
+        price = quote(info, {}, settings)
+        if price.local:
+            continue
+        if price.cost.usd is None:
             unknown.append(info.title)
         else:
-            usd += count * cost.usd
-    return Estimate(usd, tuple(unknown))
+            usd += count * price.cost.usd
+            most += count * (price.cost.usd if price.most is None else price.most)
+    return Estimate(usd, tuple(unknown), most if most > usd else None)
 
 
 def projection(cost: Cost, images: int = 1) -> str:
     """Return a text with the monthly cost, such as ``$1,800 for 100,000 a month``; empty if the cost is unknown."""
     month = monthly(cost)
     return "" if month is None else f"{dollars(month / images)} for {MONTHLY_IMAGES:,} a month"
+
+
+def _at_most(usd: Decimal | None) -> str:
+    """Return a text such as ``, at most $0.02``, rounded up; empty without a limit."""
+    if not usd:
+        return ""
+    return f", at most {dollars(usd.quantize(Decimal(1).scaleb(usd.adjusted() - 1), ROUND_CEILING))}"

@@ -63,7 +63,7 @@ def run(arguments: argparse.Namespace, token: CancellationToken) -> None:
     if arguments.jobs is not None and not 1 <= arguments.jobs <= MAX_JOBS:
         raise OptionError(f"--jobs is {arguments.jobs}; it must be between 1 and {MAX_JOBS}.")
     with open_job(arguments.input, arguments.output, settings, hosts=tuple(arguments.allow_host)) as job:
-        provider = job.provider(arguments.provider)
+        provider = job.provider(arguments.provider, options)
         recipe = Recipe(
             provider,
             provider.info.parse_options(options),

@@ -17,6 +17,7 @@ from rmbg.compare.comparison import Outcome, compare, parse_ids, select_provider
 from rmbg.compare.export import contact_sheet, table_csv
 from rmbg.errors import CancelledError, OptionError, OutputError, RmbgError
 from rmbg.images import encode
+from rmbg.providers import file_name
 from rmbg.providers.delivery import keep_if_paid
 from rmbg.render import backgrounds
 from rmbg.settings import Settings
@@ -58,7 +59,7 @@ def run(arguments: argparse.Namespace, token: CancellationToken) -> None:
             continue
         try:  # a write error must not discard the other results, which may be paid for
             with keep_if_paid([outcome.cutout], settings):
-                _write(folder, f"{photo.name}-{outcome.provider}", outcome.cutout.render(background))
+                _write(folder, f"{photo.name}-{file_name(outcome.provider)}", outcome.cutout.render(background))
         except OutputError as error:
             write_failed = True
             output.report(f"{outcome.title}: {error}")
@@ -113,7 +114,8 @@ def _write_differences(folder: Path, outcomes: list[Outcome], reference: str) ->
     for outcome in outcomes:
         if base_cutout is not None and outcome.cutout is not None and outcome.provider != reference:
             pixels = difference(base_cutout.matte, outcome.cutout.matte, base_cutout.photo.flattened())
-            _write(folder, f"{base_cutout.photo.name}-difference-{reference}-{outcome.provider}", pixels)
+            names = f"{file_name(reference)}-{file_name(outcome.provider)}"
+            _write(folder, f"{base_cutout.photo.name}-difference-{names}", pixels)
 
 
 def _print_table(lines: list[Agreement], reference: str) -> None:

@@ -38,11 +38,13 @@ def run(arguments: argparse.Namespace, token: CancellationToken) -> None:
 
 def markdown(infos: Sequence[ProviderInfo]) -> str:
     """Return the README's table of providers in Markdown, which does not depend on the machine."""
+    # With keys for all services, which a price may depend on.
+    settings = Settings(environ={info.key_name: "key" for info in infos if info.key_name})
     rows = ["| id | model | a picture costs | license | your photo |", "|---|---|---|---|---|"]
     for info in infos:
         seen = f", seen {info.price_seen}" if info.price_seen else ""
         license = f"{info.license} [License]({info.license_url})" if info.license_url else info.license
-        rows.append(f"| `{info.id}` | {info.model} | {price(info, Settings())}{seen} | {license} | {info.pixels} |")
+        rows.append(f"| `{info.id}` | {info.model} | {price(info, settings)}{seen} | {license} | {info.pixels} |")
     return "\n".join(rows)
 
 

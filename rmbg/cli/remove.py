@@ -62,7 +62,7 @@ def run(arguments: argparse.Namespace, token: CancellationToken) -> None:
     options = parse_options(arguments.option)
     background = backgrounds.parse_background(arguments.background, settings=settings)
     edges, alpha_matting = parse_edges(arguments), parse_alpha_matting(arguments)
-    provider = find(arguments.provider, settings).info
+    provider = find(arguments.provider, settings, options).info
     photo = read_photo(arguments.input, settings)
     if arguments.crop is None:  # the size of a cropped result is not known in advance
         encode.check_size(output_format, photo.width, photo.height)

@@ -115,6 +115,7 @@ def _run(
             keys.get(info.id),
             lambda fraction, text: progress(fraction, f"{info.title}: {text}"),
             token.cancelled,
+            device=device,
         )
         try:
             call.check()

@@ -14,6 +14,7 @@ from rmbg.compare.agreement import Agreement
 from rmbg.compare.comparison import Outcome
 from rmbg.images.blending import blend
 from rmbg.images.encode import FORMATS, encode
+from rmbg.providers import file_name
 from rmbg.render.backgrounds import TRANSPARENT, Background
 from rmbg.render.checkerboard import checkerboard
 
@@ -81,7 +82,7 @@ def cutouts_zip(outcomes: Iterable[Outcome], background: Background = TRANSPAREN
     with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:  # PNG is compressed already
         for outcome in outcomes:
             if outcome.cutout is not None:
-                name = f"{outcome.cutout.photo.name}-{outcome.provider}.png"
+                name = f"{outcome.cutout.photo.name}-{file_name(outcome.provider)}.png"
                 archive.writestr(name, encode(outcome.cutout.render(background), FORMATS["png"]))
     return out.getvalue()
 

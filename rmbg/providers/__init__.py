@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from rmbg.errors import OptionError, printable
 from rmbg.providers.base import Option, Provider, ProviderInfo, RequestContext, Status
 from rmbg.providers.birefnet import BIREFNET
 from rmbg.providers.birefnet_lite import BIREFNET_LITE
 from rmbg.providers.builtin import Builtin
+from rmbg.providers.cascade.provider import Cascade
 from rmbg.providers.fal.remove import Fal
 from rmbg.providers.gigarouter import Gigarouter
 from rmbg.providers.huggingface.remove import HuggingFace
@@ -33,6 +37,8 @@ PROVIDERS: dict[str, Provider] = {
     "hf-rmbg-2.0": HuggingFace(),
     "gigarouter-rmbg-1.4": Gigarouter(),
 }
+CASCADE = Cascade(PROVIDERS)
+PROVIDERS[CASCADE.info.id] = CASCADE
 
 #: Free providers in order of quality; ``auto`` selects the first that is ready.
 AUTO = ("rmbg-2.0", "birefnet", "rmbg-1.4", "birefnet-lite", "builtin")
@@ -43,8 +49,10 @@ def list_providers() -> list[ProviderInfo]:
     return [provider.info for provider in PROVIDERS.values()]
 
 
-def find(name: str, settings: Settings | None = None) -> Provider:
+def find(name: str, settings: Settings | None = None, options: Mapping[str, Any] | None = None) -> Provider:
     """Return the provider with the id `name`; ``auto`` selects the best free one that is ready.
+
+    ``cascade:A,B`` is a cascade of these providers; the option ``steps`` of `options` selects them as well.
 
     Raises
     ------
@@ -54,6 +62,13 @@ def find(name: str, settings: Settings | None = None) -> Provider:
     if name == "auto":
         settings = settings or Settings.from_environ()
         return next(PROVIDERS[i] for i in AUTO if PROVIDERS[i].status(settings).state == "ready")
+    if name.partition(":")[0] == CASCADE.info.id:
+        return CASCADE.select(name, options or {})
     if name not in PROVIDERS:
         raise OptionError(f"There is no provider {printable(name, 60)!r}; choose from auto, {', '.join(PROVIDERS)}.")
     return PROVIDERS[name]
+
+
+def file_name(provider: str) -> str:
+    """Return the id of a provider as a part of a file name; ids of cascades contain a colon."""
+    return provider.replace(":", "-")

@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from rmbg.billing.cost import Basis
+from rmbg.billing.quote import Quote
 from rmbg.cutout import Cutout
 from rmbg.errors import CancelledError, OptionError, check_text, printable
 from rmbg.images.photo import Photo
@@ -110,6 +111,8 @@ class ProviderInfo:
     options : tuple of Option
     key_name : str
         Environment variable of the API key; empty if no key is required.
+    pricing : callable (options, settings) -> Quote, or None
+        Price of a provider that calls others; None if it is in the price list.
     """
 
     id: str
@@ -127,6 +130,7 @@ class ProviderInfo:
     supports: tuple[str, ...] = ()
     options: tuple[Option, ...] = ()
     key_name: str = ""
+    pricing: Callable[[Mapping[str, Any], Settings], Quote] | None = None
 
     def parse_options(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Return the value of every option: validated from `given`, otherwise the default.
@@ -191,6 +195,17 @@ def forget(handle: str) -> None:
     """Callback for jobs that are not resumed; discards the handle."""
 
 
+class Runner(Protocol):
+    """Call of one provider on behalf of another one; the arguments are those of ``Provider.cut``."""
+
+    def __call__(self, provider: Provider, photo: Photo, options: Mapping[str, Any], context: RequestContext, /) -> Cutout: ...
+
+
+def run_directly(provider: Provider, photo: Photo, options: Mapping[str, Any], context: RequestContext) -> Cutout:
+    """Call a provider without a record that survives the process."""
+    return provider.cut(photo, options, context)
+
+
 @dataclass(frozen=True)
 class PaidJob:
     """Paid job that another process can resume if this one is killed.
@@ -225,6 +240,10 @@ class RequestContext:
         Returns True once the user has cancelled the request.
     job : PaidJob or None
         Set if another process may resume the paid request.
+    device : callable (check) -> context manager
+        Held by a provider that calls others while a local one runs.
+    run_paid : callable (provider, photo, options, context) -> Cutout
+        Used by a provider that calls others for the paid ones.
     """
 
     settings: Settings = field(default_factory=Settings.from_environ)
@@ -232,6 +251,8 @@ class RequestContext:
     progress: Callable[[float | None, str], None] = no_progress
     cancelled: Callable[[], bool] = never_cancelled
     job: PaidJob | None = None
+    device: DeviceTurn = no_turn
+    run_paid: Runner = run_directly
 
     def check(self) -> None:
         """Raise CancelledError if the user has cancelled the request; to be called between steps."""
@@ -243,6 +264,9 @@ class Provider(ABC):
     """Base class of all providers."""
 
     info: ProviderInfo
+
+    #: True if `cut` calls other providers, the paid ones through ``RequestContext.run_paid``.
+    composite = False
 
     #: Resumption of a paid job whose process was killed: "by id" if the service recognizes a repeated UUID, "by handle" if the
     #: service returns an identifier of the job.

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from decimal import Decimal
 
 from rmbg.billing import recovery
-from rmbg.billing.cost import Cost
+from rmbg.billing.cost import total
 from rmbg.cutout import Cutout
 from rmbg.images.encode import FORMATS, encode
-from rmbg.providers import find
+from rmbg.providers import file_name, find
 from rmbg.settings import Settings
 
 
@@ -26,23 +25,19 @@ def keep_if_paid(cutouts: Sequence[Cutout], settings: Settings) -> Iterator[None
     KeyboardInterrupt
         With the same message, if the block was interrupted.
     """
-    paid = [cutout for cutout in cutouts if find(cutout.provider).info.kind == "remote"]
+    paid = [cutout for cutout in cutouts if _is_paid(cutout)]
     if not paid:
         yield
         return
 
     def files() -> dict[str, bytes]:
-        return {f"{c.photo.name}-{c.provider}.png": encode(c.render(), FORMATS["png"]) for c in paid}
+        return {f"{c.photo.name}-{file_name(c.provider)}.png": encode(c.render(), FORMATS["png"]) for c in paid}
 
     with recovery.kept(files, total([cutout.cost for cutout in paid]), settings):
         yield
 
 
-def total(costs: Sequence[Cost]) -> Cost:
-    """Return the sum of costs; unknown if one of them is unknown."""
-    if len(costs) == 1:
-        return costs[0]
-    known = [cost.usd for cost in costs if cost.usd is not None]
-    if len(known) < len(costs):
-        return Cost(None, "unknown")
-    return Cost(sum(known, Decimal(0)), "charged" if all(cost.basis == "charged" for cost in costs) else "listed")
+def _is_paid(cutout: Cutout) -> bool:
+    """True if a service has processed the photo; the answer of a cascade may have cost nothing."""
+    providers = [step.provider for step in cutout.steps if step.cost is not None] or [cutout.provider]
+    return any(find(name).info.kind == "remote" for name in providers)

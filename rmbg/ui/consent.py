@@ -30,11 +30,14 @@ class Charge:
     title : str
     usd : Decimal or None
         Expected price of the call; None if it is unknown.
+    most : Decimal or None
+        Highest price of the call, if it depends on the photo.
     """
 
     provider: str
     title: str
     usd: Decimal | None
+    most: Decimal | None = None
 
 
 class Consent:
@@ -86,12 +89,14 @@ class Consent:
 
 def charge_of(info: ProviderInfo, options: Mapping[str, Any], settings: Settings) -> Charge:
     """Return the charge of one call of a service with these options."""
-    return Charge(info.id, info.title, quote(info, info.parse_options(options), settings).cost.usd)
+    price = quote(info, info.parse_options(options), settings)
+    title = f"{info.title} ({price.recipients})" if price.recipients else info.title
+    return Charge(info.id, title, price.cost.usd, price.most)
 
 
 def charges_of(info: ProviderInfo, options: Mapping[str, Any], key: str, settings: Settings) -> tuple[Charge, ...]:
     """Return the charges of one call; none for a local provider, and without a key, as the call then fails unsent."""
-    if info.kind == "local":
+    if info.kind == "local" or (info.pricing and quote(info, info.parse_options(options), settings).local):
         return ()
     usable = not info.key_name or key.strip() or api_keys.available(info.key_name, settings)
     return (charge_of(info, options, settings),) if usable else ()
@@ -100,7 +105,8 @@ def charges_of(info: ProviderInfo, options: Mapping[str, Any], key: str, setting
 def total(charges: Sequence[Charge]) -> Estimate:
     """Return the sum of the charges; falsy if nothing is charged."""
     known = sum((charge.usd for charge in charges if charge.usd is not None), Decimal(0))
-    return Estimate(known, tuple(charge.title for charge in charges if charge.usd is None))
+    most = sum((charge.usd if charge.most is None else charge.most for charge in charges if charge.usd is not None), Decimal(0))
+    return Estimate(known, tuple(charge.title for charge in charges if charge.usd is None), most if most > known else None)
 
 
 def describe(charges: Sequence[Charge]) -> str:

@@ -128,7 +128,8 @@ class Session:
         OutputError
             If the result of a local provider cannot be written to disk.
         """
-        self.spend.add(cutout.provider, cutout.cost)
+        for part in cutout.steps or (cutout,):
+            self.spend.add(part.provider, part.cost)
         preview = shrink(cutout, side)
         try:
             folder = save(cutout, preview, self.own_folder())

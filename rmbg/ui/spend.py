@@ -6,7 +6,7 @@ from decimal import Decimal
 
 from rmbg.billing.cost import Basis, Cost, dollars
 from rmbg.billing.quote import projection
-from rmbg.providers import PROVIDERS
+from rmbg.providers import find
 from rmbg.replace import INFO as REPLACE
 
 
@@ -41,4 +41,4 @@ def _describe(basis: Basis, count: int, usd: Decimal) -> str:
 
 
 def _title(provider: str) -> str:
-    return REPLACE.title if provider == REPLACE.id else PROVIDERS[provider].info.title
+    return REPLACE.title if provider == REPLACE.id else find(provider).info.title

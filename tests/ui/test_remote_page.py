@@ -16,8 +16,10 @@ from rmbg.billing import ledger
 from rmbg.providers import PROVIDERS
 from rmbg.settings import Settings
 from tests.conftest import open_app
+from tests.providers.test_cascade import Guess
 from tests.remote import PROTOCOLS, environment, picture, short_delays  # noqa: F401
 from tests.servers.fal import FAL_FAULTS, Fal
+from tests.servers.runware import Runware
 from tests.servers.service import KEY, Service
 from tests.servers.web import until
 from tests.ui.test_page import WAIT, EndlessProvider, upload
@@ -208,3 +210,26 @@ def test_progress_and_cancellation_of_a_queued_job(page, fal, photo):
     assert outcome(page) == "Stopped. You may have been charged $0.018."
     assert until(lambda: len(fal.cancelled) == 1) and len(fal.jobs) == 1
     page.wait_for_selector("#start", timeout=WAIT)
+
+
+def test_cascade_names_its_services_and_the_costs_of_its_steps(page, photo, tmp_path, monkeypatch):
+    doubtful = Guess()
+    doubtful.info = PROVIDERS["builtin"].info
+    monkeypatch.setitem(PROVIDERS, "builtin", doubtful)
+    with Runware() as service:
+        point_to(service, tmp_path / "data", monkeypatch, FAL_KEY="")
+        upload(page, photo)
+        page.click("#provider input")
+        page.click("#provider li:has-text('Cascade')")
+        page.wait_for_selector("#options-cascade", timeout=WAIT)
+        assert not page.locator("#key input").is_visible(), "the services use the keys of the server"
+        page.click("#start")
+        page.wait_for_selector("#remove-yes", timeout=WAIT)
+        text = page.inner_text("#message")
+        assert "Cascade (Runware: RemBG 1.4, if the result of Built-in is doubtful)" in text and "at most $0.0013" in text
+        page.click("#remove-yes")
+        page.wait_for_selector("#result .stage", timeout=WAIT)
+        facts = page.inner_text("#facts")
+        assert "Answered by Runware: RemBG 1.4. Built-in: confidence 0.40" in facts and "$0.0013 charged" in facts
+        assert "Runware: RemBG 1.4: 1 picture, $0.0013 charged" in page.inner_text("#total")
+        assert len(service.jobs) == 1

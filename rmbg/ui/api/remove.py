@@ -82,7 +82,7 @@ def _remove(image: Upload, provider: str, background: str, mask_only: bool, form
     settings = Settings.from_environ()
     photo = image.open()
     encode.check_size(file_format, photo.width, photo.height)
-    cutout = remove_background(photo, provider, cancelled=token.cancelled, settings=settings)
+    cutout = remove_background(photo, provider, cancelled=token.cancelled, settings=settings, device=DEVICE.turn)
     with keep_if_paid([cutout], settings):
         pixels = cutout.render(parsed_background, view="mask" if mask_only else "cutout")
         name = f"{cutout.photo.name}-{'mask' if mask_only else 'cutout'}{file_format.suffix}"

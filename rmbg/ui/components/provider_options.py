@@ -95,7 +95,7 @@ def key_labels(info: ProviderInfo, settings: Settings) -> tuple[str, str]:
 
 def _key_of(name: str, settings: Settings) -> Any:
     info = find(name, settings).info
-    if info.kind == "local":
+    if info.kind == "local" or not info.key_name:
         return gr.update(visible=False, value="")
     label, note = key_labels(info, settings)
     return gr.update(visible=True, label=label, info=html.escape(note), value="")

@@ -80,7 +80,7 @@ def remove(
     token, result = None, None
     provider = session.removals.provider(run) or provider
     try:
-        info = find(provider).info
+        info = find(provider, options=options).info
         kind = info.kind
         token = session.removals.begin(run, paid=kind == "remote")
         if token is None:
@@ -99,6 +99,7 @@ def remove(
                 key=key,
                 progress=shown_progress(progress),
                 cancelled=token.cancelled,
+                device=DEVICE.turn,
             )
         progress(PROVIDER_SHARE, desc="Storing the result")
         result = session.add(cutout, upload.path)
