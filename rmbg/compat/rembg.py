@@ -17,10 +17,11 @@ import numpy as np
 from PIL import Image
 
 from rmbg.cutout import Cutout
+from rmbg.errors import OptionError
 from rmbg.images.encode import FORMATS, encode
 from rmbg.images.photo import open_photo
 from rmbg.matting.edges import AlphaMatting
-from rmbg.providers import PROVIDERS
+from rmbg.providers import find
 from rmbg.remove import remove_background
 
 #: Provider for each of rembg's models that exists here under another name. Its general-purpose models select ``auto``.
@@ -68,8 +69,10 @@ def new_session(model_name: str = "u2net", *args: Any, **kwargs: Any) -> Session
         If there is no such model.
     """
     provider = MODELS.get(model_name, model_name)
-    if provider != "auto" and provider not in PROVIDERS:
-        raise ValueError(f"No session class found for model '{model_name}'")
+    try:
+        find(provider)
+    except OptionError as error:
+        raise ValueError(str(error)) from None
     return Session(model_name, provider)
 
 

@@ -109,7 +109,7 @@ def test_sessions():
     assert new_session().provider == "auto" and new_session("builtin").provider == "builtin"
     assert new_session("bria-rmbg", providers=["CPUExecutionProvider"]).provider == "rmbg-2.0"
     assert {provider for provider in MODELS.values() if provider != "auto"} <= set(PROVIDERS)
-    with pytest.raises(ValueError, match="No session class found for model 'other'"):
+    with pytest.raises(ValueError, match="There is no provider 'other'"):
         new_session("other")
 
 
