@@ -182,11 +182,12 @@ def restore(session: Session, *display: Any) -> tuple[Any, ...]:
     )
 
 
-def select(event: gr.SelectData, session: Session, *display: Any) -> tuple[Any, ...]:
+def select(event: gr.EventData, session: Session, *display: Any) -> tuple[Any, ...]:
     """Make a result of the strip the current one, also of another photo; updates of result, facts, message and download."""
     results = session.strip  # read once: another event may replace it meanwhile
-    if isinstance(event.index, int) and 0 <= event.index < len(results):
-        session.current = results[event.index]
+    index = event._data.get("index") if isinstance(event._data, dict) else None
+    if isinstance(index, int) and 0 <= index < len(results):
+        session.current = results[index]
     return *show(session, *display), gr.update(interactive=session.current is not None)
 
 
