@@ -38,7 +38,9 @@ def own_app(own_data: None, fakes: dict[str, Fake]) -> Iterator[str]:
 
 
 @pytest.fixture
-def page(chromium: Any, own_app: str, fakes: dict[str, Fake]) -> Iterator[Any]:
+def page(chromium: Any, own_app: str, fakes: dict[str, Fake], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
+    # A run does not call a provider for a picture that has a result in the data folder.
+    monkeypatch.setenv("RMBG_DATA", str(tmp_path / "data"))
     for fake in fakes.values():
         fake.calls.clear()
     context = chromium.new_context(viewport={"width": 1440, "height": 900}, accept_downloads=True)

@@ -259,7 +259,7 @@ def test_queue_position_is_shown(page, photo, chromium, app, monkeypatch):
     monkeypatch.setitem(PROVIDERS, "builtin", blocking)
     upload(page, photo)
     page.click("#start")
-    assert blocking.started.wait(30)
+    assert blocking.started.wait(120)
     context = chromium.new_context()
     try:
         other = context.new_page()
@@ -346,8 +346,9 @@ class EndlessProvider(Provider):
     """Provider that runs until it is cancelled."""
 
     info = Builtin.info
-    started = threading.Event()
-    cancelled = threading.Event()
+
+    def __init__(self) -> None:
+        self.started, self.cancelled = threading.Event(), threading.Event()
 
     def cut(self, photo: Photo, options: Mapping[str, Any], context: RequestContext) -> Cutout:
         self.started.set()
@@ -360,13 +361,14 @@ class EndlessProvider(Provider):
 
 
 def test_cancel_reaches_the_provider(page, photo, monkeypatch):
-    monkeypatch.setitem(PROVIDERS, "builtin", EndlessProvider())
+    endless = EndlessProvider()
+    monkeypatch.setitem(PROVIDERS, "builtin", endless)
     upload(page, photo)
     page.click("#start")
-    assert EndlessProvider.started.wait(30)
+    assert endless.started.wait(120)
     page.wait_for_selector("text=Working for a long time", timeout=WAIT)
     page.click("#cancel")
-    assert EndlessProvider.cancelled.wait(30)
+    assert endless.cancelled.wait(120)
     page.wait_for_selector("#message .notice.info", timeout=WAIT)
     page.wait_for_selector("#start", timeout=WAIT)
     monkeypatch.undo()
@@ -395,10 +397,11 @@ def test_unexpected_exception_is_reported_without_details(page, photo, monkeypat
 def test_slider_handle_moves_by_keyboard(page, photo):
     remove(page, photo)
     page.focus("#result .split")
-    before = page.evaluate("getComputedStyle(document.documentElement).getPropertyValue('--split')")
+    split = "getComputedStyle(document.documentElement).getPropertyValue('--split')"
+    before = page.evaluate(split)
     for _ in range(10):
         page.keyboard.press("ArrowRight")
-    assert page.evaluate("getComputedStyle(document.documentElement).getPropertyValue('--split')") != before
+    page.wait_for_function(f"before => {split} !== before", arg=before, timeout=WAIT)
     choose(page, "background", "Blur")
     page.wait_for_timeout(200)
     assert float(page.input_value("#result .split")) == 55, "the handle keeps its position"
