@@ -95,9 +95,9 @@ def test_killed_batch_with_an_archive_resumes(tmp_path):
 def test_signal_stops_a_batch(tmp_path, number):
     photos, out, log = save_photos(tmp_path / "in", 200), tmp_path / "out", tmp_path / "log"
     process = start(log, 0.1, photos, out)
-    assert until(lambda: len(lines(log)) >= 3, 120)
+    assert until(lambda: len(results(out)) >= 3, 120)
     os.kill(process.pid, number)
-    err = process.communicate(timeout=60)[1].decode()
+    err = process.communicate(timeout=300)[1].decode()
     assert process.returncode == 128 + number
     assert sentence(err.strip()).startswith("rmbg: Stopped. ") and "Run the same command again to continue." in err
     done = {Path(name).stem for name in results(out)}

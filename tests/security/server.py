@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import io
 import json
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -25,10 +27,16 @@ ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 120.0
 
 
+#: Ports below those that the system assigns to other sockets between the choice of a port and the start of a server.
+PORTS = range(10_000, 32_000)
+
+
 def free_port(host: str = "127.0.0.1") -> int:
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        return probe.getsockname()[1]
+    while True:
+        port = secrets.choice(PORTS)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind((host, port))
+            return port
 
 
 class Server:
