@@ -48,9 +48,9 @@ def test_full_size_result_is_restored():
 def test_preview_is_limited_to_screen_size():
     """Rendering a preview of at most `PREVIEW_SIDE` pixels is fast for any photo."""
     session = Session()
-    result = session.add(cutout(3000, 4000))
+    result = session.add(cutout(1500, 2000))
     assert max(result.preview.matte.shape) == PREVIEW_SIDE
-    assert (result.width, result.height) == (4000, 3000)
+    assert (result.width, result.height) == (2000, 1500)
     session.close()
 
 
