@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import tempfile
@@ -69,7 +70,8 @@ def check_writable(path: str | os.PathLike[str]) -> None:
             raise OutputError(f"{_printable(target)} is a folder. Choose a file name.")
         if not target.parent.is_dir():
             raise OutputError(f"There is no folder {_printable(target.parent)}. Create it first.")
-        if target.exists() and not os.access(target, os.W_OK):
+        # Checked twice, as another thread may delete the file after the first check.
+        if target.exists() and not os.access(target, os.W_OK) and target.exists():
             raise OutputError(f"{_printable(target)} exists and may not be written to. Choose another file name.")
         if not stream and not os.access(target.parent, os.W_OK):
             raise OutputError(f"The folder {_printable(target.parent)} may not be written to. Choose another folder.")
@@ -105,7 +107,7 @@ def _stat(path: Path) -> os.stat_result | None:
     """Status of a file, or None if it does not exist; other threads may delete it between two calls."""
     try:
         return path.stat()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
 
 
@@ -118,7 +120,14 @@ def _printable(path: Path) -> str:
 
 
 def _umask() -> int:
-    """File mode creation mask of the process. Reading it requires setting it, hence the lock."""
+    """File mode creation mask of the process.
+
+    Except on Linux, reading it requires setting it for a moment, in which other threads may create files.
+    """
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("Umask:"):
+                return int(line.split()[1], 8)
     with _umask_lock:
         mask = os.umask(0o022)
         os.umask(mask)

@@ -22,6 +22,7 @@ from rmbg.cutout import Cutout
 from rmbg.errors import ModelError, NoSubjectError
 from rmbg.matting.finish import finish
 from rmbg.providers.base import Provider, ProviderInfo
+from tests.servers.web import until
 
 
 class Disc(Provider):
@@ -42,6 +43,8 @@ class Disc(Provider):
         Names of the photos so far.
     max_concurrent : int
         Maximum number of concurrent calls so far.
+    gather : int
+        Number of concurrent calls that the first ones wait for, for at most a minute.
     """
 
     info = ProviderInfo(
@@ -58,7 +61,7 @@ class Disc(Provider):
     def __init__(self, seconds: float = 0.0, log: Path | None = None, broken: Sequence[str] = ()) -> None:
         self.seconds, self.log, self.broken = seconds, log, broken
         self.calls: list[str] = []
-        self.max_concurrent = 0
+        self.max_concurrent = self.gather = 0
         self._concurrent = 0
         self._lock = threading.Lock()
 
@@ -68,6 +71,7 @@ class Disc(Provider):
             self._concurrent += 1
             self.max_concurrent = max(self.max_concurrent, self._concurrent)
         try:
+            until(lambda: self.max_concurrent >= self.gather, 60)
             end = time.monotonic() + self.seconds
             while time.monotonic() < end:
                 context.check()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import sqlite3
 import threading
 import time
@@ -278,12 +279,20 @@ class Manifest:
 
 
 def _create(path: Path) -> None:
-    """Create an empty manifest atomically, since an empty file is treated as a damaged manifest."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}")
-    temporary.unlink(missing_ok=True)
-    with contextlib.closing(sqlite3.connect(temporary, isolation_level=None)) as db:
-        db.executescript(f"BEGIN; {SCHEMA} COMMIT;")
-    if path.exists():
-        temporary.unlink()
-    else:
-        temporary.replace(path)
+    """Create an empty manifest atomically, since an empty file is treated as a damaged manifest.
+
+    The file of a batch that was started at the same time is never replaced: that batch may have recorded paid calls in it.
+    """
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
+    try:
+        with contextlib.closing(sqlite3.connect(temporary, isolation_level=None)) as db:
+            db.executescript(f"BEGIN; {SCHEMA} COMMIT;")
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            return
+        except OSError:  # a file system without hard links
+            if not path.exists():
+                temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -105,6 +105,7 @@ class Pipeline:
         self._tasks = iter(plan.tasks)
         self._count = len(plan.tasks)
         self._lock = threading.Lock()
+        self._failures = 0  # consecutive ones of the provider
         self._budget = PixelBudget(self.jobs * MEGAPIXELS_PER_WORKER * 1_000_000)
         self._inputs: queue.Queue[Input | None] = queue.Queue(maxsize=self.jobs)
         self._outcomes: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
@@ -130,7 +131,6 @@ class Pipeline:
         readers = [self._start(self._read) for _ in range(REMOTE_READERS if self.source.remote else READERS)]
         workers = [self._start(self._work, worker) for _ in range(self.jobs)]
         stopped_at = None
-        failures = 0
         left = self._count
         try:
             while any(thread.is_alive() for thread in workers) or not self._outcomes.empty():
@@ -141,9 +141,6 @@ class Pipeline:
                 update(outcome)
                 if outcome is not None:
                     left -= 1
-                    failures = failures + 1 if outcome.systematic else 0
-                    if failures >= MAX_CONSECUTIVE_FAILURES:
-                        self._fail(HaltError(f"{failures} consecutive photos failed. {outcome.message}"))
                 if stopped_at is None and cancelled():
                     stopped_at = time.monotonic()
                     self.stop.set()
@@ -228,4 +225,12 @@ class Pipeline:
             except BaseException as error:
                 self._fail(error)
                 return
+            self._count_failures(outcome)
             self._outcomes.put(outcome)
+
+    def _count_failures(self, outcome: Outcome) -> None:
+        """Stop the run after `MAX_CONSECUTIVE_FAILURES`, before the worker starts another photo, which may be paid for."""
+        with self._lock:
+            self._failures = failures = self._failures + 1 if outcome.systematic else 0
+        if failures >= MAX_CONSECUTIVE_FAILURES:
+            self._fail(HaltError(f"{failures} consecutive photos failed. {outcome.message}"))

@@ -106,11 +106,12 @@ def published_sha256(model: Model, path: Path, settings: Settings) -> str | None
 
 def delete(path: Path) -> None:
     """Remove a file of the hub's cache with all links that lead to it, so that the next download starts from the beginning."""
-    while path.is_symlink():
-        target = path.parent / path.readlink()
+    with contextlib.suppress(FileNotFoundError):  # another process has found the same damage
+        while path.is_symlink():
+            target = path.parent / path.readlink()
+            path.unlink()
+            path = target
         path.unlink()
-        path = target
-    path.unlink(missing_ok=True)
 
 
 def _cache_folder(settings: Settings) -> str | None:

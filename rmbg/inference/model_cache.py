@@ -171,7 +171,9 @@ class ModelCache:
     def _used_memory(self, device: str) -> int:
         """Bytes that the networks on a device hold."""
         with self._guard:
-            return sum(e.runner.memory for key, e in self._entries.items() if e.runner and key[1].device == device)
+            # Each runner is read once: other threads unload networks without holding the guard.
+            runners = [entry.runner for key, entry in self._entries.items() if key[1].device == device]
+            return sum(runner.memory for runner in runners if runner)
 
     def _unload_oldest(self, device: str, keep: CacheEntry | None) -> bool:
         """Unload the least recently used network that is not running; False if there is none."""

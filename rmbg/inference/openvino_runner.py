@@ -10,6 +10,8 @@ import contextlib
 import functools
 import hashlib
 import importlib.metadata
+import secrets
+import time
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,9 @@ from rmbg.inference.weights import Progress, WeightsFile
 from rmbg.settings import Settings
 
 PRECISIONS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
+
+#: Seconds after which the temporary file of a compiled model counts as left over by a killed process.
+UNFINISHED_SECONDS = 3600
 
 
 class OpenVinoRunner:
@@ -45,7 +50,10 @@ class OpenVinoRunner:
             compiled = compile_model(model, file, plan)
             save_compiled(compiled, path, model)
         self.compiled = compiled
-        self.memory = path.stat().st_size if path.exists() else file.path.stat().st_size
+        try:
+            self.memory = path.stat().st_size
+        except OSError:  # not written, or deleted by another process
+            self.memory = file.path.stat().st_size
 
     def run(self, images: np.ndarray) -> np.ndarray:
         """Compute masks, float32 (N, size, size) in [0, 1], of normalized images, float32 (N, 3, size, size)."""
@@ -80,12 +88,16 @@ def save_compiled(compiled: Any, path: Path, model: Model) -> None:
 
     Errors of the file system are ignored: the next start compiles the model again.
     """
-    temporary = path.with_suffix(".part")
+    temporary = path.with_suffix(f".{secrets.token_hex(4)}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         for stale in path.parent.glob("*.blob"):
-            if stale.stem.rpartition("-")[0] == model.id:  # a prefix would also match "birefnet-lite" for "birefnet"
+            if stale.stem.rpartition("-")[0] == model.id and stale != path:  # a prefix would also match other models
                 stale.unlink(missing_ok=True)
+        for unfinished in path.parent.glob("*.part"):
+            with contextlib.suppress(FileNotFoundError):  # another process may have completed it
+                if time.time() - unfinished.stat().st_mtime > UNFINISHED_SECONDS:
+                    unfinished.unlink()
         data = compiled.export_model().getbuffer()
         with open(temporary, "wb") as file:
             file.write(hashlib.sha256(data).digest())

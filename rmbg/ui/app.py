@@ -114,10 +114,11 @@ def launch(
         sys.stderr.write(NO_BUDGET)
     origins = origins_of(bound, settings)
     app = build()
-    # Not a daemon thread: a process that exits while a network is being loaded would abort and lose its exit status.
-    threading.Thread(target=_warm_up, name="warm-up").start()
     with contextlib.nullcontext() if prevent_thread_lock else stop_event() as stopped:
         _start(app, bound, port, share, origins, settings, quiet)
+        # After the start, which Gradio aborts if it takes more than five seconds. Not a daemon thread: a process that exits
+        # while a network is being loaded would abort and lose its exit status.
+        threading.Thread(target=_warm_up, name="warm-up").start()
         if stopped is not None:
             while app.is_running and not stopped.wait(0.5):
                 pass

@@ -109,12 +109,15 @@ class Comparison:
 
     def choices(self) -> list[tuple[str, str]]:
         """Choices of the detail views as (name, value): the provider's id, or an index if the comparison is blind."""
-        return [(self.name_of(name), str(i) if self.blind else name) for i, name in enumerate(self.succeeded)]
+        return [(self.name_of(name), value) for value, name in self._values().items()]
+
+    def _values(self) -> dict[str, str]:
+        """Provider ids by their values in `choices`."""
+        return {str(i) if self.blind else name: name for i, name in enumerate(self.succeeded)}
 
     def provider_of(self, choice: str | None) -> str | None:
         """Id of the provider for a value of `choices`; None for any other value."""
-        values = {value: name for (_, value), name in zip(self.choices(), self.succeeded, strict=True)}
-        return values.get(choice or "")
+        return self._values().get(choice or "")
 
     def cutout_of(self, choice: str | None) -> Outcome | None:
         """The outcome for a value of `choices`; None for any other value."""
@@ -149,7 +152,7 @@ class Comparison:
     def close(self) -> None:
         """Cancel the run and remove the files."""
         self._token.cancel(wait=False)
-        for name, result in self._results.items():
+        for name, result in list(self._results.items()):  # a provider may end meanwhile
             if name not in self._given:
                 result.discard()
 

@@ -17,6 +17,9 @@ FOLDER = Path(__file__).parent / "i18n"
 #: Attributes of components that contain labels.
 LABELS = ("label", "placeholder", "info")
 
+#: Prefix of a label that `mark_labels` has marked, before a JSON object with its key.
+MARK = "__i18n__"
+
 #: Names of a language in the browser if they differ from the name of its file, as Gradio distinguishes them.
 VARIANTS = {"zh": ("zh", "zh-CN", "zh-TW")}
 
@@ -39,3 +42,8 @@ def mark_labels(blocks: gr.Blocks) -> None:
             text: Any = getattr(block, name, None)
             if isinstance(text, str) and text in known:
                 setattr(block, name, str(marker(text)))
+
+
+def plain_text(label: str) -> str:
+    """Return the English text of a label, which may be marked."""
+    return str(json.loads(label.removeprefix(MARK))["key"]) if label.startswith(MARK) else label

@@ -6,22 +6,29 @@ file inputs accept references, and only to uploads of this server.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import anyio.to_thread
 import gradio as gr
 from gradio.blocks import BlockFunction
+from gradio.exceptions import ComponentProcessingError
 from gradio.state_holder import SessionState
 
 from rmbg.errors import RmbgError, check_text
 from rmbg.images import source
 from rmbg.settings import Settings
 from rmbg.ui.components.photo_input import PhotoInput, store_file, uploaded_path
+from rmbg.ui.languages import plain_text
 
 FILE_META = {"_type": "gradio.FileData"}
 
 #: Components with values of one type. Gradio checks the values of the others against their choices.
-TEXTS, NUMBERS = (gr.Textbox, gr.ColorPicker), (gr.Slider, gr.Number)
+TEXTS, NUMBERS, CHOICES = (gr.Textbox, gr.ColorPicker), (gr.Slider, gr.Number), (gr.Radio, gr.Dropdown)
+
+#: Message for values that are not among the choices of a component, or outside of its range.
+INVALID = "A value of the request is not one that the page offers. Reload the page and try again."
 
 
 class CheckedBlocks(gr.Blocks):
@@ -37,7 +44,27 @@ class CheckedBlocks(gr.Blocks):
         if len(inputs) < expected:  # Gradio's own message contains the values, including keys
             raise _error(f"The request has {len(inputs)} values. This function takes {expected}.")
         checked = [await _checked(value, block) for value, block in zip(inputs, block_fn.inputs, strict=False)]
-        return await super().preprocess_data(block_fn, checked, state, explicit_call)
+        try:
+            with _plain_errors():
+                return await super().preprocess_data(block_fn, checked, state, explicit_call)
+        except ComponentProcessingError:
+            raise _error(INVALID) from None
+
+    async def call_function(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the event handler; Gradio checks the file references in the data of the event before."""
+        with _plain_errors():
+            return await super().call_function(*args, **kwargs)
+
+
+@contextlib.contextmanager
+def _plain_errors() -> Iterator[None]:
+    """Replace Gradio's own errors, whose messages contain the value and names of Python types, by one sentence."""
+    try:
+        yield
+    except gr.Error as error:
+        if error.print_exception:
+            raise _error(INVALID) from None
+        raise
 
 
 async def _checked(value: Any, block: Any) -> Any:
@@ -72,10 +99,13 @@ def check_value(value: Any, block: Any) -> Any:
     elif isinstance(block, gr.Checkbox):
         valid, expected = value is None or isinstance(value, bool), "true or false"
     else:
+        missing = value is None and isinstance(block, CHOICES) and block.value is not None
         valid, expected = value is None or isinstance(value, (str, bool)) or _is_number(value), "text or a number"
+        valid = valid and not missing
+    label = plain_text(block.label or "")
     if not valid:
-        raise _error(f"A value of the request has the wrong type. {block.label or 'The field'} takes {expected}.")
-    return _text(value, block.label or "The text") if isinstance(value, str) else value
+        raise _error(f"A value of the request has the wrong type. {label or 'The field'} takes {expected}.")
+    return _text(value, label or "The text") if isinstance(value, str) else value
 
 
 def _is_number(value: Any) -> bool:
@@ -101,14 +131,18 @@ def store_data_uri(value: dict[str, Any]) -> dict[str, Any]:
 
 
 def _name(value: Any) -> str | None:
-    return _text(value, "The file's name") if isinstance(value, str) else None
+    # A name may contain lone surrogates, which cannot be sent back to the page.
+    return _text(value.encode(errors="replace").decode(), "The file's name") if isinstance(value, str) else None
 
 
 def _text(value: str, label: str) -> str:
     try:
-        return check_text(value, label)
+        check_text(value, label).encode()
     except RmbgError as error:
         raise _error(str(error)) from None
+    except UnicodeEncodeError:  # lone surrogates
+        raise _error(f"{label} contains characters that are not valid text. Write it again.") from None
+    return value
 
 
 def _error(message: str) -> gr.Error:

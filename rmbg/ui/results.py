@@ -52,6 +52,7 @@ class Result:
         self.source, self.thumbnail = "", ""
         self.pictures: dict[str, tuple[int, str]] = {}  # those in the viewer: name to fingerprint and path
         self._preview: Cutout | None = preview
+        self._has_alpha = preview.photo.alpha is not None
         empty = Photo(np.zeros((0, 0, 3), np.uint8), None, preview.photo.name, preview.photo.notes)
         self._facts = replace(preview, photo=empty, matte=np.zeros((0, 0), np.float32), foreground=empty.rgb)
 
@@ -69,11 +70,12 @@ class Result:
         PhotoError
             If the result was evicted.
         """
-        if self._preview is None:
+        preview = self._preview  # read once: another event may release it meanwhile
+        if preview is None:
             rgb, foreground, matte = self._load("preview-rgb", "preview-foreground", "preview-matte")
             photo = replace(self._facts.photo, rgb=rgb, alpha=self._load_alpha("preview-alpha"))
-            self._preview = replace(self._facts, photo=photo, foreground=foreground, matte=matte)
-        return self._preview
+            self._preview = preview = replace(self._facts, photo=photo, foreground=foreground, matte=matte)
+        return preview
 
     def release(self) -> None:
         """Free the memory of the preview if it can be read again."""
@@ -86,7 +88,8 @@ class Result:
 
     def discard(self) -> None:
         """Remove the files of this result."""
-        for path in filter(None, (self.thumbnail, *(path for _, path in self.pictures.values()))):
+        pictures = [path for _, path in list(self.pictures.values())]  # another event may add one meanwhile
+        for path in filter(None, (self.thumbnail, *pictures)):
             storage().discard(Path(path))
         if self.folder is not None:
             storage().discard(self.folder)
@@ -102,8 +105,7 @@ class Result:
 
     def _load_alpha(self, name: str, *, mapped: bool = False) -> np.ndarray | None:
         """Alpha of the photo; None if it is opaque."""
-        assert self.folder is not None
-        return self._load(name, mapped=mapped)[0] if (self.folder / f"{name}.npy").exists() else None
+        return self._load(name, mapped=mapped)[0] if self._has_alpha else None
 
     def full(self) -> Cutout:
         """The cutout at the photo's size, read from disk; the matte has 16 bits.

@@ -82,13 +82,15 @@ def lifespan(blocks: gr.Blocks, origins: Origins, settings: Settings) -> Callabl
             proxied=_proxied,
             queued=lambda: _queued(blocks),
         )
-        app.middleware_stack = guard = Guard(_compressed(app.middleware_stack), rules, visitors.open_page)
+        plain = app.middleware_stack
+        app.middleware_stack = guard = Guard(_compressed(plain), rules, visitors.open_page)
         loop = asyncio.get_running_loop()
         app.state.end_streams = lambda: loop.call_soon_threadsafe(guard.ending.set)
         sweeping = asyncio.create_task(_sweep(blocks, visitors))
         try:
             yield
         finally:
+            app.middleware_stack = plain  # Gradio starts again, on the next port, if another process has taken this one
             sweeping.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await sweeping

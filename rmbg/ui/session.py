@@ -159,11 +159,12 @@ class Session:
 
     def background(self, path: str) -> Background:
         """Return a picture as background, at screen size; the last one is cached."""
-        if self._background is None or self._background[0] != path:
+        cached = self._background  # read once: another event may replace it meanwhile
+        if cached is None or cached[0] != path:
             full = picture(path)
             assert full.image is not None
-            self._background = path, replace(full, image=np.asarray(thumbnail(full.image, 2 * PREVIEW_SIDE)))
-        return self._background[1]
+            self._background = cached = path, replace(full, image=np.asarray(thumbnail(full.image, 2 * PREVIEW_SIDE)))
+        return cached[1]
 
     @property
     def owner(self) -> str:
@@ -173,10 +174,11 @@ class Session:
 
     def own_folder(self) -> Path:
         """Return the session's folder; it is removed with the session, at the latest when the process exits."""
-        if self._folder is None or not self._folder.exists():
-            self._folder = workspace().new_folder("session-")
-            self._remove_files = weakref.finalize(self, _remove_files, storage(), self.owner, self._folder)
-        return self._folder
+        with self._lock:
+            if self._folder is None or not self._folder.exists():
+                self._folder = workspace().new_folder("session-")
+                self._remove_files = weakref.finalize(self, _remove_files, storage(), self.owner, self._folder)
+            return self._folder
 
     def download(self, data: bytes, name: str) -> str:
         """Write a new file for one download and return its path."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from decimal import Decimal
 
 from rmbg.billing.cost import Basis, Cost, dollars
@@ -15,19 +16,24 @@ class Spend:
 
     def __init__(self) -> None:
         self._lines: dict[tuple[str, Basis], tuple[int, Decimal]] = {}
+        self._lock = threading.Lock()  # a removal and a comparison of one visitor run at the same time
 
     def add(self, provider: str, cost: Cost | None, pictures: int = 1) -> None:
         """Add the cost of one call; None for a failed call without a charge adds nothing."""
-        if cost is not None:
+        if cost is None:
+            return
+        with self._lock:
             count, usd = self._lines.get((provider, cost.basis), (0, Decimal(0)))
             self._lines[provider, cost.basis] = count + pictures, usd + (cost.usd or Decimal(0))
 
     def line(self) -> str:
         """Return the total in one line, empty before the first call."""
-        if not self._lines:
+        with self._lock:
+            lines = sorted(self._lines.items())
+        if not lines:
             return ""
         by_provider: dict[str, list[str]] = {}
-        for (provider, basis), (count, usd) in sorted(self._lines.items()):
+        for (provider, basis), (count, usd) in lines:
             by_provider.setdefault(provider, []).append(_describe(basis, count, usd))
         parts = [f"{_title(provider)}: {', '.join(sums)}" for provider, sums in by_provider.items()]
         return "This session: " + "; ".join(parts)

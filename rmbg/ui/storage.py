@@ -179,7 +179,8 @@ class Storage:
                 if path.parent != self.root.uploads:
                     self._items[path] = _Item("", _size(path), time.monotonic() + UNUSED_SECONDS)
                 elif time.time() - _changed(path) > PARTIAL_SECONDS:
-                    _remove(path)
+                    with contextlib.suppress(OSError):  # the folder stays, as an upload may be about to write to it
+                        path.unlink()
 
     def _make_room(self, owner: str, newest: Path | None, extra: int = 0) -> None:
         """Evict files beyond the quotas, except `newest`; `extra` bytes of the server's quota are kept free."""
@@ -202,9 +203,9 @@ def visitor() -> str:
 
 
 def _size(path: Path) -> int:
+    if path.is_dir():
+        return sum(_size(Path(parent) / name) for parent, _, names in os.walk(path) for name in names)
     with contextlib.suppress(OSError):
-        if path.is_dir():
-            return sum((Path(parent) / name).stat().st_size for parent, _, names in os.walk(path) for name in names)
         return path.stat().st_size
     return 0
 

@@ -19,7 +19,7 @@ from rmbg.batch.spending import LimitReachedError, SpendingLimit
 from rmbg.billing.cost import Cost
 from rmbg.errors import CancelledError
 from tests.disc import results, save_photo, save_photos
-from tests.processes import python
+from tests.processes import python, with_constants
 from tests.remote import environment
 from tests.sentences import sentence
 from tests.servers.fal import Fal
@@ -34,10 +34,13 @@ DEADLINE = "100"
 
 
 class Slow:
-    """Mixin for loopback services: delays each response and counts concurrent requests."""
+    """Mixin for loopback services: delays each response and counts concurrent requests.
+
+    The first requests wait until `gather` of them are concurrent.
+    """
 
     seconds = 0.0
-    concurrent = max_concurrent = 0
+    concurrent = max_concurrent = gather = 0
     lock = threading.Lock()
 
     def answer(self, exchange):
@@ -45,6 +48,7 @@ class Slow:
             self.concurrent += 1
             self.max_concurrent = max(self.max_concurrent, self.concurrent)
         try:
+            until(lambda: self.max_concurrent >= self.gather, 60)
             time.sleep(self.seconds)
             super().answer(exchange)
         finally:
@@ -94,9 +98,9 @@ def paid(rmbg, photos, tmp_path):
     return run
 
 
-def start(*arguments: object) -> subprocess.Popen:
+def start(*arguments: object, program: tuple[str, ...] = ("-m", "rmbg")) -> subprocess.Popen:
     """Start a batch in a child process."""
-    command = python("-m", "rmbg", "batch", *arguments)
+    command = python(*program, "batch", *arguments)
     pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     return subprocess.Popen(command, cwd=ROOT, env=dict(os.environ), start_new_session=True, **pipes)
 
@@ -136,7 +140,7 @@ def test_identical_photos_are_charged_once(paid, runware, photos, tmp_path):
 
 
 def test_jobs_limits_concurrent_calls(paid, runware):
-    runware.seconds = 0.15
+    runware.seconds, runware.gather = 0.15, 3
     assert paid("--yes", "--jobs", "3")[0] == 0
     assert runware.max_concurrent == 3
 
@@ -288,10 +292,11 @@ def test_queued_jobs_are_resumed_after_a_kill(tmp_path, monkeypatch):
         service.polls = 1000
         process = start(photos, tmp_path / "out", "--provider", "fal-rmbg-2.0", "--yes")
 
-        def polls() -> int:
-            return sum("/status" in seen.path for seen in service.seen)
+        def polled(job: dict) -> bool:
+            return any(f"{job['id']}/status" in seen.path for seen in list(service.seen))
 
-        assert until(lambda: len(service.jobs) == 4 and polls() >= 8, 120)  # the handles of all four jobs are stored
+        # A job is polled after its handle has been stored.
+        assert until(lambda: len(service.jobs) == 4 and all(polled(job) for job in service.jobs), 120)
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
         for job in service.jobs:
@@ -326,10 +331,11 @@ def test_interrupted_call_that_cannot_be_resumed_is_not_repeated(tmp_path, monke
 def test_interrupt_waits_for_paid_calls(runware, tmp_path):
     photos = save_photos(tmp_path / "many", 30)
     runware.seconds = 0.5
-    process = start(photos, tmp_path / "out", "--provider", "runware-rembg-1.4", "--yes")
+    patient = with_constants(batch__pipeline__PAID_GRACE_SECONDS=120)
+    process = start(photos, tmp_path / "out", "--provider", "runware-rembg-1.4", "--yes", program=patient)
     assert until(lambda: len(runware.jobs) >= 4, 120)
     os.kill(process.pid, signal.SIGINT)
-    err = process.communicate(timeout=60)[1].decode()
+    err = process.communicate(timeout=300)[1].decode()
     assert process.returncode == 130 and "Run the same command again" in sentence(err.strip().splitlines()[-1])
     sent = len(runware.jobs)
     assert sent < 30 and len(results(tmp_path / "out")) == sent
@@ -359,7 +365,7 @@ def test_limit_serializes_calls_near_the_limit():
     time.sleep(0.3)
     assert got == []
     limit.settle(first, None)
-    thread.join(10)
+    thread.join(120)
     assert got == [Decimal("0.10")] and limit.spent == 0
     with pytest.raises(CancelledError):
         limit.reserve(lambda: True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -36,7 +37,7 @@ def test_terminal_shows_a_bar_with_rate_time_left_cost_and_failures(tmp_path):
         while piece := os.read(terminal, 65536):
             text += piece
     os.close(terminal)
-    assert process.wait(120) == 1
+    assert process.wait(300) == 1
     shown = text.decode()
     assert "/13 [" in shown and "photos" in shown and "<" in shown and "$0, 1 failed" in shown
     assert "rmbg: bad.png: bad.png is empty" in shown and "1 of 13 photos have no result" in shown
@@ -45,9 +46,11 @@ def test_terminal_shows_a_bar_with_rate_time_left_cost_and_failures(tmp_path):
 def test_log_has_regular_lines(batch, tmp_path, disc, monkeypatch):
     monkeypatch.setattr(command, "LINE_INTERVAL", 0.2)
     disc.seconds = 0.2
+    started = time.monotonic()
     status, _, err = batch(save_photos(tmp_path / "in", 8), tmp_path / "out", "--jobs", "2")
     lines = [line for line in err.splitlines() if " a second" in line]
-    assert status == 0 and 1 <= len(lines) <= 20 and all(" of 8, " in line for line in lines)
+    most = 2 + (time.monotonic() - started) / 0.2
+    assert status == 0 and 1 <= len(lines) <= most and all(" of 8, " in line for line in lines)
 
 
 def test_progress_counts():

@@ -8,16 +8,18 @@ import shutil
 import signal
 import sqlite3
 import subprocess
+import threading
 import time
 import zipfile
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from rmbg.batch.manifest import Manifest
+from rmbg.batch.manifest import Manifest, _create
 from tests.disc import results, save_photos
 from tests.processes import python
 from tests.sentences import sentence
@@ -93,9 +95,9 @@ def test_killed_batch_with_an_archive_resumes(tmp_path):
 def test_signal_stops_a_batch(tmp_path, number):
     photos, out, log = save_photos(tmp_path / "in", 200), tmp_path / "out", tmp_path / "log"
     process = start(log, 0.1, photos, out)
-    assert until(lambda: len(lines(log)) >= 3, 120)
+    assert until(lambda: len(results(out)) >= 3, 120)
     os.kill(process.pid, number)
-    err = process.communicate(timeout=60)[1].decode()
+    err = process.communicate(timeout=300)[1].decode()
     assert process.returncode == 128 + number
     assert sentence(err.strip()).startswith("rmbg: Stopped. ") and "Run the same command again to continue." in err
     done = {Path(name).stem for name in results(out)}
@@ -169,3 +171,21 @@ def test_unsettled_calls_count_with_the_reserved_amount(tmp_path):
         assert (call.job, call.handle, call.state) == (calls[3].job, "job-3", "sent")
         assert manifest.open_call("digest", "others") is None
         assert manifest.names_with_open_calls() == {"a"}
+
+
+def test_concurrent_starts_create_one_manifest(tmp_path):
+    """A batch that starts at the same time must not replace a manifest that another batch has opened."""
+    barrier = threading.Barrier(8, timeout=120)
+
+    def create(path: Path) -> int:
+        barrier.wait()
+        _create(path)
+        return path.stat().st_ino
+
+    with ThreadPoolExecutor(8) as pool:
+        for number in range(5):
+            folder = tmp_path / str(number)
+            folder.mkdir()
+            path = folder / "manifest.sqlite3"
+            assert len(set(pool.map(create, [path] * 8))) == 1
+            assert list(folder.iterdir()) == [path]

@@ -23,6 +23,7 @@ from rmbg.__main__ import main
 from rmbg.providers import PROVIDERS
 from tests.processes import python
 from tests.sentences import sentence
+from tests.servers.web import until
 
 ROOT = Path(__file__).resolve().parents[2]
 HEIGHT, WIDTH = 60, 80
@@ -282,7 +283,7 @@ def test_wrong_usage_exits_with_2_before_the_provider_runs(rmbg, photo, disc, op
 
 def test_app_reports_an_invalid_setting_in_one_sentence():
     environment = {**os.environ, "RMBG_MAX_PIXELS": "many"}
-    done = subprocess.run(python("app.py"), cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(python("app.py"), cwd=ROOT, env=environment, capture_output=True, text=True, timeout=180)
     assert done.returncode == 1
     assert done.stderr == "app.py: RMBG_MAX_PIXELS is 'many'; it must be a whole number of at least 1.\n"
 
@@ -344,7 +345,7 @@ def test_json_with_picture_on_standard_output_is_rejected(rmbg, photo):
 
 def test_standard_input_to_standard_output(photo):
     with started("remove", "-", "-", "--background", "#ff8800") as process:
-        out, err = process.communicate(photo.read_bytes(), timeout=60)
+        out, err = process.communicate(photo.read_bytes(), timeout=180)
     assert (process.returncode, err) == (0, b"")
     with Image.open(io.BytesIO(out)) as image:
         assert image.format == "PNG" and image.getpixel((0, 0)) == (255, 136, 0) and image.size == (WIDTH, HEIGHT)
@@ -353,22 +354,30 @@ def test_standard_input_to_standard_output(photo):
 def test_library_warnings_do_not_reach_standard_error():
     """Pillow and libtiff log warnings about a damaged TIFF; standard error holds the error message only."""
     with started("remove", "-", "-") as process:
-        out, err = process.communicate(saved("TIFF")[:40], timeout=60)
+        out, err = process.communicate(saved("TIFF")[:40], timeout=180)
     assert (process.returncode, out) == (1, b"") and "standard input is damaged" in message(err)
 
 
 def test_closed_reader_ends_the_command_without_a_message(photo):
     with started("remove", photo, "-") as process:
         process.stdout.close()
-        process.wait(60)
+        process.wait(180)
         assert (process.returncode, process.stderr.read()) == (1, b"")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
 def test_full_device_as_standard_output(photo):
     with open("/dev/full", "wb") as full, started("remove", photo, "-", stdout=full) as process:
-        err = process.communicate(timeout=60)[1]
+        err = process.communicate(timeout=180)[1]
     assert process.returncode == 1 and "No space left" in message(err)
+
+
+def unread(number: int) -> int:
+    """Return the number of bytes in a pipe."""
+    import fcntl
+    import termios
+
+    return int.from_bytes(fcntl.ioctl(number, termios.FIONREAD, bytes(4)), sys.byteorder)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs Unix signals")
@@ -378,9 +387,10 @@ def test_interrupt_exits_with_130_and_leaves_no_file(tmp_path):
     with started("remove", "-", tmp_path / "o.png", **listening) as process:
         process.stdin.write(bytes(1_000_000))  # exceeds the pipe buffer: when write returns, the command is reading
         process.stdin.flush()
+        assert until(lambda: unread(process.stdin.fileno()) == 0, 120)
         time.sleep(0.5)  # until it blocks in the next read; Python handles a signal late if it arrives just before one
         process.send_signal(signal.SIGINT)
-        process.wait(60)
+        process.wait(180)
         assert (process.returncode, process.stdout.read()) == (130, b"") and message(process.stderr.read()) == "rmbg: Stopped."
     assert list(tmp_path.iterdir()) == []
 
@@ -390,7 +400,7 @@ def test_closed_standard_stream_is_a_usage_error(photo):
     compare = ["compare", "-", "--providers", "builtin", "--out", str(photo.parent)]
     for redirection, arguments in (("<&-", ["remove", "-", "o.png"]), ("<&-", compare), (">&-", ["remove", str(photo), "-"])):
         command = ["sh", "-c", f'exec "$@" {redirection}', "sh", sys.executable, "-m", "rmbg", *arguments]
-        done = subprocess.run(command, cwd=ROOT, stderr=subprocess.PIPE, timeout=60)
+        done = subprocess.run(command, cwd=ROOT, stderr=subprocess.PIPE, timeout=180)
         assert done.returncode == 2 and "is closed" in message(done.stderr)
 
 
@@ -398,7 +408,7 @@ def test_closed_standard_stream_is_a_usage_error(photo):
 def test_closed_standard_error_does_not_stop_the_command(photo):
     out = photo.parent / "out.png"
     command = ["sh", "-c", 'exec "$@" 2>&-', "sh", sys.executable, "-m", "rmbg", "remove", photo, out, "--provider", "builtin"]
-    subprocess.run(command, cwd=ROOT, timeout=120)
+    subprocess.run(command, cwd=ROOT, timeout=180)
     assert out.exists()
 
 
@@ -416,7 +426,7 @@ def test_serve_reports_a_port_that_is_in_use(rmbg):
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         process = started("serve", "--host", "127.0.0.1", "--port", taken.getsockname()[1])
-        err = process.communicate(timeout=120)[1]
+        err = process.communicate(timeout=180)[1]
     assert "The page cannot be opened at 127.0.0.1: Cannot find empty port" in message(err)
     assert process.returncode == 1
     status, _, err = rmbg("serve", "--port", "70000")

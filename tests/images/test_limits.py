@@ -68,9 +68,9 @@ def no_decoding(monkeypatch):
 def test_oversized_pictures_are_rejected_by_the_header(form, size, no_decoding):
     data = with_size(form, *size)
     assert len(data) < 5000
-    began = time.perf_counter()
+    began = time.process_time()
     text = refused(data, "pixels", "limit of 64 megapixels", "RMBG_MAX_PIXELS")
-    assert time.perf_counter() - began < 2
+    assert time.process_time() - began < 2
     assert size[0] > 10_000 or f"{size[0]} x {size[1]}" in text
 
 
@@ -80,9 +80,9 @@ def test_decompression_bombs_are_rejected(no_decoding):
     image = Image.new("1", (10_000, 10_000))
     for data in (saved(image, "PNG"), saved(image, "TIFF", compression="group4"), with_size("WEBP", 10_000, 10_000)):
         assert len(data) < 20_000
-        began = time.perf_counter()
+        began = time.process_time()
         refused(data, "10000 x 10000", "limit of 64 megapixels")
-        assert time.perf_counter() - began < 2
+        assert time.process_time() - began < 2
 
 
 def test_pixel_limit_is_exact():

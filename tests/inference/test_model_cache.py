@@ -1,7 +1,6 @@
 """rmbg.inference.model_cache: loading, memory budget, out-of-memory errors, cancellation, concurrency."""
 
 import threading
-import time
 
 import numpy as np
 import pytest
@@ -138,10 +137,26 @@ def test_cancellation_during_a_download(cache, opened, tmp_path, monkeypatch):
         assert run(cache, SMALL, fresh)[0].shape == (1, 4, 4)
 
 
+def test_memory_is_counted_while_another_thread_unloads_a_network(cache, opened, settings):
+    run(cache, SMALL, settings)
+    (entry,) = cache._entries.values()
+
+    class Unloaded(FakeRunner):
+        """Runner that is unloaded as soon as its presence has been checked."""
+
+        def __bool__(self):
+            entry.runner = None
+            return True
+
+    entry.runner = Unloaded(opened[0][1].plan)
+    run(cache, LARGE, settings)
+    assert cache.loaded() == ["birefnet"]
+
+
 def test_two_networks_run_concurrently(cache, opened, settings):
     run(cache, SMALL, settings)
     run(cache, LARGE, settings)
-    barrier = threading.Barrier(2, timeout=10)
+    barrier = threading.Barrier(2, timeout=120)
     for _, runner in opened:
         runner.run = lambda images: (barrier.wait(), images[:, 0])[1]
     threads = [threading.Thread(target=run, args=(cache, model, settings)) for model in (SMALL, LARGE)]
@@ -155,11 +170,10 @@ def test_two_networks_run_concurrently(cache, opened, settings):
 def test_a_running_network_is_not_unloaded(cache, opened, settings):
     run(cache, SMALL, settings)
     running, done = threading.Event(), threading.Event()
-    opened[0][1].run = lambda images: (running.set(), done.wait(10), images[:, 0])[2]
+    opened[0][1].run = lambda images: (running.set(), done.wait(120), images[:, 0])[2]
     thread = threading.Thread(target=run, args=(cache, SMALL, settings))
     thread.start()
-    running.wait(10)
-    time.sleep(0.01)
+    assert running.wait(120)
     run(cache, LARGE, settings)
     run(cache, MODELS["rmbg-2.0"], settings)
     assert "rmbg-1.4" in cache.loaded()

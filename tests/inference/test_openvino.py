@@ -1,6 +1,9 @@
 """rmbg.inference.openvino_*: graphs against the torch networks, cache of compiled models, choice of engine."""
 
+import hashlib
 import io
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -94,6 +97,36 @@ def test_compiled_models_of_other_networks_are_kept(tmp_path):
     for name in ("birefnet-lite-1", "birefnet-1", "birefnet-2"):
         save_compiled(Compiled(), tmp_path / f"{name}.blob", MODELS[name[:-2]])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["birefnet-2.blob", "birefnet-lite-1.blob"]
+
+
+def test_compiled_models_are_saved_concurrently(tmp_path):
+    """A command and a server may compile the same network; none of them finds the file missing or incomplete."""
+    path, data = tmp_path / "birefnet-1.blob", bytes(1_000_000)
+
+    class Compiled:
+        def export_model(self):
+            return io.BytesIO(data)
+
+    def save(_):
+        save_compiled(Compiled(), path, MODELS["birefnet"])
+        return path.read_bytes()
+
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(save, range(40))) == {hashlib.sha256(data).digest() + data}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_unfinished_files_of_killed_processes_are_removed(tmp_path):
+    class Compiled:
+        def export_model(self):
+            return io.BytesIO(b"prepared")
+
+    old, recent = tmp_path / "birefnet-1.0.part", tmp_path / "birefnet-1.1.part"
+    old.touch()
+    recent.touch()
+    os.utime(old, (0, 0))
+    save_compiled(Compiled(), tmp_path / "birefnet-1.blob", MODELS["birefnet"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == [recent.name, "birefnet-1.blob"]
 
 
 def test_an_unwritable_cache_folder_is_ignored(settings, tmp_path):

@@ -35,7 +35,7 @@ def web():
 
 
 def session(**options) -> ServiceClient:
-    exchange = transport.Exchange(options.pop("seconds", 3.0), options.pop("cancelled", lambda: False), guarded=False)
+    exchange = transport.Exchange(options.pop("seconds", 30.0), options.pop("cancelled", lambda: False), guarded=False)
     return ServiceClient("fal", exchange, key=KEY, max_bytes=options.pop("max_bytes", 100_000))
 
 
@@ -173,21 +173,21 @@ def test_failed_connection_is_retried_and_costs_nothing(waits):
 
 
 def test_deadline_and_cancellation_end_a_request(web):
-    url = serve(web, Exchange.hang)
-    started = time.monotonic()
+    completed = threading.Event()
+    url = serve(web, lambda x: (x.hang(), completed.set()))
     with session(seconds=0.3) as fal, pytest.raises(ServiceError, match=r"did not answer within 0\.3 seconds"):
         fal.send(post(url))
     assert fal.cost.basis == "unknown"
-    stop = time.monotonic() + 0.1
-    with session(cancelled=lambda: time.monotonic() > stop) as fal, pytest.raises(CancelledError):
+    with session(cancelled=lambda: len(web.seen) > 1) as fal, pytest.raises(CancelledError):
         fal.send(post(url))
-    assert fal.cost.basis == "unknown" and time.monotonic() - started < 2
+    assert fal.cost.basis == "unknown" and not completed.is_set()
 
 
 @pytest.mark.parametrize("end", ["deadline", "cancellation"])
 def test_deadline_and_cancellation_end_a_slow_upload(end):
     """The socket accepts data throughout, but slowly."""
-    done = threading.Event()
+    done, begun, size = threading.Event(), threading.Event(), 20_000_000
+    received = [0]
     with socket.socket() as server:
         server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
         server.bind(("127.0.0.1", 0))
@@ -196,19 +196,19 @@ def test_deadline_and_cancellation_end_a_slow_upload(end):
         def read_slowly() -> None:
             connection, _ = server.accept()
             with connection, contextlib.suppress(OSError):
-                while not done.wait(0.02) and connection.recv(20_000):
-                    pass
+                while not done.wait(0.02) and (data := connection.recv(20_000)):
+                    received[0] += len(data)
+                    begun.set()
 
         threading.Thread(target=read_slowly, daemon=True).start()
-        request = Request("POST", f"http://127.0.0.1:{server.getsockname()[1]}/", content=bytes(20_000_000), pays=True)
-        started = time.monotonic()
+        request = Request("POST", f"http://127.0.0.1:{server.getsockname()[1]}/", content=bytes(size), pays=True)
         ends = {
             "deadline": {"seconds": 0.5},
-            "cancellation": {"cancelled": lambda: time.monotonic() > started + 0.5, "seconds": 60},
+            "cancellation": {"cancelled": begun.is_set, "seconds": 120},
         }
         with session(**ends[end]) as fal, pytest.raises((ServiceError, CancelledError), match=r"within 0\.5 seconds|Stopped"):
             fal.send(request)
-        assert time.monotonic() - started < 3 and fal.cost.basis == "unknown"
+        assert received[0] < size and fal.cost.basis == "unknown"
         done.set()
 
 
@@ -245,9 +245,9 @@ def test_redaction_removes_keys_images_and_markup():
     text = redact(message, [KEY], 400)
     assert text == 'Bad key [key], or [key]? input: "[picture]" or [data]'
     assert redact("x" * 30, limit=10) == "x" * 9 + "…"
-    started = time.monotonic()
+    started = time.thread_time()
     assert redact("Too much: " + "<" * 100_000).startswith("Too much: <<<")
-    assert time.monotonic() - started < 1
+    assert time.thread_time() - started < 1
 
 
 def test_error_detail_ends_the_sentence():

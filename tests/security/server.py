@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import io
 import json
 import os
+import secrets
 import signal
 import socket
 import subprocess
 import time
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 from PIL import Image
@@ -25,13 +28,39 @@ ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 120.0
 
 
+#: Ports below those that the system assigns to other sockets between the choice of a port and the start of a server.
+PORTS = range(10_000, 32_000)
+
+
 def free_port(host: str = "127.0.0.1") -> int:
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        return probe.getsockname()[1]
+    while True:
+        port = secrets.choice(PORTS)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind((host, port))
+            return port
 
 
-class Server:
+class Running:
+    """Raw requests to a server that runs at a URL."""
+
+    def __init__(self, url: str) -> None:
+        self.url, self.port = url, urlsplit(url).port or 80
+
+    def client(self, **headers: str) -> httpx.Client:
+        return httpx.Client(base_url=self.url, trust_env=False, timeout=180, headers=headers)
+
+    def raw(self, method: str, path: str, body: bytes | None = None, **headers: str) -> tuple[int, dict[str, str], str]:
+        """Send one request with exactly these headers; underscores in their names become hyphens."""
+        return raw(self.port, method, path, body, **headers)
+
+    def upload(self, data: bytes | None = None, name: str = "photo.png") -> str:
+        """Upload a picture and return its path on the server."""
+        files = {"files": (name, picture() if data is None else data)}
+        with self.client() as client:
+            return client.post("/gradio_api/upload", files=files).raise_for_status().json()[0]
+
+
+class Server(Running):
     """``python -m rmbg serve`` in a child process, for use in a ``with`` block.
 
     Attributes
@@ -51,8 +80,8 @@ class Server:
     ) -> None:
         self.temporary = folder / "tmp"
         self.temporary.mkdir(parents=True, exist_ok=True)
-        self.port, self.host, self.cwd = free_port(), host, cwd
-        self.url = f"http://127.0.0.1:{self.port}"
+        super().__init__(f"http://127.0.0.1:{free_port()}")
+        self.host, self.cwd = host, cwd
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("RMBG_", "GRADIO_", "SPACE_"))}
         self.env = {
             **kept,
@@ -107,28 +136,15 @@ class Server:
         self.process.send_signal(number)
         return self.process.wait(PATIENCE)
 
-    def client(self, **headers: str) -> httpx.Client:
-        return httpx.Client(base_url=self.url, trust_env=False, timeout=60, headers=headers)
-
-    def raw(self, method: str, path: str, body: bytes | None = None, **headers: str) -> tuple[int, dict[str, str], str]:
-        """Send one request with exactly these headers; underscores in their names become hyphens."""
-        return raw(self.port, method, path, body, **headers)
-
     def files(self) -> list[str]:
         """Return all files below the temporary folder except lock files."""
         # os.walk skips folders that the server removes in the meantime; Path.rglob raises.
         paths = (Path(above) / name for above, _, names in os.walk(self.temporary) for name in names)
         return sorted(str(path.relative_to(self.temporary)) for path in paths if path.suffix != ".lock")
 
-    def upload(self, data: bytes | None = None, name: str = "photo.png") -> str:
-        """Upload a picture and return its path on the server."""
-        files = {"files": (name, picture() if data is None else data)}
-        with self.client() as client:
-            return client.post("/gradio_api/upload", files=files).raise_for_status().json()[0]
-
 
 def raw(port: int, method: str, path: str, body: bytes | None = None, **headers: str) -> tuple[int, dict[str, str], str]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=180)
     try:
         sent = {name.replace("_", "-"): value for name, value in headers.items()}
         connection.putrequest(method, path, skip_host="Host" in sent, skip_accept_encoding=True)

@@ -6,6 +6,7 @@ import os
 import shutil
 import sqlite3
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,11 @@ import pytest
 from tests.processes import python
 from tests.remote import environment
 from tests.security.paid import LIMIT, ROOT, calls, run, start
+from tests.security.server import free_port
 from tests.servers.fal import Fal
 from tests.servers.removebg import RemoveBg
 from tests.servers.service import Service
+from tests.servers.web import until
 
 #: Runs eight concurrent calls with the keys of the environment, and prints the cost or error of each.
 CROWD = """
@@ -70,24 +73,31 @@ def test_price_increase_between_calls(fal, photo, tmp_path):
 
 def test_calls_far_from_the_limit_are_concurrent(fal, photo, tmp_path):
     """Calls are serialized near the limit only."""
-    fal.polls = 2
     data = tmp_path / "data"
     assert run(fal, data, "remove", photo, tmp_path / "o.png", "--provider", "fal-rmbg-2.0")[0] == 0
-    before = len(fal.seen)
-    crowd(fal, data, photo, "fal-rmbg-2.0", RMBG_DAILY_BUDGET_USD="100")
-    posts = [i for i, seen in enumerate(fal.seen[before:]) if seen.method == "POST"]
-    results = [i for i, seen in enumerate(fal.seen[before:]) if seen.path.rpartition("/")[2].startswith("00000000")]
-    assert len(posts) == 8 and sum(post < results[0] for post in posts) > 1
+    fal.polls = 1_000_000  # no job completes before the last one was submitted
+
+    def release() -> bool:
+        submitted = until(lambda: len(fal.jobs) == 9, LIMIT)
+        for job in fal.jobs:
+            job["polls"] = 1
+        return submitted
+
+    with ThreadPoolExecutor(1) as pool:
+        released = pool.submit(release)
+        outcomes = crowd(fal, data, photo, "fal-rmbg-2.0", RMBG_DAILY_BUDGET_USD="100")
+        assert released.result(), outcomes
+    assert all("$0.018" in outcome for outcome in outcomes), outcomes
 
 
 def test_killed_call_does_not_block_later_calls(fal, photo, tmp_path):
     """Near the limit calls wait for pending ones; a call of a dead process counts, but is not waited for."""
     data = tmp_path / "data"
     fal.polls = 1_000_000
-    limits = {"RMBG_DAILY_BUDGET_USD": "0.10", "RMBG_REMOTE_SECONDS": "5"}
+    limits: dict[str, Any] = {"RMBG_DAILY_BUDGET_USD": "0.10", "RMBG_REMOTE_SECONDS": "5"}
+    limits["constants"] = {"billing__ledger__GRACE_SECONDS": 1}
     process = start(fal, data, "remove", photo, tmp_path / "o.png", "--provider", "fal-rmbg-2.0", **limits)
-    while not fal.jobs and process.poll() is None:
-        pass
+    assert until(lambda: bool(fal.jobs) or process.poll() is not None, LIMIT)
     process.kill()
     process.communicate()
     assert calls(data) == [("pending", None)]
@@ -253,7 +263,7 @@ def test_amounts_above_the_maximum_are_rejected(fal, photo, tmp_path, name):
 @pytest.mark.parametrize("budget", [None, "5"])
 def test_start_warns_of_keys_without_a_budget(fal, tmp_path, budget):
     more = {"RMBG_SERVER_KEYS": "1", "RMBG_SHARED": "1"} | ({"RMBG_DAILY_BUDGET_USD": budget} if budget else {})
-    process = start(fal, tmp_path, "serve", "--port", _free_port(), **more, stdout=subprocess.PIPE)
+    process = start(fal, tmp_path, "serve", "--port", free_port(), **more, stdout=subprocess.PIPE)
     try:
         for line in process.stdout:
             if "http://" in line:
@@ -263,14 +273,6 @@ def test_start_warns_of_keys_without_a_budget(fal, tmp_path, budget):
         err = process.communicate(timeout=LIMIT)[1]
     warned = [line for line in err.splitlines() if "RMBG_DAILY_BUDGET_USD" in line]
     assert len(warned) == (0 if budget else 1), err
-
-
-def _free_port() -> int:
-    import socket
-
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
 
 
 # Consistent prices

@@ -140,7 +140,7 @@ def test_removal_cancelled_before_it_joins_the_queue(page, blocking, photos):
     blocking.blocks = False
     page.route("**/queue/join*", lambda route: held.append(route) if not held else route.continue_())
     page.click("#start")
-    for _ in range(100):
+    for _ in range(1200):
         if not held:
             page.wait_for_timeout(100)  # routes are processed only while Playwright waits
     assert len(held) == 1

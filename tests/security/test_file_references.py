@@ -92,7 +92,7 @@ def test_named_pipe_is_not_opened(app, tmp_path, place):
     """Opening a named pipe for reading blocks until it has a writer."""
     pipe = tmp_path / "pipe.png"
     os.mkfifo(pipe)
-    impatient = App(app, timeout=20)
+    impatient = App(app, timeout=60)
     try:
         for reference in references(str(pipe)):
             assert "Upload" in failure(impatient, place, reference)

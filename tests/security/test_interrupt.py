@@ -49,14 +49,12 @@ def is_clean(status: int, error: bytes, finished: tuple[int, ...] = (0,)) -> boo
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["help", "providers", "remove", "compare", "benchmark"])
+@pytest.mark.parametrize("name", ["providers", "remove", "benchmark"])
 def test_interrupt_at_any_time(name, photo, tmp_path):
     dataset = make_dataset(tmp_path / "set")
     commands: dict[str, tuple[Any, ...]] = {
-        "help": ("--help",),
         "providers": ("providers", "--json"),
         "remove": ("remove", photo, tmp_path / "out" / "o.png", "--provider", "builtin"),
-        "compare": ("compare", photo, "--providers", "builtin", "--out", tmp_path / "out"),
         "benchmark": ("benchmark", dataset, "--providers", "builtin", "--out", tmp_path / "out"),
     }
     (tmp_path / "out").mkdir()

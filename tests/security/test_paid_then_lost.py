@@ -147,13 +147,14 @@ def test_compare_saves_paid_cutouts_when_its_folder_is_lost(fal, photo, tmp_path
     """The folder is replaced by a file while fal processes the photo; every paid cutout is saved."""
     out = tmp_path / "out"
     ids = "fal-rmbg-2.0,builtin"
+    fal.polls = 1_000_000
     process = start(fal, tmp_path / "data", "compare", photo, "--providers", ids, "--out", out, "--yes")
-    assert until(lambda: bool(fal.jobs), LIMIT)
-    until(lambda: not out.exists() or not list(out.iterdir()), 1)
+    assert until(lambda: bool(fal.jobs) and any(out.glob("*builtin.png")), LIMIT)
     for path in out.iterdir():
         path.unlink()
     out.rmdir()
     out.write_bytes(b"")
+    fal.jobs[0]["polls"] = 1
     err = process.communicate(timeout=LIMIT)[1]
     assert process.returncode == 1 and "$0.018" in err, err
     kept = [path for path in (tmp_path / "data" / "recovered").iterdir() if "fal" in path.name]
@@ -290,8 +291,12 @@ def test_interrupt_reports_the_charge(fal, photo, tmp_path, command):
     with RemoveBg() as other:
         other.faults["stored"] = lambda service, exchange: exchange.hang()
         process = start(fal, data, *words, RMBG_REMOVEBG_URL=f"{other.url}/v1.0")
-        assert until(lambda: bool(fal.jobs) and (command != "compare" or bool(other.jobs)), LIMIT), process.stderr.read()
-        until(lambda: False, 0.5)
+        # A job is polled after the command has received its id.
+        awaited = [lambda: bool(fal.jobs), lambda: any("/status" in seen.path for seen in list(fal.seen))]
+        awaited = awaited[:1] if command == "remove direct" else awaited
+        if command == "compare":
+            awaited.append(lambda: bool(other.jobs))
+        assert until(lambda: all(condition() for condition in awaited), LIMIT), process.stderr.read()
         process.send_signal(signal.SIGINT)
         err = process.communicate(timeout=LIMIT)[1]
     assert process.returncode == 130, err

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import httpx
 import pytest
 
+from rmbg.providers import PROVIDERS
+from rmbg.ui.guard import DIRECT_PER_ADDRESS, QUEUED_PER_ADDRESS
+from rmbg.ui.session import Session
 from tests.security.server import Server, Visitor, picture
+from tests.servers.web import until
+from tests.ui.test_queue import BlockingProvider
 
 
 @pytest.fixture(scope="module")
@@ -37,45 +43,58 @@ def test_queued_events_cannot_be_called_by_number(server):
                 assert visitor.call(event, {}).status_code in (400, 404), event
 
 
-def test_direct_calls_are_limited_in_number(server):
+def test_direct_calls_are_limited_in_number(app, monkeypatch):
     """Direct calls may decode a background picture; forty concurrent ones would take gigabytes."""
-    path = server.upload(picture(1500, 2000))
-    image = {"path": path, "orig_name": "b.png", "meta": {"_type": "gradio.FileData"}}
-    answers: list[int] = []
-    with Visitor(server.url, "many") as visitor:
-        visitor.remove(server.upload())
+    held, answers, decode = threading.Event(), [], Session.background
+
+    def background(self: Session, path: str) -> Any:
+        assert held.wait(300)
+        return decode(self, path)
+
+    monkeypatch.setenv("RMBG_SHARED", "1")
+    monkeypatch.setattr(Session, "background", background)
+    with Visitor(app, "many") as visitor:
+        (path,) = visitor.client.post("/gradio_api/upload", files={"files": ("b.png", picture())}).raise_for_status().json()
+        visitor.remove(path)
+        image = {"path": path, "orig_name": "b.png", "meta": {"_type": "gradio.FileData"}}
         show = visitor.event({"view", "background", "background-picture"}, {"result"}, queue=False)
         body = visitor.body(show, {"background": "image", "background-picture": image, "view": "cutout", "margin": 5})
 
-        together = threading.Barrier(60)
-
         def request() -> None:
-            with httpx.Client(base_url=server.url, trust_env=False, timeout=120) as client:
-                client.get("/gradio_api/app_id")  # connects before the concurrent calls start
-                together.wait(120)
-                answers.append(client.post("/gradio_api/run/predict", json=body).status_code)
+            answers.append(httpx.post(f"{app}/gradio_api/run/predict", json=body, timeout=400, trust_env=False).status_code)
 
         threads = [threading.Thread(target=request) for _ in range(60)]
         for thread in threads:
             thread.start()
+        try:
+            assert until(lambda: len(answers) == 60 - DIRECT_PER_ADDRESS, 120), answers
+            assert set(answers) == {429}
+        finally:
+            held.set()
         for thread in threads:
-            thread.join(120)
-    assert len(answers) == 60 and set(answers) <= {200, 429}
-    assert answers.count(429) >= 5 and answers.count(200) >= 4, answers
+            thread.join(300)
+    assert answers.count(200) == DIRECT_PER_ADDRESS
 
 
-def test_one_address_cannot_fill_the_queue(server):
+def test_one_address_cannot_fill_the_queue(app, monkeypatch):
     """Other addresses can still join."""
-    image = {"path": server.upload(picture(1500, 2000)), "orig_name": "photo.png", "meta": {"_type": "gradio.FileData"}}
-    body = {"data": [image, "builtin", "transparent", False, "png"]}
-    with server.client() as client:
-        answers = [client.post("/gradio_api/call/remove_background", json=body) for _ in range(30)]
-        codes = [answer.status_code for answer in answers]
-        assert codes.count(429) >= 8, codes
-        refused = next(answer for answer in answers if answer.status_code == 429)
-        assert "try again" in refused.text
-        other = client.post("/gradio_api/call/remove_background", json=body, headers={"X-Forwarded-For": "203.0.113.9"})
-        assert other.status_code == 200, "another visitor behind the proxy on this machine"
+    blocking = BlockingProvider()
+    monkeypatch.setenv("RMBG_SHARED", "1")
+    monkeypatch.setitem(PROVIDERS, "builtin", blocking)
+    with httpx.Client(base_url=app, trust_env=False, timeout=300) as client:
+        (path,) = client.post("/gradio_api/upload", files={"files": ("photo.png", picture())}).raise_for_status().json()
+        image = {"path": path, "orig_name": "photo.png", "meta": {"_type": "gradio.FileData"}}
+        body = {"data": [image, "builtin", "transparent", False, "png"]}
+        try:
+            answers = [client.post("/gradio_api/call/remove_background", json=body) for _ in range(QUEUED_PER_ADDRESS + 4)]
+            assert [answer.status_code for answer in answers] == [200] * QUEUED_PER_ADDRESS + [429] * 4
+            assert "try again" in answers[-1].text
+            other = client.post("/gradio_api/call/remove_background", json=body, headers={"X-Forwarded-For": "203.0.113.9"})
+            assert other.status_code == 200, "another visitor behind the proxy on this machine"
+        finally:
+            blocking.release.set()
+        done = client.get(f"/gradio_api/call/remove_background/{other.json()['event_id']}").text
+    assert "event: complete" in done, "the queue is empty again"
 
 
 def test_request_bodies_are_limited(server):

@@ -15,6 +15,7 @@ import pytest
 from gradio_client import Client, handle_file
 
 from rmbg.providers import PROVIDERS
+from rmbg.ui.lanes import SERVICES_AT_ONCE
 from tests.benchmark.fakes import Fake, make_dataset
 from tests.command import save_scene
 from tests.conftest import open_app, upload_archive
@@ -87,8 +88,8 @@ def busy(service: Service, *calls: Any) -> Iterator[None]:
     with ThreadPoolExecutor(len(calls)) as pool:
         futures = [pool.submit(call) for call in calls]
         try:
-            assert service.begun.acquire(timeout=LONG)
-            time.sleep(2)  # the other calls have started as well
+            for _ in range(SERVICES_AT_ONCE):
+                assert service.begun.acquire(timeout=LONG)
             yield
             assert not any(future.done() for future in futures)
         finally:

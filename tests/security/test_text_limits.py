@@ -15,7 +15,7 @@ from tests.security.test_file_references import png
 
 ROOT = Path(__file__).resolve().parents[2]
 
-#: Time limit in seconds: above the time of a request on a busy machine, below that of a successful attack on an idle one.
+#: Limit in CPU seconds of this process, in which the app runs: below that of a successful attack.
 SECONDS = 6
 
 HOSTILE = {
@@ -34,7 +34,11 @@ HOSTILE = {
 
 @pytest.fixture(scope="module")
 def visitor(app: str) -> App:
-    return App(app)
+    """A visitor of an app whose network is loaded, so that the limit applies to requests only."""
+    visitor = App(app)
+    photo = {"path": visitor.upload(png()), "meta": FILE}
+    assert visitor.queue("remove_background", [photo, "builtin", "transparent", False, "png"]).success
+    return visitor
 
 
 @pytest.mark.parametrize("name", HOSTILE)
@@ -42,9 +46,9 @@ def visitor(app: str) -> App:
 def test_backgrounds_of_the_api(visitor, api, name):
     photo = {"path": visitor.upload(png()), "meta": FILE}
     values = [photo, "builtin", HOSTILE[name], False, "png"]
-    started = time.monotonic()
+    started = time.process_time()
     outcome = visitor.queue(api, values if api == "remove_background" else [photo, "builtin", "", HOSTILE[name], False])
-    assert time.monotonic() - started < SECONDS
+    assert time.process_time() - started < SECONDS
     assert not outcome.success and outcome.message.endswith(".") and len(outcome.message) < 400
     assert "\x1b" not in outcome.message
 
@@ -68,7 +72,8 @@ def test_every_text_of_the_page_has_a_limit(visitor, kind):
         for at, part in enumerate(event["inputs"])
         if kinds[part] == wanted and event["backend_fn"]
     )
-    data: list[Any] = [None] * len(event["inputs"])
+    values = {part["id"]: part["props"].get("value") for part in visitor.config["components"]}
+    data: list[Any] = [values[part] for part in event["inputs"]]
     data[at] = "a" * 1_000_000
     outcome = visitor.queue(event["id"], data)
     assert not outcome.success and "limit of 4,000" in outcome.message and len(outcome.message) < 300
@@ -94,9 +99,9 @@ def test_too_few_values(visitor, capfd):
     ["http://xn--/", "http://xn--a.example/", "http://a" + "." * 3000, "http://" + "a" * 10**6, "http://[::1%25]/", "\0"],
 )
 def test_addresses(visitor, address, capfd):
-    started = time.monotonic()
+    started = time.process_time()
     outcome = visitor.queue("load.click", [address])
-    assert time.monotonic() - started < SECONDS
+    assert time.process_time() - started < SECONDS
     text = outcome.data[1] if outcome.success else outcome.message
     assert any(words in text for words in ("web address", "limit of 4,000", "cannot be resolved", "private network"))
     assert "Traceback" not in capfd.readouterr().err
@@ -107,7 +112,7 @@ def test_backgrounds_of_the_command_line(tmp_path, name):
     photo, text = tmp_path / "photo.png", HOSTILE[name].replace("\0", "")
     photo.write_bytes(png())
     command = python("-m", "rmbg", "remove", photo, tmp_path / "out.png", "--background", text)
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=180)
     assert done.returncode == 2 and len(done.stderr) < 400
     assert done.stderr.startswith("rmbg: ") and done.stderr.count("\n") == 1
 
@@ -117,5 +122,5 @@ def test_every_text_of_the_command_line_has_a_limit(tmp_path, option):
     photo = tmp_path / "photo.png"
     photo.write_bytes(png())
     command = python("-m", "rmbg", "remove", photo, tmp_path / "out.png", option, "a=" + "b" * 5000)
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=180)
     assert done.returncode == 2 and "5,002 characters, more than the limit of 4,000" in done.stderr

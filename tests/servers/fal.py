@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import io
+import itertools
 import json
 import urllib.parse
 from typing import Any
@@ -27,6 +28,7 @@ class Fal(Service):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self.polls = 2  # status responses before a job completes
+        self._job_numbers = itertools.count()  # of jobs, which concurrent requests submit
         self.units: str | None = "1"
         self.unit_price = 0.018
         self.job_error: tuple[int, Any] | None = None
@@ -90,7 +92,7 @@ class Fal(Service):
     def _store(self, exchange: Exchange, endpoint: str) -> dict[str, Any]:
         owner = "/".join(endpoint.split("/")[:2])  # URLs of a job omit the part of the endpoint after owner and alias
         job = {
-            "id": f"00000000-0000-4000-8000-{len(self.jobs):012d}",
+            "id": f"00000000-0000-4000-8000-{next(self._job_numbers):012d}",
             "owner": owner,
             "endpoint": endpoint,
             "arguments": exchange.seen.json,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import email.utils
 import io
+import itertools
 import time
 from collections.abc import Callable
 from typing import Any
@@ -57,6 +58,7 @@ class Service(Web):
         self.jobs: list[dict[str, Any]] = []
         self.faults: dict[str, Fault] = {}
         self.files: dict[str, tuple[bytes, str]] = {}
+        self._numbers = itertools.count()  # of files, which concurrent requests publish
         self.form = "PNG"
         self.size: tuple[int, int] | None = None
         self.picture: bytes | None = None
@@ -80,7 +82,7 @@ class Service(Web):
 
     def publish(self, data: bytes) -> str:
         """Store a result file and return its URL."""
-        path = f"/files/{len(self.files)}.png"
+        path = f"/files/{next(self._numbers)}.png"
         self.files[path] = (data, self.picture_kind)
         return f"http://{self.picture_host or f'127.0.0.1:{self.port}'}{path}"
 

@@ -23,11 +23,15 @@ from rmbg.settings import Settings
 from tests.conftest import open_app
 from tests.pictures import examples, iou, scene, truth
 from tests.servers.web import Exchange, Web
+from tests.ui.axe import violations
 from tests.ui.test_queue import BlockingProvider
 
 pytestmark = pytest.mark.browser
 
 WAIT = 60_000
+
+#: Sizes of the window in pixels.
+SCREEN, PHONE = {"width": 1440, "height": 900}, {"width": 390, "height": 844}
 
 
 @pytest.fixture
@@ -187,13 +191,16 @@ def test_downloaded_file_matches_the_preview(page, photo, tmp_path):
     assert np.abs(small - np.asarray(preview))[inner, inner].mean() < 3
 
 
-@pytest.mark.parametrize("path", examples(), ids=lambda p: p.stem)
-def test_example_reaches_an_iou_of_0_9(page, path, tmp_path):
-    remove(page, path)
-    pixels = np.asarray(Image.open(download(page, tmp_path)))
-    true = truth(path)
-    assert pixels.shape == (*true.shape, 4)
-    assert iou(pixels[..., 3] / 255, true) >= 0.9
+def test_examples_reach_an_iou_of_0_9(page, tmp_path):
+    for count, path in enumerate(examples(), 1):
+        if count > 1:
+            page.click("#photo button[aria-label='Remove Image']")
+        remove(page, path)
+        page.wait_for_function("n => document.querySelectorAll('#strip img').length === n", arg=count, timeout=WAIT)
+        pixels = np.asarray(Image.open(download(page, tmp_path)))
+        true = truth(path)
+        assert pixels.shape == (*true.shape, 4), path
+        assert iou(pixels[..., 3] / 255, true) >= 0.9, path
 
 
 def test_example_can_be_selected_on_the_page(page):
@@ -259,7 +266,7 @@ def test_queue_position_is_shown(page, photo, chromium, app, monkeypatch):
     monkeypatch.setitem(PROVIDERS, "builtin", blocking)
     upload(page, photo)
     page.click("#start")
-    assert blocking.started.wait(30)
+    assert blocking.started.wait(120)
     context = chromium.new_context()
     try:
         other = context.new_page()
@@ -275,33 +282,22 @@ def test_queue_position_is_shown(page, photo, chromium, app, monkeypatch):
         context.close()
 
 
-@pytest.mark.parametrize(
-    "name, content, message",
-    [
+def test_files_that_are_no_pictures_are_rejected(page, tmp_path):
+    out = io.BytesIO()
+    Image.fromarray(scene()[0]).save(out, "JPEG")
+    for name, content, message in (
         ("report.png", b"%PDF-1.4\n%\xe2\xe3", "PDF"),
         ("empty.jpg", b"", "empty"),
         ("drawing.png", b"<svg xmlns='http://www.w3.org/2000/svg'/>", "SVG"),
         ("text.webp", b"hello there", "not a picture"),
-    ],
-)
-def test_file_that_is_no_picture_is_rejected(page, tmp_path, name, content, message):
-    path = tmp_path / name
-    path.write_bytes(content)
-    page.set_input_files("#photo input[type=file]", str(path))
-    page.wait_for_selector("#message .notice.error", timeout=WAIT)
-    text = page.inner_text("#message")
-    assert message in text and name in text
-    assert "Traceback" not in page.content()
-
-
-def test_truncated_photo_is_rejected(page, tmp_path):
-    out = io.BytesIO()
-    Image.fromarray(scene()[0]).save(out, "JPEG")
-    path = tmp_path / "half.jpg"
-    path.write_bytes(out.getvalue()[: len(out.getvalue()) // 2])
-    page.set_input_files("#photo input[type=file]", str(path))
-    page.wait_for_selector("#message .notice.error", timeout=WAIT)
-    assert "cut off" in page.inner_text("#message")
+        ("half.jpg", out.getvalue()[: len(out.getvalue()) // 2], "cut off"),
+    ):
+        path = tmp_path / name
+        path.write_bytes(content)
+        page.wait_for_selector("#photo input[type=file]", state="attached", timeout=WAIT)
+        page.set_input_files("#photo input[type=file]", str(path))
+        page.locator("#message .notice.error", has_text=name).wait_for(timeout=WAIT)
+        assert message in page.inner_text("#message") and "Traceback" not in page.content()
 
 
 def test_missing_photo_and_missing_subject_are_reported(page, tmp_path):
@@ -346,8 +342,9 @@ class EndlessProvider(Provider):
     """Provider that runs until it is cancelled."""
 
     info = Builtin.info
-    started = threading.Event()
-    cancelled = threading.Event()
+
+    def __init__(self) -> None:
+        self.started, self.cancelled = threading.Event(), threading.Event()
 
     def cut(self, photo: Photo, options: Mapping[str, Any], context: RequestContext) -> Cutout:
         self.started.set()
@@ -360,13 +357,14 @@ class EndlessProvider(Provider):
 
 
 def test_cancel_reaches_the_provider(page, photo, monkeypatch):
-    monkeypatch.setitem(PROVIDERS, "builtin", EndlessProvider())
+    endless = EndlessProvider()
+    monkeypatch.setitem(PROVIDERS, "builtin", endless)
     upload(page, photo)
     page.click("#start")
-    assert EndlessProvider.started.wait(30)
+    assert endless.started.wait(120)
     page.wait_for_selector("text=Working for a long time", timeout=WAIT)
     page.click("#cancel")
-    assert EndlessProvider.cancelled.wait(30)
+    assert endless.cancelled.wait(120)
     page.wait_for_selector("#message .notice.info", timeout=WAIT)
     page.wait_for_selector("#start", timeout=WAIT)
     monkeypatch.undo()
@@ -395,35 +393,36 @@ def test_unexpected_exception_is_reported_without_details(page, photo, monkeypat
 def test_slider_handle_moves_by_keyboard(page, photo):
     remove(page, photo)
     page.focus("#result .split")
-    before = page.evaluate("getComputedStyle(document.documentElement).getPropertyValue('--split')")
+    split = "getComputedStyle(document.documentElement).getPropertyValue('--split')"
+    before = page.evaluate(split)
     for _ in range(10):
         page.keyboard.press("ArrowRight")
-    assert page.evaluate("getComputedStyle(document.documentElement).getPropertyValue('--split')") != before
+    page.wait_for_function(f"before => {split} !== before", arg=before, timeout=WAIT)
     choose(page, "background", "Blur")
     page.wait_for_timeout(200)
     assert float(page.input_value("#result .split")) == 55, "the handle keeps its position"
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("size", [(1440, 900), (390, 844)])
-def test_page_is_accessible(chromium, app, photo, scheme, size):
-    """axe-core (WCAG A and AA) reports no violation, before and after a removal and on the About tab."""
-    from axe_playwright_python.sync_playwright import Axe
-
-    context = chromium.new_context(viewport={"width": size[0], "height": size[1]}, color_scheme=scheme)
+def test_page_is_accessible(chromium, app, photo, scheme):
+    """axe-core (WCAG A and AA) reports no violation on a screen and a phone, before and after a removal and on About."""
+    context = chromium.new_context(viewport=SCREEN, color_scheme=scheme)
     try:
         page = context.new_page()
         open_app(page, f"{app}/?__theme={scheme}")
-        rules = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]}
-        results = [Axe().run(page, options=rules)]
+
+        def check() -> None:
+            for size in (PHONE, SCREEN):
+                page.set_viewport_size(size)
+                assert violations(page) == [], size
+                assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), "the page scrolls sideways"
+
+        check()
         remove(page, photo)
-        page.wait_for_timeout(400)
-        results.append(Axe().run(page, options=rules))
-        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), "the page scrolls sideways"
+        check()
         page.click("button[role=tab]:has-text('About')")
-        page.wait_for_timeout(400)
-        results.append(Axe().run(page, options=rules))
-        assert [result.generate_report() for result in results if result.violations_count] == []
+        page.wait_for_selector("#providers .card", timeout=WAIT)
+        check()
     finally:
         context.close()
 

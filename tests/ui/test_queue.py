@@ -29,7 +29,7 @@ class BlockingProvider(Builtin):
 
     def cut(self, photo: Photo, options: Mapping[str, Any], context: RequestContext) -> Cutout:
         self.started.set()
-        assert self.release.wait(60)
+        assert self.release.wait(600)
         return super().cut(photo, options, context)
 
 
@@ -45,7 +45,7 @@ class Visitor:
     """HTTP client that starts a removal and reads its events."""
 
     def __init__(self, app: str, name: str, size: tuple[int, int]) -> None:
-        self.client, self.name = httpx.Client(base_url=f"{app}/gradio_api", trust_env=False, timeout=60), name
+        self.client, self.name = httpx.Client(base_url=f"{app}/gradio_api", trust_env=False, timeout=180), name
         out = io.BytesIO()
         Image.fromarray(scene(*size)[0]).save(out, "PNG")
         (path,) = self.client.post("/upload", files={"files": (f"{name}.png", out.getvalue())}).json()
@@ -81,7 +81,7 @@ def test_queued_visitors_get_their_position_and_their_own_result(app, blocking):
     first, second, third = (Visitor(app, name, size) for name, size in (("a", (60, 80)), ("b", (70, 90)), ("c", (80, 100))))
     runs = [first.start()]
     next(message for message in runs[0] if message["msg"] == "process_starts")
-    assert blocking.started.wait(30)
+    assert blocking.started.wait(120)
     positions = []
     for visitor in (second, third):
         runs.append(visitor.start())

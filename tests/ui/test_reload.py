@@ -133,7 +133,8 @@ def test_photo_and_results_survive_reloads_until_they_are_deleted(chromium, app,
         page.reload()  # before the answer to the first one, or after it
         page.wait_for_function("document.querySelectorAll('#strip img').length === 2", timeout=WAIT)
         page.wait_for_selector("#photo img", timeout=WAIT)
-        assert "420 × 320" in page.inner_text("#facts") and "2 pictures" in page.inner_text("#total")
+        page.wait_for_function("document.querySelector('#facts').innerText.includes('420 × 320')", timeout=WAIT)
+        page.wait_for_function("document.querySelector('#total').innerText.includes('2 pictures')", timeout=WAIT)
         page.wait_for_function("rmbgVisit.tokens()[1] === ''", timeout=WAIT)
         assert page.evaluate("[sessionStorage.length, document.cookie]") == [0, ""], "the token of an open page is not stored"
         saved = download(page, tmp_path)
@@ -144,10 +145,10 @@ def test_photo_and_results_survive_reloads_until_they_are_deleted(chromium, app,
         blocking = BlockingProvider()
         monkeypatch.setitem(PROVIDERS, "builtin", blocking)
         page.click("#start")
-        assert blocking.started.wait(60)
+        assert blocking.started.wait(120)
         page.reload()
         page.wait_for_selector("#cancel", timeout=WAIT)
-        assert len(page.query_selector_all("#strip img")) == 2
+        page.wait_for_function("document.querySelectorAll('#strip img').length === 2", timeout=WAIT)
         blocking.release.set()
         page.wait_for_function("document.querySelectorAll('#strip img').length === 3", timeout=WAIT)
         page.wait_for_selector("#start", timeout=WAIT)

@@ -83,6 +83,8 @@ def test_one_picture_is_shown_whole_after_consent(page, fal, tmp_path):
     page.wait_for_selector("#replace-start", timeout=WAIT)
     assert len(fal.jobs) == 1 and fal.jobs[0]["arguments"]["prompt"] == "a wooden table"
 
+    loaded = "(image => image?.complete && image.naturalWidth > 0)(document.querySelector('#replace-result .whole img'))"
+    page.wait_for_function(loaded, timeout=WAIT)
     frame, shown = (page.locator(f"#replace-result {part}").bounding_box() for part in (".whole", ".whole img >> nth=0"))
     assert frame == shown and abs(shown["width"] / shown["height"] - 4 / 3) < 0.02, "the picture is neither cropped nor halved"
     assert not page.is_visible("#replace-result .photo") and not page.is_visible("#replace-gallery")
@@ -95,7 +97,7 @@ def test_one_picture_is_shown_whole_after_consent(page, fal, tmp_path):
     assert Image.open(tmp_path / "result.png").size == (320, 240)
 
     page.click("#replace-start")  # the price is accepted for this visit
-    page.wait_for_function("!document.querySelector('#replace-result .toggle input').checked", timeout=WAIT)
+    page.wait_for_function("document.querySelector('#replace-result .toggle input')?.checked === false", timeout=WAIT)
     assert len(fal.jobs) == 2 and not page.is_visible("#replace-yes")
 
 
@@ -105,7 +107,7 @@ def test_several_pictures_and_a_new_consent_for_their_price(page, fal, tmp_path)
     page.click("#advanced-fal-replace button")
     page.click("#options-fal-replace button")
     set_pictures(page, 2, "$0.046")
-    with page.expect_response(lambda response: "/predict" in response.url, timeout=WAIT):
+    with page.expect_response(lambda response: "42" in (response.request.post_data or ""), timeout=WAIT):
         page.fill("#option-seed input, #option-seed textarea", "42")
     page.click("#replace-start")
     page.wait_for_selector("#replace-yes", timeout=WAIT)

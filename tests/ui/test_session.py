@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import copy
 import gc
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from pathlib import Path
 
@@ -45,9 +48,9 @@ def test_full_size_result_is_restored():
 def test_preview_is_limited_to_screen_size():
     """Rendering a preview of at most `PREVIEW_SIDE` pixels is fast for any photo."""
     session = Session()
-    result = session.add(cutout(3000, 4000))
+    result = session.add(cutout(1500, 2000))
     assert max(result.preview.matte.shape) == PREVIEW_SIDE
-    assert (result.width, result.height) == (4000, 3000)
+    assert (result.width, result.height) == (2000, 1500)
     session.close()
 
 
@@ -139,6 +142,38 @@ def test_totals_separate_bases_and_unknown_costs():
     session.close()
 
 
+def test_costs_of_concurrent_runs_add_up():
+    """A visitor may remove a background and compare providers at the same time."""
+    session, price = Session(), Cost(Decimal("0.01"), "charged")
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(lambda _: [session.spend.add("builtin", price) for _ in range(2000)], range(4)))
+    finally:
+        sys.setswitchinterval(interval)
+    assert "8000 pictures, $80.00 charged" in session.spend.line(), session.spend.line()
+    session.close()
+
+
+def test_folder_of_a_session_is_created_once(monkeypatch):
+    session, barrier = Session(), threading.Barrier(4, timeout=120)
+    folders = []
+
+    def own_folder() -> None:
+        barrier.wait()
+        folders.append(session.own_folder())
+
+    threads = [threading.Thread(target=own_folder) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(folders) == 4 and len(set(folders)) == 1
+    session.close()
+    assert not folders[0].exists()
+
+
 def test_copied_session_is_empty():
     session = Session()
     session.add(cutout(20, 20))
@@ -155,6 +190,15 @@ def test_only_the_current_preview_stays_in_memory():
     assert again.matte.shape == (40, 30) and not again.matte.flags.writeable
     session.current = first
     assert second._preview is None
+    session.close()
+
+
+def test_preview_is_read_while_another_event_releases_it(monkeypatch):
+    session = Session()
+    result = session.add(cutout(20, 30))
+    values = iter([result.preview, None])
+    monkeypatch.setattr(type(result), "_preview", property(lambda self: next(values), lambda self, value: None), raising=False)
+    assert result.preview.width == 30
     session.close()
 
 

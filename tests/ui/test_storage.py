@@ -75,6 +75,15 @@ def test_repeated_upload_resets_the_expiry(root):
     assert UNUSED_SECONDS > 60
 
 
+def test_partial_uploads_are_removed_without_their_folder(root, monkeypatch):
+    """Gradio creates the folder before it reads an upload, and the partial file afterwards."""
+    monkeypatch.setattr("rmbg.ui.storage.PARTIAL_SECONDS", -1)
+    partial = root.uploads / "tmp0123abcd"
+    partial.write_bytes(b"partial")
+    Storage(root, session_bytes=1000, server_bytes=1000, keep_seconds=0).sweep(lambda owner: True, ())
+    assert not partial.exists() and root.uploads.is_dir()
+
+
 def test_file_names_cannot_leave_the_folder(root):
     storage = Storage(root, session_bytes=1000, server_bytes=1000, keep_seconds=0)
     for name in ("../../x.png", "/etc/x.png", "a/b/x.png"):

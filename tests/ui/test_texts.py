@@ -27,9 +27,10 @@ from rmbg.ui.session import Session
 from rmbg.ui.storage import CLOSED_SECONDS
 from rmbg.ui.tabs import remove_actions
 from rmbg.units import megabytes, megapixels
-from tests.command import PATIENCE, ROOT, command, save_scene
+from tests.command import PATIENCE, ROOT, save_scene
 from tests.conftest import open_app
 from tests.pictures import scene
+from tests.processes import python
 from tests.sentences import sentence
 
 WAIT = 90_000
@@ -224,7 +225,8 @@ def test_address_is_printed_before_the_server_stops(tmp_path, monkeypatch):
     """To a pipe, which Python buffers."""
     monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
     monkeypatch.setenv("RMBG_DATA", str(tmp_path))
-    with subprocess.Popen(command("serve"), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+    command = python("-m", "rmbg", "serve")
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
         deadline = threading.Timer(PATIENCE, process.kill)
         deadline.start()
         try:

@@ -183,10 +183,12 @@ def restore(session: Session, *display: Any) -> tuple[Any, ...]:
     )
 
 
-def select(event: gr.SelectData, session: Session, *display: Any) -> tuple[Any, ...]:
+def select(event: gr.EventData, session: Session, *display: Any) -> tuple[Any, ...]:
     """Make a result of the strip the current one, also of another photo; updates of result, facts, message and download."""
-    if isinstance(event.index, int) and 0 <= event.index < len(session.strip):
-        session.current = session.strip[event.index]
+    results = session.strip  # read once: another event may replace it meanwhile
+    index = event._data.get("index") if isinstance(event._data, dict) else None
+    if isinstance(index, int) and 0 <= index < len(results):
+        session.current = results[index]
     return *show(session, *display), gr.update(interactive=session.current is not None)
 
 

@@ -149,11 +149,12 @@ def _picture(replaced: Replaced, number: int) -> Picture:
     )
 
 
-def select(event: gr.SelectData, pictures: list[Picture]) -> tuple[Any, Any]:
+def select(event: gr.EventData, pictures: list[Picture]) -> tuple[Any, Any]:
     """Show another picture of the run."""
-    if not isinstance(event.index, int) or not 0 <= event.index < len(pictures):
+    index = event._data.get("index") if isinstance(event._data, dict) else None
+    if not isinstance(index, int) or not 0 <= index < len(pictures):
         return gr.skip(), gr.skip()
-    return pictures[event.index].html, gr.update(value=pictures[event.index].path)
+    return pictures[index].html, gr.update(value=pictures[index].path)
 
 
 def _inline(replaced: Replaced) -> str:
