@@ -13,6 +13,7 @@ from scipy import ndimage
 from rmbg.errors import OptionError, PhotoError, check_text, printable
 from rmbg.images.color import Color, parse_color
 from rmbg.images.photo import FLATTEN_LEVEL, open_photo
+from rmbg.render.notation import split_list
 from rmbg.settings import Settings
 
 #: Standard deviation of the blurred background, as a fraction of the photo's longer side.
@@ -81,15 +82,7 @@ def parse_background(text: str, *, paths: bool = True, settings: Settings | None
 
 
 def _parse_gradient(given: str) -> Background:
-    # Commas inside of rgb(...) separate channels.
-    depth, parts = 0, [""]
-    for character in given.partition(":")[2]:
-        depth += (character == "(") - (character == ")")
-        if character == "," and depth <= 0:
-            parts.append("")
-        else:
-            parts[-1] += character
-    parts = [part.strip() for part in parts if part.strip()]
+    parts = [part for part in split_list(given.partition(":")[2]) if part]
     if len(parts) not in (2, 3):
         raise OptionError("A gradient needs two colors. Write it as gradient:#ffffff,#cccccc or gradient:#ffffff,#cccccc,90.")
     if len(parts) == 2:
