@@ -36,7 +36,7 @@ class Canvas:
     x, y : float
         Shift of the subject to the right and down, in percent of width and height, -200 to 200.
     align : str
-        ``center``, or ``bottom`` for portraits: the subject is fitted in height below the padding, and stands on the lower side.
+        ``center``, or ``bottom`` for portraits: the subject stands on the lower side, fitted in height below the padding.
 
     Raises
     ------
@@ -53,13 +53,13 @@ class Canvas:
     align: Literal["center", "bottom"] = "center"
 
     def __post_init__(self) -> None:
-        if not (SHORTEST <= min(self.width, self.height) and max(self.width, self.height) <= LONGEST):
+        if not (min(self.width, self.height) >= SHORTEST and max(self.width, self.height) <= LONGEST):
             raise OptionError(
                 f"The canvas is {self.width:,} x {self.height:,} pixels; each side must be {SHORTEST} to {LONGEST:,} pixels."
             )
         if self.width * self.height > MOST_PIXELS:
             raise OptionError(
-                f"The canvas has {self.width * self.height / 1e6:.0f} megapixels; the limit is {MOST_PIXELS // 10**6} megapixels."
+                f"The canvas has {self.width * self.height / 1e6:.0f} megapixels; at most {MOST_PIXELS / 1e6:.0f} are possible."
             )
         if not 0 <= 2 * self.padding_pixels <= 0.95 * min(self.width, self.height):
             raise OptionError(f"The padding is {self.padding}; it must leave space for the subject. Use less than half a side.")
@@ -85,7 +85,7 @@ def _percent(value: float) -> Length:
     return Length(value, percent=True)
 
 
-#: Canvases by id. Faces are not detected, so the size of the head in a photo for a document has to be checked, and set by the scale.
+#: Canvases by id. Faces are not detected: in a photo for a document check the size of the head, and set the scale.
 PRESETS: dict[str, Preset] = {
     "square": Preset("Square, 2000 × 2000", Canvas(2000, 2000)),
     # Pure white, the product fills at least 85 % of the frame, 1,600 pixels or more for zoom.
@@ -137,7 +137,9 @@ def parse_canvas(text: str, padding: str = "", scale: str = "", position: str = 
     if check_text(position, "The position").strip():
         parts = split_list(position)
         if len(parts) != 2:
-            raise OptionError(f"The position is {printable(position, 40)!r}; it must be X,Y in percent of the canvas, such as 0,-5.")
+            raise OptionError(
+                f"The position is {printable(position, 40)!r}; it must be X,Y in percent of the canvas, such as 0,-5."
+            )
         x, y = (parse_percent(part, "The position", *POSITIONS) for part in parts)
         canvas = replace(canvas, x=x, y=y)
     return canvas

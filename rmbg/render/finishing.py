@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from rmbg.errors import OptionError
 from rmbg.matting.matte import bounding_box
 from rmbg.render.canvas import Canvas, parse_canvas
 from rmbg.render.layers import Layer
@@ -79,6 +80,11 @@ class Finishing:
     def facts(self) -> dict[str, Any]:
         """Return what is set as a JSON object."""
         return {name: value for name, value in asdict(self).items() if value is not None}
+
+    def check_crop(self, crop: float | None) -> None:
+        """Raise OptionError if a crop is given in addition to a canvas."""
+        if crop is not None and self.canvas is not None:
+            raise OptionError("Both a crop and a canvas are given. Use one of them; the canvas has a padding.")
 
     @property
     def effects(self) -> bool:

@@ -6,7 +6,6 @@ from typing import Literal
 
 import numpy as np
 
-from rmbg.errors import OptionError
 from rmbg.images.blending import blend, cut_out
 from rmbg.matting.matte import bounding_box, to_bytes
 from rmbg.render.backgrounds import TRANSPARENT, Background, blurred, paint
@@ -62,8 +61,7 @@ def render(
         If both `crop` and a canvas are given.
     """
     if finishing.canvas is not None:
-        if crop is not None:
-            raise OptionError("Both a crop and a canvas are given. Use one of them; the canvas has a padding.")
+        finishing.check_crop(crop)
         return _on_canvas(rgb, matte, foreground, background, view, alpha, finishing, finishing.canvas)
     if view == "mask":
         pixels = to_bytes(matte)

@@ -77,7 +77,9 @@ def parse_shadow(text: str) -> Shadow | None:
         return Shadow()
     parts = split_list(given)
     if len(parts) not in (4, 5):
-        raise OptionError(f"The shadow is {printable(given, 60)!r}; it must be soft or X,Y,BLUR,OPACITY[,COLOR], such as 0,4%,3%,40.")
+        raise OptionError(
+            f"The shadow is {printable(given, 60)!r}; it must be soft or X,Y,BLUR,OPACITY[,COLOR], such as 0,4%,3%,40."
+        )
     return Shadow(
         parse_length(parts[0], "The offset of the shadow", -1),
         parse_length(parts[1], "The offset of the shadow", -1),
@@ -102,11 +104,17 @@ def parse_contact_shadow(text: str) -> ContactShadow | None:
         return ContactShadow()
     parts = split_list(given)
     if len(parts) > 3:
-        raise OptionError(f"The contact shadow is {printable(given, 60)!r}; it must be soft or OPACITY[,BLUR[,COLOR]], such as 50,1%.")
-    blur = parse_length(parts[1], "The blur of the contact shadow", most_percent=50, most_pixels=2000) if len(parts) > 1 else None
+        raise OptionError(
+            f"The contact shadow is {printable(given, 60)!r}; it must be soft or OPACITY[,BLUR[,COLOR]], such as 50,1%."
+        )
+    blur = (
+        parse_length(parts[1], "The blur of the contact shadow", most_percent=50, most_pixels=2000)
+        if len(parts) > 1
+        else ContactShadow.blur
+    )
     return ContactShadow(
         parse_percent(parts[0], "The opacity of the contact shadow", 0, 100),
-        blur or ContactShadow.blur,
+        blur,
         parse_color(parts[2]) if len(parts) == 3 else BLACK,
     )
 
@@ -163,7 +171,9 @@ def contact_shadow(alpha: np.ndarray, shadow: ContactShadow, box: tuple[slice, s
     result = np.zeros_like(alpha)
     half = CONTACT_HEIGHT * reference / 2
     # The weight is below 1 % at three times the distance.
-    part = slice(max(0, round(rows.stop - 3 * CONTACT_DISTANCE * height - half)), min(alpha.shape[0], round(rows.stop + half + 1)))
+    part = slice(
+        max(0, round(rows.stop - 3 * CONTACT_DISTANCE * height - half)), min(alpha.shape[0], round(rows.stop + half + 1))
+    )
     below = np.arange(part.start, part.stop, dtype=np.float32)[:, None] + 0.5 - rows.start - lowest
     result[part, columns] = np.clip(half + 0.5 - np.abs(below), 0, 1) * weight
     result = blur(result, shadow.blur.pixels(reference))

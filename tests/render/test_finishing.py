@@ -155,7 +155,9 @@ def test_outline_of_a_disc_is_a_larger_disc(width):
 
 
 def test_outline_on_a_picture():
-    pixels = cutout(rectangle(100, 100, slice(30, 70), slice(30, 70))).render("#000000", finishing=Finishing.parse(outline="5px,#00f"))
+    pixels = cutout(rectangle(100, 100, slice(30, 70), slice(30, 70))).render(
+        "#000000", finishing=Finishing.parse(outline="5px,#00f")
+    )
     assert (pixels[25:30, 30:70] == (0, 0, 255)).all() and (pixels[24, 30:70] == 0).all()
     assert (pixels[30:70, 30:70] == (200, 40, 20)).all()
 
