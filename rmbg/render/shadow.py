@@ -135,16 +135,15 @@ def drop_shadow(alpha: np.ndarray, shadow: Shadow, reference: float) -> np.ndarr
     float32 array (H, W)
         In [0, opacity]. Nothing outside of the picture casts a shadow.
     """
-    blurred = blur(alpha, shadow.blur.pixels(reference))
     down, right = round(shadow.y.pixels(reference)), round(shadow.x.pixels(reference))
-    moved = np.zeros_like(blurred)
     height, width = alpha.shape
-    if abs(down) < height and abs(right) < width:
-        moved[max(0, down) : height + min(0, down), max(0, right) : width + min(0, right)] = blurred[
-            max(0, -down) : height - max(0, down), max(0, -right) : width - max(0, right)
-        ]
-    moved *= np.float32(shadow.opacity / 100)
-    return moved
+    if abs(down) >= height or abs(right) >= width:
+        return np.zeros_like(alpha)
+    # Padded, so that the blur has no step where the side of the picture was.
+    padded = np.pad(alpha, ((max(0, down), max(0, -down)), (max(0, right), max(0, -right))))
+    blurred = blur(padded, shadow.blur.pixels(reference))
+    moved = blurred[max(0, -down) :, max(0, -right) :][:height, :width]
+    return moved * np.float32(shadow.opacity / 100)
 
 
 def contact_shadow(alpha: np.ndarray, shadow: ContactShadow, box: tuple[slice, slice]) -> np.ndarray:

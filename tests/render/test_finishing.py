@@ -117,6 +117,8 @@ def test_shadow_has_offset_opacity_and_blur():
         soft = shadow.drop_shadow(alpha, shadow.parse_shadow(f"0,0,{sigma},100"), 100)
         exact = ndimage.gaussian_filter(alpha.astype(np.float64), sigma, mode="constant", truncate=6)
         assert np.abs(soft - exact).max() <= 0.02, sigma
+    at_the_top = shadow.drop_shadow(np.ones((200, 200), np.float32), shadow.parse_shadow("0,40px,10px,100"), 200)
+    assert np.abs(np.diff(at_the_top[:, 100])).max() < 0.05, "no step"
     beyond = shadow.drop_shadow(alpha, shadow.parse_shadow("500px,0,2px,100"), 100)
     assert not beyond.any()
 
