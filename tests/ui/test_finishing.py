@@ -103,7 +103,7 @@ def test_display_matches_the_download_without_requests(page, tmp_path):
         }""",
         timeout=WAIT,
     )
-    shown = stage(page)
+    shown = stage(page)[4:-4, 4:-4]  # the sides of the stage are at fractions of a pixel
     assert not [url for url in seen if "file=" in url]
     assert page.evaluate(PLACE) == download, "Download has not moved"
     with page.expect_download(timeout=WAIT) as saved:
@@ -111,7 +111,8 @@ def test_display_matches_the_download_without_requests(page, tmp_path):
     saved.value.save_as(tmp_path / "saved.png")
     image = Image.open(tmp_path / "saved.png")
     assert image.mode == "RGB" and image.size == (2000, 2000)
-    expected = np.asarray(image.resize(shown.shape[1::-1], Image.Resampling.BOX)).astype(int)
+    height, width = shown.shape[:2]
+    expected = np.asarray(image.resize((width + 8, height + 8), Image.Resampling.BOX))[4:-4, 4:-4].astype(int)
     difference = np.abs(shown.astype(int) - expected).max(axis=2)
     assert difference.mean() <= 3 and (difference > 40).mean() <= 0.02
 
