@@ -19,7 +19,7 @@ from rmbg.matting.edges import UNCHANGED, AlphaMatting, EdgeSettings
 from rmbg.matting.finish import finish
 from rmbg.providers import Provider
 from rmbg.providers.base import never_cancelled
-from rmbg.render.backgrounds import DOWN, TRANSPARENT, Background
+from rmbg.render.backgrounds import CENTER, DOWN, TRANSPARENT, Background
 from rmbg.render.finishing import UNFINISHED, Finishing
 from rmbg.render.picture import View
 from rmbg.settings import Settings
@@ -76,7 +76,9 @@ class Recipe:
             image = self.background.image
             pixels = None if image is None else [image.shape, hashlib.sha256(image.tobytes()).hexdigest()]
             angle = [] if self.background.angle == DOWN else [self.background.angle]
-            background = [self.background.kind, self.background.colors, pixels, *angle]
+            place = (self.background.fit, self.background.position)
+            placed = [] if place == ("cover", CENTER) else [place]
+            background = [self.background.kind, self.background.colors, pixels, *angle, *placed]
         # What is not set is left out, so that results of versions without it are kept.
         later = [facts for facts in (self.edge_facts, self._finishing_facts) if facts]
         return _fingerprint(self.form.id, self.quality if self.form.lossy else None, self.view, self.crop, background, *later)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 
+from rmbg.errors import OptionError, printable
 from rmbg.render.backgrounds import Background, parse_background
 from rmbg.render.canvas import PRESETS, preset_background
 from rmbg.render.finishing import Finishing
+from rmbg.render.notation import parse_percent, split_list
 from rmbg.settings import Settings
 
 #: Names of the options, which are the arguments of `Finishing.parse`.
@@ -15,6 +18,14 @@ NAMES = ("canvas", "padding", "scale", "position", "shadow", "contact_shadow", "
 
 def add_finishing_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of canvas, shadows and outline."""
+    parser.add_argument(
+        "--background-fit",
+        choices=("cover", "contain"),
+        help="picture as background: cover all (default), or contain it on white",
+    )
+    parser.add_argument(
+        "--background-position", metavar="X,Y", help="place of the picture in percent: 0,0 is top left (default: 50,50)"
+    )
     group = parser.add_argument_group("size of the picture, shadows and outline")
     sizes = ", ".join(PRESETS)
     group.add_argument("--canvas", default="", metavar="SIZE", help=f"fit the subject into WIDTHxHEIGHT, or {sizes}")
@@ -44,5 +55,21 @@ def parse_background_or_preset(arguments: argparse.Namespace, settings: Settings
     """Return the background of a command, by default the one that the canvas prescribes."""
     color = preset_background(arguments.canvas)
     if arguments.background is None and color is not None:
-        return Background("color", (color,))
-    return parse_background(arguments.background or "", settings=settings)
+        background = Background("color", (color,))
+    else:
+        background = parse_background(arguments.background or "", settings=settings)
+    for name, value in (("fit", arguments.background_fit), ("position", arguments.background_position)):
+        if value is not None and background.kind != "image":
+            raise OptionError(f"--background-{name} needs a picture as --background.")
+    if arguments.background_fit is not None:
+        background = replace(background, fit=arguments.background_fit)
+    if arguments.background_position is not None:
+        background = replace(background, position=_parse_position(arguments.background_position))
+    return background
+
+
+def _parse_position(text: str) -> tuple[float, float]:
+    parts = split_list(text)
+    if len(parts) != 2:
+        raise OptionError(f"--background-position is {printable(text, 40)!r}; it must be X,Y in percent, such as 50,100.")
+    return parse_percent(parts[0], "--background-position", 0, 100), parse_percent(parts[1], "--background-position", 0, 100)

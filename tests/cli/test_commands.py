@@ -105,6 +105,8 @@ def test_picture_as_background(remove, photo):
     Image.new("RGB", (30, 10), (7, 70, 170)).save(path)
     pixels = np.asarray(remove("--background", path))
     assert pixels[0, 0].tolist() == pixels[-1, -1].tolist() == [7, 70, 170]
+    whole = np.asarray(remove("--background", path, "--background-fit", "contain", "--background-position", "0,100"))
+    assert whole[0, 0].tolist() == [255, 255, 255] and whole[-1, 0].tolist() == [7, 70, 170]
 
 
 def test_mask_only_writes_a_gray_picture(remove):
@@ -138,7 +140,12 @@ def test_shadow_and_outline(remove):
 
 
 def test_invalid_finishing_is_wrong_usage(rmbg, photo):
-    for options in (("--padding", "5%"), ("--canvas", "square", "--crop", "0.1"), ("--shadow", "x")):
+    for options in (
+        ("--background-fit", "contain"),
+        ("--padding", "5%"),
+        ("--canvas", "square", "--crop", "0.1"),
+        ("--shadow", "x"),
+    ):
         status, out, err = rmbg("remove", photo, photo.parent / "o.png", "--provider", "disc", *options)
         assert (status, out) == (2, "") and message(err) and not (photo.parent / "o.png").exists()
 

@@ -6,6 +6,7 @@
   const CONTACT_HEIGHT = 0.025, CONTACT_DISTANCE = 0.08, CONTACT_BLUR = 0.01; // as in rmbg/render/shadow.py
   const NAMES = [
     "canvas", "size", "padding", "scale", "x", "y", "shadow", "strength", "distance", "blur", "outline", "outline_color", "angle",
+    "fit", "across", "along",
   ];
 
   let chosen = {}, pending = 0, source = null;

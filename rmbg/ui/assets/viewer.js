@@ -38,7 +38,9 @@
     if (kind === "color") return color;
     if (kind === "gradient") return `linear-gradient(${window.rmbgFinishing.options(scene).angle}deg, ${top}, ${bottom})`;
     const url = scene.pictures[kind];
-    return url ? `url(${JSON.stringify(address(url))}) center / cover no-repeat` : "none";
+    const { fit, across, along } = window.rmbgFinishing.options(scene);
+    const place = kind === "image" ? `${across}% ${along}% / ${fit}` : "center / cover";
+    return url ? `url(${JSON.stringify(address(url))}) ${place} no-repeat #fff` : "none";
   };
 
   const draw = () => {

@@ -16,6 +16,7 @@ SIZES = [
     ("Other…", OTHER_SIZE),
 ]
 SHADOWS = [("None", "none"), ("Soft", "soft"), ("On the ground", "contact"), ("Both", "both")]
+FITS = [("Fill", "cover"), ("Whole picture", "contain")]
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,12 @@ def build(canvas: gr.Dropdown, other: gr.Textbox) -> FinishingControls:
             outline = slider(0, 5, default.outline, "Outline, %", "outline", 0.1)
             color = gr.ColorPicker(default.outline_color, label="Outline color", elem_id="outline-color", min_width=120)
             angle = slider(0, 360, default.angle, "Gradient angle, °", "angle", 5)
-    values = [canvas, other, padding, scale, right, down, shadow, strength, distance, blur, outline, color, angle]
+        with gr.Row(elem_classes="for-picture"):
+            fit = gr.Radio(FITS, value=default.fit, label="Picture", elem_id="picture-fit", min_width=120)
+            across = slider(0, 100, default.across, "Left to right, %", "picture-x")
+            along = slider(0, 100, default.along, "Top to bottom, %", "picture-y")
+    place, effects = [padding, scale, right, down], [shadow, strength, distance, blur, outline, color]
+    values = [canvas, other, *place, *effects, angle, fit, across, along]
     return FinishingControls(canvas, padding, values)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from rmbg.errors import OptionError
 from rmbg.images.color import parse_color
@@ -71,6 +72,10 @@ class RenderOptions:
     outline_color : str
     angle : float
         Of a gradient, in degrees.
+    fit : str
+        ``cover`` or ``contain``, of a picture.
+    across, along : float
+        Place of a picture in percent of the space from left to right and from top to bottom.
     """
 
     view: View = "cutout"
@@ -94,6 +99,9 @@ class RenderOptions:
     outline: float = 0.0
     outline_color: str = "#ffffff"
     angle: float = 180.0
+    fit: Literal["cover", "contain"] = "cover"
+    across: float = 50.0
+    along: float = 50.0
 
     def background(self, session: Session, *, full: bool) -> backgrounds.Background:
         """Return the background; a picture at screen size unless `full`."""
@@ -104,7 +112,8 @@ class RenderOptions:
         if self.kind == "blur":
             return backgrounds.BLURRED
         if self.kind == "image" and self.image is not None:
-            return backgrounds.picture(self.image.path) if full else session.background(self.image.path)
+            picture = backgrounds.picture(self.image.path) if full else session.background(self.image.path)
+            return replace(picture, fit=self.fit, position=(self.across, self.along))
         return backgrounds.TRANSPARENT
 
     def crop_margin(self) -> float | None:
