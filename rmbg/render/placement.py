@@ -92,7 +92,7 @@ def place_subject(foreground: np.ndarray, matte: np.ndarray, placement: Placemen
     weight = np.maximum(alpha[target], np.float32(1e-4))
     for channel in range(3):
         premultiplied = _resampled(foreground[..., channel] * matte, placement)
-        colors[(*target, channel)] = np.clip(premultiplied / weight + np.float32(0.5), 0, 255)
+        colors[..., channel][target] = np.clip(premultiplied / weight + np.float32(0.5), 0, 255)
     return colors, alpha
 
 
