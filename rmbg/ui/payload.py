@@ -36,8 +36,9 @@ class CheckedBlocks(gr.Blocks):
         expected = len(block_fn.inputs)
         added = block_fn.inputs[len(inputs) :]
         # A client that was written before a public function had its last, optional texts does not send them.
-        if block_fn.api_visibility == "public" and all(isinstance(block, gr.Textbox) for block in added):
-            inputs = [*inputs, *(block.value for block in added)]
+        texts = [block.value for block in added if isinstance(block, gr.Textbox)]
+        if block_fn.api_visibility == "public" and len(texts) == len(added):
+            inputs = [*inputs, *texts]
         if len(inputs) < expected:  # Gradio's own message contains the values, including keys
             raise _error(f"The request has {len(inputs)} values. This function takes {expected}.")
         checked = [await _checked(value, block) for value, block in zip(inputs, block_fn.inputs, strict=False)]
