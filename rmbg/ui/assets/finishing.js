@@ -15,7 +15,7 @@
   // Width, height and alignment of the canvas; null for the size of the photo, and while the size is being typed.
   const canvasOf = (scene, { canvas, size }) => {
     if (canvas !== "other") return scene.canvases[canvas] ?? null;
-    const [, width, height] = size.trim().match(/^(\d{1,5})\s*[x×*]\s*(\d{1,5})$/i) ?? [];
+    const [, width, height] = (size ?? "").trim().match(/^(\d{1,5})\s*[x×*]\s*(\d{1,5})$/i) ?? [];
     return Math.min(width, height) >= 16 ? [Number(width), Number(height), "center"] : null;
   };
   // The canvas in pixels of the preview; null without one.
