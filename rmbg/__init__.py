@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from rmbg.matting.edges import AlphaMatting, EdgeSettings
     from rmbg.providers import list_providers
     from rmbg.remove import remove_background
+    from rmbg.render.finishing import Finishing
     from rmbg.replace import replace_background
     from rmbg.version import __version__
 del TYPE_CHECKING
@@ -37,6 +38,7 @@ __all__ = [
     "Cost",
     "Cutout",
     "EdgeSettings",
+    "Finishing",
     "InputError",
     "ModelError",
     "NoSubjectError",
@@ -59,6 +61,7 @@ _MODULES = {
     "Cost": "rmbg.billing.cost",
     "Cutout": "rmbg.cutout",
     "EdgeSettings": "rmbg.matting.edges",
+    "Finishing": "rmbg.render.finishing",
     "Photo": "rmbg.images.photo",
     "__version__": "rmbg.version",
     "list_providers": "rmbg.providers",

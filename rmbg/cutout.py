@@ -16,6 +16,7 @@ from rmbg.images.encode import QUALITY, encode, format_named
 from rmbg.images.photo import Photo
 from rmbg.matting.edges import UNCHANGED, AlphaMatting, EdgeSettings
 from rmbg.render.backgrounds import TRANSPARENT, Background, parse_background
+from rmbg.render.finishing import UNFINISHED, Finishing
 from rmbg.render.picture import View, render
 
 #: Confidences below which the level is ``low``, and from which it is ``high``. ``benchmarks/confidence.py`` calibrates them.
@@ -209,7 +210,12 @@ class Cutout:
         return replace(self, matte=matte, foreground=foreground, edges=edges)
 
     def render(
-        self, background: Background | str = TRANSPARENT, *, view: View = "cutout", crop: float | None = None
+        self,
+        background: Background | str = TRANSPARENT,
+        *,
+        view: View = "cutout",
+        crop: float | None = None,
+        finishing: Finishing = UNFINISHED,
     ) -> np.ndarray:
         """Render this cutout on a background.
 
@@ -221,22 +227,33 @@ class Cutout:
             ``cutout``, ``mask`` (white where the subject is) or ``original``.
         crop : float, optional
             Crop to the subject's bounding box with this fraction of its longer side as margin. By default nothing is cropped.
+        finishing : Finishing
+            Canvas with the subject fitted into it, for all views; shadows and outline, for the view ``cutout``.
 
         Returns
         -------
         uint8 array
-            (H, W, 4) for a cutout on a transparent background and for a photo with alpha, (H, W) for a mask, (H, W, 3)
-            otherwise.
+            (H, W, 4) for a cutout on a transparent background, for a photo with alpha and for a photo on a canvas, (H, W) for a
+            mask, (H, W, 3) otherwise. With a canvas, H and W are its size.
 
         Raises
         ------
         OptionError
-            If `background` is a string that is not a background.
+            If `background` is a string that is not a background, or both a crop and a canvas are given.
         """
         if isinstance(background, str):
             background = parse_background(background)
         photo = self.photo
-        return render(photo.rgb, self.matte, self.foreground, background, view=view, crop=crop, alpha=photo.alpha)
+        return render(
+            photo.rgb,
+            self.matte,
+            self.foreground,
+            background,
+            view=view,
+            crop=crop,
+            alpha=photo.alpha,
+            finishing=finishing,
+        )
 
     def save(
         self,
@@ -245,6 +262,7 @@ class Cutout:
         background: Background | str = TRANSPARENT,
         view: View = "cutout",
         crop: float | None = None,
+        finishing: Finishing = UNFINISHED,
         format: str | None = None,
         quality: int = QUALITY,
     ) -> None:
@@ -253,7 +271,7 @@ class Cutout:
         Parameters
         ----------
         path : path
-        background, view, crop
+        background, view, crop, finishing
             As for `render`.
         format : str, optional
             ``png``, ``webp``, ``webp-lossy``, ``jpeg`` or ``avif``. By default the suffix of `path` selects it.
@@ -268,7 +286,7 @@ class Cutout:
             If the file cannot be written.
         """
         chosen = format_named(format or Path(path).suffix or "png")
-        write(path, encode(self.render(background, view=view, crop=crop), chosen, quality=quality))
+        write(path, encode(self.render(background, view=view, crop=crop, finishing=finishing), chosen, quality=quality))
 
 
 def edge_facts(edges: EdgeSettings, alpha_matting: AlphaMatting | None) -> dict[str, Any]:

@@ -19,7 +19,8 @@ from rmbg.matting.edges import UNCHANGED, AlphaMatting, EdgeSettings
 from rmbg.matting.finish import finish
 from rmbg.providers import Provider
 from rmbg.providers.base import never_cancelled
-from rmbg.render.backgrounds import DOWN, TRANSPARENT, Background
+from rmbg.render.backgrounds import CENTER, DOWN, TRANSPARENT, Background
+from rmbg.render.finishing import UNFINISHED, Finishing
 from rmbg.render.picture import View
 from rmbg.settings import Settings
 
@@ -43,6 +44,7 @@ class Recipe:
     edges : EdgeSettings
     alpha_matting : AlphaMatting or None
         Applied to all mattes.
+    finishing : Finishing
     """
 
     provider: Provider
@@ -54,6 +56,7 @@ class Recipe:
     quality: int = QUALITY
     edges: EdgeSettings = UNCHANGED
     alpha_matting: AlphaMatting | None = None
+    finishing: Finishing = UNFINISHED
 
     @property
     def paid(self) -> bool:
@@ -73,9 +76,18 @@ class Recipe:
             image = self.background.image
             pixels = None if image is None else [image.shape, hashlib.sha256(image.tobytes()).hexdigest()]
             angle = [] if self.background.angle == DOWN else [self.background.angle]
-            background = [self.background.kind, self.background.colors, pixels, *angle]
-        edges = [self.edge_facts] if self.edge_facts else []
-        return _fingerprint(self.form.id, self.quality if self.form.lossy else None, self.view, self.crop, background, *edges)
+            place = (self.background.fit, self.background.position)
+            placed = [] if place == ("cover", CENTER) else [place]
+            background = [self.background.kind, self.background.colors, pixels, *angle, *placed]
+        # What is not set is left out, so that results of versions without it are kept.
+        later = [facts for facts in (self.edge_facts, self._finishing_facts) if facts]
+        return _fingerprint(self.form.id, self.quality if self.form.lossy else None, self.view, self.crop, background, *later)
+
+    @property
+    def _finishing_facts(self) -> dict[str, Any]:
+        """What the finishing changes in the view."""
+        facts = self.finishing.facts()
+        return facts if self.view == "cutout" else {name: value for name, value in facts.items() if name == "canvas"}
 
     @property
     def edge_facts(self) -> dict[str, Any]:
@@ -88,14 +100,14 @@ class Recipe:
 
     def check_photo(self, photo: Photo) -> None:
         """Raise OptionError if the format does not support the size of the photo; called before a paid call."""
-        if self.crop is None:
+        if self.crop is None and self.finishing.canvas is None:
             check_size(self.form, photo.width, photo.height)
 
     def encode(self, cutout: Cutout, cancelled: Callable[[], bool] = never_cancelled) -> bytes:
         """Render and encode a cutout."""
         if self.alpha_matting is not None:
             cutout = cutout.refined(self.alpha_matting, cancelled=cancelled)
-        pixels = cutout.cleaned(self.edges).render(self.background, view=self.view, crop=self.crop)
+        pixels = cutout.cleaned(self.edges).render(self.background, view=self.view, crop=self.crop, finishing=self.finishing)
         return encode(pixels, self.form, quality=self.quality)
 
     def restore(self, photo: Photo, matte: np.ndarray, provider: Provider | None = None) -> Cutout:

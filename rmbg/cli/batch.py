@@ -18,11 +18,11 @@ from rmbg.billing.cost import dollars
 from rmbg.cancellation import CancellationToken
 from rmbg.cli import output
 from rmbg.cli.edges import parse_alpha_matting, parse_edges
+from rmbg.cli.finishing import parse_background_or_preset, parse_finishing
 from rmbg.cli.remove import add_result_arguments, check_ranges, parse_options
 from rmbg.cli.terminal import confirm
 from rmbg.errors import OptionError, RmbgError, printable
 from rmbg.images import encode
-from rmbg.render import backgrounds
 from rmbg.settings import Settings
 
 #: Number of failures printed on occurrence; the summary lists all of them.
@@ -57,7 +57,7 @@ def run(arguments: argparse.Namespace, token: CancellationToken) -> None:
     check_ranges(arguments)
     output_format = encode.format_named(arguments.format or "png")
     options = parse_options(arguments.option)
-    background = backgrounds.parse_background(arguments.background, settings=settings)
+    background, finishing = parse_background_or_preset(arguments, settings), parse_finishing(arguments)
     edges, alpha_matting = parse_edges(arguments), parse_alpha_matting(arguments)
     max_cost = _amount(arguments.max_cost)
     if arguments.jobs is not None and not 1 <= arguments.jobs <= MAX_JOBS:
@@ -74,6 +74,7 @@ def run(arguments: argparse.Namespace, token: CancellationToken) -> None:
             arguments.quality,
             edges,
             alpha_matting,
+            finishing,
         )
         plan = job.plan(recipe, retry=arguments.retry)
         for note in plan.notes:

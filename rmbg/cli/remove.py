@@ -11,13 +11,13 @@ from rmbg import files
 from rmbg.cancellation import CancellationToken
 from rmbg.cli import output
 from rmbg.cli.edges import add_edge_arguments, parse_alpha_matting, parse_edges
+from rmbg.cli.finishing import add_finishing_arguments, parse_background_or_preset, parse_finishing
 from rmbg.cli.terminal import ProgressLine, read_photo
 from rmbg.errors import OptionError, printable
 from rmbg.images import encode
 from rmbg.providers import find
 from rmbg.providers.delivery import keep_if_paid
 from rmbg.remove import remove_background
-from rmbg.render import backgrounds
 from rmbg.render.picture import View
 from rmbg.settings import Settings
 
@@ -37,9 +37,9 @@ def add_result_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--provider", default="auto", metavar="ID", help="see 'rmbg providers' (default: auto)")
     parser.add_argument(
         "--background",
-        default="transparent",
         metavar="WHAT",
-        help="transparent (default), a color such as #ff8800, blur, gradient:#ffffff,#cccccc[,ANGLE], or a path of a picture",
+        help="transparent (default, unless --canvas names a preset with a color), a color such as #ff8800, blur, "
+        "gradient:#ffffff,#cccccc[,ANGLE], or a path of a picture",
     )
     parser.add_argument("--mask-only", action="store_true", help="write the mask, white on black, instead of the cutout")
     parser.add_argument(
@@ -52,6 +52,7 @@ def add_result_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--option", action="append", default=[], metavar="NAME=VALUE", help="option of the provider; may be repeated"
     )
+    add_finishing_arguments(parser)
     add_edge_arguments(parser)
 
 
@@ -60,11 +61,11 @@ def run(arguments: argparse.Namespace, token: CancellationToken) -> None:
     output_format = _output_format(arguments)
     _check_target(arguments)
     options = parse_options(arguments.option)
-    background = backgrounds.parse_background(arguments.background, settings=settings)
+    background, finishing = parse_background_or_preset(arguments, settings), parse_finishing(arguments)
     edges, alpha_matting = parse_edges(arguments), parse_alpha_matting(arguments)
     provider = find(arguments.provider, settings, options).info
     photo = read_photo(arguments.input, settings)
-    if arguments.crop is None:  # the size of a cropped result is not known in advance
+    if arguments.crop is None and finishing.canvas is None:  # the size of a cropped result is not known in advance
         encode.check_size(output_format, photo.width, photo.height)
     token.begin(paid=provider.kind == "remote")
     cutout = remove_background(
@@ -79,7 +80,7 @@ def run(arguments: argparse.Namespace, token: CancellationToken) -> None:
     )
     view: View = "mask" if arguments.mask_only else "cutout"
     with keep_if_paid([cutout], settings):
-        pixels = cutout.render(background, view=view, crop=arguments.crop)
+        pixels = cutout.render(background, view=view, crop=arguments.crop, finishing=finishing)
         data = encode.encode(pixels, output_format, quality=arguments.quality)
         if arguments.output in STANDARD_OUTPUT:
             output.write(data)

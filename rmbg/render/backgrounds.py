@@ -13,6 +13,7 @@ from scipy import ndimage
 from rmbg.errors import OptionError, PhotoError, check_text, printable
 from rmbg.images.color import Color, parse_color
 from rmbg.images.photo import FLATTEN_LEVEL, open_photo
+from rmbg.render.notation import split_list
 from rmbg.settings import Settings
 
 #: Standard deviation of the blurred background, as a fraction of the photo's longer side.
@@ -20,6 +21,9 @@ BLUR = 0.02
 
 #: Angle of a gradient from top to bottom, in degrees.
 DOWN = 180.0
+
+#: Position of a picture, in percent.
+CENTER = (50.0, 50.0)
 
 #: Share of the background in a cell of the small copy above which the cell's color is used.
 MIN_COVERAGE = 0.9
@@ -36,7 +40,11 @@ class Background:
     colors : tuple of (red, green, blue)
         One for a color, two for a gradient; 0 to 255 each.
     image : uint8 array (h, w, 3) or None
-        Of any size; scaled to cover the photo and cropped around the center.
+        Of any size.
+    fit : str
+        ``cover``: the picture is scaled to cover the canvas and cropped; ``contain``: all of it is visible, on white.
+    position : (x, y)
+        Place of the picture in percent as in CSS: 0 is left and top, 50 the center, 100 right and bottom.
     angle : float
         Direction of a gradient in degrees, clockwise, as in CSS: 0 is up, 90 right, 180 down.
     """
@@ -45,6 +53,8 @@ class Background:
     colors: tuple[Color, ...] = ()
     image: np.ndarray | None = None
     angle: float = DOWN
+    fit: Literal["cover", "contain"] = "cover"
+    position: tuple[float, float] = CENTER
 
 
 TRANSPARENT = Background()
@@ -81,15 +91,7 @@ def parse_background(text: str, *, paths: bool = True, settings: Settings | None
 
 
 def _parse_gradient(given: str) -> Background:
-    # Commas inside of rgb(...) separate channels.
-    depth, parts = 0, [""]
-    for character in given.partition(":")[2]:
-        depth += (character == "(") - (character == ")")
-        if character == "," and depth <= 0:
-            parts.append("")
-        else:
-            parts[-1] += character
-    parts = [part.strip() for part in parts if part.strip()]
+    parts = [part for part in split_list(given.partition(":")[2]) if part]
     if len(parts) not in (2, 3):
         raise OptionError("A gradient needs two colors. Write it as gradient:#ffffff,#cccccc or gradient:#ffffff,#cccccc,90.")
     if len(parts) == 2:
@@ -151,7 +153,8 @@ def paint(
     if background.kind == "blur":
         return blurred(rgb, matte, foreground, alpha)
     if background.kind == "image" and background.image is not None:
-        return cover(background.image, height, width)
+        scaled = cover if background.fit == "cover" else contain
+        return scaled(background.image, height, width, background.position)
     raise OptionError(f"A {background.kind} background cannot be painted. Choose another kind.")
 
 
@@ -166,13 +169,26 @@ def _gradient_position(height: int, width: int, angle: float) -> np.ndarray:
     return np.clip(position / max(length, 1e-9) + 0.5, 0, 1).astype(np.float32)
 
 
-def cover(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Scale an image to cover `height` x `width` and crop it around the center: uint8 (height, width, 3)."""
+def cover(image: np.ndarray, height: int, width: int, position: tuple[float, float] = CENTER) -> np.ndarray:
+    """Scale an image to cover `height` x `width` and crop it around `position`: uint8 (height, width, 3)."""
     own_height, own_width = image.shape[:2]
     scale = max(width / own_width, height / own_height)
-    left, top = (own_width - width / scale) / 2, (own_height - height / scale) / 2
-    box = (left, top, own_width - left, own_height - top)
+    right, down = max(0.0, own_width - width / scale), max(0.0, own_height - height / scale)
+    left, top = right * position[0] / 100, down * position[1] / 100
+    box = (left, top, own_width - right + left, own_height - down + top)
     return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS, box=box))
+
+
+def contain(image: np.ndarray, height: int, width: int, position: tuple[float, float] = CENTER) -> np.ndarray:
+    """Scale an image to fit into `height` x `width`, on white: uint8 (height, width, 3)."""
+    own_height, own_width = image.shape[:2]
+    scale = min(width / own_width, height / own_height)
+    size = max(1, round(own_width * scale)), max(1, round(own_height * scale))
+    left, top = round((width - size[0]) * position[0] / 100), round((height - size[1]) * position[1] / 100)
+    result = np.full((height, width, 3), FLATTEN_LEVEL, np.uint8)
+    scaled = Image.fromarray(image).resize(size, Image.Resampling.LANCZOS)
+    result[top : top + size[1], left : left + size[0]] = np.asarray(scaled)
+    return result
 
 
 def blurred(

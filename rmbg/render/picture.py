@@ -8,7 +8,11 @@ import numpy as np
 
 from rmbg.images.blending import blend, cut_out
 from rmbg.matting.matte import bounding_box, to_bytes
-from rmbg.render.backgrounds import TRANSPARENT, Background, paint
+from rmbg.render.backgrounds import TRANSPARENT, Background, blurred, paint
+from rmbg.render.canvas import Canvas
+from rmbg.render.finishing import UNFINISHED, Finishing, effect_layers
+from rmbg.render.layers import composite
+from rmbg.render.placement import place, place_photo, place_subject
 
 View = Literal["cutout", "mask", "original"]
 
@@ -22,6 +26,7 @@ def render(
     view: View = "cutout",
     crop: float | None = None,
     alpha: np.ndarray | None = None,
+    finishing: Finishing = UNFINISHED,
 ) -> np.ndarray:
     """Render a cutout on a background.
 
@@ -41,19 +46,49 @@ def render(
         Crop to the subject with this fraction of its longer side as margin; by default nothing is cropped.
     alpha : uint8 array (H, W), optional
         The photo's own alpha, for the view ``original`` and for blurred backgrounds.
+    finishing : Finishing
+        Canvas, for all views; shadows and outline, for the view ``cutout``.
 
     Returns
     -------
     uint8 array
-        (H, W, 4) for a cutout on a transparent background and for a photo with alpha, (H, W) for a mask, (H, W, 3) otherwise.
+        (H, W, 4) for a cutout on a transparent background, for a photo with alpha and for a photo on a canvas, (H, W) for a
+        mask, (H, W, 3) otherwise. With a canvas, H and W are its size.
+
+    Raises
+    ------
+    OptionError
+        If both `crop` and a canvas are given.
     """
+    if finishing.canvas is not None:
+        finishing.check_crop(crop)
+        return _on_canvas(rgb, matte, foreground, background, view, alpha, finishing, finishing.canvas)
     if view == "mask":
         pixels = to_bytes(matte)
     elif view == "original":
         pixels = rgb if alpha is None else cut_out(rgb, alpha)
     else:
-        pixels = compose(foreground, matte, background, rgb, alpha)
+        pixels = compose(foreground, matte, background, rgb, alpha, finishing)
     return pixels if crop is None else pixels[bounding_box(matte, margin=crop)]
+
+
+def _on_canvas(
+    rgb: np.ndarray,
+    matte: np.ndarray,
+    foreground: np.ndarray,
+    background: Background,
+    view: View,
+    alpha: np.ndarray | None,
+    finishing: Finishing,
+    canvas: Canvas,
+) -> np.ndarray:
+    placement = place(canvas, bounding_box(matte), *matte.shape)
+    if view == "original":
+        return place_photo(rgb, alpha, placement)
+    if background.kind == "blur" and view == "cutout":  # like a picture, since the canvas may be larger than the photo
+        background = Background("image", image=blurred(rgb, matte, foreground, alpha))
+    foreground, matte = place_subject(foreground, matte, placement)
+    return to_bytes(matte) if view == "mask" else compose(foreground, matte, background, foreground, None, finishing)
 
 
 def compose(
@@ -62,6 +97,7 @@ def compose(
     background: Background,
     rgb: np.ndarray,
     alpha: np.ndarray | None = None,
+    finishing: Finishing = UNFINISHED,
 ) -> np.ndarray:
     """Composite the subject over a background.
 
@@ -76,12 +112,17 @@ def compose(
         The photo, for a blurred background.
     alpha : uint8 array (H, W), optional
         The photo's own alpha, for a blurred background.
+    finishing : Finishing
+        Shadows and outline behind the subject; its canvas is not used.
 
     Returns
     -------
     uint8 array (H, W, 4) for a transparent background, (H, W, 3) otherwise
         Blended in sRGB bytes, exact to half a level.
     """
+    if finishing.effects:
+        painted = None if background.kind == "transparent" else paint(background, rgb, matte, foreground, alpha)
+        return composite([*effect_layers(finishing, matte), (foreground, matte)], painted)
     if background.kind == "transparent":
         return cut_out(foreground, to_bytes(matte))
     return blend(foreground, matte, paint(background, rgb, matte, foreground, alpha))

@@ -41,6 +41,7 @@ SCRIPTS = (
     "at_once.js",
     "visit.js",
     "outcome.js",
+    "finishing.js",
     "viewer.js",
     "viewer_controls.js",
     "compare.js",
@@ -48,7 +49,7 @@ SCRIPTS = (
 )
 
 #: Style sheets of the page.
-STYLES = ("style.css", "viewer.css", "outcome.css", "compare.css")
+STYLES = ("style.css", "viewer.css", "finishing.css", "outcome.css", "compare.css")
 
 #: Requests that may wait in each of Gradio's queues; Gradio rejects the next one.
 QUEUE_SIZE = 32

@@ -41,6 +41,11 @@ class CheckedBlocks(gr.Blocks):
         self, block_fn: BlockFunction, inputs: list[Any], state: SessionState | None, explicit_call: bool = False
     ) -> list[Any]:
         expected = len(block_fn.inputs)
+        added = block_fn.inputs[len(inputs) :]
+        # A client that was written before a public function had its last, optional texts does not send them.
+        texts = [block.value for block in added if isinstance(block, gr.Textbox)]
+        if block_fn.api_visibility == "public" and len(texts) == len(added):
+            inputs = [*inputs, *texts]
         if len(inputs) < expected:  # Gradio's own message contains the values, including keys
             raise _error(f"The request has {len(inputs)} values. This function takes {expected}.")
         checked = [await _checked(value, block) for value, block in zip(inputs, block_fn.inputs, strict=False)]

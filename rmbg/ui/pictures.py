@@ -17,7 +17,8 @@ import numpy as np
 from rmbg.cutout import Cutout
 from rmbg.errors import OptionError
 from rmbg.images import encode
-from rmbg.render.backgrounds import Background, blurred, cover
+from rmbg.render.backgrounds import Background, blurred
+from rmbg.render.finishing import UNFINISHED, Finishing
 from rmbg.render.picture import View
 from rmbg.ui.results import Result, shrink, thumbnail
 from rmbg.ui.storage import storage
@@ -25,8 +26,9 @@ from rmbg.ui.storage import storage
 #: Quality of previews and of parts at full size.
 PREVIEW_QUALITY, PART_QUALITY = 84, 90
 
-#: Longest side in pixels of a part at full size, of a copy for the clipboard, and of a blurred background, which has no detail.
-PART_SIDE, COPY_SIDE, BLUR_SIDE = 2560, 4096, 400
+#: Longest side in pixels of a part at full size, of a copy for the clipboard, of a picture as background, and of a blurred
+#: background, which has no detail.
+PART_SIDE, COPY_SIDE, BACKDROP_SIDE, BLUR_SIDE = 2560, 4096, 1600, 400
 
 _PART = re.compile("[0-9]{1,6}(,[0-9]{1,6}){4}")
 
@@ -106,11 +108,11 @@ def drawings(cutout: Cutout) -> dict[str, Callable[[], np.ndarray]]:
     }
 
 
-def backdrop(result: Result, cutout: Cutout, background: Background, source: str) -> str:
-    """Return the path of a background picture, covering a cutout at screen size; `source` identifies the picture."""
+def backdrop(result: Result, background: Background, source: str) -> str:
+    """Return the path of a background picture at screen size; `source` identifies the picture."""
     assert background.image is not None
     image = background.image
-    return _stored(result, "background", zlib.crc32(source.encode()), lambda: cover(image, cutout.height, cutout.width))
+    return _stored(result, "background", zlib.crc32(source.encode()), lambda: np.asarray(thumbnail(image, BACKDROP_SIDE)))
 
 
 def part(result: Result, area: Part, view: View) -> dict[str, str]:
@@ -120,9 +122,11 @@ def part(result: Result, area: Part, view: View) -> dict[str, str]:
     return {key: _store(pixels, f"{name}-part.webp", PART_QUALITY, expires=True) for key, pixels in pictures.items()}
 
 
-def copy(result: Result, background: Background, view: View, crop: float | None) -> tuple[str, int, int]:
+def copy(
+    result: Result, background: Background, view: View, crop: float | None, finishing: Finishing = UNFINISHED
+) -> tuple[str, int, int]:
     """Store the displayed picture as PNG of at most `COPY_SIDE` pixels a side; returns its path, width and height."""
-    pixels = shrink(result.full(), COPY_SIDE).render(background, view=view, crop=crop)
+    pixels = shrink(result.full(), COPY_SIDE).render(background, view=view, crop=crop, finishing=finishing)
     data = encode.encode(pixels, encode.FORMATS["png"])
     path = storage().store(data, f"{result.facts.photo.name}-{view}.png", seconds=storage().keep_seconds)
     return path, pixels.shape[1], pixels.shape[0]

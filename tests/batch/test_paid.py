@@ -128,6 +128,14 @@ def test_new_rendering_uses_cached_mattes(paid, runware, tmp_path):
     assert np.abs(before.astype(int) - after).max() <= 1
     assert paid("--background", "#ff0000", "--format", "jpeg")[0] == 0
     assert len(runware.jobs) == 8 and (tmp_path / "out/a/0001.jpg").exists()
+    after_finishing = np.zeros((50, 60, 3), int)
+    finishing = ("--canvas", "60x50", "--shadow", "soft", "--outline", "2%,#00ff00")
+    for options in (finishing, (*finishing, "--padding", "12%"), (*finishing, "--scale", "50", "--position=10,0")):
+        assert paid("--background", "#ff0000", *options)[0] == 0
+        pixels = np.asarray(Image.open(tmp_path / "out/a/0001.png")).astype(int)
+        assert pixels.shape == (50, 60, 3) and np.abs(pixels - after_finishing).max() > 50, "rendered again"
+        after_finishing = pixels
+    assert len(runware.jobs) == 8
     status, _, err = paid("--option", "alphaMatting=true")
     assert status == 2 and "add --yes" in err  # requires new mattes
 

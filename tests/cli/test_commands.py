@@ -106,6 +106,8 @@ def test_picture_as_background(remove, photo):
     Image.new("RGB", (30, 10), (7, 70, 170)).save(path)
     pixels = np.asarray(remove("--background", path))
     assert pixels[0, 0].tolist() == pixels[-1, -1].tolist() == [7, 70, 170]
+    whole = np.asarray(remove("--background", path, "--background-fit", "contain", "--background-position", "0,100"))
+    assert whole[0, 0].tolist() == [255, 255, 255] and whole[-1, 0].tolist() == [7, 70, 170]
 
 
 def test_mask_only_writes_a_gray_picture(remove):
@@ -119,6 +121,34 @@ def test_crop_adds_a_margin_around_the_subject(remove):
     assert 28 <= diameter[0] <= 31 and diameter[0] == diameter[1]
     assert remove("--crop", "0.1").size[0] == diameter[0] + 6
     assert remove("--crop", "2").size == (WIDTH, HEIGHT)
+
+
+def test_canvas_has_the_size_and_the_color_of_the_preset(remove):
+    amazon = np.asarray(remove("--canvas", "amazon"))
+    assert amazon.shape == (2000, 2000, 3) and (amazon[0] == 255).all()
+    rows = np.flatnonzero((amazon[..., 1] < 128).any(axis=1))
+    assert np.ptp(rows) == pytest.approx(1800, abs=8) and rows.mean() == pytest.approx(1000, abs=4)
+    assert remove("--canvas", "90x70", "--background", "transparent", "--padding", "8px").mode == "RGBA"
+    assert remove("--canvas", "90x70", "--mask-only").size == (90, 70)
+
+
+def test_shadow_and_outline(remove):
+    pixels = np.asarray(remove("--shadow", "0,0,0,100", "--outline", "3px,#0000ff", "--background", "#ffffff"))
+    assert pixels[HEIGHT // 2, WIDTH // 2].tolist() == [200, 30, 20]
+    assert pixels[HEIGHT // 2, WIDTH // 2 + 17].tolist() == [0, 0, 255]
+    shaded = np.asarray(remove("--shadow", "soft", "--contact-shadow", "soft"))
+    assert 0 < shaded[HEIGHT // 2 + 17, WIDTH // 2, 3] < 255
+
+
+def test_invalid_finishing_is_wrong_usage(rmbg, photo):
+    for options in (
+        ("--background-fit", "contain"),
+        ("--padding", "5%"),
+        ("--canvas", "square", "--crop", "0.1"),
+        ("--shadow", "x"),
+    ):
+        status, out, err = rmbg("remove", photo, photo.parent / "o.png", "--provider", "disc", *options)
+        assert (status, out) == (2, "") and message(err) and not (photo.parent / "o.png").exists()
 
 
 @pytest.mark.parametrize(

@@ -115,6 +115,27 @@ def test_cover_keeps_proportions(shape):
 
 
 @pytest.mark.parametrize(
+    "fit, position", [("cover", (0, 0)), ("cover", (100, 100)), ("contain", (0, 0)), ("contain", (100, 50))]
+)
+def test_fit_and_position_of_a_picture(fit, position):
+    """A picture of two halves, twice as wide as high, on a square of 100 pixels."""
+    image = np.zeros((50, 100, 3), np.uint8)
+    image[:, :50] = (200, 0, 0)
+    image[:, 50:] = (0, 0, 200)
+    background = backgrounds.Background("image", image=image, fit=fit, position=position)
+    square = np.zeros((100, 100, 3), np.uint8)
+    painted = backgrounds.paint(background, square, square[..., 0].astype(np.float32), square)
+    assert painted.shape == (100, 100, 3)
+    if fit == "cover":
+        color = (200, 0, 0) if position[0] == 0 else (0, 0, 200)
+        assert (painted[:, 5:-5] == color).all(axis=2).mean() > 0.99
+    else:
+        top = position[1] // 2
+        assert (painted[top + 5, 10] == (200, 0, 0)).all() and (painted[top + 45, 90] == (0, 0, 200)).all()
+        assert (painted == 255).all(axis=2).sum() == 5000
+
+
+@pytest.mark.parametrize(
     "text, wanted",
     [
         ("#f80", (255, 136, 0)),

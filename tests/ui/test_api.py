@@ -39,6 +39,8 @@ def test_mask_and_background_arguments(client, photo):
     assert mask.shape == (300, 400) and mask[150, 200] == 255 and mask[0, 0] == 0
     white = Image.open(client.predict(**call, background="#ffffff", format="jpeg"))
     assert white.mode == "RGB" and min(white.getpixel((1, 1))) > 250
+    square = Image.open(client.predict(**call, canvas="300x300", padding="20px", shadow="soft", outline="2px,#ff0000"))
+    assert square.mode == "RGBA" and square.size == (300, 300)
 
 
 @pytest.mark.parametrize(
@@ -48,6 +50,8 @@ def test_mask_and_background_arguments(client, photo):
         ({"background": "#nothing"}, "is not a background"),
         ({"background": "/etc/hostname"}, "is not a background"),
         ({"format": "bmp"}, "no output format"),
+        ({"canvas": "wall"}, "no canvas"),
+        ({"shadow": "0,0,1"}, "The shadow is"),
     ],
 )
 def test_invalid_argument_is_reported(client, photo, arguments, message):
@@ -66,5 +70,16 @@ def test_only_stable_names_are_public(client):
     named = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
     assert set(named) == {"/remove_background", "/compare"}
     names = [p["parameter_name"] for p in named["/remove_background"]["parameters"]]
-    assert names == ["image", "provider", "background", "mask_only", "format"]
+    assert names == [
+        "image",
+        "provider",
+        "background",
+        "mask_only",
+        "format",
+        "canvas",
+        "padding",
+        "shadow",
+        "contact_shadow",
+        "outline",
+    ]
     assert all(p["parameter_has_default"] for p in named["/remove_background"]["parameters"][1:])

@@ -119,7 +119,7 @@ def test_background_picture_is_cached_at_screen_size_only(tmp_path):
     small, full = options.background(session, full=False), options.background(session, full=True)
     assert small.image is not None and small.image.shape[1] == 2 * PREVIEW_SIDE
     assert full.image is not None and full.image.shape == (200, 5000, 3)
-    assert options.background(session, full=False) is small, "the file is read once"
+    assert options.background(session, full=False).image is small.image, "the file is read once"
     session.close()
 
 

@@ -22,6 +22,8 @@
 
   // The visible part of the scene at zoom 1, in pixels of the preview.
   const frame = () => {
+    const canvas = window.rmbgFinishing.frame(scene);
+    if (canvas) return canvas;
     const [width, height] = scene.size;
     const { crop, margin } = options();
     if (!crop) return { left: 0, top: 0, width, height };
@@ -34,9 +36,11 @@
     if (view !== "cutout") return "none";
     if (kind.startsWith("#")) return kind;
     if (kind === "color") return color;
-    if (kind === "gradient") return `linear-gradient(${top}, ${bottom})`;
+    if (kind === "gradient") return `linear-gradient(${window.rmbgFinishing.options(scene).angle}deg, ${top}, ${bottom})`;
     const url = scene.pictures[kind];
-    return url ? `url(${JSON.stringify(address(url))}) center / 100% 100% no-repeat` : "none";
+    const { fit, across, along } = window.rmbgFinishing.options(scene);
+    const place = kind === "image" ? `${across}% ${along}% / ${fit}` : "center / cover";
+    return url ? `url(${JSON.stringify(address(url))}) ${place} no-repeat #fff` : "none";
   };
 
   const draw = () => {
@@ -52,6 +56,7 @@
     set("--matte", chosen.color);
     node.toggleAttribute("data-matte", scene.opaque.includes(chosen.format));
     node.querySelector(".backdrop").style.background = backdrop(chosen);
+    window.rmbgFinishing.draw(node, scene, box, chosen.view);
     show(after, scene.pictures[chosen.view]);
     show(node.querySelector("img.before"), scene.pictures.original);
     after.alt = scene.labels[chosen.view];
@@ -92,7 +97,11 @@
     const scale = zoom * fitScale(); // screen pixels for each pixel of the photo
     if (ratio < 1.01 || scale * ratio < 1.05) return null;
     const left = (box.left - (x / zoom) * box.width) * ratio, top = (box.top - (y / zoom) * box.height) * ratio;
-    return { left, top, width: (box.width / zoom) * ratio, height: (box.height / zoom) * ratio, scale };
+    const right = Math.min(scene.full[0], left + (box.width / zoom) * ratio);
+    const bottom = Math.min(scene.full[1], top + (box.height / zoom) * ratio);
+    const inside = { left: Math.max(0, left), top: Math.max(0, top) }; // a canvas may extend beyond the photo
+    if (inside.left >= right || inside.top >= bottom) return null;
+    return { ...inside, width: right - inside.left, height: bottom - inside.top, scale };
   };
   const covers = (loaded, seen) => {
     const [left, top, right, bottom, pixels] = loaded.area;
@@ -143,13 +152,17 @@
     }
   };
 
-  const setOptions = (view, kind, color, top, bottom, crop, margin, format) => {
-    const cropped = scene && JSON.stringify(frame());
-    chosen = { view, kind, color, top, bottom, crop, margin, format };
-    root.dataset.background = kind;
+  // Any change of the frame resets the camera.
+  const reframe = (change) => {
+    const before = scene && JSON.stringify(frame());
+    change();
     if (!scene || !viewer()) return;
-    if (JSON.stringify(frame()) !== cropped) Object.assign(camera, { zoom: 1, x: 0, y: 0 });
+    if (JSON.stringify(frame()) !== before) Object.assign(camera, { zoom: 1, x: 0, y: 0 });
     draw();
+  };
+  const setOptions = (view, kind, color, top, bottom, crop, margin, format) => {
+    root.dataset.background = kind;
+    reframe(() => (chosen = { view, kind, color, top, bottom, crop, margin, format }));
   };
   const refresh = () => {
     const text = viewer()?.dataset.scene ?? "";
@@ -166,6 +179,6 @@
     childList: true, subtree: true, attributes: true, attributeFilter: ["data-scene"],
   });
   window.rmbgViewer = {
-    viewer, camera, move, zoomTo, fitScale, address, say, setOptions, showPart, area: () => request?.area.join(",") ?? "",
+    viewer, camera, move, zoomTo, fitScale, address, say, setOptions, showPart, reframe, area: () => request?.area.join(",") ?? "",
   };
 })();

@@ -1,12 +1,19 @@
-"""Rendering options of the Remove tab: view, background, crop."""
+"""Rendering options of the Remove tab: view, background, crop, finishing."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
+from rmbg.errors import OptionError
 from rmbg.images.color import parse_color
 from rmbg.render import backgrounds
+from rmbg.render.canvas import PRESETS, Canvas, parse_canvas
+from rmbg.render.finishing import Finishing
+from rmbg.render.notation import Length
+from rmbg.render.outline import Outline
 from rmbg.render.picture import View
+from rmbg.render.shadow import ContactShadow, Shadow
 from rmbg.ui.components.photo_input import Upload
 from rmbg.ui.session import Session
 
@@ -30,6 +37,9 @@ BACKGROUNDS = [
     ("Picture", "image"),
 ]
 
+#: Values of the choice of the canvas beside the ids of presets.
+PHOTO_SIZE, OTHER_SIZE = "photo", "other"
+
 
 @dataclass(frozen=True)
 class RenderOptions:
@@ -47,6 +57,25 @@ class RenderOptions:
         For the kind ``image``.
     margin : float
         Around the subject, in percent of its longer side, if `crop`.
+    canvas : str
+        Id of a preset, `PHOTO_SIZE` or `OTHER_SIZE`; with a canvas, `crop` has no effect.
+    size : str
+        ``WIDTHxHEIGHT`` of another size.
+    padding, scale, x, y : float
+        Place of the subject on the canvas, in percent as in `Canvas`.
+    shadow : str
+        ``none``, ``soft``, ``contact`` or ``both``.
+    strength, distance, blur : float
+        Opacity of the shadows; offset and standard deviation of the soft one in percent of the subject's longer side.
+    outline : float
+        Width in percent of the subject's longer side; 0 for none.
+    outline_color : str
+    angle : float
+        Of a gradient, in degrees.
+    fit : str
+        ``cover`` or ``contain``, of a picture.
+    across, along : float
+        Place of a picture in percent of the space from left to right and from top to bottom.
     """
 
     view: View = "cutout"
@@ -57,19 +86,58 @@ class RenderOptions:
     image: Upload | None = None
     crop: bool = False
     margin: float = 5.0
+    canvas: str = PHOTO_SIZE
+    size: str = "1200x1200"
+    padding: float = 5.0
+    scale: float = 100.0
+    x: float = 0.0
+    y: float = 0.0
+    shadow: str = "none"
+    strength: float = 40.0
+    distance: float = 3.0
+    blur: float = 3.0
+    outline: float = 0.0
+    outline_color: str = "#ffffff"
+    angle: float = 180.0
+    fit: Literal["cover", "contain"] = "cover"
+    across: float = 50.0
+    along: float = 50.0
 
     def background(self, session: Session, *, full: bool) -> backgrounds.Background:
         """Return the background; a picture at screen size unless `full`."""
         if self.kind == "color" or self.kind.startswith("#"):
             return backgrounds.Background("color", (parse_color(self.color if self.kind == "color" else self.kind),))
         if self.kind == "gradient":
-            return backgrounds.gradient(self.top, self.bottom)
+            return backgrounds.gradient(self.top, self.bottom, self.angle)
         if self.kind == "blur":
             return backgrounds.BLURRED
         if self.kind == "image" and self.image is not None:
-            return backgrounds.picture(self.image.path) if full else session.background(self.image.path)
+            picture = backgrounds.picture(self.image.path) if full else session.background(self.image.path)
+            return replace(picture, fit=self.fit, position=(self.across, self.along))
         return backgrounds.TRANSPARENT
 
     def crop_margin(self) -> float | None:
         """Return the margin as a fraction of the subject's size; None if the cutout is not cropped."""
-        return self.margin / 100 if self.crop else None
+        return self.margin / 100 if self.crop and self.canvas == PHOTO_SIZE else None
+
+    def finishing(self) -> Finishing:
+        """Return canvas, shadows and outline; raises OptionError if a value is invalid."""
+        soft, contact = self.shadow in ("soft", "both"), self.shadow in ("contact", "both")
+        return Finishing(
+            self._canvas(),
+            Shadow(y=_percent(self.distance), blur=_percent(self.blur), opacity=self.strength) if soft else None,
+            ContactShadow(self.strength) if contact else None,
+            Outline(_percent(self.outline), parse_color(self.outline_color)) if self.outline else None,
+        )
+
+    def _canvas(self) -> Canvas | None:
+        if self.canvas == PHOTO_SIZE:
+            return None
+        canvas = PRESETS[self.canvas].canvas if self.canvas in PRESETS else parse_canvas(self.size)
+        if canvas is None:
+            raise OptionError("The size is empty. Write it as WIDTHxHEIGHT in pixels, such as 1200x800.")
+        return replace(canvas, padding=_percent(self.padding), scale=self.scale, x=self.x, y=self.y)
+
+
+def _percent(value: float) -> Length:
+    return Length(value, percent=True)

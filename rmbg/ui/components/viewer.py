@@ -15,6 +15,7 @@ from rmbg.images import encode
 from rmbg.matting.matte import bounding_box
 from rmbg.providers.builtin import LOW_CONFIDENCE_NOTE
 from rmbg.ui import pictures
+from rmbg.ui.components.finishing_options import scene_canvases
 from rmbg.ui.components.render_options import RenderOptions
 from rmbg.ui.messages import for_visitor
 from rmbg.ui.results import Result
@@ -46,7 +47,7 @@ def empty() -> str:
 
 
 def result(result: Result, options: RenderOptions, session: Session) -> str:
-    """Return the viewer of a result, in which the browser composes view, background and crop.
+    """Return the viewer of a result, in which the browser composes view, background, crop and finishing.
 
     The scene, a JSON object in the HTML, has the URLs of the pictures; ``viewer.js`` loads them.
     """
@@ -61,6 +62,7 @@ def result(result: Result, options: RenderOptions, session: Session) -> str:
         "full": [result.width, result.height],
         "box": [columns.start, rows.start, columns.stop, rows.stop],
         "options": {key: value for key, value in asdict(options).items() if key != "image"},
+        "canvases": scene_canvases(),
         "opaque": [form.id for form in encode.available() if not form.alpha],
     }
     return render(
@@ -79,7 +81,7 @@ def _pictures(result: Result, cutout: Cutout, options: RenderOptions, session: S
     try:
         paths = pictures.previews(result, cutout)
         if image is not None and background is not None:
-            paths["image"] = pictures.backdrop(result, cutout, background, image.path)
+            paths["image"] = pictures.backdrop(result, background, image.path)
     except RmbgError:
         return {name: data_uri(draw(), "webp-lossy") for name, draw in pictures.drawings(cutout).items()}
     return {name: pictures.url(path) for name, path in paths.items()}

@@ -14,7 +14,7 @@ from PIL import Image
 from rmbg.images import encode
 from rmbg.settings import Settings
 from rmbg.ui.cancellation import run_number
-from rmbg.ui.components import consent_row, load_photo, provider_options, provider_text, viewer
+from rmbg.ui.components import consent_row, finishing_options, load_photo, provider_options, provider_text, viewer
 from rmbg.ui.components.photo_input import photo_input
 from rmbg.ui.components.render_options import BACKGROUNDS, VIEWS
 from rmbg.ui.lanes import SERVICES_AT_ONCE
@@ -82,8 +82,9 @@ def build(session: gr.State, settings: Settings) -> Parts:
             facts = gr.HTML("", elem_classes="bare", elem_id="facts")
             kind = gr.Radio(BACKGROUNDS, value="transparent", label="Background", elem_id="background")
             with gr.Row():
-                view = gr.Radio(VIEWS, value="cutout", label="View", elem_id="view", scale=4, min_width=250)
-                with gr.Column(scale=5, min_width=250, elem_id="background-options"):
+                view = gr.Radio(VIEWS, value="cutout", label="View", elem_id="view", scale=5, min_width=250)
+                canvas = finishing_options.size()
+                with gr.Column(scale=3, min_width=150, elem_id="background-options"):
                     with gr.Row(elem_classes="for-color"):
                         color = gr.ColorPicker("#ffffff", label="Color", elem_id="color")
                     with gr.Row(elem_classes="for-gradient"):
@@ -114,6 +115,7 @@ def build(session: gr.State, settings: Settings) -> Parts:
                 margin = gr.Slider(
                     0, 50, value=5, step=1, label="Margin, % of the subject", visible=False, elem_id="margin", min_width=190
                 )
+            finishing = finishing_options.build(*canvas)
             with gr.Row():
                 to_compare = gr.Button("Compare providers on this photo", size="sm", elem_id="to-compare")
                 to_replace = gr.Button("Generate a new background", size="sm", elem_id="to-replace")
@@ -125,7 +127,7 @@ def build(session: gr.State, settings: Settings) -> Parts:
             total = gr.HTML("", elem_classes="bare", elem_id="total")
             results = strip.build()
 
-    display: list[Any] = [view, kind, color, top, bottom, image, crop, margin]
+    display: list[Any] = [view, kind, color, top, bottom, image, crop, margin, *finishing.values]
     shown = [result, facts, message]
     private: dict[str, Any] = {"api_visibility": "private"}
     instant: dict[str, Any] = {**private, "queue": False, "show_progress": "hidden"}
@@ -192,8 +194,8 @@ def build(session: gr.State, settings: Settings) -> Parts:
     provider.change(partial(consent_row.hide, "remove"), session, [consent, message], **instant)
     cancel.click(actions.stop, [session], [start, cancel, message, total, results.gallery], cancels=removals, **instant)
 
-    # The browser composes all backgrounds from pictures that it has; only a new picture is prepared by the server.
-    composed = [component for component in display if component is not image]
+    # The browser composes all backgrounds and effects from pictures that it has; only a new picture is prepared by the server.
+    composed = [component for component in display if component is not image and component not in finishing.values]
     gr.on(
         [component.change for component in [*composed, file_format]],
         None,
@@ -201,6 +203,14 @@ def build(session: gr.State, settings: Settings) -> Parts:
         js="(...values) => rmbgViewer.setOptions(...values)",
         **private,
     )
+    gr.on(
+        [component.change for component in finishing.values],
+        None,
+        finishing.values,
+        js="(...values) => rmbgFinishing.setOptions(...values)",
+        **private,
+    )
+    finishing.canvas.input(finishing_options.choose_canvas, [finishing.canvas, kind], [kind, finishing.padding], **instant)
     image.change(actions.show, [session, *display], shown, trigger_mode="always_last", concurrency_limit=None, **instant)
     part.click(
         actions.part, [session, area, view], area, js="(session, area, view) => [session, rmbgViewer.area(), view]", **instant

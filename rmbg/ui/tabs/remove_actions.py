@@ -221,7 +221,9 @@ def copy(session: Session, *display: Any) -> str:
     try:
         options = RenderOptions(*display)
         background = options.background(session, full=True)
-        path, width, height = pictures.copy(session.current, background, options.view, options.crop_margin())
+        path, width, height = pictures.copy(
+            session.current, background, options.view, options.crop_margin(), options.finishing()
+        )
     except RmbgError as error:
         return json.dumps({"error": str(error)})
     return json.dumps({"url": pictures.url(path), "text": f"Copied, {width} × {height}"})
@@ -258,11 +260,11 @@ def save_all(
 def _encoder(session: Session, format_id: str, quality: int, *display: Any) -> Callable[[Result], tuple[str, bytes]]:
     """Return a function from a result to the name and the bytes of its file at full size."""
     file_format, options = encode.format_named(format_id), RenderOptions(*display)
-    background = options.background(session, full=True)
+    background, finishing = options.background(session, full=True), options.finishing()
 
     def encoded(result: Result) -> tuple[str, bytes]:
         cutout = result.full()
-        pixels = cutout.render(background, view=options.view, crop=options.crop_margin())
+        pixels = cutout.render(background, view=options.view, crop=options.crop_margin(), finishing=finishing)
         data = encode.encode(pixels, file_format, quality=int(quality), matte_color=parse_color(options.color))
         return f"{cutout.photo.name}-{options.view}{file_format.suffix}", data
 

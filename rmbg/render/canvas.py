@@ -1,0 +1,160 @@
+"""Canvas of a fixed size on which the subject is placed: presets, notation, and the position of the photo."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from rmbg.errors import OptionError, check_text, printable
+from rmbg.images.color import Color
+from rmbg.render.notation import Length, parse_length, parse_percent, split_list
+
+#: Range of the sides of a canvas in pixels, and the maximum of their product.
+SHORTEST, LONGEST, MOST_PIXELS = 16, 12_000, 40_000_000
+
+#: Ranges of scale and position in percent.
+SCALES, POSITIONS = (5.0, 1000.0), (-200.0, 200.0)
+
+WHITE: Color = (255, 255, 255)
+
+_SIZE = re.compile(r"([0-9]{1,6})\s*[xX×*]\s*([0-9]{1,6})", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Canvas:
+    """Size of the picture and place of the subject, whose bounding box is fitted and centered by default.
+
+    Attributes
+    ----------
+    width, height : int
+        In pixels.
+    padding : Length
+        Space between the subject and the sides; 100 percent are the shorter side.
+    scale : float
+        Size of the subject in percent of the fitted one, 5 to 1000.
+    x, y : float
+        Shift of the subject to the right and down, in percent of width and height, -200 to 200.
+    align : str
+        ``center``, or ``bottom`` for portraits: the subject stands on the lower side, fitted in height below the padding.
+
+    Raises
+    ------
+    OptionError
+        If a value is out of range or the padding leaves no space.
+    """
+
+    width: int
+    height: int
+    padding: Length = Length(5, percent=True)
+    scale: float = 100.0
+    x: float = 0.0
+    y: float = 0.0
+    align: Literal["center", "bottom"] = "center"
+
+    def __post_init__(self) -> None:
+        if not (min(self.width, self.height) >= SHORTEST and max(self.width, self.height) <= LONGEST):
+            raise OptionError(
+                f"The canvas is {self.width:,} x {self.height:,} pixels; each side must be {SHORTEST} to {LONGEST:,} pixels."
+            )
+        if self.width * self.height > MOST_PIXELS:
+            raise OptionError(
+                f"The canvas has {self.width * self.height / 1e6:.0f} megapixels; at most {MOST_PIXELS / 1e6:.0f} are possible."
+            )
+        if not 0 <= 2 * self.padding_pixels <= 0.95 * min(self.width, self.height):
+            raise OptionError(f"The padding is {self.padding}; it must leave space for the subject. Use less than half a side.")
+        for name, value, (low, high) in (("scale", self.scale, SCALES), ("x", self.x, POSITIONS), ("y", self.y, POSITIONS)):
+            if not low <= value <= high:
+                raise OptionError(f"The {name} of the subject is {value:g} percent; it must be {low:g} to {high:g}.")
+
+    @property
+    def padding_pixels(self) -> float:
+        return self.padding.pixels(min(self.width, self.height))
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A named canvas, and the color that its purpose prescribes for the background."""
+
+    title: str
+    canvas: Canvas
+    background: Color | None = WHITE
+
+
+def _percent(value: float) -> Length:
+    return Length(value, percent=True)
+
+
+#: Canvases by id. Faces are not detected: in a photo for a document check the size of the head, and set the scale.
+PRESETS: dict[str, Preset] = {
+    "square": Preset("Square, 2000 × 2000", Canvas(2000, 2000)),
+    # Pure white, the product fills at least 85 % of the frame, 1,600 pixels or more for zoom.
+    # https://sellercentral.amazon.com/help/hub/reference/G1881
+    "amazon": Preset("Amazon, 2000 × 2000", Canvas(2000, 2000, _percent(5))),
+    # At least 500 pixels on the longest side; 1,600 are recommended for zoom.
+    # https://www.ebay.com/help/policies/listing-policies/picture-policy?id=4370
+    "ebay": Preset("eBay, 1600 × 1600", Canvas(1600, 1600, _percent(5))),
+    # Square products are best at 2048 x 2048. https://help.shopify.com/en/manual/products/product-media/product-media-types
+    "shopify": Preset("Shopify, 2048 × 2048", Canvas(2048, 2048, _percent(5))),
+    # 2 x 2 inches, 600 to 1,200 pixels a side, white or off-white.
+    # https://travel.state.gov/content/travel/en/us-visas/visa-information-resources/photos/digital-image-requirements.html
+    "us-passport": Preset("US passport, 2 × 2 in", Canvas(1200, 1200, _percent(10), align="bottom")),
+    # 35 x 45 mm at 600 dots per inch: ICAO Doc 9303 part 3, https://www.icao.int/publications/doc-series/doc-9303
+    "passport": Preset("Passport, 35 × 45 mm", Canvas(827, 1063, _percent(9), align="bottom")),
+}
+
+
+def parse_canvas(text: str, padding: str = "", scale: str = "", position: str = "") -> Canvas | None:
+    """Parse the notation of a canvas of the command line and the API.
+
+    Parameters
+    ----------
+    text : str
+        Id of a preset, or ``WIDTHxHEIGHT`` in pixels; empty for none.
+    padding : str
+        ``5%`` or ``40px``; by default that of the preset.
+    scale : str
+        Percent of the fitted size.
+    position : str
+        ``X,Y`` in percent of width and height.
+
+    Raises
+    ------
+    OptionError
+        If a text has another form or a value is out of range, or if one is given without a canvas.
+    """
+    given = check_text(text, "The canvas").strip()
+    if not given or given.lower() == "none":
+        for name, value in (("padding", padding), ("scale", scale), ("position", position)):
+            if check_text(value, f"The {name}").strip():
+                raise OptionError(f"The {name} needs a canvas. Add one, for example square or 2000x2000.")
+        return None
+    canvas = _sized(given)
+    if check_text(padding, "The padding").strip():
+        canvas = replace(canvas, padding=parse_length(padding, "The padding", most_percent=47))
+    if check_text(scale, "The scale").strip():
+        canvas = replace(canvas, scale=parse_percent(scale, "The scale", *SCALES))
+    if check_text(position, "The position").strip():
+        parts = split_list(position)
+        if len(parts) != 2:
+            raise OptionError(
+                f"The position is {printable(position, 40)!r}; it must be X,Y in percent of the canvas, such as 0,-5."
+            )
+        x, y = (parse_percent(part, "The position", *POSITIONS) for part in parts)
+        canvas = replace(canvas, x=x, y=y)
+    return canvas
+
+
+def _sized(given: str) -> Canvas:
+    if given.lower() in PRESETS:
+        return PRESETS[given.lower()].canvas
+    match = _SIZE.fullmatch(given)
+    if not match:
+        raise OptionError(f"There is no canvas {printable(given, 40)!r}. Use WIDTHxHEIGHT, or one of {', '.join(PRESETS)}.")
+    return Canvas(int(match.group(1)), int(match.group(2)))
+
+
+def preset_background(text: str) -> Color | None:
+    """Return the color that a preset prescribes for the background; None for other canvases."""
+    preset = PRESETS.get(text.strip().lower())
+    return None if preset is None else preset.background
