@@ -7,8 +7,8 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
 
@@ -49,6 +49,36 @@ class HaltError(RmbgError):
     """No further photo can be processed; the current one is left for the next run."""
 
 
+def no_turn(check: Callable[[], None]) -> AbstractContextManager[None]:
+    """Return a context manager that does not wait; see `Hooks`."""
+    return nullcontext()
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """Parts of a run that its caller may replace, such as a server that runs the batches of several visitors.
+
+    Attributes
+    ----------
+    key : str or None
+        API key of the calls, which is not stored; by default that of the environment.
+    photo, device : callable (check) -> context manager
+        Entered for each photo: the first one from decoding to encoding, the second one while a local network runs. They may
+        wait, and call `check` meanwhile, which raises CancelledError.
+    created : callable (name, cutout)
+        Called with the name of the input and its cutout before the result is written; errors of the package are errors of the
+        photo.
+    """
+
+    key: str | None = field(default=None, repr=False)
+    photo: Callable[[Callable[[], None]], AbstractContextManager[None]] = no_turn
+    device: Callable[[Callable[[], None]], AbstractContextManager[None]] = no_turn
+    created: Callable[[str, Cutout], None] = lambda name, cutout: None
+
+
+NO_HOOKS = Hooks()
+
+
 @dataclass(frozen=True)
 class Outcome:
     """Outcome of one photo.
@@ -63,6 +93,12 @@ class Outcome:
         True if the result of an earlier run is still current.
     systematic : bool
         True for a failure of the provider, which may affect the next photos as well.
+    cost : Cost or None
+        Cost of the call for this photo; None if there was none in this run, or none that is charged.
+    seconds : float
+        Duration of the provider's run; 0 if there was none.
+    confidence : float or None
+        As in `Cutout`.
     """
 
     name: str
@@ -70,6 +106,9 @@ class Outcome:
     message: str = ""
     unchanged: bool = False
     systematic: bool = False
+    cost: Cost | None = None
+    seconds: float = 0.0
+    confidence: float | None = None
 
 
 class Worker:
@@ -89,6 +128,7 @@ class Worker:
         Cancels the current photos.
     stopping : callable () -> bool
         Returns True if no further paid call may start.
+    hooks : Hooks
     """
 
     def __init__(
@@ -103,10 +143,11 @@ class Worker:
         retry: bool,
         cancelled: Callable[[], bool],
         stopping: Callable[[], bool],
+        hooks: Hooks = NO_HOOKS,
     ) -> None:
         self.recipe, self.output, self.manifest, self.mattes = recipe, output, manifest, mattes
         self.limit, self.settings, self.retry = limit, settings, retry
-        self.cancelled, self.stopping = cancelled, stopping
+        self.cancelled, self.stopping, self.hooks = cancelled, stopping, hooks
         self.inference, self.rendering = recipe.inference, recipe.rendering
         self._sending: set[str] = set()
         self._changed = threading.Condition()
@@ -136,9 +177,9 @@ class Worker:
             if self._unchanged(task, columns["digest"]):
                 self.manifest.record(task.entry.name, stamp=task.entry.stamp)
                 return Outcome(task.entry.name, "done", unchanged=True)
-            result, notes = self._create_result(task, data, columns["digest"])
+            with self.hooks.photo(self._check):
+                result, outcome = self._create_result(task, data, columns["digest"])
             columns |= result
-            outcome = Outcome(task.entry.name, "done", " ".join(notes))
         except (CancelledError, HaltError):
             raise
         except NotReadyError as error:  # missing key or weights, budget or limit reached: affects all photos
@@ -160,7 +201,8 @@ class Worker:
         state: State = "charged" if charged else "failed"
         if isinstance(error, NoSubjectError):
             state = "nothing"
-        return Outcome(task.entry.name, state, str(error), systematic=isinstance(error, (ServiceError, ModelError)))
+        systematic = isinstance(error, (ServiceError, ModelError))
+        return Outcome(task.entry.name, state, str(error), systematic=systematic, cost=error.cost)
 
     def _unchanged(self, task: Task, digest: str) -> bool:
         item = task.item
@@ -170,21 +212,31 @@ class Worker:
             and self.output.size(task.output) == item.size
         )
 
-    def _create_result(self, task: Task, data: bytes, digest: str) -> tuple[dict[str, Any], tuple[str, ...]]:
-        """Write the result of one photo, and return its columns of the manifest and notes for the user."""
+    def _check(self) -> None:
+        if self.cancelled() or self.stopping():
+            raise CancelledError("Stopped.")
+
+    def _create_result(self, task: Task, data: bytes, digest: str) -> tuple[dict[str, Any], Outcome]:
+        """Write the result of one photo, and return its columns of the manifest and its outcome."""
         self.output.check(task.output)
         photo = open_photo(data, name=task.entry.name, settings=self.settings)
         self.recipe.check_photo(photo)
         if self.recipe.paid:
             with self._exclusive(digest):
-                cutout = self._paid_cutout(task, photo, digest)
+                cutout, called = self._paid_cutout(task, photo, digest)
         else:
-            context = RequestContext(self.settings, cancelled=self.cancelled)
-            cutout = self.recipe.provider.cut(photo, self.recipe.options, context)
+            context = RequestContext(self.settings, self.hooks.key, cancelled=self.cancelled)
+            with self.hooks.device(self._check):
+                cutout = self.recipe.provider.cut(photo, self.recipe.options, context)
+            called = True
+        self.hooks.created(task.entry.name, cutout)
         encoded = self.recipe.encode(cutout, self.cancelled)
         self._write(task.output, encoded)
         columns = {"output": task.output, "size": len(encoded), "width": photo.width, "height": photo.height}
-        return columns, cutout.notes
+        outcome = Outcome(task.entry.name, "done", " ".join(cutout.notes))
+        if called:
+            outcome = replace(outcome, cost=cutout.cost, seconds=cutout.seconds, confidence=cutout.confidence)
+        return columns, outcome
 
     def _write(self, name: str, data: bytes) -> None:
         try:
@@ -212,14 +264,17 @@ class Worker:
                 self._sending.discard(digest)
                 self._changed.notify_all()
 
-    def _paid_cutout(self, task: Task, photo: Photo, digest: str) -> Cutout:
-        """Return a cutout from the matte cache, from an earlier call that can be resumed, or from a new call."""
+    def _paid_cutout(self, task: Task, photo: Photo, digest: str) -> tuple[Cutout, bool]:
+        """Return a cutout from the matte cache, from an earlier call that can be resumed, or from a new call.
+
+        The second value is False for a cutout from the cache.
+        """
         call = self.manifest.open_call(digest, self.inference)
         matte = self.mattes.load(digest, self.inference, photo.height, photo.width)
         if matte is not None:
             if call is not None:  # the process was killed after saving the matte and before settling the call
                 self.manifest.end_call(call.id, "answered", call.reserved, "listed")
-            return self.recipe.restore(photo, matte)
+            return self.recipe.restore(photo, matte), False
         if call is not None and (not self._resumable(call) or (self.retry and call.state == "unknown")):
             if not self.retry:
                 self.manifest.end_call(call.id, "unknown", None)
@@ -234,14 +289,14 @@ class Worker:
         except OutputError as error:
             raise HaltError(f"{error} No further photo was sent.") from None
         if call is not None:
-            return self._send(task, photo, digest, call, None)
+            return self._send(task, photo, digest, call, None), True
         reserved = self.limit.reserve(self.stopping)
         try:
             call = self.manifest.begin_call(task.entry.name, digest, self.inference, reserved)
         except BaseException:
             self.limit.settle(reserved, None)
             raise
-        return self._send(task, photo, digest, call, reserved)
+        return self._send(task, photo, digest, call, reserved), True
 
     def _charged_before(self, task: Task, digest: str) -> bool:
         item = task.item
@@ -255,7 +310,7 @@ class Worker:
     def _send(self, task: Task, photo: Photo, digest: str, call: Call, reserved: Decimal | None) -> Cutout:
         """Send a photo, save its matte and settle the call; `reserved` is None for a call of an earlier run."""
         job = PaidJob(call.job, call.handle, lambda handle: self.manifest.set_handle(call.id, handle))
-        context = RequestContext(self.settings, cancelled=self.cancelled, job=job)
+        context = RequestContext(self.settings, self.hooks.key, cancelled=self.cancelled, job=job)
         cost: Cost | None = Cost(None, "unknown")
         state = "unknown"
         try:
