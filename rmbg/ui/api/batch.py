@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import secrets
 import threading
@@ -24,7 +25,7 @@ from rmbg.render.picture import View
 from rmbg.settings import Settings
 from rmbg.ui import archive
 from rmbg.ui.api.remove import API_AT_ONCE
-from rmbg.ui.batch.run import Batch
+from rmbg.ui.batch.run import Batch, Row
 from rmbg.ui.components.files_input import files_input
 from rmbg.ui.components.photo_input import Upload
 from rmbg.ui.messages import page_error
@@ -102,8 +103,10 @@ async def batch_endpoint(
                 shown = batch.revision
                 yield _rows(batch), None
             await asyncio.sleep(POLL_SECONDS)
-        path = await anyio.to_thread.run_sync(_deliver, batch, owner)
-        delivered = True
+        try:
+            path = await anyio.to_thread.run_sync(_deliver, batch, owner)
+        finally:
+            delivered = True  # if it failed, paid results are in the recovery folder
         yield _rows(batch), path
     except RmbgError as error:
         raise page_error(error) from None
@@ -127,24 +130,40 @@ def _deliver(batch: Batch, owner: str) -> str | None:
     Raises
     ------
     RmbgError
-        If the batch ended before its first result, or the results cannot be packed.
+        If the batch ended before its first result, or the results cannot be packed. Paid results are then in the recovery
+        folder, and the message has their location.
     """
     rows = [row for row in batch.rows if row.file]
     if batch.halted and not rows:
         raise RmbgError(batch.message)
-    return archive.write(owner, (batch.result(row) for row in rows)) if rows else None
+    with contextlib.ExitStack() as stack:
+        paid = _paid(batch)
+        if paid:
+            stack.enter_context(recovery.kept(lambda: _contents(batch, paid), _total(paid), Settings.from_environ()))
+        return archive.write(owner, (batch.result(row) for row in rows)) if rows else None
+
+
+def _paid(batch: Batch) -> list[Row]:
+    return [row for row in batch.rows if row.file and find(row.provider).info.kind == "remote"]
+
+
+def _contents(batch: Batch, rows: list[Row]) -> dict[str, bytes]:
+    return {row.file.replace("/", "-"): batch.result(row)[1] for row in rows}
+
+
+def _total(rows: list[Row]) -> Cost:
+    return total([row.cost or Cost(None, "unknown") for row in rows])
 
 
 def _end(batch: Batch, delivered: bool) -> None:
     """Stop a batch and remove its files; paid results that were not delivered are saved in the recovery folder."""
     batch.cancel()
     batch.join()
-    rows = [row for row in batch.rows if row.file and find(row.provider).info.kind == "remote"]
-    if rows and not delivered:
-        cost = total([row.cost or Cost(None, "unknown") for row in rows])
+    rows = [] if delivered else _paid(batch)
+    if rows:
         try:
-            files = {row.file.replace("/", "-"): batch.result(row)[1] for row in rows}
-            log.warning("%s", recovery.keep(CancelledError("A call was cancelled."), files, cost, Settings.from_environ()))
+            error = CancelledError("A call of /batch was cancelled.")
+            log.warning("%s", recovery.keep(error, _contents(batch, rows), _total(rows), Settings.from_environ()))
         except RmbgError as error:
             log.warning("Paid results of a cancelled call are lost: %s", error)
     batch.close()
