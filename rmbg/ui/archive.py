@@ -30,7 +30,7 @@ def write(owner: str, files: Iterable[tuple[str, bytes]]) -> str:
     except BaseException as error:
         if path is not None:
             storage().discard(path)
-        if isinstance(error, OSError):
+        if isinstance(error, OSError) and not isinstance(error, OutputError):
             raise OutputError(f"The archive cannot be written on the server: {reason(error)}. Try again later.") from None
         raise
     storage().keep(owner, path, seconds=storage().keep_seconds)

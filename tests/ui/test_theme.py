@@ -18,7 +18,7 @@ from tests.ui import controls
 pytestmark = pytest.mark.browser
 
 WAIT = 90_000
-TABS = ("Remove", "Compare", "Replace", "Benchmark", "About")
+TABS = ("Remove", "Batch", "Compare", "Replace", "Benchmark", "About")
 WCAG = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]}
 
 

@@ -29,7 +29,7 @@ from rmbg.billing.cost import Cost
 from rmbg.billing.quote import Estimate
 from rmbg.cancellation import CancellationToken
 from rmbg.cutout import Cutout, confidence_level
-from rmbg.errors import CancelledError, NotReadyError, RmbgError
+from rmbg.errors import CancelledError, NotReadyError, OutputError, RmbgError
 from rmbg.images import encode
 from rmbg.images.photo import open_photo
 from rmbg.matting.finish import finish
@@ -56,7 +56,7 @@ MAX_RUNNING, LOCAL_JOBS = 24, 2
 
 BUSY = "The server is busy with other batches. Try again in a few minutes."
 
-INTERNAL_ERROR = "An internal error occurred. Press Start to continue with the other photos."
+INTERNAL_ERROR = "An internal error occurred. Press Remove all backgrounds to continue with the other photos."
 
 
 @dataclass(frozen=True)
@@ -298,9 +298,12 @@ class Batch:
         """Open the manifest; not for use by two threads."""
         entries: list[Entry] = [entry for name, entry in self._entries.items() if names is None or name in names]
         state = self._output.state
-        with Manifest(state / "manifest.sqlite3") as manifest:
-            self._output.prepare()
-            yield Job(self._source, self._output, entries, manifest, settings, MatteCache([state / "mattes"]))
+        try:
+            with Manifest(state / "manifest.sqlite3") as manifest:
+                self._output.prepare()
+                yield Job(self._source, self._output, entries, manifest, settings, MatteCache([state / "mattes"]))
+        except OutputError as error:
+            raise OutputError(_visible(str(error))) from None
 
     def _work(self, request: Request, key: str | None) -> None:
         recipe, token = request.recipe, self._token
@@ -320,7 +323,7 @@ class Batch:
                 )
             self._finish(progress)
         except CancelledError:
-            self.message = "Stopped. The results so far are kept. Press Start to continue."
+            self.message = "Stopped. The results so far are kept. Press Remove all backgrounds to continue."
         except RmbgError as error:
             self.message, self.halted = _visible(str(error)), True
         except Exception:

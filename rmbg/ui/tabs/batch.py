@@ -67,9 +67,9 @@ def build(session: gr.State, settings: Settings) -> Parts:
             kind = gr.Radio(BACKGROUNDS, value="transparent", label="Background", elem_id="batch-background")
             start = gr.Button("Remove all backgrounds", variant="primary", size="lg", elem_id="batch-start")
             cancel = gr.Button("Cancel", visible=False, size="lg", elem_id="batch-cancel")
-            consent, yes, no = consent_row.consent_row(actions.PLACE)
-            message = gr.HTML("", elem_classes="bare", elem_id="batch-message")
         with gr.Column(scale=9, min_width=320):
+            message = gr.HTML("", elem_classes="bare", elem_id="batch-message")
+            consent, yes, no = consent_row.consent_row(actions.PLACE)
             with gr.Row(equal_height=True):
                 doubtful = gr.Checkbox(False, label="Doubtful and failed only", elem_id="batch-doubtful", min_width=180)
                 again = gr.Button(
