@@ -141,7 +141,7 @@ def test_paid_batch_is_asked_for_once_and_running_batch_survives_a_reload(opened
     with Runware() as service:
         for name, value in environment(service, Path(tmp_path), RMBG_REMOTE_SECONDS="60").items():
             monkeypatch.setenv(name, value)
-        choose(page, "Runware: RMBG 1.4")
+        choose(page, PROVIDERS["runware-rembg-1.4"].info.title)
         page.wait_for_selector("#batch-key input[type=password]", timeout=WAIT)
         page.click("#batch-start")
         wait_for_message(page, "This sends 3 photos to")
