@@ -12,6 +12,8 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
 
+import numpy as np
+
 from rmbg.batch.manifest import Call, Manifest, State
 from rmbg.batch.matte_cache import MatteCache
 from rmbg.batch.outputs import Output
@@ -65,6 +67,8 @@ class Hooks:
     photo, device : callable (check) -> context manager
         Entered for each photo: the first one from decoding to encoding, the second one while a local network runs. They may
         wait, and call `check` meanwhile, which raises CancelledError.
+    matte : callable (name) -> uint8 array (H, W) or None
+        Returns the matte of an earlier run of the same local provider, which is then not run again.
     created : callable (name, cutout)
         Called with the name of the input and its cutout before the result is written; errors of the package are errors of the
         photo.
@@ -73,6 +77,7 @@ class Hooks:
     key: str | None = field(default=None, repr=False)
     photo: Callable[[Callable[[], None]], AbstractContextManager[None]] = no_turn
     device: Callable[[Callable[[], None]], AbstractContextManager[None]] = no_turn
+    matte: Callable[[str], np.ndarray | None] = lambda name: None
     created: Callable[[str, Cutout], None] = lambda name, cutout: None
 
 
@@ -225,10 +230,7 @@ class Worker:
             with self._exclusive(digest):
                 cutout, called = self._paid_cutout(task, photo, digest)
         else:
-            context = RequestContext(self.settings, self.hooks.key, cancelled=self.cancelled)
-            with self.hooks.device(self._check):
-                cutout = self.recipe.provider.cut(photo, self.recipe.options, context)
-            called = True
+            cutout, called = self._local_cutout(task, photo)
         self.hooks.created(task.entry.name, cutout)
         encoded = self.recipe.encode(cutout, self.cancelled)
         self._write(task.output, encoded)
@@ -237,6 +239,15 @@ class Worker:
         if called:
             outcome = replace(outcome, cost=cutout.cost, seconds=cutout.seconds, confidence=cutout.confidence)
         return columns, outcome
+
+    def _local_cutout(self, task: Task, photo: Photo) -> tuple[Cutout, bool]:
+        """Return a cutout from a matte of the caller, or by the provider; the second value is True if the provider has run."""
+        matte = self.hooks.matte(task.entry.name)
+        if matte is not None and matte.shape == (photo.height, photo.width):
+            return self.recipe.restore(photo, matte), False
+        context = RequestContext(self.settings, cancelled=self.cancelled)
+        with self.hooks.device(self._check):
+            return self.recipe.provider.cut(photo, self.recipe.options, context), True
 
     def _write(self, name: str, data: bytes) -> None:
         try:

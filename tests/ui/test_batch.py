@@ -33,7 +33,10 @@ from rmbg.ui.tabs import batch_actions
 from tests.benchmark.fakes import Fake
 from tests.disc import save_photo
 from tests.pictures import scene
+from tests.remote import environment
 from tests.sentences import sentence
+from tests.servers.runware import Runware
+from tests.servers.service import KEY
 from tests.servers.web import until
 
 PNG = encode.FORMATS["png"]
@@ -177,6 +180,34 @@ def test_paid_batch_is_paid_for_once_and_within_the_estimate(tmp_path, fakes, se
     assert np.asarray(Image.open(batch.folder / "0.png")).shape[2] == 3
     assert batch.rows[0].cost == Cost(Decimal("0.03"), "charged") and batch.rows[0].seconds == 0.25
     assert not batch.prepare(recipe("far", "#ffffff")).tasks
+
+
+def test_another_background_does_not_run_a_local_provider_again(tmp_path, fakes, session):
+    batch = session.new_batch(uploads(tmp_path, 2))
+    run(batch, recipe("near"))
+    run(batch, recipe("near", "#00ff00"))
+    assert len(fakes["near"].calls) == 2 and [row.state for row in batch.rows] == ["done", "done"]
+    assert Image.open(batch.folder / "0.png").mode == "RGB"
+    assert batch.rows[0].seconds == 0.25 and batch.rows[0].cost == Cost(Decimal("0.0001"), "estimated")
+    assert "Near: 2 pictures" in session.spend.line()
+
+
+def test_key_of_the_visitor_and_budget_of_the_server(tmp_path, session, monkeypatch):
+    with Runware() as service:
+        service.key = "the-visitors-own-key"
+        for name, value in environment(service, tmp_path / "data", RMBG_DAILY_BUDGET_USD="0.002").items():
+            monkeypatch.setenv(name, value)
+        batch = session.new_batch(uploads(tmp_path, 4))
+        batch.start(batch.prepare(recipe("runware-rembg-1.4")), service.key)
+        batch.join()
+        assert len(service.jobs) == 4 and not batch.halted, "the budget is that of the server's keys"
+        stored = [path.read_bytes() for folder in (batch.folder, tmp_path) for path in folder.rglob("*") if path.is_file()]
+        assert stored and not any(service.key.encode() in data for data in stored)
+        service.key = KEY
+        others = session.new_batch(uploads(tmp_path / "others", 4))
+        run(others, recipe("runware-rembg-1.4"))
+        assert len(service.jobs) == 5 and others.halted and "a day for the keys" in others.message
+        assert "RMBG_" not in others.message and [row.state for row in others.rows].count("done") == 1
 
 
 def test_failed_second_attempt_keeps_the_first_result(tmp_path, fakes, session):

@@ -279,16 +279,28 @@ class Batch:
             raise RmbgError("There is no result of this photo. Start the batch first.")
         data = self._source.read(entry)
         photo = open_photo(data, name=entry.name)
-        try:
-            with Image.open(self._matte_path(name), formats=["PNG"]) as image:
-                matte = np.asarray(image, np.float32) / np.float32(255)
-        except (OSError, ValueError):
-            raise RmbgError("The result was removed to make room for newer ones. Start the batch again.") from None
-        alpha, foreground = finish(photo, matte, own_alpha_applied=True)
+        matte = self._matte(name)
+        if matte is None or matte.shape != (photo.height, photo.width):
+            raise RmbgError("The result was removed to make room for newer ones. Start the batch again.")
+        alpha, foreground = finish(photo, matte.astype(np.float32) / np.float32(255), own_alpha_applied=True)
         cost = row.cost or Cost(None, "unknown")
         cutout = Cutout(photo, alpha, foreground, row.provider, row.seconds, cost, notes=photo.notes, confidence=row.confidence)
         path = self._source.path(entry)
         return cutout, Upload(path or storage().store(data, Path(entry.name).name), entry.name)
+
+    def _matte(self, name: str) -> np.ndarray | None:
+        """Return the matte of a result, uint8 (H, W), or None if it was removed."""
+        try:
+            with Image.open(self._matte_path(name), formats=["PNG"]) as image:
+                return np.array(image)
+        except (OSError, ValueError):
+            return None
+
+    def _earlier_matte(self, name: str, recipe: Recipe) -> np.ndarray | None:
+        """Return the matte of a photo if it has a result of the same provider, whose options are always the same."""
+        with self._lock:
+            row = self._previous.get(name)
+        return None if row is None or row.provider != recipe.provider.info.id else self._matte(name)
 
     def _matte_path(self, name: str) -> Path:
         return self._output.state / "cutouts" / f"{list(self._entries).index(name)}.png"
@@ -347,6 +359,7 @@ class Batch:
             key,
             lambda check: lane.turn(check, bounded=False),
             lambda check: DEVICE.turn(check, bounded=False),
+            lambda name: self._earlier_matte(name, recipe),
             lambda name, cutout: self._keep(name, cutout, recipe),
         )
 

@@ -73,7 +73,7 @@ class UploadSource:
             names.add(name.casefold())
             unique = replace(entry, name=name)
             self._entries.append(unique)
-            if member is not None:
+            if archive is not None and member is not None:
                 self._archives[name], self._members[name] = archive, member
         if not self._entries:
             raise InputError("There is no picture in the upload. Send files in a format such as JPEG, PNG, WebP or HEIC.")

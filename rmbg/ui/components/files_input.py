@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from gradio.components.file import ListFiles
+from gradio.data_classes import ListFiles
 
 from rmbg.ui.components.metaclass import AppComponentMeta
 from rmbg.ui.components.photo_input import Upload, uploaded_path

@@ -25,11 +25,18 @@ POLL_SECONDS = 1.0
 
 BACKGROUNDS = [("Transparent", "transparent"), ("White", "#ffffff"), ("Black", "#000000"), ("Color", "color")]
 
-#: Passes the click on the button of a row on to the server.
+#: Passes the click on the button of a row on to the server. Each update replaces the rows, so the focus is set again.
 OPEN_ROW = """element.addEventListener("click", (event) => {
     const button = event.target.closest("[data-open]");
     if (button) trigger("select", { index: button.dataset.open });
-});"""
+});
+let focused = null;
+document.addEventListener("focusin", (event) => (focused = element.contains(event.target) ? event.target.dataset.open : null));
+new MutationObserver(() => {
+    if (focused && document.activeElement === document.body) {
+        element.querySelector(`[data-open="${focused}"]`)?.focus({ preventScroll: true });
+    }
+}).observe(element, { childList: true, subtree: true });"""
 
 _PRIVATE: dict[str, Any] = {"api_visibility": "private"}
 _INSTANT: dict[str, Any] = {**_PRIVATE, "queue": False, "show_progress": "hidden"}

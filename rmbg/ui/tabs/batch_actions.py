@@ -19,7 +19,7 @@ from rmbg.ui import archive, pictures
 from rmbg.ui.batch.run import Batch, Request, Row
 from rmbg.ui.batch.uploads import NO_PHOTOS, UploadSource
 from rmbg.ui.cancellation import buttons, stopping
-from rmbg.ui.components import viewer
+from rmbg.ui.components import load_photo, viewer
 from rmbg.ui.components.photo_input import Upload
 from rmbg.ui.components.render_options import RenderOptions
 from rmbg.ui.consent import Charge, charges_of
@@ -190,10 +190,11 @@ def adopt(session: Session, index: Any) -> str:
         raise gr.Error("There is no such photo. Reload the page.", print_exception=False)
     try:
         cutout, upload = batch.cutout(rows[int(index)].name)
-        session.adopt(session.keep(cutout, counted=True), upload.path)
+        path = upload.path if load_photo.is_shown(upload.name) else load_photo.as_png(cutout.photo)
+        session.adopt(session.keep(cutout, counted=True), path)
     except RmbgError as error:
         raise page_error(error) from None
-    return upload.path
+    return path
 
 
 def _batch_of(session: Session, uploads: list[Upload]) -> Batch:
