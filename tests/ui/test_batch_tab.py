@@ -146,6 +146,11 @@ def test_paid_batch_is_asked_for_once_and_running_batch_survives_a_reload(opened
         page.click("#batch-start")
         wait_for_message(page, "This sends 3 photos to")
         assert "Expected charge for all: about $0.0039" in page.inner_text("#batch-message")
+        page.wait_for_function(
+            "document.activeElement.matches('#batch-message .notice') && "
+            "document.activeElement.getBoundingClientRect().top >= 0",
+            timeout=WAIT,
+        )  # the question is in view
         page.click("#batch-no")
         page.wait_for_selector("#batch-yes", state="hidden", timeout=WAIT)
         assert not service.jobs

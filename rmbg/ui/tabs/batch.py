@@ -110,8 +110,11 @@ def build(session: gr.State, settings: Settings) -> Parts:
     gr.on([provider.input, form.input, kind.input, color.input], actions.decline, session, [consent, message], **_INSTANT)
     # Planning reads archives and the manifest, so it goes through the queue; the run itself is in a thread of the batch.
     planned: dict[str, Any] = {"concurrency_limit": SERVICES_AT_ONCE, "show_progress": "hidden", **_PRIVATE}
-    start.click(actions.start, [session, files, *selected], begun, **planned)
-    again.click(actions.again, [session, *selected], begun, **planned)
+    for clicked in (
+        start.click(actions.start, [session, files, *selected], begun, **planned),
+        again.click(actions.again, [session, *selected], begun, **planned),
+    ):
+        clicked.success(None, js="() => rmbgShowMessage('#batch-message')", **_PRIVATE)
     yes.click(actions.confirm, [session, key, doubtful], begun, **planned)
     no.click(actions.decline, session, [consent, message], **_INSTANT)
     cancel.click(actions.stop, session, cancel, **_INSTANT)
