@@ -97,7 +97,8 @@ async def batch_endpoint(
         if request.estimate and not confirm_paid:
             raise OptionError(f"This is expected to cost {request.estimate}. Set confirm_paid to true to accept the cost.")
         batch.start(request)
-        shown = None
+        shown = batch.revision
+        yield _rows(batch), None
         while batch.running:
             if shown != batch.revision:
                 shown = batch.revision
