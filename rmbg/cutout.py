@@ -131,9 +131,7 @@ class Cutout:
     @property
     def confidence_level(self) -> str:
         """``high``, ``medium`` or ``low``; empty if the confidence is unknown."""
-        if self.confidence is None:
-            return ""
-        return "low" if self.confidence < LOW_CONFIDENCE else "medium" if self.confidence < HIGH_CONFIDENCE else "high"
+        return confidence_level(self.confidence)
 
     @property
     def provisional(self) -> bool:
@@ -287,6 +285,13 @@ class Cutout:
         """
         chosen = format_named(format or Path(path).suffix or "png")
         write(path, encode(self.render(background, view=view, crop=crop, finishing=finishing), chosen, quality=quality))
+
+
+def confidence_level(confidence: float | None) -> str:
+    """Return a confidence as ``high``, ``medium`` or ``low``; empty if it is unknown."""
+    if confidence is None:
+        return ""
+    return "low" if confidence < LOW_CONFIDENCE else "medium" if confidence < HIGH_CONFIDENCE else "high"
 
 
 def edge_facts(edges: EdgeSettings, alpha_matting: AlphaMatting | None) -> dict[str, Any]:

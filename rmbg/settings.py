@@ -51,6 +51,8 @@ class Settings:
         Host names at which the page is served, in addition to those of this machine.
     session_bytes, storage_bytes : int
         Disk quota of one visitor, and of all visitors together, in bytes.
+    batch_files, batch_bytes : int
+        Limits of a batch of a visitor: photos, and bytes of the upload and of the photos in its archives.
     keep_seconds : float
         Lifetime of the files of a finished API call or download in seconds.
     data : Path
@@ -76,6 +78,8 @@ class Settings:
     allow_hosts: tuple[str, ...] = ()
     session_bytes: int = 2_000_000_000
     storage_bytes: int = 10_000_000_000
+    batch_files: int = 100
+    batch_bytes: int = 500_000_000
     keep_seconds: float = 120.0
     data: Path = Path()
     environ: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -109,6 +113,8 @@ class Settings:
             allow_hosts=tuple(h.strip() for h in env.get("RMBG_ALLOW_HOSTS", "").split(",") if h.strip()),
             session_bytes=_positive_int(env, "RMBG_SESSION_MB", cls.session_bytes // 1_000_000) * 1_000_000,
             storage_bytes=_positive_int(env, "RMBG_STORAGE_MB", cls.storage_bytes // 1_000_000) * 1_000_000,
+            batch_files=_positive_int(env, "RMBG_BATCH_FILES", cls.batch_files),
+            batch_bytes=_positive_int(env, "RMBG_BATCH_MB", cls.batch_bytes // 1_000_000) * 1_000_000,
             keep_seconds=_duration(env, "RMBG_KEEP_MINUTES", cls.keep_seconds / 60, 1440, "minutes such as 2") * 60,
             data=_data_folder(env),
             environ=dict(env),

@@ -39,6 +39,8 @@ def test_defaults():
         ("RMBG_MAX_BYTES", "5000", "max_bytes", 5000),
         ("RMBG_HOURLY_USD", "$1.50", "hourly_usd", Decimal("1.50")),
         ("RMBG_HOURLY_USD", "0", "hourly_usd", Decimal(0)),
+        ("RMBG_BATCH_FILES", "20", "batch_files", 20),
+        ("RMBG_BATCH_MB", "30", "batch_bytes", 30_000_000),
         ("RMBG_SERVER_KEYS", "1", "server_keys", True),
         ("RMBG_SERVER_KEYS", "0", "server_keys", False),
         ("RMBG_DAILY_BUDGET_USD", "0", "daily_budget_usd", Decimal(0)),

@@ -25,7 +25,7 @@ from rmbg.batch.recipe import Recipe
 from rmbg.batch.sources import FileSource, FolderSource, open_source
 from rmbg.batch.spending import SpendingLimit
 from rmbg.batch.summary import summarize, write_summary
-from rmbg.batch.worker import HaltError, Outcome, Worker
+from rmbg.batch.worker import NO_HOOKS, HaltError, Hooks, Outcome, Worker
 from rmbg.billing.quote import Estimate
 from rmbg.errors import InputError, NotReadyError, OptionError
 from rmbg.providers import Provider, find
@@ -42,6 +42,7 @@ class Job:
     entries: list[Entry]
     manifest: Manifest
     settings: Settings
+    mattes: MatteCache | None = None  # by default one beside the manifest, and one in the data folder
 
     def provider(self, name: str, options: Mapping[str, Any] | None = None) -> Provider:
         """Return the provider with an id and options; ``auto`` is the same provider in all runs for this output.
@@ -102,6 +103,7 @@ class Job:
         max_cost: Decimal | None = None,
         report: Callable[[Progress, Outcome | None], None] = lambda progress, outcome: None,
         cancelled: Callable[[], bool] = never_cancelled,
+        hooks: Hooks = NO_HOOKS,
     ) -> Progress:
         """Process the tasks of a plan and complete the output.
 
@@ -120,6 +122,7 @@ class Job:
             Called in this thread after each photo, and regularly with an outcome of None.
         cancelled : callable () -> bool
             Stops the batch. Paid calls in progress may finish within `PAID_GRACE_SECONDS`.
+        hooks : Hooks
 
         Returns
         -------
@@ -147,6 +150,7 @@ class Job:
             retry=retry,
             cancelled=pipeline.abort.is_set,
             stopping=pipeline.stop.is_set,
+            hooks=hooks,
         )
         progress = Progress(len(plan.names), plan.kept, failed=plan.settled)
         started = time.monotonic()
@@ -172,7 +176,7 @@ class Job:
         return (figures, *write_summary(self.output.summary, figures, plan, self.manifest))
 
     def _mattes(self) -> MatteCache:
-        return MatteCache([self.output.state / "mattes", self.settings.data / "batch-mattes"])
+        return self.mattes or MatteCache([self.output.state / "mattes", self.settings.data / "batch-mattes"])
 
 
 @contextmanager

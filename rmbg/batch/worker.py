@@ -9,9 +9,11 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
+
+import numpy as np
 
 from rmbg.batch.manifest import Call, Manifest, State
 from rmbg.batch.matte_cache import MatteCache
@@ -33,7 +35,7 @@ from rmbg.errors import (
 )
 from rmbg.images.photo import Photo, open_photo
 from rmbg.providers import Provider
-from rmbg.providers.base import PaidJob, RequestContext
+from rmbg.providers.base import DeviceTurn, PaidJob, RequestContext, no_turn
 from rmbg.providers.delivery import keep_if_paid
 from rmbg.settings import Settings
 
@@ -59,6 +61,34 @@ class HaltError(RmbgError):
 
 
 @dataclass(frozen=True)
+class Hooks:
+    """Parts of a run that its caller may replace, such as a server that runs the batches of several visitors.
+
+    Attributes
+    ----------
+    key : str or None
+        API key of the calls, which is not stored; by default that of the environment.
+    photo, device : callable (check) -> context manager
+        Entered for each photo: the first one from decoding to encoding, the second one while a local network runs. They may
+        wait, and call `check` meanwhile, which raises CancelledError.
+    matte : callable (name) -> uint8 array (H, W) or None
+        Returns the matte of an earlier run of the same local provider, which is then not run again.
+    created : callable (name, cutout)
+        Called with the name of the input and its cutout before the result is written; errors of the package are errors of the
+        photo.
+    """
+
+    key: str | None = field(default=None, repr=False)
+    photo: DeviceTurn = no_turn
+    device: DeviceTurn = no_turn
+    matte: Callable[[str], np.ndarray | None] = lambda name: None
+    created: Callable[[str, Cutout], None] = lambda name, cutout: None
+
+
+NO_HOOKS = Hooks()
+
+
+@dataclass(frozen=True)
 class Outcome:
     """Outcome of one photo.
 
@@ -72,6 +102,12 @@ class Outcome:
         True if the result of an earlier run is still current.
     systematic : bool
         True for a failure of the provider, which may affect the next photos as well.
+    cost : Cost or None
+        Cost of the call for this photo; None if there was none in this run, or none that is charged.
+    seconds : float
+        Duration of the provider's run; 0 if there was none.
+    confidence : float or None
+        As in `Cutout`.
     """
 
     name: str
@@ -79,6 +115,9 @@ class Outcome:
     message: str = ""
     unchanged: bool = False
     systematic: bool = False
+    cost: Cost | None = None
+    seconds: float = 0.0
+    confidence: float | None = None
 
 
 @dataclass(frozen=True)
@@ -114,6 +153,7 @@ class Worker:
         Cancels the current photos.
     stopping : callable () -> bool
         Returns True if no further paid call may start.
+    hooks : Hooks
     """
 
     def __init__(
@@ -128,10 +168,11 @@ class Worker:
         retry: bool,
         cancelled: Callable[[], bool],
         stopping: Callable[[], bool],
+        hooks: Hooks = NO_HOOKS,
     ) -> None:
         self.recipe, self.output, self.manifest, self.mattes = recipe, output, manifest, mattes
         self.limit, self.settings, self.retry = limit, settings, retry
-        self.cancelled, self.stopping = cancelled, stopping
+        self.cancelled, self.stopping, self.hooks = cancelled, stopping, hooks
         self.inference, self.rendering = recipe.inference, recipe.rendering
         self._sending: set[str] = set()
         self._failures: Counter[str] = Counter()  # consecutive ones of each service that a composite provider calls
@@ -162,9 +203,9 @@ class Worker:
             if self._unchanged(task, columns["digest"]):
                 self.manifest.record(task.entry.name, stamp=task.entry.stamp)
                 return Outcome(task.entry.name, "done", unchanged=True)
-            result, notes = self._create_result(task, data, columns["digest"])
+            with self.hooks.photo(self._check):
+                result, outcome = self._create_result(task, data, columns["digest"])
             columns |= result
-            outcome = Outcome(task.entry.name, "done", " ".join(notes))
         except (CancelledError, HaltError):
             raise
         except NotReadyError as error:  # missing key or weights, budget or limit reached: affects all photos
@@ -186,7 +227,8 @@ class Worker:
         state: State = "charged" if charged else "failed"
         if isinstance(error, NoSubjectError):
             state = "nothing"
-        return Outcome(task.entry.name, state, str(error), systematic=isinstance(error, (ServiceError, ModelError)))
+        systematic = isinstance(error, (ServiceError, ModelError))
+        return Outcome(task.entry.name, state, str(error), systematic=systematic, cost=error.cost)
 
     def _unchanged(self, task: Task, digest: str) -> bool:
         item = task.item
@@ -196,27 +238,43 @@ class Worker:
             and self.output.size(task.output) == item.size
         )
 
-    def _create_result(self, task: Task, data: bytes, digest: str) -> tuple[dict[str, Any], tuple[str, ...]]:
-        """Write the result of one photo, and return its columns of the manifest and notes for the user."""
+    def _check(self) -> None:
+        if self.cancelled() or self.stopping():
+            raise CancelledError("Stopped.")
+
+    def _create_result(self, task: Task, data: bytes, digest: str) -> tuple[dict[str, Any], Outcome]:
+        """Write the result of one photo, and return its columns of the manifest and its outcome."""
         self.output.check(task.output)
         photo = open_photo(data, name=task.entry.name, settings=self.settings)
         self.recipe.check_photo(photo)
-        context = RequestContext(self.settings, cancelled=self.cancelled)
+        context = RequestContext(self.settings, self.hooks.key, cancelled=self.cancelled, device=self.hooks.device)
         if not self.recipe.paid:
-            cutout = self.recipe.provider.cut(photo, self.recipe.options, context)
+            cutout, called = self._local_cutout(task, photo, context)
         else:
             with self._exclusive(digest):
                 if self.recipe.provider.composite:
-                    cutout = self._composite_cutout(task, photo, digest, context)
+                    cutout, called = self._composite_cutout(task, photo, digest, context)
                 else:
                     step = _Step(self.recipe.provider, self.recipe.options, self.inference, context)
-                    cutout = self._paid_cutout(task, photo, digest, step)
+                    cutout, called = self._paid_cutout(task, photo, digest, step)
+        self.hooks.created(task.entry.name, cutout)
         encoded = self.recipe.encode(cutout, self.cancelled)
         self._write(task.output, encoded)
         columns = {"output": task.output, "size": len(encoded), "width": photo.width, "height": photo.height}
         if cutout.provisional:  # the next run processes the photo again
             columns["inference"] = ""
-        return columns, cutout.notes
+        outcome = Outcome(task.entry.name, "done", " ".join(cutout.notes))
+        if called:
+            outcome = replace(outcome, cost=cutout.cost, seconds=cutout.seconds, confidence=cutout.confidence)
+        return columns, outcome
+
+    def _local_cutout(self, task: Task, photo: Photo, context: RequestContext) -> tuple[Cutout, bool]:
+        """Return a cutout from a matte of the caller, or by the provider; the second value is True if the provider has run."""
+        matte = self.hooks.matte(task.entry.name)
+        if matte is not None and matte.shape == (photo.height, photo.width):
+            return self.recipe.restore(photo, matte), False
+        with self.hooks.device(self._check):
+            return self.recipe.provider.cut(photo, self.recipe.options, context), True
 
     def _write(self, name: str, data: bytes) -> None:
         try:
@@ -244,12 +302,15 @@ class Worker:
                 self._sending.discard(digest)
                 self._changed.notify_all()
 
-    def _composite_cutout(self, task: Task, photo: Photo, digest: str, context: RequestContext) -> Cutout:
-        """Return the cutout of a provider that calls others; each paid call is recorded, resumed and cached separately."""
+    def _composite_cutout(self, task: Task, photo: Photo, digest: str, context: RequestContext) -> tuple[Cutout, bool]:
+        """Return the cutout of a provider that calls others; each paid call is recorded, resumed and cached separately.
+
+        The second value is False for a cutout from the cache.
+        """
         matte = self.mattes.load(digest, self.inference, photo.height, photo.width)
         if matte is not None:
             notes = (task.item.message,) if task.item.state == "done" and task.item.message else photo.notes
-            return replace(self.recipe.restore(photo, matte), notes=notes)
+            return replace(self.recipe.restore(photo, matte), notes=notes), False
 
         def run_paid(provider: Provider, photo: Photo, options: Mapping[str, Any], context: RequestContext) -> Cutout:
             step = _Step(provider, options, inference_of(provider, options), context, of_composite=True)
@@ -257,23 +318,26 @@ class Worker:
             self.limit.add_service(step.service, price, self.manifest.highest_cost(step.inference))
             if self._failures[step.service] >= MAX_STEP_FAILURES:
                 raise ServiceError(f"It failed on {MAX_STEP_FAILURES} consecutive photos and is not called again in this run.")
-            return self._paid_cutout(task, photo, digest, step)
+            return self._paid_cutout(task, photo, digest, step)[0]
 
         cutout = self.recipe.provider.cut(photo, self.recipe.options, replace(context, run_paid=run_paid))
         if not cutout.provisional:
             with suppress(OutputError):  # the mattes of the paid calls are stored already
                 self.mattes.save(digest, self.inference, cutout.matte)
-        return cutout
+        return cutout, True
 
-    def _paid_cutout(self, task: Task, photo: Photo, digest: str, step: _Step) -> Cutout:
-        """Return a cutout from the matte cache, from an earlier call that can be resumed, or from a new call."""
+    def _paid_cutout(self, task: Task, photo: Photo, digest: str, step: _Step) -> tuple[Cutout, bool]:
+        """Return a cutout from the matte cache, from an earlier call that can be resumed, or from a new call.
+
+        The second value is False for a cutout from the cache.
+        """
         call = self.manifest.open_call(digest, step.inference)
         matte = self.mattes.load(digest, step.inference, photo.height, photo.width)
         if matte is not None:
             if call is not None:  # the process was killed after saving the matte and before settling the call
                 self.manifest.end_call(call.id, "answered", call.reserved, "listed")
             cutout = self.recipe.restore(photo, matte, step.provider)
-            return replace(cutout, cost=self.manifest.charge(digest, step.inference) or cutout.cost)
+            return replace(cutout, cost=self.manifest.charge(digest, step.inference) or cutout.cost), False
         if call is not None and (not self._resumable(call, step) or (self.retry and call.state == "unknown")):
             if not self.retry:
                 self.manifest.end_call(call.id, "unknown", None)
@@ -291,14 +355,14 @@ class Worker:
         except OutputError as error:
             raise HaltError(f"{error} No further photo was sent.") from None
         if call is not None:
-            return self._send(photo, digest, step, call, None)
+            return self._send(photo, digest, step, call, None), True
         reserved = self.limit.reserve(self.stopping, step.service)
         try:
             call = self.manifest.begin_call(task.entry.name, digest, step.inference, reserved)
         except BaseException:
             self.limit.settle(reserved, None, step.service)
             raise
-        return self._send(photo, digest, step, call, reserved)
+        return self._send(photo, digest, step, call, reserved), True
 
     def _charged_before(self, task: Task, digest: str) -> bool:
         item = task.item

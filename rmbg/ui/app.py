@@ -15,6 +15,7 @@ from gradio.queueing import ProcessTime
 
 from rmbg.settings import Settings
 from rmbg.ui import visit
+from rmbg.ui.api import batch as batch_api
 from rmbg.ui.api import compare as compare_api
 from rmbg.ui.api import remove as remove_api
 from rmbg.ui.estimates import NoEstimates
@@ -22,10 +23,10 @@ from rmbg.ui.guard import upload_limit
 from rmbg.ui.languages import languages, mark_labels
 from rmbg.ui.origins import Origins
 from rmbg.ui.payload import CheckedBlocks
-from rmbg.ui.server import check_address, lifespan, origins_of, set_shared
+from rmbg.ui.server import check_address, largest_upload, lifespan, origins_of, set_shared
 from rmbg.ui.session import Session
 from rmbg.ui.shutdown import GRACE_SECONDS, stop_event, wait_for_work
-from rmbg.ui.tabs import about, benchmark, carry_over, compare, remove, replace
+from rmbg.ui.tabs import about, batch, benchmark, carry_over, compare, remove, replace
 from rmbg.ui.templates import render
 from rmbg.ui.theme import theme
 from rmbg.ui.workspace import workspace
@@ -49,7 +50,7 @@ SCRIPTS = (
 )
 
 #: Style sheets of the page.
-STYLES = ("style.css", "viewer.css", "finishing.css", "outcome.css", "compare.css")
+STYLES = ("style.css", "viewer.css", "finishing.css", "outcome.css", "compare.css", "batch.css")
 
 #: Requests that may wait in each of Gradio's queues; Gradio rejects the next one.
 QUEUE_SIZE = 32
@@ -72,6 +73,8 @@ def build() -> gr.Blocks:
         with gr.Tabs() as tabs:
             with gr.Tab("Remove", id="remove"):
                 removal = remove.build(session, settings)
+            with gr.Tab("Batch", id="batch"):
+                batches = batch.build(session, settings)
             with gr.Tab("Compare", id="compare"):
                 comparison = compare.build(session, settings)
             with gr.Tab("Replace", id="replace"):
@@ -80,11 +83,13 @@ def build() -> gr.Blocks:
                 benchmark.build(session, settings)
             with gr.Tab("About", id="about"):
                 about.build(settings)
-        visit.build(app, session, removal)
+        restored = visit.build(app, session, removal)
         carry_over.connect(tabs, session, removal, comparison, replaced)
+        batch.connect(tabs, session, restored, batches, removal)
         mark_labels(app)  # before the components of the API, whose labels are names
         remove_api.build()
         compare_api.build()
+        batch_api.build()
     app.queue(max_size=QUEUE_SIZE, api_open=False)
     app._queue.process_time_per_fn = NoEstimates(ProcessTime)
     return app
@@ -150,7 +155,7 @@ def _start(
         theme=theme(),
         css_paths=[ASSETS / name for name in STYLES],
         head="".join(f"<script>{(ASSETS / name).read_text(encoding='utf-8')}</script>" for name in SCRIPTS),
-        max_file_size=upload_limit(settings.max_bytes),
+        max_file_size=upload_limit(largest_upload(settings)),
         max_threads=MAX_THREADS,
         run_history=False,
         footer_links=["api"],

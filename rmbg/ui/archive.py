@@ -7,15 +7,14 @@ from collections.abc import Iterable
 from pathlib import Path, PurePath
 
 from rmbg.errors import OutputError, reason
-from rmbg.ui.session import Session
 from rmbg.ui.storage import storage
 
 #: Name of the archive.
 NAME = "rmbg-results.zip"
 
 
-def write(session: Session, files: Iterable[tuple[str, bytes]]) -> str:
-    """Write files, as (name, bytes), to a zip archive of the visitor and return its path.
+def write(owner: str, files: Iterable[tuple[str, bytes]]) -> str:
+    """Write files, as (name, bytes), to a zip archive of the visitor `owner` and return its path.
 
     It expires like any download. Names that occur more than once get a number.
 
@@ -27,14 +26,14 @@ def write(session: Session, files: Iterable[tuple[str, bytes]]) -> str:
     path = None
     try:
         path = storage().new_file(NAME)
-        _write(path, files, storage().session_bytes - storage().bytes_of(session.owner))
+        _write(path, files, storage().session_bytes - storage().bytes_of(owner))
     except BaseException as error:
         if path is not None:
             storage().discard(path)
-        if isinstance(error, OSError):
+        if isinstance(error, OSError) and not isinstance(error, OutputError):
             raise OutputError(f"The archive cannot be written on the server: {reason(error)}. Try again later.") from None
         raise
-    storage().keep(session.owner, path, seconds=storage().keep_seconds)
+    storage().keep(owner, path, seconds=storage().keep_seconds)
     return str(path)
 
 

@@ -61,7 +61,9 @@ class Rules:
     ----------
     origins : Origins
     max_bytes : int
-        Size limit of one uploaded file.
+        Size limit of a photo in a JSON body.
+    max_upload : int
+        Size limit of an upload: a photo, or all photos of a batch.
     upload_bytes : int
         Bytes that one address may upload to a shared server within `UPLOAD_WINDOW` seconds.
     embeddable : bool
@@ -76,6 +78,7 @@ class Rules:
 
     origins: Origins
     max_bytes: int
+    max_upload: int
     upload_bytes: int
     embeddable: bool
     shared: Callable[[], bool]
@@ -128,7 +131,7 @@ class Guard:
             CLIENT.set(address)
             with self._counted(self._open, address, REQUESTS_PER_ADDRESS):
                 ending = self.ending if scope["method"] == "GET" else None
-                body = _Body(receive, self._max_body(route), self.rules.max_bytes, headers, response, ending)
+                body = _Body(receive, *self._max_body(route), headers, response, ending)
                 await self._dispatch(scope, body, response, route, address, headers)
                 if self.ending.is_set():
                     await response.finish()
@@ -141,7 +144,7 @@ class Guard:
             if scope["method"] == "GET" and route.startswith("heartbeat/"):
                 stack.enter_context(self._open_page(route.partition("/")[2]))
             if scope["method"] == "POST" and route.rstrip("/") == "upload" and shared:
-                self._count_upload(address, int(headers.get("content-length", self.rules.max_bytes)))
+                self._count_upload(address, int(headers.get("content-length", self.rules.max_upload)))
             if scope["method"] == "POST" and QUEUED.fullmatch(route) and shared:
                 queued = sum(_address(other) == address for other in self.rules.queued())
                 if queued >= QUEUED_PER_ADDRESS:
@@ -181,10 +184,11 @@ class Guard:
             raise Refused(429, "The upload limit of your address is reached. Wait ten minutes and try again.")
         recent.append((now, size))
 
-    def _max_body(self, route: str) -> int:
-        """Size limit of a request body in bytes; base64 makes a picture in JSON larger by a third."""
-        size = upload_limit(self.rules.max_bytes)
-        return (size if route.rstrip("/") == "upload" else size * 4 // 3) + OVERHEAD
+    def _max_body(self, route: str) -> tuple[int, int]:
+        """Size limits of a request body and of the files in it, in bytes; base64 makes a picture in JSON larger by a third."""
+        if route.rstrip("/") == "upload":
+            return upload_limit(self.rules.max_upload) + OVERHEAD, self.rules.max_upload
+        return upload_limit(self.rules.max_bytes) * 4 // 3 + OVERHEAD, self.rules.max_bytes
 
 
 def _address(scope: Scope) -> str:
@@ -258,7 +262,7 @@ class _Body:
 
     @property
     def _too_large(self) -> str:
-        return f"The file is larger than the limit of {megabytes(self._max_bytes)}. Resize it and try again."
+        return f"The upload is larger than the limit of {megabytes(self._max_bytes)}. Send fewer or smaller photos."
 
     async def __call__(self) -> Any:
         message = await (self._receive() if self._ending is None else self._receive_until(self._ending))

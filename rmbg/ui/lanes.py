@@ -46,20 +46,22 @@ class Lane:
         self._queue: list[object] = []
 
     @contextlib.contextmanager
-    def turn(self, check: Callable[[], None]) -> Iterator[None]:
+    def turn(self, check: Callable[[], None], *, bounded: bool = True) -> Iterator[None]:
         """Hold a slot for the duration of the block; blocks the thread until one is free.
 
         Parameters
         ----------
         check : callable () -> None
             Called while waiting; an exception that it raises leaves the queue.
+        bounded : bool
+            Reject the request if too many are waiting. False for callers whose number is limited elsewhere.
 
         Raises
         ------
         NotReadyError
             If too many requests are waiting.
         """
-        ticket = self._join()
+        ticket = self._join(bounded=bounded)
         try:
             with self._changed:
                 while not self._holds_slot(ticket):
@@ -91,9 +93,9 @@ class Lane:
             token.cancel(wait=False)
             raise
 
-    def _join(self) -> object:
+    def _join(self, *, bounded: bool = True) -> object:
         with self._changed:
-            if len(self._queue) >= self._slots + MAX_WAITING:
+            if bounded and len(self._queue) >= self._slots + MAX_WAITING:
                 raise NotReadyError("The server is busy. Try again in a minute.")
             ticket = object()
             self._queue.append(ticket)
@@ -113,6 +115,9 @@ DEVICE = Lane(1)
 
 #: API calls that use services.
 SERVICES = Lane(SERVICES_AT_ONCE)
+
+#: Photos of all batches that are decoded at a time, by local providers and by services. The batches take turns by the photo.
+BATCH_LOCAL, BATCH_SERVICES = Lane(2), Lane(SERVICES_AT_ONCE)
 
 #: API comparisons with local providers only. They hold the decoded photo while they wait for the device.
 LOCAL_COMPARISONS = Lane(2)

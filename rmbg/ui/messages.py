@@ -12,9 +12,10 @@ from rmbg.providers.base import Status
 
 log = logging.getLogger(__name__)
 
-#: Environment variables and commands in messages. Names of photos such as IMG_2041.HEIC are none.
+#: Environment variables, commands and options of the command line in messages. Names of photos such as IMG_2041.HEIC are none.
 OWNERS = re.compile(
     r"\b(?:RMBG_[A-Z_]{3,}|HF_(?:TOKEN|HOME|ENDPOINT|HUB_OFFLINE)|[A-Z]+_API_KEY|FAL_KEY|TMPDIR)\b|\bpip install\b"
+    r"|(?<!\S)--(?:retry|max-cost)\b"
 )
 
 #: Advice in the place of that which was removed, and the message in the place of one about the configuration.

@@ -19,6 +19,7 @@ from gradio.state_holder import SessionState
 from rmbg.errors import RmbgError, check_text
 from rmbg.images import source
 from rmbg.settings import Settings
+from rmbg.ui.components.files_input import FilesInput
 from rmbg.ui.components.photo_input import PhotoInput, store_file, uploaded_path
 from rmbg.ui.languages import plain_text
 
@@ -94,6 +95,8 @@ def check_value(value: Any, block: Any) -> Any:
     """
     if isinstance(block, gr.State):  # the value is on the server
         return None
+    if isinstance(block, FilesInput):
+        return None if value is None else _references(value)
     if isinstance(block, (PhotoInput, gr.File)):
         return None if value is None else _reference(value)
     if isinstance(block, TEXTS):
@@ -124,6 +127,15 @@ def _reference(value: Any) -> dict[str, Any]:
     if _is_address(path) or (not path and _is_address(url)):
         raise _error("Files cannot be loaded from a URL here. Download the file, then upload it.")
     return {"path": uploaded_path(path), "orig_name": _name(name), "meta": FILE_META}
+
+
+def _references(value: Any) -> list[dict[str, Any]]:
+    limit = Settings.from_environ().batch_files
+    if not isinstance(value, list):
+        raise _error("A value of the request has the wrong type. The photos are a list of files.")
+    if len(value) > limit:
+        raise _error(f"There are more than {limit:,} files. Send them in several batches.")
+    return [_reference(item) for item in value]
 
 
 def store_data_uri(value: dict[str, Any]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from rmbg.errors import RmbgError
 from rmbg.settings import Settings
+from rmbg.ui.batch.uploads import max_bytes
 from rmbg.ui.guard import Guard, Rules
 from rmbg.ui.origins import Origins, is_loopback, own_hosts, parse_hosts, public_hosts
 from rmbg.ui.request_checks import PREFIX
@@ -76,6 +77,7 @@ def lifespan(blocks: gr.Blocks, origins: Origins, settings: Settings) -> Callabl
         rules = Rules(
             origins=origins,
             max_bytes=settings.max_bytes,
+            max_upload=largest_upload(settings),
             upload_bytes=settings.session_bytes,
             embeddable="SPACE_ID" in settings.environ,
             shared=lambda: Settings.from_environ().shared,
@@ -96,6 +98,11 @@ def lifespan(blocks: gr.Blocks, origins: Origins, settings: Settings) -> Callabl
                 await sweeping
 
     return run
+
+
+def largest_upload(settings: Settings) -> int:
+    """Return the limit of an upload in bytes: a photo, or all photos of a batch."""
+    return max(settings.max_bytes, max_bytes(settings))
 
 
 def _compressed(app: ASGIApp) -> ASGIApp:

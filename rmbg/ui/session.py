@@ -6,10 +6,11 @@ the full size is read only for a download.
 
 from __future__ import annotations
 
+import secrets
 import shutil
 import threading
 import weakref
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from rmbg.cutout import Cutout
 from rmbg.errors import OutputError, reason
 from rmbg.providers import find
 from rmbg.render.backgrounds import Background, picture
+from rmbg.ui.batch.run import Batch
 from rmbg.ui.cancellation import Runs
 from rmbg.ui.compare_state import Comparison
 from rmbg.ui.components.photo_input import Upload
@@ -48,6 +50,7 @@ class Session:
         self._lock = threading.Lock()
         self.removals, self.replacements, self.comparisons, self.measurements = Runs(), Runs(), Runs(), Runs()
         self.comparison: Comparison | None = None
+        self.batch: Batch | None = None
         self.spend = Spend()
         self.consent = Consent()
         self._owner = ""
@@ -118,8 +121,24 @@ class Session:
         for result in deleted:
             result.discard()
 
-    def keep(self, cutout: Cutout, side: int = PREVIEW_SIDE) -> Result:
-        """Store a cutout: the full size on disk, at most `side` pixels in memory. Its cost is counted in any case.
+    def new_batch(self, uploads: Sequence[Upload]) -> Batch:
+        """Replace the batch by one of these uploads.
+
+        Raises
+        ------
+        InputError
+            If the uploads contain no pictures or exceed the limits; the earlier batch is then kept.
+        """
+        folder = self.own_folder() / f"batch-{secrets.token_hex(4)}"
+        session = weakref.ref(self)  # the files of a session are removed when it is garbage collected
+        batch = Batch(uploads, folder, lambda: found.owner if (found := session()) else "", self.spend.add)
+        if self.batch is not None:
+            self.batch.close()
+        self.batch = batch
+        return batch
+
+    def keep(self, cutout: Cutout, side: int = PREVIEW_SIDE, *, counted: bool = False) -> Result:
+        """Store a cutout: the full size on disk, at most `side` pixels in memory. Its cost is added unless it was `counted`.
 
         The result of a remote provider stays in memory at full size if it cannot be written to disk.
 
@@ -128,8 +147,9 @@ class Session:
         OutputError
             If the result of a local provider cannot be written to disk.
         """
-        for part in cutout.steps or (cutout,):
-            self.spend.add(part.provider, part.cost)
+        if not counted:
+            for part in cutout.steps or (cutout,):
+                self.spend.add(part.provider, part.cost)
         preview = shrink(cutout, side)
         try:
             folder = save(cutout, preview, self.own_folder())
@@ -188,7 +208,7 @@ class Session:
     def in_use(self) -> bool:
         """True if the session has results or an active run."""
         runs = (self.removals, self.replacements, self.comparisons, self.measurements)
-        return bool(self.results) or self.comparison is not None or any(run.active for run in runs)
+        return bool(self.results) or bool(self.comparison or self.batch) or any(run.active for run in runs)
 
     def move(self, owner: str) -> None:
         """Make the visitor `owner` the owner of the session and of its files."""
@@ -215,6 +235,8 @@ class Session:
         TOKENS.revoke(self)
         for runs in (self.removals, self.replacements, self.comparisons, self.measurements):
             runs.cancel(wait=False)
+        if self.batch is not None:
+            self.batch.close()
         self.results.clear()
         self.current = None
         if self._remove_files is not None:

@@ -19,6 +19,9 @@ GRACE_SECONDS = 8.0
 #: Name of anyio's worker threads, in which Gradio runs the event handlers.
 WORKER_NAME = "AnyIO worker thread"
 
+#: Name of the threads that run the batches of visitors.
+BATCH_NAME = "visitor batch"
+
 #: SIGHUP is sent when a terminal is closed; Windows has SIGBREAK instead.
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
 
@@ -63,7 +66,7 @@ def wait_for_work(deadline: float) -> None:
     deadline : float
         In seconds of ``time.monotonic``.
     """
-    workers = [thread for thread in threading.enumerate() if thread.name == WORKER_NAME]
+    workers = [thread for thread in threading.enumerate() if thread.name in (WORKER_NAME, BATCH_NAME)]
     for thread in workers:
         thread.join(max(0.0, deadline - time.monotonic()))
     if any(thread.is_alive() for thread in workers):

@@ -67,6 +67,12 @@ class Storage:
         with self._lock:
             return sum(item.size for item in self._items.values() if owner in (None, item.owner))
 
+    def bytes_at(self, path: Path) -> int:
+        """Return the registered size of a file or folder; 0 if it is not registered."""
+        with self._lock:
+            item = self._items.get(path)
+            return 0 if item is None else item.size
+
     def new_folder(self) -> Path:
         """Create a folder from which no files are served; call `keep` after it is filled."""
         return self.root.new_folder("result-")

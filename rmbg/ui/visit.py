@@ -22,13 +22,18 @@ POLL_SECONDS = 1.0
 _PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 
 
-def build(app: gr.Blocks, session: gr.State, parts: Parts) -> None:
+def build(app: gr.Blocks, session: gr.State, parts: Parts) -> Any:
     """Create the hidden components and the buttons, and connect their events.
 
     Parameters
     ----------
     parts : Parts
         Components of the Remove tab that are restored.
+
+    Returns
+    -------
+    gr.events.Dependency
+        The event that restores a session, for other tabs to follow.
     """
     # Fields for keys: Gradio stores no copy of their values on the server.
     token, earlier = (KeyField(label=label, visible="hidden", elem_classes="offstage") for label in ("Token", "Earlier tokens"))
@@ -46,14 +51,15 @@ def build(app: gr.Blocks, session: gr.State, parts: Parts) -> None:
         photo = found.photo.path if found.photo and Path(found.photo.path).is_file() else gr.skip()
         return found, photo, gr.Timer(active=found.removals.active), *remove_actions.restore(found, *display)
 
-    app.load(
+    loaded = app.load(
         restore,
         [token, earlier, session, *parts.display],
         outputs,
         js="(token, earlier, ...others) => [...rmbgVisit.tokens(), ...others]",
         queue=False,
         **_PRIVATE,
-    ).success(None, js="() => rmbgVisit.resumed()", **_PRIVATE)
+    )
+    loaded.success(None, js="() => rmbgVisit.resumed()", **_PRIVATE)
 
     timer.tick(follow, [session, *parts.display], [timer, *parts.restored], queue=False, **_PRIVATE)
 
@@ -69,6 +75,7 @@ def build(app: gr.Blocks, session: gr.State, parts: Parts) -> None:
     delete.click(lambda: (gr.update(visible=False), gr.update(visible=True)), None, [delete, question], queue=False, **_PRIVATE)
     no.click(lambda: (gr.update(visible=True), gr.update(visible=False)), None, [delete, question], queue=False, **_PRIVATE)
     yes.click(Session.clear, session, None, queue=False, **_PRIVATE).success(None, js="() => rmbgVisit.restart()", **_PRIVATE)
+    return loaded
 
 
 def follow(session: Session, *display: Any) -> tuple[Any, ...]:

@@ -19,7 +19,7 @@ from tests.ui.test_queue import BlockingProvider
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with Server(tmp_path_factory.mktemp("server"), RMBG_SHARED="1", RMBG_MAX_BYTES="2000000") as server:
+    with Server(tmp_path_factory.mktemp("server"), RMBG_SHARED="1", RMBG_MAX_BYTES="2000000", RMBG_BATCH_MB="2") as server:
         yield server
 
 

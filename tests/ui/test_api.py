@@ -68,7 +68,7 @@ def test_file_that_is_no_picture_is_rejected(client, tmp_path):
 
 def test_only_stable_names_are_public(client):
     named = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
-    assert set(named) == {"/remove_background", "/compare"}
+    assert set(named) == {"/remove_background", "/compare", "/batch"}
     names = [p["parameter_name"] for p in named["/remove_background"]["parameters"]]
     assert names == [
         "image",

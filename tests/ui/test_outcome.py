@@ -140,7 +140,7 @@ def test_deleted_results_leave_no_files(session):
 
 
 def test_archive_has_a_file_for_each_result(session):
-    path = archive.write(session, [("a.png", b"1"), ("a.png", b"2"), ("b.png", b"3"), ("a.png", b"4")])
+    path = archive.write(session.owner, [("a.png", b"1"), ("a.png", b"2"), ("b.png", b"3"), ("a.png", b"4")])
     with zipfile.ZipFile(path) as packed:
         assert {name: packed.read(name) for name in packed.namelist()} == {
             "a.png": b"1",
@@ -156,7 +156,7 @@ def test_archive_stays_within_the_quota(session, monkeypatch):
     before = {path for path in storage().root.uploads.rglob("*") if path.is_file()}
     monkeypatch.setattr(storage(), "session_bytes", storage().bytes_of(session.owner) + 1000)
     with pytest.raises(OutputError, match="larger than this server keeps"):
-        archive.write(session, ((f"{number}.png", bytes(600)) for number in range(2)))
+        archive.write(session.owner, ((f"{number}.png", bytes(600)) for number in range(2)))
     assert kept.is_stored(), "no result was evicted"
     assert {path for path in storage().root.uploads.rglob("*") if path.is_file()} == before
 

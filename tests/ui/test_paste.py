@@ -111,10 +111,10 @@ def test_drop_anywhere_replaces_the_photo_of_the_selected_tab(page):
 
 
 @pytest.mark.browser
-def test_messages_about_what_is_no_single_picture(page):
+def test_messages_about_what_is_no_picture(page):
     picture = ("photo.png", "image/png", png(300, 200))
-    send(page, "drop", ("notes.txt", "text/plain", b"text"), picture, ("other.png", "image/png", png(60, 40)))
-    wait_for_notice(page, "3 files were received. Only the first picture, photo.png, is used.")
+    send(page, "drop", ("notes.txt", "text/plain", b"text"), picture)
+    wait_for_notice(page, "1 file is no picture and was left out.")
     wait_for_photo(page, "#photo", 300)
     send(page, "drop", ("report.pdf", "application/pdf", b"%PDF"))
     wait_for_notice(page, "report.pdf is not a picture.")

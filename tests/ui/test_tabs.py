@@ -13,7 +13,7 @@ pytestmark = pytest.mark.browser
 
 WAIT = 120_000
 
-TABS = ("Remove", "Compare", "Replace", "Benchmark", "About")
+TABS = ("Remove", "Batch", "Compare", "Replace", "Benchmark", "About")
 
 
 def wait_for_tab(page: Any, name: str) -> None:

@@ -158,14 +158,14 @@ def test_limit_of_gradio_reads_as_ours(limit):
     assert f"{guard.upload_limit(limit) / 1024**2:.1f}" == f"{limit / 1e6:.1f}"
 
 
-def test_large_upload_is_rejected_with_the_limit_of_a_file(app):
+def test_large_upload_is_rejected_with_the_limit_of_a_batch(app):
     connection = http.client.HTTPConnection(urlsplit(app).netloc, timeout=60)
     connection.putrequest("POST", "/gradio_api/upload")
     connection.putheader("Content-Type", "multipart/form-data; boundary=x")
-    connection.putheader("Content-Length", "90000000")
+    connection.putheader("Content-Length", "900000000")
     connection.endheaders()
     response = connection.getresponse()
-    assert response.status == 413 and b"larger than the limit of 40 MB. Resize it" in response.read()
+    assert response.status == 413 and b"larger than the limit of 500 MB. Send fewer" in response.read()
     connection.close()
 
 

@@ -19,7 +19,7 @@ from tests.ui.axe import violations
 pytestmark = pytest.mark.browser
 
 WAIT = 90_000
-TABS = ("Remove", "Compare", "Replace", "Benchmark", "About")
+TABS = ("Remove", "Batch", "Compare", "Replace", "Benchmark", "About")
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
-// A picture that is pasted or dropped anywhere on the page is passed to the photo field of the selected tab.
+// A picture that is pasted or dropped anywhere on the page is passed to the photo field of the selected tab. Several pictures,
+// folders and zip archives are passed to the Batch tab.
 (() => {
-  const FIELDS = { remove: "#photo", compare: "#compare-photo", replace: "#replace-photo" };
+  const FIELDS = { remove: "#photo", batch: "#batch-files", compare: "#compare-photo", replace: "#replace-photo" };
   const TYPES = {
     avif: "avif", bmp: "bmp", gif: "gif", heic: "heic", heif: "heif", jpeg: "jpeg", jpg: "jpeg", jp2: "jp2", png: "png",
     tif: "tiff", tiff: "tiff", webp: "webp",
@@ -9,7 +10,9 @@
   const TEXTS = {
     hint: "Drop the photo anywhere on the page",
     close: "Close the message",
-    several: (count, name) => `${count} files were received. Only the first picture, ${name}, is used.`,
+    left: (count) => `${count} ${count === 1 ? "file is" : "files are"} no picture and ${count === 1 ? "was" : "were"} left out.`,
+    many: (count, limit) => `${count} pictures were received. A batch has at most ${limit}.`,
+    large: (size, limit) => `The pictures have ${size} MB, more than the limit of ${limit} MB for a batch.`,
     other: (name) => `${name} is not a picture. Choose a JPEG, PNG or WebP file.`,
     pasted: "The clipboard has no picture. Copy a picture or its address, then paste it.",
     dropped: "There is no picture in what was dropped. Drop a picture file or the address of a picture.",
@@ -98,17 +101,52 @@
     field.dispatchEvent(new Event("input", { bubbles: true }));
     setTimeout(() => document.querySelector("#load").click(), 100); // Gradio reads the value after an update of the page
   };
-  const receive = (data, missing) => {
-    const files = [...data.files];
-    const picture = files.find((file) => typeOf(file).startsWith("image/"));
+  const isZip = (file) => /\.zip$/i.test(file.name);
+  // Replaces the files of the Batch tab, as a drop on another field replaces its picture.
+  const deliverAll = async (files) => {
+    window.rmbgTabs.select("batch");
+    const { files: limit, bytes } = (await element("#batch-limits")).dataset;
+    const size = files.reduce((sum, file) => sum + file.size, 0);
+    if (files.length > limit) return tell(TEXTS.many(files.length, limit));
+    if (size > bytes) return tell(TEXTS.large(Math.ceil(size / 1e6), Math.floor(bytes / 1e6)));
+    document.querySelector("#batch-files button[aria-label='Clear']")?.click();
+    const area = await element("#batch-files .upload-container:not(.icon-mode)");
+    const data = new DataTransfer();
+    files.forEach((file) => data.items.add(new File([file], file.name, { type: typeOf(file) })));
+    const drop = new DragEvent("drop", { bubbles: true, cancelable: true, dataTransfer: data });
+    forwarded.add(drop);
+    area.dispatchEvent(drop);
+  };
+  // The files below a dropped folder; browsers return the entries of a folder in several parts.
+  const filesBelow = async (entry) => {
+    if (entry.isFile) return [await new Promise((resolve, reject) => entry.file(resolve, reject))];
+    const reader = entry.createReader();
+    const entries = [];
+    for (;;) {
+      const part = await new Promise((resolve, reject) => reader.readEntries(resolve, reject));
+      if (!part.length || entries.length > 10000) break;
+      entries.push(...part);
+    }
+    return (await Promise.all(entries.filter((child) => !child.name.startsWith(".")).map(filesBelow))).flat();
+  };
+  const receive = async (data, missing) => {
+    // The entries are read first: the data of an event is empty after the first wait.
+    const entries = [...(data.items ?? [])].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
+    const plain = [...data.files];
+    const address = addressOf(data);
+    const folders = entries.some((entry) => entry.isDirectory);
+    const files = folders ? (await Promise.all(entries.map(filesBelow))).flat() : plain;
+    const pictures = files.filter((file) => typeOf(file).startsWith("image/") || isZip(file));
     tell("");
-    if (picture) {
-      if (files.length > 1) tell(TEXTS.several(files.length, picture.name));
-      deliver(picture);
+    if (pictures.length && pictures.length < files.length) tell(TEXTS.left(files.length - pictures.length));
+    if (pictures.length && (folders || pictures.length > 1 || pictures.some(isZip) || window.rmbgTabs.selected() === "batch")) {
+      deliverAll(pictures);
+    } else if (pictures.length) {
+      deliver(pictures[0]);
     } else if (files.length) {
       tell(TEXTS.other(files[0].name));
-    } else if (addressOf(data)) {
-      load(addressOf(data));
+    } else if (address) {
+      load(address);
     } else {
       tell(missing);
     }

@@ -42,13 +42,16 @@
     const error = notices.find((notice) => notice.matches(".error"));
     announce(text, error ? "alert" : "status");
     if (!error && container.id !== "message") return;
-    afterLayout(() => {
-      const notice = container.querySelector(".notice");
-      if (!notice || !isShown(notice)) return;
-      reveal(notice, "center");
-      focus(notice);
-    });
+    showMessage(container);
   };
+  const showMessage = (container) => afterLayout(() => {
+    const notice = container.querySelector(".notice");
+    if (!notice || !isShown(notice)) return;
+    reveal(notice, "center");
+    focus(notice);
+  });
+  // Called after a click whose answer may be a question, outside of the Remove tab.
+  window.rmbgShowMessage = (selector) => showMessage(document.querySelector(selector));
 
   // Called after a removal, and after the selection of an earlier result, which leaves the focus in the strip.
   window.rmbgShowOutcome = (takeFocus = true) => afterLayout(() => {

@@ -32,7 +32,7 @@ def check_upload(upload: Upload | None) -> tuple[Any, str]:
         photo = upload.open()
     except RmbgError as error:
         return None, viewer.notice(str(error))
-    return (gr.skip() if _is_shown(upload.name) else _as_png(photo)), ""
+    return (gr.skip() if is_shown(upload.name) else as_png(photo)), ""
 
 
 def load(address: str) -> tuple[Any, str]:
@@ -47,14 +47,16 @@ def load(address: str) -> tuple[Any, str]:
         photo = open_photo(data, name=name or "photo", settings=settings)
     except RmbgError as error:
         return gr.skip(), viewer.notice(str(error))
-    return (store_file(data, f"{photo.name}{Path(name).suffix}") if _is_shown(name) else _as_png(photo)), ""
+    return (store_file(data, f"{photo.name}{Path(name).suffix}") if is_shown(name) else as_png(photo)), ""
 
 
-def _is_shown(name: str) -> bool:
+def is_shown(name: str) -> bool:
+    """True if browsers can show a file with this name."""
     return Path(name).suffix.lower() in SHOWN_BY_BROWSERS
 
 
-def _as_png(photo: Photo) -> str:
+def as_png(photo: Photo) -> str:
+    """Store a photo as PNG with the visitor's files and return its path."""
     alpha = [] if photo.alpha is None else [photo.alpha[..., None]]
     pixels = np.concatenate([photo.rgb, *alpha], axis=2)
     return store_file(encode.encode(pixels, encode.FORMATS["png"]), f"{photo.name}.png")

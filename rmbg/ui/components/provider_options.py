@@ -20,7 +20,7 @@ def build(provider: gr.Dropdown, settings: Settings) -> tuple[gr.Textbox, gr.Sta
     """Create the key field and the options of the selected provider; the state contains the changed options."""
     key = key_field(visible=False)
     options = gr.State({})
-    provider.change(partial(_key_of, settings=settings), provider, key, **_INSTANT)
+    provider.change(partial(key_update, settings=settings), provider, key, **_INSTANT)
     provider.change(dict.clear, options, None, **_INSTANT)
 
     @gr.render(inputs=[provider], show_progress="hidden")
@@ -93,7 +93,8 @@ def key_labels(info: ProviderInfo, settings: Settings) -> tuple[str, str]:
     return f"Your key for {info.title.partition(':')[0]}", note
 
 
-def _key_of(name: str, settings: Settings) -> Any:
+def key_update(name: str, settings: Settings) -> Any:
+    """Return the update of a key field for the provider `name`."""
     info = find(name, settings).info
     if info.kind == "local" or not info.key_name:
         return gr.update(visible=False, value="")

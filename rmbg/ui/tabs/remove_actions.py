@@ -251,7 +251,8 @@ def save_all(
         raise gr.Error("There are no results to download. Remove a background first.", print_exception=False)
     try:
         encoded = _encoder(session, format_id, quality, *display)
-        path = archive.write(session, (encoded(result) for result in progress.tqdm(results, desc="Packing", unit="results")))
+        packed = progress.tqdm(results, desc="Packing", unit="results")
+        path = archive.write(session.owner, (encoded(result) for result in packed))
     except RmbgError as error:
         raise page_error(error) from None
     return gr.update(value=path), ""

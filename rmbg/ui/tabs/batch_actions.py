@@ -1,0 +1,270 @@
+"""Event handlers of the Batch tab: start, consent, progress, stop, second attempt, download."""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+from typing import Any
+
+import gradio as gr
+
+from rmbg.batch.recipe import Recipe
+from rmbg.billing.cost import Cost
+from rmbg.cutout import confidence_level
+from rmbg.errors import InputError, RmbgError
+from rmbg.images import encode
+from rmbg.providers import find
+from rmbg.settings import Settings
+from rmbg.ui import archive, pictures
+from rmbg.ui.batch.run import Batch, Request, Row
+from rmbg.ui.batch.uploads import NO_PHOTOS, UploadSource
+from rmbg.ui.cancellation import buttons, stopping
+from rmbg.ui.components import load_photo, viewer
+from rmbg.ui.components.photo_input import Upload
+from rmbg.ui.components.render_options import RenderOptions
+from rmbg.ui.consent import Charge, charges_of
+from rmbg.ui.messages import page_error
+from rmbg.ui.session import Session
+from rmbg.ui.templates import render
+
+#: Name of this tab in the consent of a visitor, and prefix of its element ids.
+PLACE = "batch"
+
+#: Number of updates that `page` returns: table, start, stop, download, second attempt, timer.
+SHOWN = 6
+
+STATES = {"done": "Done", "nothing": "No subject found", "failed": "Failed", "charged": "Failed, possibly charged"}
+
+
+def chosen(session: Session, uploads: list[Upload]) -> str:
+    """Return the HTML of a message about new uploads, empty if they are valid."""
+    if not uploads:
+        return ""
+    try:
+        count = len(UploadSource(uploads, Settings.from_environ()).entries())
+    except RmbgError as error:
+        return viewer.notice(str(error))
+    return viewer.notice(f"{count:,} photo{'s' if count != 1 else ''} ready. Press Remove all backgrounds.", "info")
+
+
+def start(
+    session: Session, uploads: list[Upload], provider: str, key: str, form: str, kind: str, color: str, doubtful: bool
+) -> tuple[Any, ...]:
+    """Start the batch of the uploads, or ask for the consent to its cost; updates of message, consent and `page`."""
+    try:
+        batch = _batch_of(session, uploads)
+        request = batch.prepare(_recipe(session, provider, form, kind, color))
+        return _begin(session, batch, request, key, doubtful)
+    except RmbgError as error:
+        return _refused(str(error))
+
+
+def again(session: Session, provider: str, key: str, form: str, kind: str, color: str, doubtful: bool) -> tuple[Any, ...]:
+    """Process the doubtful photos with the selected provider; updates as of `start`."""
+    try:
+        batch = session.batch
+        if batch is None:
+            raise InputError(NO_PHOTOS)
+        names = batch.doubtful
+        if not names:
+            raise InputError("No photo is doubtful. Nothing is to be done again.")
+        request = batch.prepare(_recipe(session, provider, form, kind, color), names)
+        return _begin(session, batch, request, key, doubtful)
+    except RmbgError as error:
+        return _refused(str(error))
+
+
+def confirm(session: Session, key: str, doubtful: bool) -> tuple[Any, ...]:
+    """Accept the cost that was shown, and start the run that it is for; updates as of `start`."""
+    batch = session.batch
+    if batch is None or batch.pending is None or not session.consent.pending(PLACE):
+        return _refused("The photos or the settings have changed since you were asked. Start the batch again.")
+    try:
+        session.consent.accept(PLACE)
+        batch.start(batch.pending, key)
+    except RmbgError as error:
+        return _refused(str(error))
+    return "", gr.update(visible=False), *page(session, doubtful)
+
+
+def decline(session: Session) -> tuple[Any, str]:
+    """Discard the question; updates of the consent and the message."""
+    session.consent.decline(PLACE)
+    if session.batch is not None:
+        session.batch.pending = None
+    return gr.update(visible=False), ""
+
+
+def stop(session: Session) -> Any:
+    """Stop the batch; photos that are being paid for are finished."""
+    if session.batch is not None:
+        session.batch.cancel()
+    return stopping()
+
+
+def follow(session: Session, doubtful: bool) -> tuple[Any, ...]:
+    """Updates of the message and `page` while a batch runs, and once after its end."""
+    batch = session.batch
+    if batch is None:
+        return gr.skip(), *(gr.skip(),) * (SHOWN - 1), gr.Timer(active=False)
+    if batch.running:
+        return gr.skip(), *page(session, doubtful, redraw=batch.shown != (batch.revision, doubtful))
+    return viewer.notice(_final(batch), "error" if batch.halted else "info"), *page(session, doubtful)
+
+
+def restore(session: Session, doubtful: bool) -> tuple[Any, ...]:
+    """Updates as of `follow` for a page that was loaded again."""
+    batch = session.batch
+    if batch is None:
+        return tuple(gr.skip() for _ in range(1 + SHOWN))
+    message = "" if batch.running else viewer.notice(_final(batch), "error" if batch.halted else "info")
+    return message, *page(session, doubtful)
+
+
+def page(session: Session, doubtful: bool, *, redraw: bool = True) -> tuple[Any, ...]:
+    """Updates of table, start, stop, download, second attempt and timer."""
+    batch = session.batch
+    if batch is None:
+        return (gr.skip(),) * SHOWN
+    running, done = batch.running, any(row.file for row in batch.rows)
+    begin, end = buttons(running)
+    return (
+        table(batch, doubtful) if redraw else gr.skip(),
+        begin,
+        stopping() if batch.stopping else end,
+        gr.update(interactive=done and not running),
+        gr.update(interactive=bool(batch.doubtful) and not running),
+        gr.Timer(active=running),
+    )
+
+
+def show(session: Session, doubtful: bool) -> Any:
+    """Return the table with all rows, or the doubtful and failed ones only."""
+    return gr.skip() if session.batch is None else table(session.batch, doubtful)
+
+
+def table(batch: Batch, doubtful: bool) -> str:
+    """Return the HTML of the rows and of the progress."""
+    batch.shown = batch.revision, doubtful
+    rows = batch.rows
+    listed = [
+        (index, row) for index, row in enumerate(rows) if not doubtful or row.doubtful or row.state not in ("done", "new")
+    ]
+    return render(
+        "batch_table.html",
+        rows=listed,
+        total=len(rows),
+        finished=sum(row.state != "new" for row in rows),
+        parts=_progress(rows),
+        empty="No photo is doubtful or failed so far.",
+        status=lambda row: STATES.get(row.state, "Waiting" if batch.running else "Not processed"),
+        level=lambda row: confidence_level(row.confidence),
+        title=lambda name: find(name).info.title,
+        url=pictures.url,
+    )
+
+
+def save(session: Session) -> Any:
+    """Pack all results into a zip archive for download."""
+    batch = session.batch
+    rows = [row for row in batch.rows if row.file] if batch is not None else []
+    if batch is None or not rows:
+        raise gr.Error("There are no results to download. Start the batch first.", print_exception=False)
+    try:
+        return gr.update(value=archive.write(session.owner, (batch.result(row) for row in rows)))
+    except RmbgError as error:
+        raise page_error(error) from None
+
+
+def adopt(session: Session, index: Any) -> str:
+    """Make the result of a row of the table the current one of the session, and return the path of its photo.
+
+    Raises
+    ------
+    gr.Error
+        If there is no such row, or it has no result.
+    """
+    batch = session.batch
+    rows = [] if batch is None else batch.rows
+    if batch is None or not isinstance(index, str) or not re.fullmatch("[0-9]{1,6}", index) or int(index) >= len(rows):
+        raise gr.Error("There is no such photo. Reload the page.", print_exception=False)
+    try:
+        cutout, upload = batch.cutout(rows[int(index)].name)
+        path = upload.path if load_photo.is_shown(upload.name) else load_photo.as_png(cutout.photo)
+        session.adopt(session.keep(cutout, counted=True), path)
+    except RmbgError as error:
+        raise page_error(error) from None
+    return path
+
+
+def _batch_of(session: Session, uploads: list[Upload]) -> Batch:
+    """Return the batch of the uploads: the current one if it has these, or if there are no uploads, otherwise a new one."""
+    batch = session.batch
+    if batch is not None and (not uploads or batch.has(uploads) or batch.running):
+        return batch
+    return session.new_batch(uploads)
+
+
+def _recipe(session: Session, provider: str, form: str, kind: str, color: str) -> Recipe:
+    chosen_provider = find(provider)
+    background = RenderOptions(kind=kind, color=color).background(session, full=True)
+    return Recipe(chosen_provider, chosen_provider.info.parse_options({}), encode.format_named(form), background)
+
+
+def _begin(session: Session, batch: Batch, request: Request, key: str, doubtful: bool) -> tuple[Any, ...]:
+    """Start a run that is free of charge, or ask for the consent to another one."""
+    info = request.recipe.provider.info
+    if not request.tasks:
+        text = "All these photos have a result of this provider with these settings. Choose another provider or other settings."
+        return viewer.notice(text, "info"), gr.update(visible=False), *page(session, doubtful)
+    if request.estimate and charges_of(info, {}, key, Settings.from_environ()):
+        # The charge names this run, so that an earlier consent to the same number of photos does not cover it.
+        usd = None if request.estimate.unknown else request.estimate.usd
+        session.consent.request(PLACE, [Charge(f"{info.id} {batch.folder.name} {batch.revision}", info.title, usd)])
+        batch.pending = request
+        photos = f"{request.photos:,} photo{'s' if request.photos != 1 else ''}"
+        text = f"This sends {photos} to {info.title}. Expected charge for all: {request.estimate}."
+        return viewer.notice(text, "info"), gr.update(visible=True), *page(session, doubtful)
+    batch.start(request, key)
+    return "", gr.update(visible=False), *page(session, doubtful)
+
+
+def _refused(text: str) -> tuple[Any, ...]:
+    return viewer.notice(text), gr.update(visible=False), *(gr.skip(),) * SHOWN
+
+
+def _progress(rows: list[Row]) -> list[str]:
+    """Return the counters of a batch as texts."""
+    finished = sum(row.state != "new" for row in rows)
+    failed = sum(row.state not in ("new", "done") for row in rows)
+    low = sum(confidence_level(row.confidence) == "low" for row in rows)
+    costs = [row.cost for row in rows if row.cost is not None]
+    parts = [f"{finished:,} of {len(rows):,} photos"]
+    parts += [f"{failed:,} without a result"] if failed else []
+    parts += [f"{low:,} with low confidence"] if low else []
+    return parts + ([_cost(costs)] if costs else [])
+
+
+def _cost(costs: list[Cost]) -> str:
+    """Return the sums of the costs by their basis, and the number of unknown ones."""
+    sums: dict[Any, Decimal] = {}
+    for cost in costs:
+        if cost.usd is not None:
+            sums[cost.basis] = sums.get(cost.basis, Decimal(0)) + cost.usd
+    unknown = sum(cost.usd is None for cost in costs)
+    parts = [str(Cost(usd, basis)) for basis, usd in sums.items()]
+    return " and ".join([*parts, *([f"{unknown:,} of unknown cost"] if unknown else [])])
+
+
+def _final(batch: Batch) -> str:
+    """Return the message after the end of a run."""
+    if batch.message:
+        return batch.message
+    rows = batch.rows
+    done = sum(bool(row.file) for row in rows)
+    text = f"Done: {done:,} of {len(rows):,} photos have a result."
+    doubtful = len(batch.doubtful)
+    if doubtful:
+        which = "One is doubtful." if doubtful == 1 else f"{doubtful:,} are doubtful."
+        text += f" {which} Choose another provider and run them again, or open them in the Remove tab."
+    return text
