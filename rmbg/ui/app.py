@@ -43,7 +43,6 @@ SCRIPTS = (
     "outcome.js",
     "viewer.js",
     "viewer_controls.js",
-    "compare.js",
     "controls.js",
 )
 
@@ -79,8 +78,8 @@ def build() -> gr.Blocks:
                 benchmark.build(session, settings)
             with gr.Tab("About", id="about"):
                 about.build(settings)
-        visit.build(app, session, removal)
-        carry_over.connect(tabs, session, removal, comparison, replaced)
+        visit.build(app, session, removal, comparison, replaced)
+        carry_over.connect(tabs, session, removal, comparison, replaced.photo)
         mark_labels(app)  # before the components of the API, whose labels are names
         remove_api.build()
         compare_api.build()

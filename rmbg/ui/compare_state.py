@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-
-import numpy as np
-from PIL import Image
+from pathlib import Path
 
 from rmbg.cancellation import CancellationToken
 from rmbg.compare.agreement import Agreement, agreement, consensus
@@ -14,10 +12,12 @@ from rmbg.compare.comparison import Outcome
 from rmbg.compare.votes import Ballot
 from rmbg.images.photo import Photo
 from rmbg.providers import find
+from rmbg.ui import pictures
 from rmbg.ui.messages import for_visitor
-from rmbg.ui.results import Result, shrink
+from rmbg.ui.results import Result, shrink, shrink_photo
+from rmbg.ui.storage import storage
 
-#: Longest side of a pane's picture, in pixels; leaves some room for zooming.
+#: Longest side of a pane's picture, in pixels; zoomed panes load a part at full size.
 PANE_SIDE = 900
 
 
@@ -47,17 +47,22 @@ class Comparison:
     voted : bool
     upload : str
         Path of the uploaded photo.
+    message : str
+        HTML of the final message; empty before the end of the run.
     """
 
     def __init__(self, photo: Photo, providers: list[str], *, blind: bool, token: CancellationToken, upload: str = "") -> None:
-        self.photo, self.providers, self.blind, self.upload = _small(photo), providers, blind, upload
+        self.photo, self.providers, self.blind, self.upload = shrink_photo(photo, PANE_SIDE), providers, blind, upload
+        self.full_size = photo.width, photo.height
         self.outcomes: dict[str, Outcome] = {}
         self.ballot: Ballot | None = None
         self.voted = False
+        self.message = ""
         self._token = token
         self._results: dict[str, Result] = {}
         self._given: set[str] = set()  # providers whose results belong to the session
         self._consensus: dict[str, float] | None = None
+        self._picture = ""
 
     def add(self, outcome: Outcome, result: Result | None) -> None:
         """Add an outcome; `result` is its stored cutout, None if the provider failed."""
@@ -79,7 +84,8 @@ class Comparison:
 
     @property
     def complete(self) -> bool:
-        return len(self.outcomes) == len(self.providers)
+        """True if all providers have ended and, in a blind comparison, the order of the panes is drawn."""
+        return len(self.outcomes) == len(self.providers) and (not self.blind or self.ballot is not None)
 
     @property
     def succeeded(self) -> list[str]:
@@ -141,6 +147,22 @@ class Comparison:
         self._given.add(provider)
         return self._results[provider]
 
+    def result_of(self, provider: str) -> Result:
+        """The stored result of a provider that returned a cutout."""
+        return self._results[provider]
+
+    def picture(self) -> str:
+        """Path of the photo's picture, written at the first call.
+
+        Raises
+        ------
+        RmbgError
+            If the file cannot be written.
+        """
+        if not Path(self._picture).is_file():
+            self._picture = pictures.store_photo(self.photo)
+        return self._picture
+
     def full(self) -> Iterator[Outcome]:
         """Yield the outcomes at full size, read from disk one at a time."""
         for name in self.succeeded:
@@ -152,17 +174,13 @@ class Comparison:
         for name, result in self._results.items():
             if name not in self._given:
                 result.discard()
+        if self._picture:
+            storage().discard(Path(self._picture))
 
 
 def label(index: int) -> str:
     """Label of a pane whose provider is hidden: A, B, C."""
     return chr(ord("A") + index)
-
-
-def _small(photo: Photo) -> Photo:
-    image = Image.fromarray(photo.flattened())
-    image.thumbnail((PANE_SIDE, PANE_SIDE), Image.Resampling.BOX, reducing_gap=None)
-    return Photo(np.asarray(image), name=photo.name, notes=photo.notes)
 
 
 def _title(name: str) -> str:

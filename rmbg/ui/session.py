@@ -25,6 +25,7 @@ from rmbg.ui.cancellation import Runs
 from rmbg.ui.compare_state import Comparison
 from rmbg.ui.components.photo_input import Upload
 from rmbg.ui.consent import Consent
+from rmbg.ui.replacement import Replacement
 from rmbg.ui.results import PREVIEW_SIDE, Result, save, shrink, thumbnail
 from rmbg.ui.spend import Spend
 from rmbg.ui.storage import Storage, storage, visitor
@@ -48,6 +49,8 @@ class Session:
         self._lock = threading.Lock()
         self.removals, self.replacements, self.comparisons, self.measurements = Runs(), Runs(), Runs(), Runs()
         self.comparison: Comparison | None = None
+        self.replacement: Replacement | None = None
+        self.photos: dict[str, Upload] = {}  # photos of the other tabs, by the element id of their fields
         self.spend = Spend()
         self.consent = Consent()
         self._owner = ""
@@ -185,7 +188,8 @@ class Session:
     def in_use(self) -> bool:
         """True if the session has results or an active run."""
         runs = (self.removals, self.replacements, self.comparisons, self.measurements)
-        return bool(self.results) or self.comparison is not None or any(run.active for run in runs)
+        shown = self.comparison is not None or self.replacement is not None
+        return bool(self.results) or shown or any(run.active for run in runs)
 
     def move(self, owner: str) -> None:
         """Make the visitor `owner` the owner of the session and of its files."""

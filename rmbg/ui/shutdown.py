@@ -16,8 +16,8 @@ from rmbg.ui.workspace import workspace
 #: Grace period in seconds for calls in progress. Container runtimes send SIGKILL ten seconds after SIGTERM.
 GRACE_SECONDS = 8.0
 
-#: Name of anyio's worker threads, in which Gradio runs the event handlers.
-WORKER_NAME = "AnyIO worker thread"
+#: Names of anyio's worker threads, in which Gradio runs the event handlers, and of the threads of comparisons.
+WORKER_NAMES = ("AnyIO worker thread", "comparison")
 
 #: SIGHUP is sent when a terminal is closed; Windows has SIGBREAK instead.
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
@@ -63,7 +63,7 @@ def wait_for_work(deadline: float) -> None:
     deadline : float
         In seconds of ``time.monotonic``.
     """
-    workers = [thread for thread in threading.enumerate() if thread.name == WORKER_NAME]
+    workers = [thread for thread in threading.enumerate() if thread.name in WORKER_NAMES]
     for thread in workers:
         thread.join(max(0.0, deadline - time.monotonic()))
     if any(thread.is_alive() for thread in workers):

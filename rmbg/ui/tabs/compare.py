@@ -10,7 +10,7 @@ import gradio as gr
 
 from rmbg.settings import Settings
 from rmbg.ui.cancellation import run_number
-from rmbg.ui.components import consent_row, second_provider, viewer
+from rmbg.ui.components import consent_row, panes, second_provider, viewer
 from rmbg.ui.components.photo_input import PhotoInput, photo_input
 from rmbg.ui.components.provider_checkboxes import boxes, key_fields
 from rmbg.ui.components.render_options import VIEWS
@@ -18,7 +18,6 @@ from rmbg.ui.lanes import SERVICES_AT_ONCE
 from rmbg.ui.session import Session
 from rmbg.ui.tabs import compare_actions as actions
 from rmbg.ui.tabs import compare_downloads as downloads
-from rmbg.ui.templates import render
 
 BACKGROUNDS = [
     ("Transparent", "transparent"),
@@ -43,10 +42,20 @@ USE_ONE = """element.addEventListener("click", (event) => {
 
 @dataclass(frozen=True)
 class Parts:
-    """Components that other tabs use: the photo, and the grid, whose select event has the value of a result as its index."""
+    """Components that other modules use.
+
+    Attributes
+    ----------
+    photo : PhotoInput
+    grid : gr.HTML
+        Its select event has the value of a result as its index.
+    restored : list of components
+        Outputs of `compare_actions.restore`.
+    """
 
     photo: PhotoInput
     grid: gr.HTML
+    restored: list[Any]
 
 
 def build(session: gr.State, settings: Settings) -> Parts:
@@ -76,8 +85,7 @@ def build(session: gr.State, settings: Settings) -> Parts:
                     scale=7,
                     min_width=320,
                 )
-                color = gr.ColorPicker("#ff8800", label="Color", visible=False, elem_id="compare-color", scale=1)
-            gr.HTML(render("pane_toolbar.html"), elem_classes="bare")
+                color = gr.ColorPicker("#ff8800", label="Color", elem_id="compare-color", scale=1)
             grid = gr.HTML(
                 viewer.placeholder(
                     "The cutouts appear here side by side", "Choose a photo and two or more providers", "Compare"
@@ -107,9 +115,8 @@ def build(session: gr.State, settings: Settings) -> Parts:
                 save_votes = gr.Button("Votes (CSV)", elem_id="save-votes")
             file = gr.DownloadButton("File", elem_id="compare-file", elem_classes="offstage", visible="hidden")
 
-    display = [view, kind, color]
     shown = [grid, table, pair]
-    detail = [reference, first, second, mode]
+    detail: list[Any] = [reference, first, second, mode]
     controls = [details, pair_column, ballot, vote, reference, first, second]
     private: dict[str, Any] = {"api_visibility": "private"}
     instant: dict[str, Any] = {**private, "queue": False, "show_progress": "hidden"}
@@ -128,7 +135,7 @@ def build(session: gr.State, settings: Settings) -> Parts:
     no.click(hide_consent, session, [consent, message], **instant)
     run = run_number()
     work: dict[str, Any] = {
-        "inputs": [run, photo, session, blind, *display, *checks, *keys],
+        "inputs": [run, photo, session, blind, *checks, *keys],
         "outputs": [*shown, *controls, message],
         "show_progress": "hidden",
         **private,
@@ -143,12 +150,22 @@ def build(session: gr.State, settings: Settings) -> Parts:
         event.then(actions.after, session, [start, cancel], **instant)
     cancel.click(actions.stop, [session], [cancel], **instant)
 
-    inputs: list[Any] = [*display, *detail]
-    for component in inputs:
-        component.input(actions.show, [session, *inputs], shown, trigger_mode="always_last", concurrency_limit=None, **instant)
-    kind.input(lambda chosen_kind: gr.update(visible=chosen_kind == "color"), kind, color, **instant)
+    # The browser composes view and background from pictures that it has.
+    gr.on(
+        [component.change for component in (view, kind, color)],
+        None,
+        [view, kind, color],
+        js="(...values) => rmbgSetPanes(...values)",
+        **private,
+    )
+    panes.part_loader("grid", actions.part_of_grid, session, [view])
+    panes.part_loader("pair", actions.part_of_pair, session, [view, first, second])
+    for component in detail:
+        component.input(
+            actions.show, [session, *detail], [table, pair], trigger_mode="always_last", concurrency_limit=None, **instant
+        )
     ratings_panel.expand(actions.ratings, None, ratings, **instant)
-    cast.click(actions.vote, [session, vote, *inputs], [*shown, *controls, ratings, message], **private)
+    cast.click(actions.vote, [session, vote, *detail], [*shown, *controls, ratings, message], **private)
     for button, action in (
         (save_zip, downloads.save_zip),
         (save_sheet, downloads.save_sheet),
@@ -158,4 +175,4 @@ def build(session: gr.State, settings: Settings) -> Parts:
         button.click(action, [session, kind, color, reference], file, concurrency_limit=2, **private).success(
             None, js="() => document.querySelector('#compare-file').click()", **private
         )
-    return Parts(photo, grid)
+    return Parts(photo, grid, [*shown, *controls, message, start, cancel])

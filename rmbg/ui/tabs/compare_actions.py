@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import logging
+import queue
+import threading
 from collections.abc import Iterator
 from typing import Any
 
 import gradio as gr
 
-from rmbg.compare.comparison import compare, select_providers
+from rmbg.cancellation import CancellationToken
+from rmbg.compare.comparison import Outcome, compare, select_providers
 from rmbg.errors import CancelledError, RmbgError
 from rmbg.providers import PROVIDERS
+from rmbg.render.picture import View
 from rmbg.settings import Settings
 from rmbg.ui.cancellation import buttons, stopping
 from rmbg.ui.compare_state import Comparison, label
-from rmbg.ui.components import viewer
+from rmbg.ui.components import panes, viewer
 from rmbg.ui.components.photo_input import Upload
 from rmbg.ui.components.provider_checkboxes import selected_ids, split
 from rmbg.ui.components.provider_text import place
@@ -29,6 +33,12 @@ log = logging.getLogger(__name__)
 
 #: Name of this tab in the consent of a visitor, and prefix of its element ids.
 PLACE = "compare"
+
+#: Number of updates of a run: grid, table, pair, controls, message.
+UPDATES = 11
+
+#: Number of updates that `restore` returns.
+RESTORED = UPDATES + 2
 
 #: Value of the vote for no result.
 NONE_BETTER = "none"
@@ -83,47 +93,47 @@ def after(session: Session) -> tuple[Any, Any]:
     return buttons(session.comparisons.active)
 
 
-def begin(
-    run: int | None, upload: Upload | None, session: Session, blind: bool, view: str, kind: str, color: str, *providers: Any
-) -> Iterator[Any]:
+def begin(run: int | None, upload: Upload | None, session: Session, blind: bool, *providers: Any) -> Iterator[Any]:
     """Run a comparison that is free of charge. `providers` are the values of the checkboxes and key fields."""
     ids, keys = split(providers)
     if upload is None or len(ids) < 2 or total(_charges(ids, Settings.from_environ())):
-        yield tuple(gr.skip() for _ in range(11))
+        yield _skipped()
         return
-    yield from _compare(run, upload, session, blind, (view, kind, color), ids, keys)
+    yield from _compare(run, upload, session, blind, ids, keys)
 
 
-def begin_paid(
-    run: int | None, upload: Upload | None, session: Session, blind: bool, view: str, kind: str, color: str, *providers: Any
-) -> Iterator[Any]:
+def begin_paid(run: int | None, upload: Upload | None, session: Session, blind: bool, *providers: Any) -> Iterator[Any]:
     """Run a comparison that has the visitor's consent."""
     ids, keys = split(providers)
     charges = _charges(ids, Settings.from_environ())
     if upload is None or len(ids) < 2 or not session.consent.covers(charges):
         session.comparisons.cancel(wait=False)
         text = "The photo, the selection or a price has changed since you accepted the cost. Press Compare again."
-        yield (*(gr.skip() for _ in range(10)), viewer.notice(text))
+        yield _message_only(text)
         return
-    yield from _compare(run, upload, session, blind, (view, kind, color), ids, keys)
+    yield from _compare(run, upload, session, blind, ids, keys)
+
+
+def _skipped() -> tuple[Any, ...]:
+    return tuple(gr.skip() for _ in range(UPDATES))
+
+
+def _message_only(text: str, kind: str = "error") -> tuple[Any, ...]:
+    return *_skipped()[1:], viewer.notice(text, kind)
 
 
 def _compare(
-    run: int | None,
-    upload: Upload,
-    session: Session,
-    blind: bool,
-    display: tuple[str, str, str],
-    ids: list[str],
-    keys: dict[str, str],
+    run: int | None, upload: Upload, session: Session, blind: bool, ids: list[str], keys: dict[str, str]
 ) -> Iterator[Any]:
-    """Run all providers; yields updates of the page after each result."""
-    hidden = (*(gr.update(visible=False) for _ in range(3)), *(gr.skip() for _ in range(4)))
-    token = None
+    """Run all providers; yields updates of the page after each result.
+
+    The providers run in a thread of their own, so that a reload of the page, which closes this iterator, does not stop them.
+    """
+    token, working = None, False
     try:
         token = session.comparisons.begin(run, paid=bool(_charges(ids, Settings.from_environ())))
         if token is None:
-            yield tuple(gr.skip() for _ in range(11))
+            yield _skipped()
             return
         photo = upload.open()
         comparison = Comparison(photo, ids, blind=blind, token=token, upload=upload.path)
@@ -131,28 +141,71 @@ def _compare(
             session.comparison.close()
         session.comparison = comparison
         outcomes = compare(photo, ids, keys=keys, cancelled=token.cancelled, device=DEVICE.turn)
-        yield (compare_view.grid(comparison, *compare_view.rendering(*display)), "", "", *hidden, "")
-        for outcome in outcomes:
-            session.record(outcome, comparison)
-            if not comparison.complete:
-                yield (compare_view.grid(comparison, *compare_view.rendering(*display)), "", "", *hidden, _progress(comparison))
-        problem = ""
-        try:
-            if comparison.blind and len(comparison.succeeded) > 1:
-                comparison.ballot = votes_file().draw(comparison.succeeded)
-        except RmbgError as error:  # without a ballot the results are still shown: they may be paid for
-            problem = str(error)
-        comparison.blind = comparison.ballot is not None
-        yield (*_page(session, *display), *_controls(comparison), _final_message(comparison, problem))
+        steps: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        threading.Thread(target=_work, args=(session, comparison, outcomes, token, steps), name="comparison").start()
+        working = True
+        yield _running(comparison)
+        while steps.get():
+            yield _running(comparison)
+        yield _ended(session)
     except RmbgError as error:
-        kind = "info" if isinstance(error, CancelledError) else "error"
-        yield (*(gr.skip() for _ in range(10)), viewer.notice(str(error), kind))
+        yield _message_only(str(error), "info" if isinstance(error, CancelledError) else "error")
     except Exception:
         log.exception("Comparison of %s failed", ids)
-        yield (*(gr.skip() for _ in range(10)), viewer.notice(viewer.INTERNAL_ERROR))
+        yield _message_only(viewer.INTERNAL_ERROR)
     finally:
-        if token is not None:
+        if token is not None and not working:
             token.end()
+
+
+def _work(
+    session: Session,
+    comparison: Comparison,
+    outcomes: Iterator[Outcome],
+    token: CancellationToken,
+    steps: queue.SimpleQueue[bool],
+) -> None:
+    """Record the outcomes, and draw the ballot of a blind comparison; puts True after each outcome and False at the end."""
+    problem = ""
+    try:
+        for outcome in outcomes:
+            session.record(outcome, comparison)
+            if len(comparison.outcomes) < len(comparison.providers):
+                steps.put(True)
+        if comparison.blind and len(comparison.succeeded) > 1:
+            comparison.ballot = votes_file().draw(comparison.succeeded)
+    except RmbgError as error:  # without a ballot the results are still shown: they may be paid for
+        problem = str(error)
+    except Exception:
+        log.exception("Comparison of %s failed", comparison.providers)
+        problem = viewer.INTERNAL_ERROR
+    finally:
+        comparison.blind = comparison.ballot is not None
+        comparison.message = _final_message(comparison, problem)
+        token.end()
+        steps.put(False)
+
+
+def _running(comparison: Comparison) -> tuple[Any, ...]:
+    """Updates of the page during a run."""
+    hidden = (*(gr.update(visible=False) for _ in range(3)), *(gr.skip() for _ in range(4)))
+    return compare_view.grid(comparison), "", "", *hidden, _progress(comparison) if comparison.outcomes else ""
+
+
+def _ended(session: Session) -> tuple[Any, ...]:
+    """Updates of the page after a run."""
+    comparison = session.comparison
+    if comparison is None:  # deleted meanwhile
+        return _skipped()
+    return compare_view.grid(comparison), *_page(comparison), *_controls(comparison), comparison.message
+
+
+def restore(session: Session) -> tuple[Any, ...]:
+    """Updates for the comparison that an earlier page has started: those of a run, then of start and cancel."""
+    active = buttons(session.comparisons.active)
+    if session.comparison is None:
+        return *_skipped(), *active
+    return *(_running(session.comparison) if session.comparisons.active else _ended(session)), *active
 
 
 def _progress(comparison: Comparison) -> str:
@@ -168,31 +221,24 @@ def _final_message(comparison: Comparison, problem: str = "") -> str:
 
 
 def _page(
-    session: Session,
-    view: str,
-    kind: str,
-    color: str,
+    comparison: Comparison,
     reference: str | None = None,
     first: str | None = None,
     second: str | None = None,
     mode: str = "difference",
-) -> tuple[str, str, str]:
-    """Return the HTML of grid, table and pair."""
-    comparison = session.comparison
-    assert comparison is not None
-    rendering = compare_view.rendering(view, kind, color)
-    choices = comparison.choices()
-    values = [value for _, value in choices]
-    names = {value: name for name, value in choices}
+) -> tuple[str, str]:
+    """Return the HTML of table and pair."""
+    values = [value for _, value in comparison.choices()]
     compared = comparison.provider_of(reference) or next(iter(comparison.succeeded), "")
     table = "" if comparison.hidden else compare_view.table(comparison, compared)
-    pair = ""
-    if len(values) > 1:
-        one = first if first in values else values[0]
-        other = second if second in values else values[1]
-        outcomes = comparison.cutout_of(one), comparison.cutout_of(other)
-        pair = compare_view.pair(*outcomes, (names[one], names[other]), mode, rendering[1])
-    return compare_view.grid(comparison, *rendering), table, pair
+    if len(values) < 2:
+        return table, ""
+    return table, compare_view.pair(comparison, _chosen(values, first, second), mode)
+
+
+def _chosen(values: list[str], first: str | None, second: str | None) -> tuple[str, str]:
+    """Values of the two dropdowns; the first two results in the place of values that are none."""
+    return first if first in values else values[0], second if second in values else values[1]
 
 
 def _controls(
@@ -218,14 +264,25 @@ def _controls(
     )
 
 
-def show(session: Session, *display: Any) -> tuple[Any, Any, Any]:
-    """Render the finished comparison with other display options; no provider is called."""
+def show(session: Session, *detail: Any) -> tuple[Any, Any]:
+    """Render table and pair with another reference, pair or mode; no provider is called."""
     if session.comparison is None or not session.comparison.complete:
-        return gr.skip(), gr.skip(), gr.skip()
-    try:
-        return _page(session, *display)
-    except RmbgError:  # an incomplete color
-        return gr.skip(), gr.skip(), gr.skip()
+        return gr.skip(), gr.skip()
+    return _page(session.comparison, *detail)
+
+
+def part_of_grid(session: Session, area: str, view: View) -> str:
+    """Store a part of all panes at full size; returns JSON for the viewer, see `panes.answer`."""
+    return panes.answer([] if session.comparison is None else compare_view.grid_parts(session.comparison, view), area, view)
+
+
+def part_of_pair(session: Session, area: str, view: View, first: str | None, second: str | None) -> str:
+    """Store a part of the two results under the slider at full size; returns JSON for the viewer, see `panes.answer`."""
+    comparison = session.comparison
+    values = [] if comparison is None else [value for _, value in comparison.choices()]
+    if comparison is None or len(values) < 2:
+        return panes.answer([], area, view)
+    return panes.answer(compare_view.pair_parts(comparison, _chosen(values, first, second), view), area, view)
 
 
 def stop(session: Session) -> Any:
@@ -243,10 +300,10 @@ def ratings() -> str:
         return viewer.notice(str(error))
 
 
-def vote(session: Session, choice: str | None, view: str, kind: str, color: str, *selected: str) -> tuple[Any, ...]:
+def vote(session: Session, choice: str | None, *selected: str) -> tuple[Any, ...]:
     """Cast the vote, then show the names and the updated ratings; `selected` are reference, pair and mode."""
     comparison = session.comparison
-    skipped = tuple(gr.skip() for _ in range(11))
+    skipped = _skipped()
     if comparison is None or comparison.ballot is None:
         return (*skipped, viewer.notice("There is no blind comparison. Run one first, then vote."))
     if choice is None:
@@ -258,5 +315,6 @@ def vote(session: Session, choice: str | None, view: str, kind: str, color: str,
     comparison.voted = True
     names = ", ".join(f"{label(i)} was {PROVIDERS[name].info.title}" for i, name in enumerate(comparison.ballot.order))
     result = f"You chose {PROVIDERS[winner].info.title}" if winner else "You have no preference"
-    page = _page(session, view, kind, color, *selected)
-    return (*page, *_controls(comparison, *selected[:3]), ratings(), viewer.notice(f"{result}: {names}.", "info"))
+    comparison.message = viewer.notice(f"{result}: {names}.", "info")
+    page = compare_view.grid(comparison), *_page(comparison, *selected)
+    return (*page, *_controls(comparison, *selected[:3]), ratings(), comparison.message)
