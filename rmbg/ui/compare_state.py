@@ -168,6 +168,26 @@ class Comparison:
         for name in self.succeeded:
             yield replace(self.outcomes[name], cutout=self._results[name].full())
 
+    def release(self) -> None:
+        """Free the memory of the cutouts; their figures remain. `load` reads the cutouts again."""
+        if self.complete:
+            self.consensus()
+        for name, result in self._results.items():
+            self.outcomes[name] = replace(self.outcomes[name], cutout=result.facts)
+
+    def load(self) -> None:
+        """Read the cutouts at screen size after `release`.
+
+        Raises
+        ------
+        PhotoError
+            If a result was removed to make room.
+        """
+        cutouts = {name: shrink(result.preview, PANE_SIDE) for name, result in self._results.items()}
+        for name, cutout in cutouts.items():
+            self.outcomes[name] = replace(self.outcomes[name], cutout=cutout)
+            self._results[name].release()
+
     def close(self) -> None:
         """Cancel the run and remove the files."""
         self._token.cancel(wait=False)

@@ -48,7 +48,9 @@ class Session:
         self.photo: Upload | None = None  # the photo of the Remove tab
         self._lock = threading.Lock()
         self.removals, self.replacements, self.comparisons, self.measurements = Runs(), Runs(), Runs(), Runs()
-        self.comparison: Comparison | None = None
+        self.comparison: Comparison | None = None  # the one on the page
+        self.compared: list[Comparison] = []  # of all photos of the last run
+        self.added: list[Upload] = []  # photos for the next run besides the one in the field
         self.replacement: Replacement | None = None
         self.photos: dict[str, Upload] = {}  # photos of the other tabs, by the element id of their fields
         self.spend = Spend()

@@ -240,7 +240,7 @@ def test_panes_zoom_move_and_magnify_together_at_full_size(page, tmp_path):
     assert page.evaluate(TRANSFORMS) != moved
     page.keyboard.press("0")
     assert page.evaluate(TRANSFORMS) == ["1,0,0"] * 3
-    page.mouse.move(box["x"] + 80, box["y"] + 60)
+    page.locator("#grid .stage").nth(2).hover()
     page.mouse.wheel(0, -150)
     wait(page, f"new Set({TRANSFORMS}).size === 1 && {TRANSFORMS}[0] !== '1,0,0'")
     page.click("#grid [data-viewer=fit]")
@@ -382,6 +382,47 @@ def test_comparison_survives_a_reload_until_it_is_deleted(page, photo, fakes):
     page.click("#delete-yes")
     page.wait_for_selector("#grid .empty", timeout=WAIT)
     assert page.query_selector("#compare-photo img") is None
+
+
+def test_several_photos_have_one_table(page, photo, fakes, tmp_path):
+    other = tmp_path / "cup.png"
+    Image.fromarray(scene(320, 420)[0]).save(other)
+    upload(page, photo)
+    page.click("#compare-add")
+    wait(page, "document.querySelector('#compare-photos').innerText.includes('mug.png')")
+    wait(page, "!document.querySelector('#compare-photo img')")
+    upload(page, other)
+    choose(page, "near", "far", "down")
+    wait(page, "document.querySelector('#price').innerText.includes('for 2 photos: about $0.04.')")
+    page.click("#blind input")
+    page.click("#compare-start")
+    wait(page, "document.querySelector('#compare-message').innerText.includes('takes one photo')")
+    page.click("#blind input")
+    page.click("#compare-start")
+    page.wait_for_selector("#compare-yes", timeout=WAIT)
+    assert "your 2 photos to Far, Down. Expected charge: about $0.04." in page.inner_text("#compare-message")
+    assert not fakes["near"].calls
+    page.click("#compare-yes")
+    wait(page, "document.querySelectorAll('#all-photos tbody tr').length === 9")
+    page.wait_for_selector("#figures table", timeout=WAIT)
+    page.wait_for_selector("#compare-start", timeout=WAIT)
+    assert [fakes[name].calls for name in ("near", "far", "down")] == [["mug", "cup"]] * 3
+    rows = [re.sub(r"\s+", " ", row.inner_text()) for row in page.locator("#all-photos tbody tr").all()]
+    assert any("mug, Down" in row and "The service is down." in row for row in rows)
+    assert any(row.startswith("Far, all photos 0.25 $0.036 charged") for row in rows)
+    assert any("Down, all photos" in row and "1 of 2 photos failed." in row for row in rows)
+
+    page.click("#all-photos button:has-text('mug, Near')")
+    wait(page, "document.querySelector('#all-photos .shown').innerText.includes('mug')")
+    settled(page)
+    assert "The service is down." in page.inner_text("#grid") and page.locator("#grid .stage").count() == 3
+    page.reload()
+    wait(page, "document.querySelectorAll('#all-photos tbody tr').length === 9")
+    assert "mug.png" in page.inner_text("#compare-photos")
+    assert violations(page) == []
+    page.click("#compare-only")
+    wait(page, "!document.querySelector('#compare-photos').innerText.includes('mug.png')")
+    assert [len(fakes[name].calls) for name in ("near", "far", "down")] == [2, 2, 2]
 
 
 def test_missing_photo_and_missing_selection_are_reported(page, photo):

@@ -11,7 +11,7 @@ from typing import Any
 import gradio as gr
 
 from rmbg.cancellation import CancellationToken
-from rmbg.compare.comparison import Outcome, compare, select_providers
+from rmbg.compare.comparison import compare, select_providers
 from rmbg.errors import CancelledError, RmbgError
 from rmbg.providers import PROVIDERS
 from rmbg.render.picture import View
@@ -22,11 +22,12 @@ from rmbg.ui.components import panes, viewer
 from rmbg.ui.components.photo_input import Upload
 from rmbg.ui.components.provider_checkboxes import selected_ids, split
 from rmbg.ui.components.provider_text import place
-from rmbg.ui.consent import Charge, charge_of, describe, total
+from rmbg.ui.consent import Charge, charge_of, describe, times, total
 from rmbg.ui.lanes import DEVICE
 from rmbg.ui.session import Session
-from rmbg.ui.tabs import compare_view
+from rmbg.ui.tabs import compare_photos, compare_view
 from rmbg.ui.tabs.compare_downloads import votes_file
+from rmbg.ui.tabs.compare_photos import uploads
 from rmbg.ui.templates import render
 
 log = logging.getLogger(__name__)
@@ -34,47 +35,54 @@ log = logging.getLogger(__name__)
 #: Name of this tab in the consent of a visitor, and prefix of its element ids.
 PLACE = "compare"
 
-#: Number of updates of a run: grid, table, pair, controls, message.
-UPDATES = 11
+#: Number of updates of a run: grid, table, pair, table of all photos, controls, message.
+UPDATES = 12
 
 #: Number of updates that `restore` returns.
-RESTORED = UPDATES + 2
+RESTORED = UPDATES + 3
 
 #: Value of the vote for no result.
 NONE_BETTER = "none"
 
 
-def price_line(settings: Settings, *checked: bool) -> str:
-    """Return the expected cost of the selected providers as an HTML note."""
-    return render("note.html", text=_expected_cost(selected_ids(checked), settings))
+def price_line(settings: Settings, count: int, *checked: bool) -> str:
+    """Return the expected cost of the selected providers for `count` photos as an HTML note."""
+    return render("note.html", text=_expected_cost(selected_ids(checked), settings, count))
 
 
-def _expected_cost(ids: list[str], settings: Settings) -> str:
+def _expected_cost(ids: list[str], settings: Settings, count: int) -> str:
     """Return the expected cost of the providers `ids` in one sentence."""
     if len(ids) < 2:
         return "Choose two or more providers."
-    charge = total(_charges(ids, settings))
-    return f"Expected charge: {charge}." if charge else f"Free of charge: the selected providers run on {place(settings)}."
+    charge = total(_charges(ids, settings, count))
+    if not charge:
+        return f"Free of charge: the selected providers run on {place(settings)}."
+    return f"Expected charge: {charge}." if count == 1 else f"Expected charge for {count} photos: {charge}."
 
 
-def check_request(upload: Upload | None, session: Session, *checked: bool) -> tuple[Any, ...]:
+def check_request(upload: Upload | None, session: Session, blind: bool, *checked: bool) -> tuple[Any, ...]:
     """Validate the inputs; shows the consent buttons if the run may be charged, starts it otherwise."""
-    settings, ids = Settings.from_environ(), selected_ids(checked)
-    if upload is None:
-        return gr.skip(), viewer.notice("Choose a photo first."), gr.skip(), *buttons(False)
-    if len(ids) < 2:
-        return gr.skip(), viewer.notice("Choose at least two providers to compare."), gr.skip(), *buttons(False)
-    charges = _charges(ids, settings)
+    settings, ids, count = Settings.from_environ(), selected_ids(checked), len(uploads(session, upload))
+    problem = ""
+    if not count:
+        problem = "Choose a photo first."
+    elif len(ids) < 2:
+        problem = "Choose at least two providers to compare."
+    elif blind and count > 1:
+        problem = "A blind comparison takes one photo. Use one photo only, or show the names."
+    if problem:
+        return gr.skip(), viewer.notice(problem), gr.skip(), *buttons(False)
+    charges = _charges(ids, settings, count)
     if total(charges):
         session.consent.request(PLACE, charges)
-        return gr.skip(), viewer.notice(describe(charges), "info"), gr.update(visible=True), *buttons(False)
+        return gr.skip(), viewer.notice(describe(charges, count), "info"), gr.update(visible=True), *buttons(False)
     return start_run(session)
 
 
-def _charges(ids: list[str], settings: Settings) -> list[Charge]:
-    """Return the expected charges of the providers `ids`."""
+def _charges(ids: list[str], settings: Settings, count: int) -> list[Charge]:
+    """Return the expected charges of the providers `ids` for `count` photos."""
     infos = [provider.info for provider in select_providers(ids, settings)] if ids else []
-    return [charge_of(info, {}, settings) for info in infos if info.kind == "remote"]
+    return [times(charge_of(info, {}, settings), count) for info in infos if info.kind == "remote"]
 
 
 def confirm(session: Session) -> tuple[Any, ...]:
@@ -96,22 +104,24 @@ def after(session: Session) -> tuple[Any, Any]:
 def begin(run: int | None, upload: Upload | None, session: Session, blind: bool, *providers: Any) -> Iterator[Any]:
     """Run a comparison that is free of charge. `providers` are the values of the checkboxes and key fields."""
     ids, keys = split(providers)
-    if upload is None or len(ids) < 2 or total(_charges(ids, Settings.from_environ())):
+    photos = uploads(session, upload)
+    if not photos or len(ids) < 2 or total(_charges(ids, Settings.from_environ(), len(photos))):
         yield _skipped()
         return
-    yield from _compare(run, upload, session, blind, ids, keys)
+    yield from _compare(run, photos, session, blind, ids, keys)
 
 
 def begin_paid(run: int | None, upload: Upload | None, session: Session, blind: bool, *providers: Any) -> Iterator[Any]:
     """Run a comparison that has the visitor's consent."""
     ids, keys = split(providers)
-    charges = _charges(ids, Settings.from_environ())
-    if upload is None or len(ids) < 2 or not session.consent.covers(charges):
+    photos = uploads(session, upload)
+    charges = _charges(ids, Settings.from_environ(), len(photos))
+    if not photos or len(ids) < 2 or not session.consent.covers(charges):
         session.comparisons.cancel(wait=False)
         text = "The photo, the selection or a price has changed since you accepted the cost. Press Compare again."
         yield _message_only(text)
         return
-    yield from _compare(run, upload, session, blind, ids, keys)
+    yield from _compare(run, photos, session, blind, ids, keys)
 
 
 def _skipped() -> tuple[Any, ...]:
@@ -123,30 +133,30 @@ def _message_only(text: str, kind: str = "error") -> tuple[Any, ...]:
 
 
 def _compare(
-    run: int | None, upload: Upload, session: Session, blind: bool, ids: list[str], keys: dict[str, str]
+    run: int | None, photos: list[Upload], session: Session, blind: bool, ids: list[str], keys: dict[str, str]
 ) -> Iterator[Any]:
-    """Run all providers; yields updates of the page after each result.
+    """Run all providers on each photo; yields updates of the page after each result.
 
     The providers run in a thread of their own, so that a reload of the page, which closes this iterator, does not stop them.
     """
     token, working = None, False
     try:
-        token = session.comparisons.begin(run, paid=bool(_charges(ids, Settings.from_environ())))
+        token = session.comparisons.begin(run, paid=bool(_charges(ids, Settings.from_environ(), len(photos))))
         if token is None:
             yield _skipped()
             return
-        photo = upload.open()
-        comparison = Comparison(photo, ids, blind=blind, token=token, upload=upload.path)
-        if session.comparison is not None:
-            session.comparison.close()
-        session.comparison = comparison
-        outcomes = compare(photo, ids, keys=keys, cancelled=token.cancelled, device=DEVICE.turn)
+        for upload in photos[1:]:
+            upload.open()  # reports broken files before the first call
+        first = Comparison(photos[0].open(), ids, blind=blind and len(photos) == 1, token=token, upload=photos[0].path)
+        for comparison in session.compared:
+            comparison.close()
+        session.comparison, session.compared = first, [first]
         steps: queue.SimpleQueue[bool] = queue.SimpleQueue()
-        threading.Thread(target=_work, args=(session, comparison, outcomes, token, steps), name="comparison").start()
+        threading.Thread(target=_work, args=(session, first, photos, keys, token, steps), name="comparison").start()
         working = True
-        yield _running(comparison)
+        yield _running(session)
         while steps.get():
-            yield _running(comparison)
+            yield _running(session)
         yield _ended(session)
     except RmbgError as error:
         yield _message_only(str(error), "info" if isinstance(error, CancelledError) else "error")
@@ -161,17 +171,47 @@ def _compare(
 def _work(
     session: Session,
     comparison: Comparison,
-    outcomes: Iterator[Outcome],
+    photos: list[Upload],
+    keys: dict[str, str],
     token: CancellationToken,
     steps: queue.SimpleQueue[bool],
 ) -> None:
-    """Record the outcomes, and draw the ballot of a blind comparison; puts True after each outcome and False at the end."""
+    """Compare the photos one after another; puts True after each outcome and False at the end.
+
+    The photo that is compared is on the page. Of the earlier ones only the figures stay in memory.
+    """
+    try:
+        for upload in photos:
+            if upload is not photos[0]:
+                if token.cancelled():
+                    break
+                former = comparison
+                comparison = Comparison(upload.open(), former.providers, blind=False, token=token, upload=upload.path)
+                session.compared.append(comparison)
+                session.comparison = comparison
+                former.release()
+            _compare_one(session, comparison, upload, keys, token, steps)
+    except RmbgError as error:
+        comparison.message = viewer.notice(str(error))
+    finally:
+        token.end()
+        steps.put(False)
+
+
+def _compare_one(
+    session: Session,
+    comparison: Comparison,
+    upload: Upload,
+    keys: dict[str, str],
+    token: CancellationToken,
+    steps: queue.SimpleQueue[bool],
+) -> None:
+    """Record the outcomes of one photo, and draw the ballot of a blind comparison."""
     problem = ""
     try:
-        for outcome in outcomes:
+        for outcome in compare(upload.open(), comparison.providers, keys=keys, cancelled=token.cancelled, device=DEVICE.turn):
             session.record(outcome, comparison)
-            if len(comparison.outcomes) < len(comparison.providers):
-                steps.put(True)
+            steps.put(True)
         if comparison.blind and len(comparison.succeeded) > 1:
             comparison.ballot = votes_file().draw(comparison.succeeded)
     except RmbgError as error:  # without a ballot the results are still shown: they may be paid for
@@ -182,14 +222,16 @@ def _work(
     finally:
         comparison.blind = comparison.ballot is not None
         comparison.message = _final_message(comparison, problem)
-        token.end()
-        steps.put(False)
 
 
-def _running(comparison: Comparison) -> tuple[Any, ...]:
+def _running(session: Session) -> tuple[Any, ...]:
     """Updates of the page during a run."""
+    comparison = session.comparison
+    if comparison is None:  # deleted meanwhile
+        return _skipped()
     hidden = (*(gr.update(visible=False) for _ in range(3)), *(gr.skip() for _ in range(4)))
-    return compare_view.grid(comparison), "", "", *hidden, _progress(comparison) if comparison.outcomes else ""
+    all_photos = compare_photos.table(session.compared, comparison)
+    return compare_view.grid(comparison), "", "", all_photos, *hidden, _progress(session) if comparison.outcomes else ""
 
 
 def _ended(session: Session) -> tuple[Any, ...]:
@@ -197,19 +239,40 @@ def _ended(session: Session) -> tuple[Any, ...]:
     comparison = session.comparison
     if comparison is None:  # deleted meanwhile
         return _skipped()
-    return compare_view.grid(comparison), *_page(comparison), *_controls(comparison), comparison.message
+    all_photos = compare_photos.table(session.compared, comparison)
+    return compare_view.grid(comparison), *_page(comparison), all_photos, *_controls(comparison), comparison.message
+
+
+def select_photo(event: gr.EventData, session: Session) -> tuple[Any, ...]:
+    """Show the panes of another photo of the run; updates as of a run."""
+    index = event._data.get("index") if isinstance(event._data, dict) else None
+    known = isinstance(index, int) and not isinstance(index, bool) and 0 <= index < len(session.compared)
+    if not known or session.comparisons.active:
+        return _message_only("The run has not ended. Wait for it, then select the row again.", "info")
+    chosen, former = session.compared[index], session.comparison  # type: ignore[index]
+    try:
+        chosen.load()
+    except RmbgError as error:
+        return _message_only(str(error))
+    session.comparison = chosen
+    if former is not None and former is not chosen:
+        former.release()
+    return _ended(session)
 
 
 def restore(session: Session) -> tuple[Any, ...]:
-    """Updates for the comparison that an earlier page has started: those of a run, then of start and cancel."""
+    """Updates for the comparison that an earlier page has started: those of a run, then of start, cancel and list."""
     active = buttons(session.comparisons.active)
     if session.comparison is None:
-        return *_skipped(), *active
-    return *(_running(session.comparison) if session.comparisons.active else _ended(session)), *active
+        return *_skipped(), *active, compare_photos.listed(session)
+    return *(_running(session) if session.comparisons.active else _ended(session)), *active, compare_photos.listed(session)
 
 
-def _progress(comparison: Comparison) -> str:
-    return viewer.notice(f"{len(comparison.outcomes)} of {len(comparison.providers)} providers have finished.", "info")
+def _progress(session: Session) -> str:
+    comparison = session.comparison
+    assert comparison is not None
+    photo = f"Photo {len(session.compared)}: " if len(session.compared) > 1 else ""
+    return viewer.notice(f"{photo}{len(comparison.outcomes)} of {len(comparison.providers)} providers have finished.", "info")
 
 
 def _final_message(comparison: Comparison, problem: str = "") -> str:
@@ -317,4 +380,4 @@ def vote(session: Session, choice: str | None, *selected: str) -> tuple[Any, ...
     result = f"You chose {PROVIDERS[winner].info.title}" if winner else "You have no preference"
     comparison.message = viewer.notice(f"{result}: {names}.", "info")
     page = compare_view.grid(comparison), *_page(comparison, *selected)
-    return (*page, *_controls(comparison, *selected[:3]), ratings(), comparison.message)
+    return (*page, gr.skip(), *_controls(comparison, *selected[:3]), ratings(), comparison.message)
