@@ -65,6 +65,8 @@ def test_estimate_states_the_confidence_and_waits_for_the_vote(comparison):
     assert "Built-in probably looks best" in sure and "predicts an IoU of 90% for its own result, which is high" in sure
     doubtful = compare_view.hint(comparison(widths, sure={"builtin": 0.5}))
     assert "Built-in agrees most, but its confidence is low" in doubtful and "probably" not in doubtful
+    other = compare_view.hint(comparison({"builtin": 90, "rmbg-1.4": 50, "birefnet": 52}, sure={"builtin": 0.9}))
+    assert "agrees most, but Built-in has high confidence in another result" in other and "probably" not in other
     blind = comparison(widths, blind=True, sure={"builtin": 0.9})
     blind.ballot = Ballot("id", tuple(widths))
     assert compare_view.hint(blind) == ""

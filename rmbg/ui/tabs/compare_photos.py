@@ -72,8 +72,10 @@ def table(compared: Sequence[Comparison], shown: Comparison | None) -> str:
     """Render one row for each photo and provider, and one for each provider; empty for fewer than two photos."""
     if len(compared) < 2:
         return ""
-    photos = [(item.photo.name, item is shown, [_row(item, name) for name in item.outcomes]) for item in compared]
     providers = compared[0].providers
+    photos = [
+        (item.photo.name, item is shown, [_row(item, name) for name in providers if name in item.outcomes]) for item in compared
+    ]
     return render("compare_photos_table.html", photos=photos, summary=[_summary(compared, name) for name in providers])
 
 

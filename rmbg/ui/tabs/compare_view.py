@@ -116,13 +116,26 @@ def hint(comparison: Comparison) -> str:
             "third provider."
         )
     else:
-        doubtful = _confidence_level(comparison, best) == "low"
-        verdict = "agrees most, but its confidence is low" if doubtful else "probably looks best"
+        verdict = _verdict(comparison, best)
         text = (
             f"Estimate without a reference: {names[0]} {verdict}. Mean IoU with the other results: {high:.1f}% for {names[0]}, "
             f"{low:.1f}% for {names[1]}, which agrees least. Results can share an error, so check the pictures."
         )
     return render("note.html", text=" ".join([text, *_confidences(comparison)]))
+
+
+def _verdict(comparison: Comparison, best: str) -> str:
+    """Verdict on the result that agrees most; a confidence that contradicts the agreement leaves it open."""
+    confident = [
+        comparison.name_of(name)
+        for name, mean_iou in comparison.consensus().items()
+        if name != best and mean_iou < SIMILAR and _confidence_level(comparison, name) == "high"
+    ]
+    if _confidence_level(comparison, best) == "low":
+        return "agrees most, but its confidence is low"
+    if confident and _confidence_level(comparison, best) != "high":
+        return f"agrees most, but {confident[0]} has high confidence in another result"
+    return "probably looks best"
 
 
 def _confidence_level(comparison: Comparison, provider: str) -> str:
