@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -63,6 +64,7 @@ class Comparison:
         self._given: set[str] = set()  # providers whose results belong to the session
         self._consensus: dict[str, float] | None = None
         self._picture = ""
+        self._lock, self._released = threading.RLock(), False
 
     def add(self, outcome: Outcome, result: Result | None) -> None:
         """Add an outcome; `result` is its stored cutout, None if the provider failed."""
@@ -99,6 +101,7 @@ class Comparison:
         A blind comparison shows no result before the last, as the order of arrival reveals providers. Its panes have letters in
         the order of the ballot, and keep both after the vote, which adds the names; failed providers follow.
         """
+        self.load()
         if not self.blind:
             return [Pane(_title(name), self.outcomes.get(name)) for name in self.providers]
         if not self.complete:
@@ -124,11 +127,13 @@ class Comparison:
 
     def cutout_of(self, choice: str | None) -> Outcome | None:
         """The outcome for a value of `choices`; None for any other value."""
+        self.load()
         provider = self.provider_of(choice)
         return None if provider is None else self.outcomes[provider]
 
     def table(self, reference: str) -> list[Agreement]:
         """Rows of the table, one for each completed provider, in the order of the panes."""
+        self.load()
         return agreement([self.outcomes[name] for name in self._ordered()], reference)
 
     def _ordered(self) -> list[str]:
@@ -170,23 +175,31 @@ class Comparison:
 
     def release(self) -> None:
         """Free the memory of the cutouts; their figures remain. `load` reads the cutouts again."""
-        if self.complete:
-            self.consensus()
-        for name, result in self._results.items():
-            self.outcomes[name] = replace(self.outcomes[name], cutout=result.facts)
+        with self._lock:
+            if self._released:
+                return
+            if self.complete:
+                self.consensus()
+            for name, result in self._results.items():
+                self.outcomes[name] = replace(self.outcomes[name], cutout=result.facts)
+            self._released = True
 
     def load(self) -> None:
-        """Read the cutouts at screen size after `release`.
+        """Read the cutouts at screen size if they were released.
 
         Raises
         ------
         PhotoError
             If a result was removed to make room.
         """
-        cutouts = {name: shrink(result.preview, PANE_SIDE) for name, result in self._results.items()}
-        for name, cutout in cutouts.items():
-            self.outcomes[name] = replace(self.outcomes[name], cutout=cutout)
-            self._results[name].release()
+        with self._lock:
+            if not self._released:
+                return
+            cutouts = {name: shrink(result.preview, PANE_SIDE) for name, result in self._results.items()}
+            for name, cutout in cutouts.items():
+                self.outcomes[name] = replace(self.outcomes[name], cutout=cutout)
+                self._results[name].release()
+            self._released = False
 
     def close(self) -> None:
         """Cancel the run and remove the files."""

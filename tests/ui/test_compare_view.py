@@ -18,7 +18,7 @@ from rmbg.settings import Settings
 from rmbg.ui.compare_state import Comparison
 from rmbg.ui.components import second_provider
 from rmbg.ui.session import Session
-from rmbg.ui.tabs import compare_view
+from rmbg.ui.tabs import compare_photos, compare_view
 
 RGB = np.full((80, 100, 3), 90, np.uint8)
 
@@ -72,6 +72,18 @@ def test_estimate_states_the_confidence_and_waits_for_the_vote(comparison):
     assert compare_view.hint(blind) == ""
     blind.voted = True
     assert "A: Built-in probably looks best" in compare_view.hint(blind)
+
+
+def test_released_comparison_keeps_its_figures_and_reads_its_cutouts_again(comparison):
+    made = comparison({"builtin": 52, "rmbg-1.4": 50, "birefnet": 90})
+    figures, before = made.consensus(), [pane.outcome.cutout for pane in made.panes()]
+    made.release()
+    assert all(made.outcomes[name].cutout.matte.size == 0 for name in made.succeeded)
+    assert made.consensus() == figures and "all photos" in compare_photos.table([made, made], made)
+    after = [pane.outcome.cutout for pane in made.panes()]
+    for one, other in zip(before, after, strict=True):
+        np.testing.assert_array_equal(one.matte, other.matte)
+        assert one.seconds == other.seconds and one.cost == other.cost
 
 
 def test_consensus_is_the_mean_iou_with_the_other_results(comparison):

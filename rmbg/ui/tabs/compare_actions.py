@@ -239,6 +239,9 @@ def _ended(session: Session) -> tuple[Any, ...]:
     comparison = session.comparison
     if comparison is None:  # deleted meanwhile
         return _skipped()
+    for other in session.compared:
+        if other is not comparison:
+            other.release()
     all_photos = compare_photos.table(session.compared, comparison)
     return compare_view.grid(comparison), *_page(comparison), all_photos, *_controls(comparison), comparison.message
 
@@ -249,14 +252,12 @@ def select_photo(event: gr.EventData, session: Session) -> tuple[Any, ...]:
     known = isinstance(index, int) and not isinstance(index, bool) and 0 <= index < len(session.compared)
     if not known or session.comparisons.active:
         return _message_only("The run has not ended. Wait for it, then select the row again.", "info")
-    chosen, former = session.compared[index], session.comparison  # type: ignore[index]
+    chosen = session.compared[index]  # type: ignore[index]
     try:
         chosen.load()
     except RmbgError as error:
         return _message_only(str(error))
     session.comparison = chosen
-    if former is not None and former is not chosen:
-        former.release()
     return _ended(session)
 
 
