@@ -45,7 +45,6 @@ SCRIPTS = (
     "finishing.js",
     "viewer.js",
     "viewer_controls.js",
-    "compare.js",
     "controls.js",
 )
 
@@ -83,8 +82,8 @@ def build() -> gr.Blocks:
                 benchmark.build(session, settings)
             with gr.Tab("About", id="about"):
                 about.build(settings)
-        restored = visit.build(app, session, removal)
-        carry_over.connect(tabs, session, removal, comparison, replaced)
+        restored = visit.build(app, session, removal, comparison, replaced)
+        carry_over.connect(tabs, session, removal, comparison, replaced.photo)
         batch.connect(tabs, session, restored, batches, removal)
         mark_labels(app)  # before the components of the API, whose labels are names
         remove_api.build()

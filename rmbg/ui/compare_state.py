@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-
-import numpy as np
-from PIL import Image
+from pathlib import Path
 
 from rmbg.cancellation import CancellationToken
 from rmbg.compare.agreement import Agreement, agreement, consensus
@@ -14,10 +13,12 @@ from rmbg.compare.comparison import Outcome
 from rmbg.compare.votes import Ballot
 from rmbg.images.photo import Photo
 from rmbg.providers import find
+from rmbg.ui import pictures
 from rmbg.ui.messages import for_visitor
-from rmbg.ui.results import Result, shrink
+from rmbg.ui.results import Result, shrink, shrink_photo
+from rmbg.ui.storage import storage
 
-#: Longest side of a pane's picture, in pixels; leaves some room for zooming.
+#: Longest side of a pane's picture, in pixels; zoomed panes load a part at full size.
 PANE_SIDE = 900
 
 
@@ -47,17 +48,23 @@ class Comparison:
     voted : bool
     upload : str
         Path of the uploaded photo.
+    message : str
+        HTML of the final message; empty before the end of the run.
     """
 
     def __init__(self, photo: Photo, providers: list[str], *, blind: bool, token: CancellationToken, upload: str = "") -> None:
-        self.photo, self.providers, self.blind, self.upload = _small(photo), providers, blind, upload
+        self.photo, self.providers, self.blind, self.upload = shrink_photo(photo, PANE_SIDE), providers, blind, upload
+        self.full_size = photo.width, photo.height
         self.outcomes: dict[str, Outcome] = {}
         self.ballot: Ballot | None = None
         self.voted = False
+        self.message = ""
         self._token = token
         self._results: dict[str, Result] = {}
         self._given: set[str] = set()  # providers whose results belong to the session
         self._consensus: dict[str, float] | None = None
+        self._picture = ""
+        self._lock, self._released = threading.RLock(), False
 
     def add(self, outcome: Outcome, result: Result | None) -> None:
         """Add an outcome; `result` is its stored cutout, None if the provider failed."""
@@ -79,7 +86,8 @@ class Comparison:
 
     @property
     def complete(self) -> bool:
-        return len(self.outcomes) == len(self.providers)
+        """True if all providers have ended and, in a blind comparison, the order of the panes is drawn."""
+        return len(self.outcomes) == len(self.providers) and (not self.blind or self.ballot is not None)
 
     @property
     def succeeded(self) -> list[str]:
@@ -93,6 +101,7 @@ class Comparison:
         A blind comparison shows no result before the last, as the order of arrival reveals providers. Its panes have letters in
         the order of the ballot, and keep both after the vote, which adds the names; failed providers follow.
         """
+        self.load()
         if not self.blind:
             return [Pane(_title(name), self.outcomes.get(name)) for name in self.providers]
         if not self.complete:
@@ -121,11 +130,13 @@ class Comparison:
 
     def cutout_of(self, choice: str | None) -> Outcome | None:
         """The outcome for a value of `choices`; None for any other value."""
+        self.load()
         provider = self.provider_of(choice)
         return None if provider is None else self.outcomes[provider]
 
     def table(self, reference: str) -> list[Agreement]:
         """Rows of the table, one for each completed provider, in the order of the panes."""
+        self.load()
         return agreement([self.outcomes[name] for name in self._ordered()], reference)
 
     def _ordered(self) -> list[str]:
@@ -144,10 +155,54 @@ class Comparison:
         self._given.add(provider)
         return self._results[provider]
 
+    def result_of(self, provider: str) -> Result:
+        """The stored result of a provider that returned a cutout."""
+        return self._results[provider]
+
+    def picture(self) -> str:
+        """Path of the photo's picture, written at the first call.
+
+        Raises
+        ------
+        RmbgError
+            If the file cannot be written.
+        """
+        if not Path(self._picture).is_file():
+            self._picture = pictures.store_photo(self.photo)
+        return self._picture
+
     def full(self) -> Iterator[Outcome]:
         """Yield the outcomes at full size, read from disk one at a time."""
         for name in self.succeeded:
             yield replace(self.outcomes[name], cutout=self._results[name].full())
+
+    def release(self) -> None:
+        """Free the memory of the cutouts; their figures remain. `load` reads the cutouts again."""
+        with self._lock:
+            if self._released:
+                return
+            if self.complete:
+                self.consensus()
+            for name, result in self._results.items():
+                self.outcomes[name] = replace(self.outcomes[name], cutout=result.facts)
+            self._released = True
+
+    def load(self) -> None:
+        """Read the cutouts at screen size if they were released.
+
+        Raises
+        ------
+        PhotoError
+            If a result was removed to make room.
+        """
+        with self._lock:
+            if not self._released:
+                return
+            cutouts = {name: shrink(result.preview, PANE_SIDE) for name, result in self._results.items()}
+            for name, cutout in cutouts.items():
+                self.outcomes[name] = replace(self.outcomes[name], cutout=cutout)
+                self._results[name].release()
+            self._released = False
 
     def close(self) -> None:
         """Cancel the run and remove the files."""
@@ -155,17 +210,13 @@ class Comparison:
         for name, result in list(self._results.items()):  # a provider may end meanwhile
             if name not in self._given:
                 result.discard()
+        if self._picture:
+            storage().discard(Path(self._picture))
 
 
 def label(index: int) -> str:
     """Label of a pane whose provider is hidden: A, B, C."""
     return chr(ord("A") + index)
-
-
-def _small(photo: Photo) -> Photo:
-    image = Image.fromarray(photo.flattened())
-    image.thumbnail((PANE_SIDE, PANE_SIDE), Image.Resampling.BOX, reducing_gap=None)
-    return Photo(np.asarray(image), name=photo.name, notes=photo.notes)
 
 
 def _title(name: str) -> str:

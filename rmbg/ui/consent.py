@@ -109,6 +109,14 @@ def total(charges: Sequence[Charge]) -> Estimate:
     return Estimate(known, tuple(charge.title for charge in charges if charge.usd is None), most if most > known else None)
 
 
-def describe(charges: Sequence[Charge]) -> str:
-    """Return recipients and expected cost in two sentences."""
-    return f"This sends your photo to {', '.join(charge.title for charge in charges)}. Expected charge: {total(charges)}."
+def times(charge: Charge, count: int) -> Charge:
+    """Return the charge of one call for each of `count` photos."""
+    if count == 1:
+        return charge
+    return Charge(f"{charge.provider} for {count} photos", charge.title, None if charge.usd is None else count * charge.usd)
+
+
+def describe(charges: Sequence[Charge], count: int = 1) -> str:
+    """Return recipients and expected cost of `count` photos in two sentences."""
+    photos = "your photo" if count == 1 else f"your {count} photos"
+    return f"This sends {photos} to {', '.join(charge.title for charge in charges)}. Expected charge: {total(charges)}."

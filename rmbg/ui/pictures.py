@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import quote
 
@@ -17,6 +17,8 @@ import numpy as np
 from rmbg.cutout import Cutout
 from rmbg.errors import OptionError
 from rmbg.images import encode
+from rmbg.images.blending import cut_out
+from rmbg.images.photo import Photo
 from rmbg.render.backgrounds import Background, blurred
 from rmbg.render.finishing import UNFINISHED, Finishing
 from rmbg.render.picture import View
@@ -29,6 +31,9 @@ PREVIEW_QUALITY, PART_QUALITY = 84, 90
 #: Longest side in pixels of a part at full size, of a copy for the clipboard, of a picture as background, and of a blurred
 #: background, which has no detail.
 PART_SIDE, COPY_SIDE, BACKDROP_SIDE, BLUR_SIDE = 2560, 4096, 1600, 400
+
+#: Longest side in pixels of a part at full size if there are several.
+PANE_PART_SIDE = 1280
 
 _PART = re.compile("[0-9]{1,6}(,[0-9]{1,6}){4}")
 
@@ -92,8 +97,21 @@ def previews(result: Result, cutout: Cutout) -> dict[str, str]:
     RmbgError
         If a file cannot be written.
     """
-    key = zlib.crc32(cutout.foreground.tobytes(), zlib.crc32(cutout.matte.tobytes()))
+    key = _fingerprint(cutout)
     return {name: _stored(result, name, key, draw) for name, draw in drawings(cutout).items()}
+
+
+def panes(result: Result, cutout: Cutout) -> dict[str, str]:
+    """Return the paths of a cutout's pictures in a pane of Compare, which are smaller than those of `previews`.
+
+    The photo, which is the same in all panes, is left out.
+    """
+    key, draw = _fingerprint(cutout), drawings(cutout)
+    return {name: _stored(result, name, key, draw[name], place="pane-") for name in ("cutout", "mask", "blur")}
+
+
+def _fingerprint(cutout: Cutout) -> int:
+    return zlib.crc32(cutout.foreground.tobytes(), zlib.crc32(cutout.matte.tobytes()))
 
 
 def drawings(cutout: Cutout) -> dict[str, Callable[[], np.ndarray]]:
@@ -122,6 +140,22 @@ def part(result: Result, area: Part, view: View) -> dict[str, str]:
     return {key: _store(pixels, f"{name}-part.webp", PART_QUALITY, expires=True) for key, pixels in pictures.items()}
 
 
+def parts(layers: Sequence[tuple[Result, View]], area: Part) -> list[str]:
+    """Store the same part of several results of one size, each in its view; returns the paths in the same order."""
+    small = replace(area, pixels=min(area.pixels, PANE_PART_SIDE))
+    read = {result: small.read(result) for result in dict.fromkeys(result for result, _ in layers)}
+    return [
+        _store(read[result].render(view=view), f"{result.facts.photo.name}-part.webp", PART_QUALITY, expires=True)
+        for result, view in layers
+    ]
+
+
+def store_photo(photo: Photo) -> str:
+    """Store a photo at screen size; returns its path."""
+    pixels = photo.rgb if photo.alpha is None else cut_out(photo.rgb, photo.alpha)
+    return _store(pixels, f"{photo.name}-original.webp", PREVIEW_QUALITY)
+
+
 def copy(
     result: Result, background: Background, view: View, crop: float | None, finishing: Finishing = UNFINISHED
 ) -> tuple[str, int, int]:
@@ -132,15 +166,15 @@ def copy(
     return path, pixels.shape[1], pixels.shape[0]
 
 
-def _stored(result: Result, name: str, key: int, draw: Callable[[], np.ndarray]) -> str:
+def _stored(result: Result, name: str, key: int, draw: Callable[[], np.ndarray], place: str = "") -> str:
     """Return the path of a picture of a result, drawn if `key` is new or the file was removed."""
-    stored, path = result.pictures.get(name, (None, ""))
+    stored, path = result.pictures.get(place + name, (None, ""))
     if stored == key and Path(path).is_file():
         return path
     if path:
         storage().discard(Path(path))
     path = _store(draw(), f"{result.facts.photo.name}-{name}.webp", PREVIEW_QUALITY)
-    result.pictures[name] = key, path
+    result.pictures[place + name] = key, path
     return path
 
 

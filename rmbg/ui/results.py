@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import shutil
 import tempfile
 from dataclasses import replace
@@ -42,6 +43,8 @@ class Result:
         Path of the uploaded photo; empty if the photo was not uploaded.
     thumbnail : str
         Path of the picture in the strip; empty until it is rendered.
+    id : str
+        Random name of this result on the page.
     """
 
     def __init__(
@@ -49,6 +52,7 @@ class Result:
     ) -> None:
         self.width, self.height, self.folder = width, height, folder
         self.memory, self.note = memory, note
+        self.id = secrets.token_hex(8)
         self.source, self.thumbnail = "", ""
         self.pictures: dict[str, tuple[int, str]] = {}  # those in the viewer: name to fingerprint and path
         self._preview: Cutout | None = preview
@@ -169,17 +173,26 @@ def shrink(cutout: Cutout, side: int) -> Cutout:
     if scale >= 1:
         return cutout
     width, height = max(1, round(cutout.width * scale)), max(1, round(cutout.height * scale))
-    rgb, alpha = _scaled(cutout.photo.rgb, width, height), cutout.photo.alpha
-    if alpha is not None:
-        weighted = _scaled_colors(cutout.photo.rgb, alpha.astype(np.float32) / np.float32(255), width, height)
-        alpha = _scaled(alpha, width, height)
-        rgb = np.where((alpha > 0)[..., None], weighted, rgb)
     return replace(
         cutout,
-        photo=Photo(rgb, alpha, cutout.photo.name, cutout.photo.notes),
+        photo=shrink_photo(cutout.photo, side),
         matte=resize(cutout.matte, height, width),
         foreground=_scaled_colors(cutout.foreground, cutout.matte, width, height),
     )
+
+
+def shrink_photo(photo: Photo, side: int) -> Photo:
+    """Downscale a photo to at most `side` pixels on its longer side; returns the same photo if it is not larger."""
+    scale = side / max(photo.width, photo.height)
+    if scale >= 1:
+        return photo
+    width, height = max(1, round(photo.width * scale)), max(1, round(photo.height * scale))
+    rgb, alpha = _scaled(photo.rgb, width, height), photo.alpha
+    if alpha is not None:
+        weighted = _scaled_colors(photo.rgb, alpha.astype(np.float32) / np.float32(255), width, height)
+        alpha = _scaled(alpha, width, height)
+        rgb = np.where((alpha > 0)[..., None], weighted, rgb)
+    return Photo(rgb, alpha, photo.name, photo.notes)
 
 
 def _scaled_colors(colors: np.ndarray, alpha: np.ndarray, width: int, height: int) -> np.ndarray:

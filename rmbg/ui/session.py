@@ -27,6 +27,7 @@ from rmbg.ui.cancellation import Runs
 from rmbg.ui.compare_state import Comparison
 from rmbg.ui.components.photo_input import Upload
 from rmbg.ui.consent import Consent
+from rmbg.ui.replacement import Replacement
 from rmbg.ui.results import PREVIEW_SIDE, Result, save, shrink, thumbnail
 from rmbg.ui.spend import Spend
 from rmbg.ui.storage import Storage, storage, visitor
@@ -49,7 +50,11 @@ class Session:
         self.photo: Upload | None = None  # the photo of the Remove tab
         self._lock = threading.Lock()
         self.removals, self.replacements, self.comparisons, self.measurements = Runs(), Runs(), Runs(), Runs()
-        self.comparison: Comparison | None = None
+        self.comparison: Comparison | None = None  # the one on the page
+        self.compared: list[Comparison] = []  # of all photos of the last run
+        self.added: list[Upload] = []  # photos for the next run besides the one in the field
+        self.replacement: Replacement | None = None
+        self.photos: dict[str, Upload] = {}  # photos of the other tabs, by the element id of their fields
         self.batch: Batch | None = None
         self.spend = Spend()
         self.consent = Consent()
@@ -208,7 +213,8 @@ class Session:
     def in_use(self) -> bool:
         """True if the session has results or an active run."""
         runs = (self.removals, self.replacements, self.comparisons, self.measurements)
-        return bool(self.results) or bool(self.comparison or self.batch) or any(run.active for run in runs)
+        shown = any(part is not None for part in (self.comparison, self.replacement, self.batch))
+        return bool(self.results) or shown or any(run.active for run in runs)
 
     def move(self, owner: str) -> None:
         """Make the visitor `owner` the owner of the session and of its files."""

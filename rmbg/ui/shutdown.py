@@ -16,11 +16,11 @@ from rmbg.ui.workspace import workspace
 #: Grace period in seconds for calls in progress. Container runtimes send SIGKILL ten seconds after SIGTERM.
 GRACE_SECONDS = 8.0
 
-#: Name of anyio's worker threads, in which Gradio runs the event handlers.
-WORKER_NAME = "AnyIO worker thread"
-
 #: Name of the threads that run the batches of visitors.
 BATCH_NAME = "visitor batch"
+
+#: Names of anyio's worker threads, in which Gradio runs the event handlers, and of the threads of comparisons and batches.
+WORKER_NAMES = ("AnyIO worker thread", "comparison", BATCH_NAME)
 
 #: SIGHUP is sent when a terminal is closed; Windows has SIGBREAK instead.
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
@@ -66,7 +66,7 @@ def wait_for_work(deadline: float) -> None:
     deadline : float
         In seconds of ``time.monotonic``.
     """
-    workers = [thread for thread in threading.enumerate() if thread.name in (WORKER_NAME, BATCH_NAME)]
+    workers = [thread for thread in threading.enumerate() if thread.name in WORKER_NAMES]
     for thread in workers:
         thread.join(max(0.0, deadline - time.monotonic()))
     if any(thread.is_alive() for thread in workers):

@@ -2,33 +2,31 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
 from rmbg.ui.components.key_field import KeyField
-from rmbg.ui.components.photo_input import PhotoInput
+from rmbg.ui.components.photo_input import PhotoInput, Upload
 from rmbg.ui.session import TOKENS, Session
 from rmbg.ui.storage import visitor
-from rmbg.ui.tabs import remove_actions
-from rmbg.ui.tabs.remove import Parts
+from rmbg.ui.tabs import compare, compare_actions, remove, remove_actions, replace, replace_actions
 from rmbg.ui.templates import render
 from rmbg.ui.visitors import Visitors
 
 #: Seconds between two checks of a run that an earlier page has started.
 POLL_SECONDS = 1.0
 
+#: Number of updates of all tabs.
+RESTORED = remove_actions.RESTORED + compare_actions.RESTORED + replace_actions.RESTORED
+
 _PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 
 
-def build(app: gr.Blocks, session: gr.State, parts: Parts) -> Any:
-    """Create the hidden components and the buttons, and connect their events.
-
-    Parameters
-    ----------
-    parts : Parts
-        Components of the Remove tab that are restored.
+def build(app: gr.Blocks, session: gr.State, parts: remove.Parts, comparison: compare.Parts, replaced: replace.Parts) -> Any:
+    """Create the hidden components and the buttons, and connect their events; the components of the tabs are restored.
 
     Returns
     -------
@@ -38,7 +36,9 @@ def build(app: gr.Blocks, session: gr.State, parts: Parts) -> Any:
     # Fields for keys: Gradio stores no copy of their values on the server.
     token, earlier = (KeyField(label=label, visible="hidden", elem_classes="offstage") for label in ("Token", "Earlier tokens"))
     timer = gr.Timer(POLL_SECONDS, active=False)
-    outputs = [session, parts.photo, timer, *parts.restored]
+    restored = [*parts.restored, *comparison.restored, *replaced.restored]
+    photos = [comparison.photo, replaced.photo, replaced.reference]
+    outputs = [session, parts.photo, *photos, timer, *restored]
 
     def restore(token: str, earlier: str, session: Session, *display: Any) -> tuple[Any, ...]:
         visitors = app.state_holder
@@ -48,8 +48,9 @@ def build(app: gr.Blocks, session: gr.State, parts: Parts) -> Any:
         found = claim(earlier, session, visitors)
         if found is None:
             return tuple(gr.skip() for _ in outputs)
-        photo = found.photo.path if found.photo and Path(found.photo.path).is_file() else gr.skip()
-        return found, photo, gr.Timer(active=found.removals.active), *remove_actions.restore(found, *display)
+        chosen = [found.photo, *(found.photos.get(field.elem_id or "") for field in photos)]
+        paths = [upload.path if upload and Path(upload.path).is_file() else gr.skip() for upload in chosen]
+        return found, *paths, gr.Timer(active=_active(found)), *_restored(found, *display)
 
     loaded = app.load(
         restore,
@@ -61,10 +62,13 @@ def build(app: gr.Blocks, session: gr.State, parts: Parts) -> Any:
     )
     loaded.success(None, js="() => rmbgVisit.resumed()", **_PRIVATE)
 
-    timer.tick(follow, [session, *parts.display], [timer, *parts.restored], queue=False, **_PRIVATE)
+    timer.tick(follow, [session, *parts.display], [timer, *restored], queue=False, **_PRIVATE)
 
     # An upload belongs to a visitor once an event has used it. The one of the Remove tab is checked at once anyway.
-    for field in [block for block in app.blocks.values() if isinstance(block, PhotoInput) and block is not parts.photo]:
+    for field in photos:
+        field.change(partial(remember, field.elem_id or ""), [session, field], None, queue=False, **_PRIVATE)
+    others = (parts.photo, *photos)
+    for field in [block for block in app.blocks.values() if isinstance(block, PhotoInput) and block not in others]:
         field.upload(lambda upload: None, field, None, queue=False, **_PRIVATE)
 
     delete = gr.Button("Delete photos and results", size="sm", elem_id="delete-all")
@@ -78,11 +82,31 @@ def build(app: gr.Blocks, session: gr.State, parts: Parts) -> Any:
     return loaded
 
 
+def remember(name: str, session: Session, upload: Upload | None) -> None:
+    """Keep the photo of the field `name` for a reload of the page."""
+    if upload is None:
+        session.photos.pop(name, None)
+    else:
+        session.photos[name] = upload
+
+
 def follow(session: Session, *display: Any) -> tuple[Any, ...]:
-    """Return the updates of `remove_actions.restore` once a run that an earlier page has started has ended."""
-    if session.removals.active:
-        return tuple(gr.skip() for _ in range(1 + remove_actions.RESTORED))
-    return gr.Timer(active=False), *remove_actions.restore(session, *display)
+    """Return the updates of all tabs once the runs that an earlier page has started have ended."""
+    if _active(session):
+        return tuple(gr.skip() for _ in range(1 + RESTORED))
+    return gr.Timer(active=False), *_restored(session, *display)
+
+
+def _active(session: Session) -> bool:
+    return any(runs.active for runs in (session.removals, session.comparisons, session.replacements))
+
+
+def _restored(session: Session, *display: Any) -> tuple[Any, ...]:
+    return (
+        *remove_actions.restore(session, *display),
+        *compare_actions.restore(session),
+        *replace_actions.restore(session),
+    )
 
 
 def claim(tokens: str, session: Session, visitors: Visitors) -> Session | None:

@@ -22,6 +22,7 @@ from rmbg.providers import PROVIDERS
 from tests.benchmark.fakes import Fake
 from tests.conftest import open_app
 from tests.pictures import scene
+from tests.servers.web import until
 from tests.ui.axe import violations
 
 pytestmark = pytest.mark.browser
@@ -115,7 +116,9 @@ def test_results_figures_and_downloads(page, photo, fakes, tmp_path):
     assert names(page) == ["Photo", "Built-in", "Near", "Far", "Down"]
     assert "The service is down." in page.inner_text("#grid")
     assert "1 of 4 providers failed" in page.inner_text("#compare-message")
-    sizes = {(box["width"], box["height"]) for box in (v.bounding_box() for v in page.locator("#grid .view").all())}
+    sizes = {
+        (box["width"], box["height"]) for box in (v.bounding_box() for v in page.locator("#grid :is(.stage, .waiting)").all())
+    }
     assert len({(round(w), round(h)) for w, h in sizes}) == 1, "panes are of equal size"
     text = page.inner_text("#figures")
     assert "$0.018 charged" in text and "$1,800" in text and "reference" in text and "estimated" in text
@@ -162,59 +165,92 @@ def test_key_enables_its_providers(page):
     page.wait_for_function("document.querySelector(\"[id='compare-runware-rmbg-2.0'] input\").disabled", timeout=WAIT)
 
 
-def test_render_options_apply_to_all_results_without_a_new_run(page, photo, fakes):
+def wait(page: Any, condition: str, argument: Any = None) -> None:
+    page.wait_for_function(condition, arg=argument, timeout=WAIT)
+
+
+def settled(page: Any) -> None:
+    """Wait until the pictures of all panes are decoded."""
+    wait(page, "[...document.querySelectorAll('#grid .stage > .layer img.after')].every((image) => image.naturalWidth > 0)")
+
+
+#: Pictures of the panes as displayed.
+SOURCES = "[...document.querySelectorAll('#grid .stage > .layer img.after')].map((image) => image.src)"
+
+#: Transforms of the panes, rounded because columns differ by a hundredth of a pixel.
+TRANSFORMS = """[...document.querySelectorAll('#grid .stage > .layer .camera')].map((camera) => {
+    const { a, e, f } = new DOMMatrix(getComputedStyle(camera).transform);
+    return [a, e, f].map((number) => Math.round(10 * number) / 10).join();
+})"""
+
+
+def test_render_options_apply_to_all_results_without_requests(page, photo, fakes):
     compare(page, photo, "builtin", "near")
-    pictures = "Array.from(document.querySelectorAll('#grid .view img')).map(image => image.src)"
-    before = page.evaluate(pictures)
-    for group, label in (("compare-view", "Mask"), ("compare-view", "Cutout"), ("compare-background", "White")):
-        page.click(f"#{group} label:has-text('{label}')")
-        page.wait_for_function(
-            f"old => {{ const now = {pictures}; return now[1] !== old[1] && now[2] !== old[2]; }}", arg=before
-        )
-        before = page.evaluate(pictures)
-    corner = page.evaluate(
-        """async () => Promise.all(Array.from(document.querySelectorAll('#grid .view img')).slice(1).map(async (image) => {
-            await image.decode();
-            const canvas = document.createElement('canvas');
-            [canvas.width, canvas.height] = [image.naturalWidth, image.naturalHeight];
-            const context = canvas.getContext('2d');
-            context.drawImage(image, 0, 0);
-            return Array.from(context.getImageData(1, 1, 1, 1).data);
-        }))"""
+    settled(page)
+    before = page.evaluate(SOURCES)
+    changed = f"old => {{ const now = {SOURCES}; return now[0] === old[0] && now[1] !== old[1] && now[2] !== old[2]; }}"
+    page.click("#compare-view label:has-text('Mask')")
+    wait(page, changed, before)
+    page.click("#compare-view label:has-text('Cutout')")
+    wait(page, f"old => String({SOURCES}) === String(old)", before)
+    settled(page)
+    urls: list[str] = []
+    page.on("request", lambda request: urls.append(request.url))
+    page.click("#compare-background label:has-text('White')")
+    grounds = (
+        "[...document.querySelectorAll('#grid .stage > .layer .backdrop')].map((e) => getComputedStyle(e).backgroundColor)"
     )
-    assert min(corner[0]) > 250 and corner[1][3] == 255
+    wait(page, f"String({grounds}.slice(1)) === 'rgb(255, 255, 255),rgb(255, 255, 255)'")
+    page.click("#compare-background label:has-text('Blur')")
+    wait(page, "document.querySelectorAll('#grid .stage > .layer .backdrop')[2].style.background.includes('blur.webp')")
+    page.click("#compare-background label:has-text('Transparent')")
+    assert not [url for url in urls if "file=" not in url], "the browser composes views and backgrounds"
     assert len(fakes["near"].calls) == 1
 
 
-def test_panes_zoom_move_and_magnify_together(page, photo):
-    compare(page, photo, "builtin", "near")
-    page.click("[data-pane=in]")
-    page.locator("#grid .view").nth(1).dblclick(position={"x": 20, "y": 20})
+def test_panes_zoom_move_and_magnify_together_at_full_size(page, tmp_path):
+    path = tmp_path / "large.png"
+    Image.fromarray(scene(1800, 2400)[0]).save(path)
+    compare(page, path, "builtin", "near")
+    settled(page)
+    page.click("#grid [data-viewer=actual]")
+    wait(page, "document.querySelectorAll('#grid .stage.detailed').length === 3")
+    details = "[...document.querySelectorAll('#grid .stage > .layer img.detail')]"
+    for width, share in page.evaluate(f"{details}.map((image) => [image.naturalWidth, image.style.width])"):
+        assert width == pytest.approx(float(share.rstrip("%")) / 100 * 2400, abs=1), "one pixel for each pixel of the photo"
+    zoomed = page.evaluate(TRANSFORMS)
+    assert len(set(zoomed)) == 1 and float(zoomed[0].split(",")[0]) > 4
 
-    def transforms() -> list[tuple[float, ...]]:
-        """Return the transform of each pane, rounded because columns differ by a hundredth of a pixel."""
-        styles = page.evaluate(
-            "Array.from(document.querySelectorAll('#grid .view img')).map(image => getComputedStyle(image).transform)"
-        )
-        return [tuple(round(float(number), 1) for number in style[7:-1].split(",")) for style in styles]
-
-    zoomed = transforms()
-    assert len(set(zoomed)) == 1 and zoomed[0][0] == 3.2
-    box = page.locator("#grid .view").nth(2).bounding_box()
+    box = page.locator("#grid .stage").nth(2).bounding_box()
     page.mouse.move(box["x"] + 60, box["y"] + 60)
     page.mouse.down()
-    page.mouse.move(box["x"] + 30, box["y"] + 40)
+    page.mouse.move(box["x"] + 30, box["y"] + 40, steps=3)
     page.mouse.up()
-    moved = transforms()
+    moved = page.evaluate(TRANSFORMS)
     assert len(set(moved)) == 1 and moved != zoomed
     page.click("#compare-view label:has-text('Mask')")
-    page.wait_for_timeout(500)
-    assert transforms() == moved, "a change of view keeps zoom and position"
-    page.click("[data-pane=loupe]")
-    page.locator("#grid .view").nth(1).hover()
-    page.wait_for_function("document.querySelectorAll('#grid .glass').length === 3", timeout=WAIT)
-    page.click("[data-pane=fit]")
-    assert transforms()[0] == (1, 0, 0, 1, 0, 0)
+    wait(
+        page,
+        "document.querySelectorAll('#grid img.after')[1].alt.startsWith('Mask') && document.querySelector('#grid .detailed')",
+    )
+    assert page.evaluate(TRANSFORMS) == moved, "a change of view keeps zoom and position"
+
+    page.focus("#grid .stage >> nth=0")
+    page.keyboard.press("ArrowLeft")
+    assert page.evaluate(TRANSFORMS) != moved
+    page.keyboard.press("0")
+    assert page.evaluate(TRANSFORMS) == ["1,0,0"] * 3
+    page.locator("#grid .stage").nth(2).hover()
+    page.mouse.wheel(0, -150)
+    wait(page, f"new Set({TRANSFORMS}).size === 1 && {TRANSFORMS}[0] !== '1,0,0'")
+    page.click("#grid [data-viewer=fit]")
+
+    page.click("#grid [data-viewer=loupe]")
+    page.locator("#grid .stage").nth(1).hover()
+    page.mouse.wheel(0, -100)
+    wait(page, "document.querySelectorAll('#grid .glass.detailed').length === 3")
+    page.click("#grid [data-viewer=loupe]")
+    assert page.locator("#grid .glass").count() == 0
 
 
 def test_pair_view_with_difference_map_and_slider(page, photo):
@@ -226,6 +262,13 @@ def test_pair_view_with_difference_map_and_slider(page, photo):
     page.wait_for_function("document.querySelector('#pair').innerText.includes('kept only by Slow')", timeout=WAIT)
     page.click("#mode label:has-text('Slider')")
     page.wait_for_selector("#pair .split", state="attached", timeout=WAIT)
+    wait(page, "[...document.querySelectorAll('#pair img:not(.detail)')].every((image) => image.naturalWidth > 0)")
+    assert page.evaluate("[...document.querySelectorAll('#pair img:not(.detail)')].map((image) => image.alt)") == [
+        "Cutout by Slow",
+        "Cutout by Built-in",
+    ]
+    page.click("#pair [data-viewer=in]")
+    wait(page, "document.querySelector('#pair .stage.zoomed') && !document.querySelector('#grid .stage.zoomed')")
     page.click("#reference input")
     page.click("[role=option]:has-text('Near')")
     row = "Array.from(document.querySelectorAll('#figures tr')).find(r => r.innerText.includes('Near'))"
@@ -241,8 +284,10 @@ def test_blind_comparison_hides_names_until_the_vote(page, photo):
     page.click("#compare-start")
     page.wait_for_selector("#cast", timeout=WAIT)
     assert names(page) == ["Photo", "A", "B", "C"]
-    order = "Array.from(document.querySelectorAll('#grid .view img')).map((image) => image.src)"
-    before_vote = page.evaluate(order)
+    settled(page)
+    before_vote = page.evaluate(SOURCES)
+    page.click("#grid [data-viewer=in]")
+    wait(page, f"new Set({TRANSFORMS}).size === 1 && {TRANSFORMS}[0].startsWith('1.5')")
     page.click("#second input")
     page.click("[role=option]:has-text('C')")
     page.wait_for_function("document.querySelector('#pair').innerText.includes('kept only by C')", timeout=WAIT)
@@ -259,7 +304,8 @@ def test_blind_comparison_hides_names_until_the_vote(page, photo):
     drawn, winner = votes.all()[-1]
     titles = [f"{letter}: {PROVIDERS[name].info.title}" for letter, name in zip("ABC", drawn, strict=True)]
     assert names(page) == ["Photo", *titles], "letters and order stay, names are added"
-    assert page.evaluate(order) == before_vote
+    assert page.evaluate(SOURCES) == before_vote
+    assert {zoom.split(",")[0] for zoom in page.evaluate(TRANSFORMS)} == {"1.5"}, "the zoom stays"
     assert page.locator("#figures tbody th").all_inner_texts()[1].startswith(titles[1])
     page.wait_for_function(f"document.querySelector('#pair').innerText.includes('kept only by {titles[2]}')", timeout=WAIT)
     assert page.input_value("#second input") == titles[2], "the selected pair stays"
@@ -295,7 +341,8 @@ def test_photo_and_paid_result_are_handed_over(page, photo, fakes, tmp_path):
     page.click("#to-compare")
     page.click("#compare-start")  # a new comparison removes the results of the old one, except for the one in Remove
     page.click("#compare-yes", timeout=WAIT)
-    page.wait_for_function("document.querySelectorAll('#grid [data-use]').length === 0", timeout=WAIT)
+    assert until(lambda: len(fakes["far"].calls) == 2, WAIT / 1000)
+    page.wait_for_selector("#compare-start", timeout=WAIT)
     page.wait_for_selector("#grid [data-use]", timeout=WAIT)
     page.click("button[role=tab]:has-text('Remove')")
     assert Image.open(download(page, "#save", tmp_path)).size == (400, 300)
@@ -307,11 +354,75 @@ def test_cancel_keeps_completed_results(page, photo, fakes):
     upload(page, photo)
     choose(page, "near", "slow")
     page.click("#compare-start")
-    page.wait_for_function("document.querySelectorAll('#grid .view img').length === 2", timeout=WAIT)
+    page.wait_for_function("document.querySelectorAll('#grid .stage').length === 2", timeout=WAIT)
     page.click("#compare-cancel")
     page.wait_for_selector("#figures table", timeout=WAIT)
     assert "Stopped." in page.inner_text("#grid")
     assert np.all([not thread.name.startswith("compare") or not fakes["slow"].at_once for thread in threading.enumerate()])
+
+
+def test_comparison_survives_a_reload_until_it_is_deleted(page, photo, fakes):
+    """The providers that are running at the reload are not stopped."""
+    fakes["slow"].wait = 3.0
+    upload(page, photo)
+    choose(page, "near", "slow")
+    page.click("#compare-start")
+    assert until(lambda: fakes["slow"].at_once == 1, WAIT / 1000)
+    page.reload()
+    page.wait_for_selector("#figures table", timeout=WAIT)
+    page.wait_for_selector("#compare-start", timeout=WAIT)
+    settled(page)
+    assert names(page) == ["Photo", "Near", "Slow"] and page.locator("#grid [data-use]").count() == 2
+    page.wait_for_selector("#compare-photo img", timeout=WAIT)
+    assert "kept only by Near" in page.inner_text("#pair")
+    assert [len(fakes[name].calls) for name in ("near", "slow")] == [1, 1]
+    page.reload()
+    page.wait_for_selector("#grid .stage", timeout=WAIT)
+    page.click("#delete-all")
+    page.click("#delete-yes")
+    page.wait_for_selector("#grid .empty", timeout=WAIT)
+    assert page.query_selector("#compare-photo img") is None
+
+
+def test_several_photos_have_one_table(page, photo, fakes, tmp_path):
+    other = tmp_path / "cup.png"
+    Image.fromarray(scene(320, 420)[0]).save(other)
+    upload(page, photo)
+    page.click("#compare-add")
+    wait(page, "document.querySelector('#compare-photos').innerText.includes('mug.png')")
+    wait(page, "!document.querySelector('#compare-photo img')")
+    upload(page, other)
+    choose(page, "near", "far", "down")
+    wait(page, "document.querySelector('#price').innerText.includes('for 2 photos: about $0.04.')")
+    page.click("#blind input")
+    page.click("#compare-start")
+    wait(page, "document.querySelector('#compare-message').innerText.includes('takes one photo')")
+    page.click("#blind input")
+    page.click("#compare-start")
+    page.wait_for_selector("#compare-yes", timeout=WAIT)
+    assert "your 2 photos to Far, Down. Expected charge: about $0.04." in page.inner_text("#compare-message")
+    assert not fakes["near"].calls
+    page.click("#compare-yes")
+    wait(page, "document.querySelectorAll('#all-photos tbody tr').length === 9")
+    page.wait_for_selector("#figures table", timeout=WAIT)
+    page.wait_for_selector("#compare-start", timeout=WAIT)
+    assert [fakes[name].calls for name in ("near", "far", "down")] == [["mug", "cup"]] * 3
+    rows = [re.sub(r"\s+", " ", row.inner_text()) for row in page.locator("#all-photos tbody tr").all()]
+    assert any("mug, Down" in row and "The service is down." in row for row in rows)
+    assert any(row.startswith("Far, all photos 0.25 $0.036 charged") for row in rows)
+    assert any("Down, all photos" in row and "1 of 2 photos failed." in row for row in rows)
+
+    page.click("#all-photos button:has-text('mug, Near')")
+    wait(page, "document.querySelector('#all-photos .shown').innerText.includes('mug')")
+    settled(page)
+    assert "The service is down." in page.inner_text("#grid") and page.locator("#grid .stage").count() == 3
+    page.reload()
+    wait(page, "document.querySelectorAll('#all-photos tbody tr').length === 9")
+    assert "mug.png" in page.inner_text("#compare-photos")
+    assert violations(page) == []
+    page.click("#compare-only")
+    wait(page, "!document.querySelector('#compare-photos').innerText.includes('mug.png')")
+    assert [len(fakes[name].calls) for name in ("near", "far", "down")] == [2, 2, 2]
 
 
 def test_missing_photo_and_missing_selection_are_reported(page, photo):

@@ -18,16 +18,17 @@ from rmbg.settings import Settings
 from rmbg.ui.compare_state import Comparison
 from rmbg.ui.components import second_provider
 from rmbg.ui.session import Session
-from rmbg.ui.tabs import compare_view
+from rmbg.ui.tabs import compare_photos, compare_view
 
 RGB = np.full((80, 100, 3), 90, np.uint8)
 
 
-def cutout(provider: str, width: int) -> Cutout:
+def cutout(provider: str, width: int, confidence: float | None = None) -> Cutout:
     """A cutout whose subject is `width` columns wide."""
     matte = np.zeros((80, 100), np.float32)
     matte[:, :width] = 1
-    return Cutout(Photo(RGB, name="mug"), matte, RGB, provider, 0.5, Cost(Decimal("0.01"), "charged"))
+    cost = Cost(Decimal("0.01"), "charged")
+    return Cutout(Photo(RGB, name="mug"), matte, RGB, provider, 0.5, cost, confidence=confidence)
 
 
 @pytest.fixture
@@ -35,10 +36,14 @@ def comparison(own_data):
     """Return a function that makes a completed comparison from widths of the subject by provider; None for a failure."""
     session = Session()
 
-    def make(widths: dict[str, int | None], *, blind: bool = False) -> Comparison:
+    def make(widths: dict[str, int | None], *, blind: bool = False, sure: dict[str, float] | None = None) -> Comparison:
         made = Comparison(Photo(RGB, name="mug"), list(widths), blind=blind, token=CancellationToken())
         for name, width in widths.items():
-            done = Outcome(name, None, "Out of order.") if width is None else Outcome(name, cutout(name, width))
+            done = (
+                Outcome(name, None, "Out of order.")
+                if width is None
+                else Outcome(name, cutout(name, width, (sure or {}).get(name)))
+            )
             session.record(done, made)
         return made
 
@@ -48,10 +53,37 @@ def comparison(own_data):
 
 def test_estimate_names_the_result_that_differs_from_the_others(comparison):
     text = compare_view.hint(comparison({"builtin": 50, "rmbg-1.4": 52, "birefnet": 90}))
-    assert "RMBG-1.4 agrees most" in text and "BiRefNet least" in text and "Estimate without a reference" in text
+    assert "Estimate without a reference: RMBG-1.4 probably looks best" in text and "BiRefNet, which agrees least" in text
     assert "hardly differ" in compare_view.hint(comparison({"builtin": 50, "rmbg-1.4": 50, "birefnet": 50}))
     assert "no majority" in compare_view.hint(comparison({"builtin": 50, "birefnet": 90}))
     assert compare_view.hint(comparison({"builtin": 50, "birefnet": None})) == ""
+
+
+def test_estimate_states_the_confidence_and_waits_for_the_vote(comparison):
+    widths = {"builtin": 52, "rmbg-1.4": 50, "birefnet": 90}
+    sure = compare_view.hint(comparison(widths, sure={"builtin": 0.9}))
+    assert "Built-in probably looks best" in sure and "predicts an IoU of 90% for its own result, which is high" in sure
+    doubtful = compare_view.hint(comparison(widths, sure={"builtin": 0.5}))
+    assert "Built-in agrees most, but its confidence is low" in doubtful and "probably" not in doubtful
+    other = compare_view.hint(comparison({"builtin": 90, "rmbg-1.4": 50, "birefnet": 52}, sure={"builtin": 0.9}))
+    assert "agrees most, but Built-in has high confidence in another result" in other and "probably" not in other
+    blind = comparison(widths, blind=True, sure={"builtin": 0.9})
+    blind.ballot = Ballot("id", tuple(widths))
+    assert compare_view.hint(blind) == ""
+    blind.voted = True
+    assert "A: Built-in probably looks best" in compare_view.hint(blind)
+
+
+def test_released_comparison_keeps_its_figures_and_reads_its_cutouts_again(comparison):
+    made = comparison({"builtin": 52, "rmbg-1.4": 50, "birefnet": 90})
+    figures, before = made.consensus(), [pane.outcome.cutout for pane in made.panes()]
+    made.release()
+    assert all(made.outcomes[name].cutout.matte.size == 0 for name in made.succeeded)
+    assert made.consensus() == figures and "all photos" in compare_photos.table([made, made], made)
+    after = [pane.outcome.cutout for pane in made.panes()]
+    for one, other in zip(before, after, strict=True):
+        np.testing.assert_array_equal(one.matte, other.matte)
+        assert one.seconds == other.seconds and one.cost == other.cost
 
 
 def test_consensus_is_the_mean_iou_with_the_other_results(comparison):
@@ -64,7 +96,7 @@ def test_failed_provider_follows_the_panes_of_the_ballot(comparison):
     made.ballot = Ballot("id", ("birefnet", "builtin"))
     assert [pane.name for pane in made.panes()] == ["A", "B"]
     assert made.provider_of("builtin") is None and made.provider_of("1") == "builtin"
-    assert "data-use" not in compare_view.grid(made, *compare_view.rendering("cutout", "transparent", ""))
+    assert "data-use" not in compare_view.grid(made)
     made.voted = True
     assert [pane.name for pane in made.panes()] == ["A: BiRefNet", "B: Built-in", "SAM 2"]
     assert made.provider_of("1") == "builtin" and made.provider_of("2") is None

@@ -50,7 +50,7 @@ def wait_for_text(page: Any, selector: str, text: str) -> None:
 def set_pictures(page: Any, count: int, price: str) -> None:
     """Set the number of pictures; Gradio discards input that arrives while the section opens."""
     for _ in range(10):
-        page.fill("#option-num_images input[type=number]", str(count))
+        page.fill("#replace-option-num_images input[type=number]", str(count))
         page.keyboard.press("Tab")
         with contextlib.suppress(TimeoutError):
             page.wait_for_function(
@@ -108,7 +108,7 @@ def test_several_pictures_and_a_new_consent_for_their_price(page, fal, tmp_path)
     page.click("#options-fal-replace button")
     set_pictures(page, 2, "$0.046")
     with page.expect_response(lambda response: "42" in (response.request.post_data or ""), timeout=WAIT):
-        page.fill("#option-seed input, #option-seed textarea", "42")
+        page.fill("#replace-option-seed input, #replace-option-seed textarea", "42")
     page.click("#replace-start")
     page.wait_for_selector("#replace-yes", timeout=WAIT)
     page.wait_for_selector("#replace-start", timeout=WAIT)
@@ -126,3 +126,14 @@ def test_several_pictures_and_a_new_consent_for_their_price(page, fal, tmp_path)
     page.locator("#replace-gallery button:has(img)").nth(2).click()
     page.wait_for_selector("#replace-result img[alt='Picture 3 of 3']", timeout=WAIT)
     assert violations(page) == []
+
+    page.reload()
+    page.wait_for_function("document.querySelectorAll('#replace-gallery img').length === 3", timeout=WAIT)
+    page.wait_for_selector("#replace-result img[alt='Picture 1 of 3']", timeout=WAIT)
+    page.wait_for_selector("#replace-photo img", timeout=WAIT)
+    assert page.input_value("#replace-prompt textarea") == "a wooden table" and "seed 42" in page.inner_text("#replace-facts")
+    page.locator("#replace-gallery button:has(img)").nth(2).click()
+    page.wait_for_selector("#replace-result img[alt='Picture 3 of 3']", timeout=WAIT)
+    with page.expect_download(timeout=WAIT) as waiting:
+        page.click("#replace-save")
+    assert Image.open(waiting.value.path()).size == (320, 240) and len(fal.jobs) == 1

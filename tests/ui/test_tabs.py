@@ -49,6 +49,28 @@ def test_every_tab_is_reached_by_arrow_keys_and_accessible_on_a_dark_phone(chrom
         context.close()
 
 
+#: Element ids that occur more than once.
+REPEATED_IDS = """() => {
+    const ids = [...document.querySelectorAll("[id]:not([id=''])")].map((element) => element.id);
+    return ids.filter((id, place) => ids.indexOf(id) !== place);
+}"""
+
+
+def test_element_ids_are_unique(page):
+    """With the options of a provider in Remove that Replace has as well."""
+    page.click("#provider input")
+    page.click("#provider li:has-text('fal: RMBG 2.0')")
+    page.click("#advanced-fal-rmbg-2\\.0 button", timeout=WAIT)
+    page.wait_for_selector("#option-sync_mode", timeout=WAIT)
+    for name in (*TABS[1:], TABS[0]):
+        page.click(f"button[role=tab]:has-text('{name}')")
+        wait_for_tab(page, name)
+        if name == "Replace":
+            page.click("#advanced-fal-replace button")
+            page.wait_for_selector("#replace-option-sync_mode", timeout=WAIT)
+        assert page.evaluate(REPEATED_IDS) == [], name
+
+
 def test_compare_offers_a_second_provider(page):
     page.click("button[role=tab]:has-text('Compare')")
     page.wait_for_selector("#second-choice label", timeout=WAIT)

@@ -14,8 +14,7 @@ from rmbg.compare.comparison import Outcome
 from rmbg.compare.ratings import Rating
 from rmbg.cutout import Cutout
 from rmbg.images.photo import Photo
-from rmbg.render.backgrounds import TRANSPARENT
-from rmbg.ui.components import viewer
+from rmbg.ui.components import panes, viewer
 from rmbg.ui.tabs import compare_view
 from rmbg.ui.templates import render
 
@@ -23,6 +22,8 @@ HOSTILE = "\"><img src=x onerror=alert(1)> ' &"
 ESCAPED = "&#34;&gt;&lt;img src=x onerror=alert(1)&gt; &#39; &amp;"
 
 RGB = np.full((4, 6, 3), 90, np.uint8)
+
+GRID = {"width": 6, "height": 4, "scene": HOSTILE, "keys": "keys"}
 
 
 def cutout(name: str) -> Cutout:
@@ -35,15 +36,13 @@ def cutout(name: str) -> Cutout:
     [
         viewer.notice(HOSTILE),
         viewer.placeholder(HOSTILE, HOSTILE, HOSTILE),
-        viewer.slider(RGB, RGB, HOSTILE, HOSTILE),
+        panes.slider(*[panes.photo_layer(HOSTILE)] * 2, (HOSTILE, HOSTILE), (6, 4), (6, 4), "keys"),
         viewer.fact_line([HOSTILE], [HOSTILE]),
         compare_view.table_of(agreement([Outcome("builtin", cutout("builtin"))], "builtin"), "builtin", lambda name: HOSTILE),
         compare_view.table_of(agreement([Outcome("builtin", None, HOSTILE)], "builtin"), "builtin", str),
-        compare_view.pair(
-            *(Outcome(name, cutout(name)) for name in ("builtin", "rmbg-1.4")), (HOSTILE, HOSTILE), "difference", TRANSPARENT
-        ),
+        compare_view.difference_map(cutout("builtin"), cutout("rmbg-1.4"), (HOSTILE, HOSTILE)),
         compare_view.ratings([Rating(HOSTILE, 1000, 900, 1100, 2, 1)], 2),
-        render("compare_grid.html", width=6, height=4, panes=[compare_view.PaneContent(HOSTILE, HOSTILE, None, HOSTILE)]),
+        render("compare_grid.html", **GRID, panes=[panes.PaneContent(HOSTILE, HOSTILE, None, HOSTILE)]),
         render("report_frame.html", report=HOSTILE),
     ],
 )

@@ -15,6 +15,7 @@ from PIL import Image
 from tests.conftest import open_app
 from tests.pictures import scene
 from tests.servers.web import until
+from tests.ui.axe import violations
 
 pytestmark = pytest.mark.browser
 
@@ -241,6 +242,52 @@ def test_original_is_displayed_while_button_or_key_is_held(page):
     page.wait_for_selector("#result .stage:not(.holding)", timeout=WAIT)
 
 
+def test_loupe_magnifies_the_pixels_of_the_photo(page):
+    page.mouse.move(*middle(page, 0.7, 0.4))
+    page.focus("#result .split")
+    page.keyboard.down("l")
+    wait(page, "document.querySelector('#result .glass.detailed')")
+    glass = "document.querySelector('#result .glass')"
+    scale = f"new DOMMatrix(getComputedStyle({glass}.firstChild).transform).a"
+    assert page.evaluate(scale) == 3
+    page.mouse.move(*middle(page, 0.8, 0.4))
+    wait(page, f"Math.abs(parseFloat({glass}.style.left) - 80) < 1")
+    before = page.evaluate(f"{glass}.style.left")
+    page.keyboard.press("ArrowRight")
+    assert page.evaluate(f"{glass}.style.left") != before, "arrow keys move the loupe"
+    page.keyboard.up("l")
+    page.wait_for_selector("#result .glass", state="detached", timeout=WAIT)
+
+    page.click("[data-viewer=loupe]")
+    assert page.get_attribute("[data-viewer=loupe]", "aria-pressed") == "true"
+    page.mouse.move(*middle(page, 0.7, 0.4))
+    page.mouse.wheel(0, -100)
+    wait(page, f"{scale} === 4 && document.querySelector('.viewer-status').textContent === 'Loupe 400 %'")
+    page.mouse.wheel(0, 100)
+    page.mouse.wheel(0, 100)
+    wait(page, f"{scale} === 2")
+    page.evaluate(
+        """([x, y]) => {
+            const stage = document.querySelector('#result .stage');
+            stage.setPointerCapture = () => {};
+            const fire = (type, x) => stage.dispatchEvent(new PointerEvent(type,
+                { bubbles: true, pointerId: 21, pointerType: 'touch', button: 0, clientX: x, clientY: y }));
+            fire('pointerdown', x);
+            fire('pointermove', x + 20);
+            fire('pointerup', x + 20);
+            delete stage.setPointerCapture;
+        }""",
+        middle(page, 0.3, 0.8),
+    )
+    over, finger = page.locator("#result .glass").bounding_box(), middle(page, 0.3, 0.8)
+    assert over["y"] + over["height"] < finger[1], "the loupe is above the finger"
+    assert over["x"] + over["width"] / 2 == pytest.approx(finger[0] + 20, abs=2)
+    page.mouse.move(*middle(page, 0.3, 0.8))
+    page.mouse.wheel(0, -100)
+    page.click("[data-viewer=loupe]")
+    assert page.locator("#result .glass").count() == 0
+
+
 def test_picture_is_copied_at_full_size(page):
     page.bring_to_front()
     page.click("[data-viewer=copy]")
@@ -361,6 +408,35 @@ def test_transparent_photo_is_on_the_checkerboard(page, tmp_path):
     wait(page, "document.querySelector('img.before').complete && document.querySelector('img.before').naturalWidth === 400")
     left = pixels(page)[15:60, 15:60].reshape(-1, 3)
     assert left.min() > 200 and len(np.unique(left, axis=0)) > 1, "the checkerboard is visible beside the subject"
+
+
+def test_two_results_of_the_strip_are_compared(page, tmp_path):
+    """Two results of one photo under a slider, and of two photos side by side."""
+    page.click("#start")
+    wait(page, "document.querySelectorAll('#strip img').length === 3")
+    page.wait_for_selector("#start", timeout=WAIT)
+    page.click("#strip-compare button")
+    page.wait_for_selector("#strip-pair .split", state="attached", timeout=WAIT)
+    pictures = "[...document.querySelectorAll('#strip-pair .layer > .camera img:not(.detail)')]"
+    loaded = f"{pictures}.map((image) => image.naturalWidth)"
+    wait(page, f"String({loaded}) === '400,400'")
+    page.click("#strip-pair [data-viewer=in]")
+    wait(page, "document.querySelector('#strip-pair .zoomed') && !document.querySelector('#result .zoomed')")
+    page.click("#strip-second input")
+    page.click("[role=option]:has-text('3. A photo')")
+    wait(page, f"String({loaded}) === '400,1200'")
+    page.click("#strip-pair [data-viewer=fit]")
+    page.click("#strip-pair [data-viewer=in]")
+    wait(page, "document.querySelectorAll('#strip-pair .stage.zoomed').length === 2")
+    choose(page, "background", "Red")
+    red = "getComputedStyle(document.querySelectorAll('#strip-pair .backdrop')[1]).backgroundColor === 'rgb(220, 38, 38)'"
+    wait(page, red)
+    assert violations(page) == []
+    page.click("#strip img >> nth=2")  # the large photo
+    wait(page, "document.querySelector('#facts').innerText.includes('2400')")
+    page.click("#strip-delete")
+    wait(page, "document.querySelectorAll('#strip img').length === 2")
+    wait(page, f"String({loaded}) === '400,400'")
 
 
 def test_address_of_a_picture_is_not_guessable(page):

@@ -1,14 +1,20 @@
-// The viewer of a result. Its state is stored outside of the HTML and applied again when Gradio replaces that.
-(() => {
-  const root = document.documentElement;
+// The viewers of the page: one picture, or several that are zoomed and moved together. The state of a viewer is stored outside of
+// its HTML and applied again when Gradio replaces that. `place` is the selector of its container, `partButton` that of the button
+// which requests a part at full size.
+const createViewer = (place, partButton) => {
   const MAX_SCALE = 8; // screen pixels for each pixel of the photo
   const SETTLE = 180; // milliseconds without movement before a part is loaded at full size
-  const BORDER = 0.15; // loaded around the visible part, as a fraction of it
+  const BORDER = 0.15, LENS_BORDER = 1; // loaded around the visible part, and around that of the loupe, as a fraction of it
+  const MIN_POWER = 2, MAX_POWER = 4; // magnification of the loupe
+  const PLACEMENT = { angle: 180, fit: "cover", across: 50, along: 50 }; // of a gradient, and of a picture as background
 
   const camera = { zoom: 1, x: 0, y: 0 }; // x and y: corner of the frame in fractions of the stage
-  let scene = null, sceneText = "", chosen = {}, timer = 0, request = null, part = null;
+  const loupe = { on: false, power: 3, u: 0.5, v: 0.5, lift: 0 }; // u and v: its point in the stage; lift: pixels above that
+  let scene = null, sceneText = "", chosen = {}, timer = 0, request = null, part = null, lens = null;
 
-  const viewer = () => document.querySelector(".viewer[data-scene]");
+  const viewer = () => document.querySelector(`${place} .viewer[data-scene]`);
+  const stages = () => [...viewer().querySelectorAll(".stage")];
+  const layersOf = (node) => [...node.querySelectorAll(":scope > .layer")];
   const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
   const address = (url) => (url.startsWith("data:") ? url : `${window.gradio_config?.root ?? ""}/${url}`);
   const options = () => ({ format: "png", ...scene.options, ...chosen });
@@ -22,7 +28,7 @@
 
   // The visible part of the scene at zoom 1, in pixels of the preview.
   const frame = () => {
-    const canvas = window.rmbgFinishing.frame(scene);
+    const canvas = scene.canvases && window.rmbgFinishing.frame(scene);
     if (canvas) return canvas;
     const [width, height] = scene.size;
     const { crop, margin } = options();
@@ -32,21 +38,27 @@
     const x = Math.max(0, left - space), y = Math.max(0, top - space);
     return { left: x, top: y, width: Math.min(width, right + space) - x, height: Math.min(height, bottom + space) - y };
   };
-  const backdrop = ({ view, kind, color, top, bottom }) => {
+  const backdrop = ({ view, kind, color, top, bottom }, pictures) => {
     if (view !== "cutout") return "none";
     if (kind.startsWith("#")) return kind;
     if (kind === "color") return color;
-    if (kind === "gradient") return `linear-gradient(${window.rmbgFinishing.options(scene).angle}deg, ${top}, ${bottom})`;
-    const url = scene.pictures[kind];
-    const { fit, across, along } = window.rmbgFinishing.options(scene);
-    const place = kind === "image" ? `${across}% ${along}% / ${fit}` : "center / cover";
-    return url ? `url(${JSON.stringify(address(url))}) ${place} no-repeat #fff` : "none";
+    const { angle, fit, across, along } = { ...PLACEMENT, ...window.rmbgFinishing.options(scene) };
+    if (kind === "gradient") return `linear-gradient(${angle}deg, ${top}, ${bottom})`;
+    const url = pictures[kind], position = kind === "image" ? `${across}% ${along}% / ${fit}` : "center / cover";
+    return url ? `url(${JSON.stringify(address(url))}) ${position} no-repeat #fff` : "none";
   };
 
+  const paint = (layer, { pictures, labels }, view) => {
+    const image = layer.querySelector("img:not(.detail)"), ground = layer.querySelector(".backdrop");
+    show(image, pictures[view]);
+    if (labels) image.alt = labels[view];
+    if (ground) ground.style.background = backdrop(options(), pictures);
+  };
+  // The scene of several pictures has `panes`, one for each stage; `before` is the second result under a slider.
   const draw = () => {
     const node = viewer();
     if (!node || !scene) return;
-    const chosen = options(), box = frame(), after = node.querySelector("img.after");
+    const chosen = options(), box = frame();
     const set = (name, value) => node.style.setProperty(name, value);
     set("--ratio", `${box.width}/${box.height}`);
     set("--scene-x", `${(-100 * box.left) / box.width}%`);
@@ -55,11 +67,14 @@
     set("--scene-height", `${(100 * scene.size[1]) / box.height}%`);
     set("--matte", chosen.color);
     node.toggleAttribute("data-matte", scene.opaque.includes(chosen.format));
-    node.querySelector(".backdrop").style.background = backdrop(chosen);
-    window.rmbgFinishing.draw(node, scene, box, chosen.view);
-    show(after, scene.pictures[chosen.view]);
-    show(node.querySelector("img.before"), scene.pictures.original);
-    after.alt = scene.labels[chosen.view];
+    stages().forEach((stage, index) => {
+      const pane = scene.panes?.[index] ?? scene, [after, before] = layersOf(stage);
+      paint(after, pane, chosen.view);
+      if (before && pane.before) paint(before, pane.before, chosen.view);
+      else if (before) paint(before, { pictures: pane.pictures }, "original");
+    });
+    if (scene.canvases) window.rmbgFinishing.draw(node, scene, box, chosen.view);
+    node.toggleAttribute("data-drawn", true);
     move();
   };
 
@@ -70,15 +85,18 @@
   };
   const maxZoom = () => Math.max(4, MAX_SCALE / fitScale());
   const move = () => {
-    const node = viewer(), stage = node.querySelector(".stage");
+    const node = viewer();
     camera.zoom = clamp(camera.zoom, 1, maxZoom());
     for (const axis of ["x", "y"]) camera[axis] = clamp(camera[axis], 1 - camera.zoom, 0);
     node.style.setProperty("--zoom", camera.zoom);
     node.style.setProperty("--pan-x", `${camera.x * 100}%`);
     node.style.setProperty("--pan-y", `${camera.y * 100}%`);
-    stage.classList.toggle("zoomed", camera.zoom > 1);
-    stage.classList.toggle("pixels", camera.zoom * fitScale() > 3);
+    for (const stage of stages()) {
+      stage.classList.toggle("zoomed", camera.zoom > 1);
+      stage.classList.toggle("pixels", camera.zoom * fitScale() > 3);
+    }
     showDetail();
+    showLoupe(true);
     clearTimeout(timer);
     timer = setTimeout(requestPart, SETTLE);
   };
@@ -91,17 +109,26 @@
     move();
   };
 
-  // The visible part of the photo in its pixels, and its width on the screen; null if the preview is sharp enough.
-  const visible = () => {
+  // A part of the stage in pixels of the photo, and their size on the screen; null if the preview is sharp enough.
+  const visible = ({ left = 0, top = 0, right = 1, bottom = 1, power = 1 } = {}) => {
     const box = frame(), ratio = scene.full[0] / scene.size[0], { zoom, x, y } = camera;
-    const scale = zoom * fitScale(); // screen pixels for each pixel of the photo
+    const scale = zoom * fitScale() * power; // screen pixels for each pixel of the photo
     if (ratio < 1.01 || scale * ratio < 1.05) return null;
-    const left = (box.left - (x / zoom) * box.width) * ratio, top = (box.top - (y / zoom) * box.height) * ratio;
-    const right = Math.min(scene.full[0], left + (box.width / zoom) * ratio);
-    const bottom = Math.min(scene.full[1], top + (box.height / zoom) * ratio);
-    const inside = { left: Math.max(0, left), top: Math.max(0, top) }; // a canvas may extend beyond the photo
-    if (inside.left >= right || inside.top >= bottom) return null;
-    return { ...inside, width: right - inside.left, height: bottom - inside.top, scale };
+    const width = (box.width / zoom) * ratio, height = (box.height / zoom) * ratio;
+    const first = { left: box.left * ratio + (left - x) * width, top: box.top * ratio + (top - y) * height };
+    const inside = { left: Math.max(0, first.left), top: Math.max(0, first.top) }; // a canvas may extend beyond the photo
+    const last = {
+      right: Math.min(scene.full[0], first.left + (right - left) * width),
+      bottom: Math.min(scene.full[1], first.top + (bottom - top) * height),
+    };
+    if (inside.left >= last.right || inside.top >= last.bottom) return null;
+    return { ...inside, width: last.right - inside.left, height: last.bottom - inside.top, scale };
+  };
+  const underLoupe = () => {
+    const stage = stages()[0], glass = stage.querySelector(":scope > .glass");
+    if (!glass) return null;
+    const { u, v, power } = loupe, du = glass.offsetWidth / 2 / power / stage.clientWidth, dv = glass.offsetHeight / 2 / power / stage.clientHeight;
+    return visible({ left: Math.max(0, u - du), top: Math.max(0, v - dv), right: Math.min(1, u + du), bottom: Math.min(1, v + dv), power });
   };
   const covers = (loaded, seen) => {
     const [left, top, right, bottom, pixels] = loaded.area;
@@ -109,47 +136,110 @@
     const inside = left <= seen.left + 1 && top <= seen.top + 1 && right >= seen.left + seen.width - 1 && bottom >= seen.top + seen.height - 1;
     return sharp && inside && loaded.view === options().view && loaded.scene === sceneText;
   };
+  // `images`: the details of the layers, in the order of the document.
+  const placeDetails = (images, loaded) => images.forEach((image, index) => {
+    image.hidden = !loaded;
+    if (!loaded) return;
+    const [left, top, right, bottom] = loaded.area, [width, height] = scene.full;
+    show(image, loaded.pictures[index]);
+    image.style.left = `${(100 * left) / width}%`;
+    image.style.top = `${(100 * top) / height}%`;
+    image.style.width = `${(100 * (right - left)) / width}%`;
+    image.style.height = `${(100 * (bottom - top)) / height}%`;
+  });
   const showDetail = () => {
-    const node = viewer(), seen = visible(), shown = Boolean(part && seen && covers(part, seen));
-    node.querySelector(".stage").classList.toggle("detailed", shown);
-    node.querySelectorAll("img.detail").forEach((image, index) => {
-      image.hidden = !shown;
-      if (!shown) return;
-      const [left, top, right, bottom] = part.area, [width, height] = scene.full;
-      show(image, index ? part.before : part.after);
-      image.style.left = `${(100 * left) / width}%`;
-      image.style.top = `${(100 * top) / height}%`;
-      image.style.width = `${(100 * (right - left)) / width}%`;
-      image.style.height = `${(100 * (bottom - top)) / height}%`;
-    });
+    const seen = visible(), loaded = part && seen && covers(part, seen) ? part : null;
+    stages().forEach((stage) => stage.classList.toggle("detailed", Boolean(loaded)));
+    placeDetails([...viewer().querySelectorAll(".stage > .layer img.detail")], loaded);
+  };
+  const missing = () => {
+    const seen = visible();
+    if (seen && !(part && covers(part, seen))) return { seen, border: BORDER, forLoupe: false };
+    const magnified = loupe.on && underLoupe();
+    const found = magnified && [lens, part].some((loaded) => loaded && covers(loaded, magnified));
+    return magnified && !found ? { seen: magnified, border: LENS_BORDER, forLoupe: true } : null;
   };
   const requestPart = () => {
     if (request || !scene || !viewer()) return;
-    const seen = visible();
-    if (!seen || (part && covers(part, seen))) return;
-    const [width, height] = scene.full, dx = seen.width * BORDER, dy = seen.height * BORDER;
+    const wanted = missing();
+    if (!wanted) return;
+    const { seen, border, forLoupe } = wanted;
+    const [width, height] = scene.full, dx = seen.width * border, dy = seen.height * border;
     const area = [
       Math.max(0, Math.floor(seen.left - dx)), Math.max(0, Math.floor(seen.top - dy)),
       Math.min(width, Math.ceil(seen.left + seen.width + dx)), Math.min(height, Math.ceil(seen.top + seen.height + dy)),
     ];
     area.push(Math.max(1, Math.ceil((area[2] - area[0]) * Math.min(1, seen.scale))));
-    request = { area, view: options().view, scene: sceneText };
-    document.querySelector("#viewer-part")?.click();
+    request = { area, view: options().view, scene: sceneText, forLoupe };
+    document.querySelector(partButton)?.click();
   };
   const showPart = async (answer) => {
     const asked = request;
     try {
-      const { area, view, before, after, error } = JSON.parse(answer);
+      const { area, view, before, after, pictures = [after, before], error } = JSON.parse(answer);
       if (error) return say(error);
       if (!asked || area !== asked.area.join(",") || view !== asked.view) return;
-      await Promise.all([before, after].map((url) => Object.assign(new Image(), { src: address(url) }).decode()));
-      part = { ...asked, before, after };
+      await Promise.all(pictures.map((url) => Object.assign(new Image(), { src: address(url) }).decode()));
+      if (asked.forLoupe) lens = { ...asked, pictures };
+      else part = { ...asked, pictures };
       setTimeout(() => scene && viewer() && move());
     } catch {
       // The preview stays; the next movement requests the part again.
     } finally {
       request = null;
     }
+  };
+
+  // A clone of a layer; a cloned canvas is empty.
+  const duplicate = (layer) => {
+    const copy = layer.cloneNode(true), drawn = layer.querySelectorAll("canvas");
+    copy.querySelectorAll("canvas").forEach((canvas, index) => drawn[index].width && canvas.getContext("2d").drawImage(drawn[index], 0, 0));
+    return copy;
+  };
+  // The loupe is a circle with a copy of the stage's layers. `changed`: the layers differ from those that were copied.
+  const showLoupe = (changed = false) => {
+    const node = viewer();
+    if (!node) return;
+    node.querySelector("[data-viewer=loupe]")?.setAttribute("aria-pressed", loupe.on);
+    for (const stage of stages()) {
+      let glass = stage.querySelector(":scope > .glass");
+      stage.classList.toggle("magnifying", loupe.on);
+      if (!loupe.on) {
+        glass?.remove();
+        continue;
+      }
+      if (!glass) {
+        glass = Object.assign(document.createElement("div"), { className: "glass", ariaHidden: "true" });
+        glass.append(Object.assign(document.createElement("div"), { className: "magnified" }));
+        stage.append(glass);
+        changed = true;
+      }
+      const copy = glass.firstChild, { u, v, power, lift } = loupe;
+      if (changed) copy.replaceChildren(...layersOf(stage).map(duplicate));
+      const width = stage.clientWidth, height = stage.clientHeight, radius = glass.clientWidth / 2;
+      glass.style.left = `${100 * u}%`;
+      glass.style.top = `${lift ? Math.max(radius, v * height - lift) : v * height}px`;
+      Object.assign(copy.style, { width: `${width}px`, height: `${height}px` });
+      copy.style.transform = `translate(${radius - u * width * power}px, ${radius - v * height * power}px) scale(${power})`;
+    }
+    if (!loupe.on) return;
+    const seen = underLoupe(), loaded = seen && [lens, part].find((other) => other && covers(other, seen));
+    node.querySelectorAll(".glass").forEach((glass) => glass.classList.toggle("detailed", Boolean(loaded)));
+    placeDetails([...node.querySelectorAll(".glass img.detail")], loaded || null);
+    clearTimeout(timer);
+    timer = setTimeout(requestPart, SETTLE);
+  };
+  const setLoupe = (on) => {
+    loupe.on = on;
+    showLoupe();
+  };
+  const moveLoupe = (u, v, lift = 0) => {
+    Object.assign(loupe, { u: clamp(u, 0, 1), v: clamp(v, 0, 1), lift });
+    showLoupe();
+  };
+  const magnify = (step) => {
+    loupe.power = clamp(loupe.power + step, MIN_POWER, MAX_POWER);
+    showLoupe();
   };
 
   // Any change of the frame resets the camera.
@@ -161,24 +251,46 @@
     draw();
   };
   const setOptions = (view, kind, color, top, bottom, crop, margin, format) => {
-    root.dataset.background = kind;
     reframe(() => (chosen = { view, kind, color, top, bottom, crop, margin, format }));
   };
   const refresh = () => {
     const text = viewer()?.dataset.scene ?? "";
-    if (text === sceneText) return;
+    if (text === sceneText) {
+      if (scene && !viewer().hasAttribute("data-drawn")) draw(); // Gradio has replaced other HTML around the pictures
+      return;
+    }
     const before = scene;
     [sceneText, scene] = [text, text ? JSON.parse(text) : null];
     if (!scene) return;
     if (String(before?.full) !== String(scene.full)) Object.assign(camera, { zoom: 1, x: 0, y: 0 });
-    part = null;
+    part = lens = null;
     draw();
   };
   window.addEventListener("resize", () => scene && viewer() && move());
-  new MutationObserver(refresh).observe(root, {
-    childList: true, subtree: true, attributes: true, attributeFilter: ["data-scene"],
+  new MutationObserver(refresh).observe(document.documentElement, {
+    childList: true, subtree: true, attributes: true, attributeFilter: ["data-scene", "data-drawn"],
   });
-  window.rmbgViewer = {
-    viewer, camera, move, zoomTo, fitScale, address, say, setOptions, showPart, reframe, area: () => request?.area.join(",") ?? "",
+  return {
+    place, viewer, stages, camera, loupe, move, zoomTo, fitScale, address, say, setOptions, setLoupe, moveLoupe, magnify, showPart,
+    reframe, area: () => request?.area.join(",") ?? "",
   };
-})();
+};
+window.rmbgViewers = {
+  result: createViewer("#result", "#viewer-part"),
+  strip: createViewer("#strip-pair", "#strip-part"),
+  grid: createViewer("#grid", "#grid-part"),
+  pair: createViewer("#pair", "#pair-part"),
+};
+window.rmbgSetPanes = (view, kind, color) => {
+  document.documentElement.dataset.paneBackground = kind;
+  for (const name of ["grid", "pair"]) window.rmbgViewers[name].setOptions(view, kind, color);
+};
+// The two results below the strip have the view and the background of the result.
+window.rmbgViewer = {
+  ...window.rmbgViewers.result,
+  setOptions(...values) {
+    document.documentElement.dataset.background = values[1];
+    window.rmbgViewers.result.setOptions(...values);
+    window.rmbgViewers.strip.setOptions(...values.slice(0, 5));
+  },
+};

@@ -38,6 +38,7 @@ def draw_options(
     options: gr.State,
     shown: gr.HTML | None = None,
     show: Callable[[dict[str, Any]], str] = lambda options: "",
+    prefix: str = "option",
 ) -> None:
     """Create a field for each option, the advanced ones in a section of their own.
 
@@ -47,6 +48,8 @@ def draw_options(
         Receives changed values by option name.
     shown : gr.HTML, optional
         Receives ``show(options)`` after each change.
+    prefix : str
+        Of the element ids of the fields, which continue with the option's name.
     """
 
     def changed(values: dict[str, Any], value: Any, name: str) -> Any:
@@ -54,22 +57,22 @@ def draw_options(
         values[name] = value
         return None if shown is None else show(values)
 
-    for title, prefix, advanced in (("Options", "options", False), ("Advanced options", "advanced", True)):
+    for title, section, advanced in (("Options", "options", False), ("Advanced options", "advanced", True)):
         chosen = [option for option in info.options if option.advanced == advanced]
         if not chosen:
             continue
-        with gr.Accordion(title, open=False, elem_id=f"{prefix}-{info.id}"):
+        with gr.Accordion(title, open=False, elem_id=f"{section}-{info.id}"):
             for option in chosen:
-                field = component(option)
+                field = component(option, f"{prefix}-{option.name}")
                 field.change(partial(changed, name=option.name), [options, field], shown, **_INSTANT)
 
 
-def component(option: Option) -> Any:
+def component(option: Option, elem_id: str) -> Any:
     """Create the component for an option, by its kind and range."""
     common: dict[str, Any] = {
         "label": option.title,
         "info": option.help or None,
-        "elem_id": f"option-{option.name}",
+        "elem_id": elem_id,
         "interactive": True,
     }
     if option.kind == "bool":

@@ -87,20 +87,6 @@ def _pictures(result: Result, cutout: Cutout, options: RenderOptions, session: S
     return {name: pictures.url(path) for name, path in paths.items()}
 
 
-def slider(before: np.ndarray, after: np.ndarray, label: str, before_label: str = "The photo before") -> str:
-    """Return a before-and-after slider of two pictures of the same size."""
-    height, width = after.shape[:2]
-    return render(
-        "slider.html",
-        width=width,
-        height=height,
-        after=data_uri(after),
-        after_label=label,
-        before=data_uri(before),
-        before_label=before_label,
-    )
-
-
 def facts(result: Result, title: str) -> str:
     """Return the line below a result: photo, confidence, provider, seconds, size, cost, engine; and the notes."""
     cutout: Cutout = result.facts

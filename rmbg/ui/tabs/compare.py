@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -10,15 +11,15 @@ import gradio as gr
 
 from rmbg.settings import Settings
 from rmbg.ui.cancellation import run_number
-from rmbg.ui.components import consent_row, second_provider, viewer
-from rmbg.ui.components.photo_input import PhotoInput, photo_input
+from rmbg.ui.components import consent_row, panes, second_provider, viewer
+from rmbg.ui.components.photo_input import PhotoInput, Upload, photo_input
 from rmbg.ui.components.provider_checkboxes import boxes, key_fields
 from rmbg.ui.components.render_options import VIEWS
 from rmbg.ui.lanes import SERVICES_AT_ONCE
 from rmbg.ui.session import Session
 from rmbg.ui.tabs import compare_actions as actions
 from rmbg.ui.tabs import compare_downloads as downloads
-from rmbg.ui.templates import render
+from rmbg.ui.tabs import compare_photos
 
 BACKGROUNDS = [
     ("Transparent", "transparent"),
@@ -43,10 +44,20 @@ USE_ONE = """element.addEventListener("click", (event) => {
 
 @dataclass(frozen=True)
 class Parts:
-    """Components that other tabs use: the photo, and the grid, whose select event has the value of a result as its index."""
+    """Components that other modules use.
+
+    Attributes
+    ----------
+    photo : PhotoInput
+    grid : gr.HTML
+        Its select event has the value of a result as its index.
+    restored : list of components
+        Outputs of `compare_actions.restore`.
+    """
 
     photo: PhotoInput
     grid: gr.HTML
+    restored: list[Any]
 
 
 def build(session: gr.State, settings: Settings) -> Parts:
@@ -54,12 +65,16 @@ def build(session: gr.State, settings: Settings) -> Parts:
     with gr.Row(equal_height=False):
         with gr.Column(scale=4, min_width=320):
             photo = photo_input(label="Photo", sources=["upload", "clipboard"], height=230, elem_id="compare-photo", buttons=[])
+            with gr.Row():
+                add = gr.Button("Add another photo", size="sm", elem_id="compare-add", min_width=120)
+                only = gr.Button("Use one photo only", size="sm", elem_id="compare-only", min_width=120)
+            added = gr.HTML(compare_photos.listed(Session()), elem_classes="bare", elem_id="compare-photos")
             checks = boxes("compare", settings, count=2)
             offer = second_provider.build(len([check for check in checks if check.value]) < 2)
             keys = key_fields("compare", checks, settings)
             blind = gr.Checkbox(False, label="Blind: hide the names until the vote", elem_id="blind")
             price = gr.HTML(
-                actions.price_line(settings, *(check.value for check in checks)), elem_classes="bare", elem_id="price"
+                actions.price_line(settings, 1, *(check.value for check in checks)), elem_classes="bare", elem_id="price"
             )
             start = gr.Button("Compare", variant="primary", size="lg", elem_id="compare-start")
             cancel = gr.Button("Cancel", visible=False, size="lg", elem_id="compare-cancel")
@@ -76,8 +91,7 @@ def build(session: gr.State, settings: Settings) -> Parts:
                     scale=7,
                     min_width=320,
                 )
-                color = gr.ColorPicker("#ff8800", label="Color", visible=False, elem_id="compare-color", scale=1)
-            gr.HTML(render("pane_toolbar.html"), elem_classes="bare")
+                color = gr.ColorPicker("#ff8800", label="Color", elem_id="compare-color", scale=1)
             grid = gr.HTML(
                 viewer.placeholder(
                     "The cutouts appear here side by side", "Choose a photo and two or more providers", "Compare"
@@ -86,6 +100,7 @@ def build(session: gr.State, settings: Settings) -> Parts:
                 elem_id="grid",
                 js_on_load=USE_ONE,
             )
+            all_photos = gr.HTML("", elem_classes="bare", elem_id="all-photos", js_on_load=compare_photos.SHOW_PHOTO)
             with gr.Group(visible=False) as ballot:
                 vote = gr.Radio([], label="Which result is best?", elem_id="vote")
                 cast = gr.Button("Vote and show the names", variant="primary", elem_id="cast")
@@ -107,34 +122,50 @@ def build(session: gr.State, settings: Settings) -> Parts:
                 save_votes = gr.Button("Votes (CSV)", elem_id="save-votes")
             file = gr.DownloadButton("File", elem_id="compare-file", elem_classes="offstage", visible="hidden")
 
-    display = [view, kind, color]
-    shown = [grid, table, pair]
-    detail = [reference, first, second, mode]
+    shown = [grid, table, pair, all_photos]
+    detail: list[Any] = [reference, first, second, mode]
     controls = [details, pair_column, ballot, vote, reference, first, second]
     private: dict[str, Any] = {"api_visibility": "private"}
     instant: dict[str, Any] = {**private, "queue": False, "show_progress": "hidden"}
 
     hide_consent = partial(consent_row.hide, actions.PLACE)
 
-    def selected(session: Session, *on: bool) -> tuple[Any, ...]:
+    def selected(session: Session, photo: Upload | None, *on: bool) -> tuple[Any, ...]:
         """Updates after a change of the selection, which invalidates the consent."""
-        return offer.shown(*on), actions.price_line(settings, *on), *hide_consent(session)
+        return offer.shown(*on), priced(session, photo, *on), *hide_consent(session)
 
-    changed: dict[str, Any] = {"inputs": [session, *checks], "outputs": [offer.panel, price, consent, message], **instant}
+    def priced(session: Session, photo: Upload | None, *on: bool) -> str:
+        return actions.price_line(settings, max(1, len(compare_photos.uploads(session, photo))), *on)
+
+    def listed(change: Callable[..., tuple[Any, str]], session: Session, photo: Upload | None) -> tuple[Any, ...]:
+        """Updates after a change of the list of photos, which invalidates the consent."""
+        field, text = change(session, photo)
+        return field, compare_photos.listed(session), hide_consent(session)[0], text
+
+    changed: dict[str, Any] = {
+        "inputs": [session, photo, *checks],
+        "outputs": [offer.panel, price, consent, message],
+        **instant,
+    }
     for check in checks:
         check.input(selected, **changed)
+    counted: dict[str, Any] = {"inputs": [session, photo, *checks], "outputs": price, **instant}
+    photo.change(priced, **counted)
+    listing: dict[str, Any] = {"outputs": [photo, added, consent, message], **instant}
+    add.click(partial(listed, compare_photos.add), [session, photo], **listing).then(priced, **counted)
+    only.click(partial(listed, compare_photos.clear), [session, photo], **listing).then(priced, **counted)
     offer.choice.input(second_provider.add, offer.choice, checks, **instant).then(selected, **changed)
     gr.on(None, partial(second_provider.refresh, settings), None, [offer.note, offer.choice], **instant)  # at page load
     no.click(hide_consent, session, [consent, message], **instant)
     run = run_number()
     work: dict[str, Any] = {
-        "inputs": [run, photo, session, blind, *display, *checks, *keys],
+        "inputs": [run, photo, session, blind, *checks, *keys],
         "outputs": [*shown, *controls, message],
         "show_progress": "hidden",
         **private,
     }
     started = [run, message, consent, start, cancel]
-    checked = start.click(actions.check_request, [photo, session, *checks], started, **instant)
+    checked = start.click(actions.check_request, [photo, session, blind, *checks], started, **instant)
     confirmed = yes.click(actions.confirm, session, started, **instant)
     # Separate limits, so that local comparisons do not wait for those that use services.
     free = checked.then(actions.begin, concurrency_limit=LOCAL_AT_ONCE, **work)
@@ -143,12 +174,23 @@ def build(session: gr.State, settings: Settings) -> Parts:
         event.then(actions.after, session, [start, cancel], **instant)
     cancel.click(actions.stop, [session], [cancel], **instant)
 
-    inputs: list[Any] = [*display, *detail]
-    for component in inputs:
-        component.input(actions.show, [session, *inputs], shown, trigger_mode="always_last", concurrency_limit=None, **instant)
-    kind.input(lambda chosen_kind: gr.update(visible=chosen_kind == "color"), kind, color, **instant)
+    # The browser composes view and background from pictures that it has.
+    gr.on(
+        [component.change for component in (view, kind, color)],
+        None,
+        [view, kind, color],
+        js="(...values) => rmbgSetPanes(...values)",
+        **private,
+    )
+    panes.part_loader("grid", actions.part_of_grid, session, [view])
+    panes.part_loader("pair", actions.part_of_pair, session, [view, first, second])
+    for component in detail:
+        component.input(
+            actions.show, [session, *detail], [table, pair], trigger_mode="always_last", concurrency_limit=None, **instant
+        )
+    all_photos.select(actions.select_photo, session, [*shown, *controls, message], **instant)
     ratings_panel.expand(actions.ratings, None, ratings, **instant)
-    cast.click(actions.vote, [session, vote, *inputs], [*shown, *controls, ratings, message], **private)
+    cast.click(actions.vote, [session, vote, *detail], [*shown, *controls, ratings, message], **private)
     for button, action in (
         (save_zip, downloads.save_zip),
         (save_sheet, downloads.save_sheet),
@@ -158,4 +200,4 @@ def build(session: gr.State, settings: Settings) -> Parts:
         button.click(action, [session, kind, color, reference], file, concurrency_limit=2, **private).success(
             None, js="() => document.querySelector('#compare-file').click()", **private
         )
-    return Parts(photo, grid)
+    return Parts(photo, grid, [*shown, *controls, message, start, cancel, added])

@@ -14,7 +14,7 @@ from rmbg.settings import Settings
 from rmbg.ui.compare_state import Comparison
 from rmbg.ui.messages import page_error
 from rmbg.ui.session import Session
-from rmbg.ui.tabs.compare_view import rendering
+from rmbg.ui.tabs.compare_view import background_of
 
 
 def votes_file() -> Votes:
@@ -40,14 +40,14 @@ def _download(session: Session, name: str, data: Callable[[], bytes]) -> Any:
 def save_zip(session: Session, kind: str, color: str, reference: str) -> Any:
     comparison = _finished(session)
     name = f"{comparison.photo.name}-cutouts.zip"
-    return _download(session, name, lambda: cutouts_zip(comparison.full(), rendering("cutout", kind, color)[1]))
+    return _download(session, name, lambda: cutouts_zip(comparison.full(), background_of(kind, color)))
 
 
 def save_sheet(session: Session, kind: str, color: str, reference: str) -> Any:
     comparison = _finished(session)
     outcomes = [comparison.outcomes[name] for name in comparison.succeeded]
     name = f"{comparison.photo.name}-contact-sheet.png"
-    return _download(session, name, lambda: contact_sheet(outcomes, rendering("cutout", kind, color)[1]))
+    return _download(session, name, lambda: contact_sheet(outcomes, background_of(kind, color)))
 
 
 def save_csv(session: Session, kind: str, color: str, reference: str) -> Any:

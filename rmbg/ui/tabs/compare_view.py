@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -11,51 +10,54 @@ from rmbg.billing.cost import dollars
 from rmbg.compare.agreement import FIRST_COLOR, SECOND_COLOR, Agreement, difference
 from rmbg.compare.comparison import Outcome
 from rmbg.compare.ratings import RATED_VOTES, Rating
+from rmbg.cutout import Cutout
+from rmbg.errors import RmbgError
 from rmbg.images.color import parse_color
 from rmbg.providers import PROVIDERS
 from rmbg.render import backgrounds
 from rmbg.render.backgrounds import Background
 from rmbg.render.picture import View
+from rmbg.ui import pictures
 from rmbg.ui.compare_state import Comparison, Pane
-from rmbg.ui.components.viewer import data_uri, slider
+from rmbg.ui.components import panes
+from rmbg.ui.components.panes import PaneContent
+from rmbg.ui.components.viewer import data_uri
+from rmbg.ui.results import Result
 from rmbg.ui.templates import render
 
 #: Mean IoU in percent from which on results count as similar.
 SIMILAR = 98.0
 
 
-@dataclass(frozen=True)
-class PaneContent:
-    """Content of one pane.
-
-    Attributes
-    ----------
-    name, details : str
-    uri : str or None
-    text : str
-        Shown if `uri` is None, otherwise the alternative text of the picture.
-    notes : tuple of str
-    choice : str
-        Value of `Comparison.choices` for the button that continues with this result; empty for none.
-    """
-
-    name: str
-    details: str
-    uri: str | None
-    text: str
-    notes: tuple[str, ...] = ()
-    choice: str = ""
-
-
-def grid(comparison: Comparison, view: View, background: Background) -> str:
-    """Render the photo and all panes, in the same view on the same background."""
+def grid(comparison: Comparison) -> str:
+    """Render the photo and all panes, in which the browser composes view and background."""
     photo = comparison.photo
-    panes = [PaneContent("Photo", "", data_uri(photo.flattened()), "The photo")]
-    panes += [_pane_content(pane, comparison, view, background) for pane in comparison.panes()]
-    return render("compare_grid.html", width=photo.width, height=photo.height, panes=panes)
+    original = _photo_url(comparison)
+    shown = [PaneContent("Photo", "", panes.photo_layer(original), "The photo")]
+    shown += [_pane_content(pane, comparison, original) for pane in comparison.panes()]
+    return panes.grid(shown, (photo.width, photo.height), comparison.full_size, "grid-keys")
 
 
-def _pane_content(pane: Pane, comparison: Comparison, view: View, background: Background) -> PaneContent:
+def _photo_url(comparison: Comparison) -> str:
+    """URL of the photo at screen size; a data URI if the server cannot write files."""
+    try:
+        return pictures.url(comparison.picture())
+    except RmbgError:
+        return data_uri(comparison.photo.flattened())
+
+
+def grid_parts(comparison: Comparison, view: View) -> list[tuple[Result, View]]:
+    """Results in the order of the panes with pictures; the first one stands for the photo."""
+    results = [comparison.result_of(outcome.provider) for outcome in _shown_outcomes(comparison)]
+    return [(results[0], "original"), *((result, view) for result in results)] if results else []
+
+
+def _shown_outcomes(comparison: Comparison) -> list[Outcome]:
+    outcomes = (pane.outcome for pane in comparison.panes())
+    return [outcome for outcome in outcomes if outcome is not None and outcome.cutout is not None]
+
+
+def _pane_content(pane: Pane, comparison: Comparison, original: str) -> PaneContent:
     outcome = pane.outcome
     if outcome is None:
         waiting = "Waiting for the other providers" if comparison.hidden and comparison.outcomes else "Working…"
@@ -64,23 +66,31 @@ def _pane_content(pane: Pane, comparison: Comparison, view: View, background: Ba
         return PaneContent(pane.name, "", None, outcome.error)
     cutout = outcome.cutout
     details = "" if comparison.hidden else f"{cutout.seconds:.2f} s · {cutout.cost}"
-    label = {"cutout": "Cutout", "mask": "Mask", "original": "Photo"}[view]
-    pixels = cutout.render(background, view=view)
+    layer = _layer(comparison, outcome.provider, cutout, pane.name, original)
+    label = f"Result of {pane.name}"
     if comparison.hidden or not comparison.complete:
-        return PaneContent(pane.name, details, data_uri(pixels), f"{label} by {pane.name}")
+        return PaneContent(pane.name, details, layer, label)
     choice = next(value for _, value in comparison.choices() if comparison.provider_of(value) == outcome.provider)
-    return PaneContent(pane.name, details, data_uri(pixels), f"{label} by {pane.name}", cutout.notes, choice)
+    return PaneContent(pane.name, details, layer, label, cutout.notes, choice)
 
 
-def rendering(view: str, kind: str, color: str) -> tuple[View, backgrounds.Background]:
-    """Convert the values of the display controls."""
+def _layer(comparison: Comparison, provider: str, cutout: Cutout, name: str, original: str) -> panes.Layer:
+    return panes.layer(cutout, name, lambda: pictures.panes(comparison.result_of(provider), cutout), original)
+
+
+def background_of(kind: str, color: str) -> Background:
+    """Return the background of the display controls.
+
+    Raises
+    ------
+    OptionError
+        If the color is invalid.
+    """
     if kind == "transparent":
-        background = backgrounds.TRANSPARENT
-    elif kind == "blur":
-        background = backgrounds.BLURRED
-    else:
-        background = backgrounds.Background("color", (parse_color(color if kind == "color" else kind),))
-    return view, background  # type: ignore[return-value]
+        return backgrounds.TRANSPARENT
+    if kind == "blur":
+        return backgrounds.BLURRED
+    return Background("color", (parse_color(color if kind == "color" else kind),))
 
 
 def table(comparison: Comparison, reference: str) -> str:
@@ -89,9 +99,12 @@ def table(comparison: Comparison, reference: str) -> str:
 
 
 def hint(comparison: Comparison) -> str:
-    """Render an estimate of the best result from the agreement of the results; empty for fewer than two."""
+    """Render an estimate of the best result from the agreement of the results and the confidence that networks predict.
+
+    Empty for fewer than two results, and while names are hidden: a hint would influence the vote.
+    """
     ranked = sorted(comparison.consensus().items(), key=lambda item: -item[1])
-    if len(ranked) < 2:
+    if len(ranked) < 2 or comparison.hidden:
         return ""
     (best, high), (worst, low) = ranked[0], ranked[-1]
     names = comparison.name_of(best), comparison.name_of(worst)
@@ -103,11 +116,42 @@ def hint(comparison: Comparison) -> str:
             "third provider."
         )
     else:
+        verdict = _verdict(comparison, best)
         text = (
-            f"Estimate without a reference: {names[0]} agrees most with the other results (mean IoU {high:.1f}%), {names[1]} "
-            f"least ({low:.1f}%). Results can share an error, so check the pictures."
+            f"Estimate without a reference: {names[0]} {verdict}. Mean IoU with the other results: {high:.1f}% for {names[0]}, "
+            f"{low:.1f}% for {names[1]}, which agrees least. Results can share an error, so check the pictures."
         )
-    return render("note.html", text=text)
+    return render("note.html", text=" ".join([text, *_confidences(comparison)]))
+
+
+def _verdict(comparison: Comparison, best: str) -> str:
+    """Verdict on the result that agrees most; a confidence that contradicts the agreement leaves it open."""
+    confident = [
+        comparison.name_of(name)
+        for name, mean_iou in comparison.consensus().items()
+        if name != best and mean_iou < SIMILAR and _confidence_level(comparison, name) == "high"
+    ]
+    if _confidence_level(comparison, best) == "low":
+        return "agrees most, but its confidence is low"
+    if confident and _confidence_level(comparison, best) != "high":
+        return f"agrees most, but {confident[0]} has high confidence in another result"
+    return "probably looks best"
+
+
+def _confidence_level(comparison: Comparison, provider: str) -> str:
+    cutout = comparison.outcomes[provider].cutout
+    return "" if cutout is None else cutout.confidence_level
+
+
+def _confidences(comparison: Comparison) -> list[str]:
+    """One sentence for each result whose provider predicts a confidence."""
+    cutouts = {name: comparison.outcomes[name].cutout for name in comparison.succeeded}
+    return [
+        f"{comparison.name_of(name)} predicts an IoU of {100 * cutout.confidence:.0f}% for its own result, "
+        f"which is {cutout.confidence_level} confidence."
+        for name, cutout in cutouts.items()
+        if cutout is not None and cutout.confidence is not None
+    ]
 
 
 def table_of(lines: list[Agreement], reference: str, name_of: Callable[[str], str]) -> str:
@@ -134,14 +178,34 @@ def _cells(line: Agreement, reference: str) -> list[str]:
     return [f"{cutout.seconds:.2f}", str(cutout.cost), dollars(line.usd_100000), *figures]
 
 
-def pair(first: Outcome | None, second: Outcome | None, names: tuple[str, str], mode: str, background: Background) -> str:
-    """Render two results as a difference map (`mode` is ``difference``) or as a slider; empty if either failed."""
+def pair(comparison: Comparison, choices: tuple[str, str], mode: str) -> str:
+    """Render two results as a difference map (`mode` is ``difference``) or under a slider; empty if either failed."""
+    names = {value: name for name, value in comparison.choices()}
+    first, second = (comparison.cutout_of(choice) for choice in choices)
     if first is None or second is None or first.cutout is None or second.cutout is None:
         return ""
+    labels = names[choices[0]], names[choices[1]]
     if mode != "difference":
-        return slider(first.cutout.render(background), second.cutout.render(background), names[1], names[0])
-    pixels = difference(first.cutout.matte, second.cutout.matte, first.cutout.photo.flattened())
-    fraction = (np.abs(first.cutout.matte - second.cutout.matte) > 0.1).mean()
+        original, size = _photo_url(comparison), (comparison.photo.width, comparison.photo.height)
+        layers = [
+            _layer(comparison, outcome.provider, outcome.cutout, label, original)
+            for outcome, label in zip((first, second), labels, strict=True)
+            if outcome.cutout is not None
+        ]
+        return panes.slider(layers[0], layers[1], labels, size, comparison.full_size, "pair-keys")
+    return difference_map(first.cutout, second.cutout, labels)
+
+
+def pair_parts(comparison: Comparison, choices: tuple[str, str], view: View) -> list[tuple[Result, View]]:
+    """Results in the order of the slider's layers, the second one first; empty if either failed."""
+    providers = [comparison.provider_of(choice) for choice in choices[::-1]]
+    return [(comparison.result_of(name), view) for name in providers if name is not None] if None not in providers else []
+
+
+def difference_map(first: Cutout, second: Cutout, names: tuple[str, str]) -> str:
+    """Render the differences between two cutouts of one photo, with a legend."""
+    pixels = difference(first.matte, second.matte, first.photo.flattened())
+    fraction = (np.abs(first.matte - second.matte) > 0.1).mean()
     height, width = pixels.shape[:2]
     return render(
         "difference.html",

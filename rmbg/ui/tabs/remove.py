@@ -20,7 +20,7 @@ from rmbg.ui.components.render_options import BACKGROUNDS, VIEWS
 from rmbg.ui.lanes import SERVICES_AT_ONCE
 from rmbg.ui.storage import storage
 from rmbg.ui.tabs import remove_actions as actions
-from rmbg.ui.tabs import start_at_once, strip
+from rmbg.ui.tabs import start_at_once, strip, strip_pair
 from rmbg.ui.templates import render
 
 #: Longest side of an example on the page, in pixels.
@@ -126,6 +126,7 @@ def build(session: gr.State, settings: Settings) -> Parts:
             area, copied = (gr.Textbox("", label=label, visible="hidden") for label in ("Part of the picture", "Copy"))
             total = gr.HTML("", elem_classes="bare", elem_id="total")
             results = strip.build()
+            strip_pair.build(session, results.gallery, view)
 
     display: list[Any] = [view, kind, color, top, bottom, image, crop, margin, *finishing.values]
     shown = [result, facts, message]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -19,8 +20,24 @@ from rmbg.ui.tabs import replace_actions as actions
 from rmbg.ui.templates import render
 
 
-def build(session: gr.State, settings: Settings) -> PhotoInput:
-    """Create the components of the tab and connect their events; returns the photo input."""
+@dataclass(frozen=True)
+class Parts:
+    """Components that other modules use.
+
+    Attributes
+    ----------
+    photo, reference : PhotoInput
+    restored : list of components
+        Outputs of `replace_actions.restore`.
+    """
+
+    photo: PhotoInput
+    reference: PhotoInput
+    restored: list[Any]
+
+
+def build(session: gr.State, settings: Settings) -> Parts:
+    """Create the components of the tab and connect their events."""
     label, note = provider_options.key_labels(INFO, settings)
     server_key = api_keys.available(INFO.key_name, settings)
     with gr.Row(equal_height=False):
@@ -45,7 +62,7 @@ def build(session: gr.State, settings: Settings) -> PhotoInput:
                 )
             options = gr.State({})
             price = gr.HTML(actions.price_line({}), elem_classes="bare", elem_id="replace-price", render=False)
-            provider_options.draw_options(INFO, options, price, actions.price_line)
+            provider_options.draw_options(INFO, options, price, actions.price_line, prefix="replace-option")
             price.render()
             start = gr.Button("Generate pictures", variant="primary", size="lg", elem_id="replace-start")
             cancel = gr.Button("Cancel", visible=False, size="lg", elem_id="replace-cancel")
@@ -72,8 +89,8 @@ def build(session: gr.State, settings: Settings) -> PhotoInput:
             save = gr.DownloadButton("Download this picture (PNG)", visible=False, variant="primary", elem_id="replace-save")
             facts = gr.HTML("", elem_classes="bare", elem_id="replace-facts")
             total = gr.HTML("", elem_classes="bare", elem_id="replace-total")
-    pictures = gr.State([])
 
+    shown = [result, gallery, save, facts, message, total]
     private: dict[str, Any] = {"api_visibility": "private"}
     instant: dict[str, Any] = {**private, "queue": False, "show_progress": "hidden"}
     run = run_number()
@@ -81,7 +98,7 @@ def build(session: gr.State, settings: Settings) -> PhotoInput:
     replacement = started.then(
         actions.replace,
         [run, photo, prompt, reference, key, options, session],
-        [pictures, result, gallery, save, facts, message, total],
+        shown,
         show_progress="full",
         show_progress_on=[result],
         concurrency_limit=SERVICES_AT_ONCE,
@@ -93,5 +110,5 @@ def build(session: gr.State, settings: Settings) -> PhotoInput:
     reset = "() => document.querySelectorAll('#replace-result .toggle input').forEach((box) => (box.checked = false))"
     replacement.then(None, js=reset, **instant)
     cancel.click(actions.cancel, [session], [start, cancel, message, total], cancels=[replacement], **instant)
-    gallery.select(actions.select, pictures, [result, save], **instant)
-    return photo
+    gallery.select(actions.select, session, [result, save], **instant)
+    return Parts(photo, reference, [*shown, prompt, start, cancel])

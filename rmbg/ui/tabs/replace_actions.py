@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import logging
-from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -12,12 +14,14 @@ import numpy as np
 from rmbg.billing.quote import quote
 from rmbg.errors import CancelledError, RmbgError, reason
 from rmbg.images import encode
+from rmbg.images.photo import Photo
 from rmbg.replace import INFO, Replaced, pixels, replace_background
 from rmbg.settings import Settings
 from rmbg.ui.cancellation import buttons
 from rmbg.ui.components import provider_text, viewer
 from rmbg.ui.components.photo_input import Upload, store_file
 from rmbg.ui.consent import ConsentError, charges_of
+from rmbg.ui.replacement import Picture, Replacement
 from rmbg.ui.results import PREVIEW_SIDE, thumbnail
 from rmbg.ui.session import Session
 from rmbg.ui.templates import render
@@ -30,16 +34,15 @@ PLACE = "replace"
 #: Longest side of a thumbnail, in pixels.
 THUMBNAIL_SIDE = 200
 
+REMOVED = "This picture was removed to make room for newer files. Generate it again."
 NOT_STORED = "The server cannot store these pictures, which were paid for. Click each picture below to download it now."
 
 
-@dataclass(frozen=True)
-class Picture:
-    """One generated picture: the HTML that shows it beside the photo, its file, and the file of its thumbnail."""
+#: Number of updates of a run: result, gallery, download, facts, message, total.
+UPDATES = 6
 
-    html: str
-    path: str
-    thumbnail: str
+#: Number of updates that `restore` returns.
+RESTORED = UPDATES + 3
 
 
 def price_line(options: dict[str, Any]) -> str:
@@ -77,7 +80,7 @@ def replace(
     try:
         token = session.replacements.begin(run, paid=True)
         if token is None:
-            return tuple(gr.skip() for _ in range(7))
+            return tuple(gr.skip() for _ in range(UPDATES))
         if upload is None:
             return _message_only(session, "Choose a photo first: upload or paste one.")
         if bool(prompt.strip()) == (reference is not None):
@@ -93,7 +96,7 @@ def replace(
             cancelled=token.cancelled,
         )
         session.spend.add(INFO.id, replaced.cost, len(replaced.pictures))
-        return _show(session, replaced)
+        return _show(session, replaced, prompt)
     except RmbgError as error:
         message = str(error)
         session.spend.add(INFO.id, error.cost)
@@ -107,54 +110,90 @@ def replace(
 
 
 def _message_only(session: Session, text: str, kind: str = "error") -> tuple[Any, ...]:
-    return (*(gr.skip() for _ in range(5)), viewer.notice(text, kind), viewer.total(session))
+    return (*(gr.skip() for _ in range(UPDATES - 2)), viewer.notice(text, kind), viewer.total(session))
 
 
-def _show(session: Session, replaced: Replaced) -> tuple[Any, ...]:
-    """Updates that show the first picture, and the thumbnails of several."""
+def _show(session: Session, replaced: Replaced, prompt: str) -> tuple[Any, ...]:
+    """Keep the pictures in the session; updates that show the first one, and the thumbnails of several."""
     try:
-        pictures = [_picture(replaced, number) for number in range(len(replaced.pictures))]
+        photo = _small(replaced.photo.flattened(), replaced.photo.name, PREVIEW_SIDE)
+        pictures = tuple(_picture(picture) for picture in replaced.pictures)
     except (OSError, RmbgError) as error:
         log.warning("Pictures could not be stored: %s", reason(error))
         hidden = gr.update(visible=False)
         note = viewer.notice(NOT_STORED, "info")
-        return [], "", hidden, hidden, _facts(replaced) + _inline(replaced), note, viewer.total(session)
+        return "", hidden, hidden, _facts(replaced) + _inline(replaced), note, viewer.total(session)
+    session.replacement = Replacement(prompt, photo, pictures, _facts(replaced))
+    return *_kept(session.replacement), "", viewer.total(session)
+
+
+def _kept(replacement: Replacement) -> tuple[Any, Any, Any, str]:
+    """Updates of result, gallery, download and facts."""
+    pictures = replacement.pictures
     captions = [(picture.thumbnail, f"{number} of {len(pictures)}") for number, picture in enumerate(pictures, start=1)]
     return (
-        pictures,
-        pictures[0].html,
+        _html(replacement, 0),
         gr.update(value=captions, visible=len(pictures) > 1, selected_index=None),
         gr.update(value=pictures[0].path, visible=True),
-        _facts(replaced),
-        "",
-        viewer.total(session),
+        replacement.facts,
     )
 
 
-def _picture(replaced: Replaced, number: int) -> Picture:
-    picture = replaced.pictures[number]
+def _picture(picture: Photo) -> Picture:
     full = pixels(picture)
-    small = np.asarray(thumbnail(full, THUMBNAIL_SIDE))
     return Picture(
-        html=render(
-            "replaced.html",
-            width=picture.width,
-            height=picture.height,
-            label=f"Picture {number + 1} of {len(replaced.pictures)}",
-            uri=viewer.data_uri(np.asarray(thumbnail(full, PREVIEW_SIDE))),
-            photo=viewer.data_uri(np.asarray(thumbnail(replaced.photo.flattened(), PREVIEW_SIDE))),
-        ),
+        picture.width,
+        picture.height,
         path=store_file(encode.encode(full, encode.FORMATS["png"]), f"{picture.name}.png"),
-        thumbnail=store_file(encode.encode(small, encode.FORMATS["webp-lossy"], quick=True), f"{picture.name}.webp"),
+        preview=_small(full, picture.name, PREVIEW_SIDE),
+        thumbnail=_small(full, picture.name, THUMBNAIL_SIDE),
     )
 
 
-def select(event: gr.EventData, pictures: list[Picture]) -> tuple[Any, Any]:
+def _small(full: np.ndarray, name: str, side: int) -> str:
+    """Store a picture of at most `side` pixels a side; returns its path."""
+    data = encode.encode(np.asarray(thumbnail(full, side)), encode.FORMATS["webp-lossy"], quality=88, quick=True)
+    return store_file(data, f"{name}.webp")
+
+
+def _html(replacement: Replacement, number: int) -> str:
+    picture = replacement.pictures[number]
+    return render(
+        "replaced.html",
+        width=picture.width,
+        height=picture.height,
+        label=f"Picture {number + 1} of {len(replacement.pictures)}",
+        uri=_file_uri(picture.preview),
+        photo=_file_uri(replacement.photo),
+    )
+
+
+def _file_uri(path: str) -> str:
+    return f"data:image/webp;base64,{base64.b64encode(Path(path).read_bytes()).decode()}"
+
+
+def select(event: gr.EventData, session: Session) -> tuple[Any, Any]:
     """Show another picture of the run."""
+    replacement = session.replacement
     index = event._data.get("index") if isinstance(event._data, dict) else None
-    if not isinstance(index, int) or not 0 <= index < len(pictures):
+    if replacement is None or not isinstance(index, int) or not 0 <= index < len(replacement.pictures):
         return gr.skip(), gr.skip()
-    return pictures[index].html, gr.update(value=pictures[index].path)
+    try:
+        return _html(replacement, index), gr.update(value=replacement.pictures[index].path)
+    except OSError:  # removed to make room for newer files
+        return viewer.notice(REMOVED), gr.update(visible=False)
+
+
+def restore(session: Session) -> tuple[Any, ...]:
+    """Updates for the pictures of an earlier page: those of a run, then of description, start and cancel."""
+    active = buttons(session.replacements.active)
+    shown: tuple[Any, ...] = (gr.skip(),) * (UPDATES - 2)
+    prompt = gr.skip()
+    if session.replacement is not None:
+        prompt = session.replacement.prompt
+        with contextlib.suppress(OSError):  # the files were removed to make room for newer ones
+            shown = _kept(session.replacement)
+    return *shown, "", viewer.total(session), prompt, *active
 
 
 def _inline(replaced: Replaced) -> str:
