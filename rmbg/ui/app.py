@@ -43,12 +43,13 @@ SCRIPTS = (
     "outcome.js",
     "viewer.js",
     "viewer_controls.js",
+    "retouch.js",
     "compare.js",
     "controls.js",
 )
 
 #: Style sheets of the page.
-STYLES = ("style.css", "viewer.css", "outcome.css", "compare.css")
+STYLES = ("style.css", "viewer.css", "retouch.css", "outcome.css", "compare.css")
 
 #: Requests that may wait in each of Gradio's queues; Gradio rejects the next one.
 QUEUE_SIZE = 32

@@ -7,6 +7,7 @@
 
   const camera = { zoom: 1, x: 0, y: 0 }; // x and y: corner of the frame in fractions of the stage
   let scene = null, sceneText = "", chosen = {}, timer = 0, request = null, part = null;
+  let editing = false; // while the retouch tools are open: the whole photo, and the cutout without strokes
 
   const viewer = () => document.querySelector(".viewer[data-scene]");
   const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
@@ -24,7 +25,7 @@
   const frame = () => {
     const [width, height] = scene.size;
     const { crop, margin } = options();
-    if (!crop) return { left: 0, top: 0, width, height };
+    if (!crop || editing) return { left: 0, top: 0, width, height };
     const [left, top, right, bottom] = scene.box;
     const space = Math.round((margin / 100) * Math.max(right - left, bottom - top));
     const x = Math.max(0, left - space), y = Math.max(0, top - space);
@@ -52,7 +53,7 @@
     set("--matte", chosen.color);
     node.toggleAttribute("data-matte", scene.opaque.includes(chosen.format));
     node.querySelector(".backdrop").style.background = backdrop(chosen);
-    show(after, scene.pictures[chosen.view]);
+    show(after, (editing && scene.unretouched[chosen.view]) || scene.pictures[chosen.view]);
     show(node.querySelector("img.before"), scene.pictures.original);
     after.alt = scene.labels[chosen.view];
     move();
@@ -76,6 +77,7 @@
     showDetail();
     clearTimeout(timer);
     timer = setTimeout(requestPart, SETTLE);
+    document.dispatchEvent(new Event("viewer"));
   };
   // u and v: the fixed point of the zoom in the stage, 0 to 1.
   const zoomTo = (zoom, u = 0.5, v = 0.5) => {
@@ -98,7 +100,8 @@
     const [left, top, right, bottom, pixels] = loaded.area;
     const sharp = pixels / (right - left) >= Math.min(1, seen.scale) * 0.8;
     const inside = left <= seen.left + 1 && top <= seen.top + 1 && right >= seen.left + seen.width - 1 && bottom >= seen.top + seen.height - 1;
-    return sharp && inside && loaded.view === options().view && loaded.scene === sceneText;
+    const same = loaded.view === options().view && loaded.editing === editing && loaded.scene === sceneText;
+    return sharp && inside && same;
   };
   const showDetail = () => {
     const node = viewer(), seen = visible(), shown = Boolean(part && seen && covers(part, seen));
@@ -124,15 +127,16 @@
       Math.min(width, Math.ceil(seen.left + seen.width + dx)), Math.min(height, Math.ceil(seen.top + seen.height + dy)),
     ];
     area.push(Math.max(1, Math.ceil((area[2] - area[0]) * Math.min(1, seen.scale))));
-    request = { area, view: options().view, scene: sceneText };
+    request = { area, view: options().view, editing, scene: sceneText };
     document.querySelector("#viewer-part")?.click();
   };
+  const areaText = ({ area, editing }) => area.join(",") + (editing ? ",unretouched" : "");
   const showPart = async (answer) => {
     const asked = request;
     try {
       const { area, view, before, after, error } = JSON.parse(answer);
       if (error) return say(error);
-      if (!asked || area !== asked.area.join(",") || view !== asked.view) return;
+      if (!asked || area !== areaText(asked) || view !== asked.view) return;
       await Promise.all([before, after].map((url) => Object.assign(new Image(), { src: address(url) }).decode()));
       part = { ...asked, before, after };
       setTimeout(() => scene && viewer() && move());
@@ -143,20 +147,35 @@
     }
   };
 
-  const setOptions = (view, kind, color, top, bottom, crop, margin, format) => {
-    const cropped = scene && JSON.stringify(frame());
-    chosen = { view, kind, color, top, bottom, crop, margin, format };
-    root.dataset.background = kind;
+  // Where the pixels of the photo are in the stage: those of CSS for each pixel of the photo, and the position of the first one.
+  const mapping = () => {
+    const { clientWidth, clientHeight } = viewer().querySelector(".stage"), box = frame(), { zoom, x, y } = camera;
+    return {
+      scaleX: (clientWidth * zoom * scene.size[0]) / (box.width * scene.full[0]),
+      scaleY: (clientHeight * zoom * scene.size[1]) / (box.height * scene.full[1]),
+      left: clientWidth * (x - (zoom * box.left) / box.width),
+      top: clientHeight * (y - (zoom * box.top) / box.height),
+    };
+  };
+  // Any change of the frame resets the camera.
+  const reframe = (change) => {
+    const before = scene && JSON.stringify(frame());
+    change();
     if (!scene || !viewer()) return;
-    if (JSON.stringify(frame()) !== cropped) Object.assign(camera, { zoom: 1, x: 0, y: 0 });
+    if (JSON.stringify(frame()) !== before) Object.assign(camera, { zoom: 1, x: 0, y: 0 });
     draw();
+  };
+  const edit = (on) => editing !== on && reframe(() => (editing = on));
+  const setOptions = (view, kind, color, top, bottom, crop, margin, format) => {
+    root.dataset.background = kind;
+    reframe(() => (chosen = { view, kind, color, top, bottom, crop, margin, format }));
   };
   const refresh = () => {
     const text = viewer()?.dataset.scene ?? "";
     if (text === sceneText) return;
     const before = scene;
     [sceneText, scene] = [text, text ? JSON.parse(text) : null];
-    if (!scene) return;
+    if (!scene) return document.dispatchEvent(new Event("viewer"));
     if (String(before?.full) !== String(scene.full)) Object.assign(camera, { zoom: 1, x: 0, y: 0 });
     part = null;
     draw();
@@ -166,6 +185,7 @@
     childList: true, subtree: true, attributes: true, attributeFilter: ["data-scene"],
   });
   window.rmbgViewer = {
-    viewer, camera, move, zoomTo, fitScale, address, say, setOptions, showPart, area: () => request?.area.join(",") ?? "",
+    viewer, camera, move, zoomTo, fitScale, address, say, setOptions, showPart, edit, mapping,
+    area: () => (request ? areaText(request) : ""), scene: () => scene, view: () => options().view,
   };
 })();

@@ -62,7 +62,8 @@
     const box = stage.getBoundingClientRect();
     return [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height, box.width];
   };
-  const nearDivider = (u, width) => Math.abs(u - split / 100) * width <= NEAR;
+  // The retouch tools hide the divider.
+  const nearDivider = (u, width) => !root.dataset.retouch && Math.abs(u - split / 100) * width <= NEAR;
 
   document.addEventListener("input", (event) => {
     if (event.target.matches?.(".split")) setSplit(Number(event.target.value));
