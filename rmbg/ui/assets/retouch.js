@@ -267,7 +267,7 @@
     const node = viewer(), stage = node?.querySelector(".stage"), button = node?.querySelector("[data-viewer=retouch]");
     if (!stage) return;
     const label = field("label")?.textContent.trim();
-    for (const each of label ? [button, ...document.querySelectorAll("[data-retouch]")] : []) {
+    for (const each of label ? [button, ...document.querySelectorAll("button[data-retouch]")] : []) {
       if (each.textContent !== label) each.textContent = label;
     }
     if (button.ariaPressed !== String(open)) button.ariaPressed = String(open);

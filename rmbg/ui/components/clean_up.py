@@ -46,6 +46,7 @@ def build() -> CleanUp:
                 controls[name] = gr.Number(
                     0, label=LABELS[name], precision=0, minimum=0, elem_id=f"clean-{name}", min_width=150
                 )
+        with gr.Row():
             for name in ("largest", "invert"):
                 controls[name] = gr.Checkbox(False, label=LABELS[name], elem_id=f"clean-{name}", min_width=150)
         reset = gr.Button("Reset the clean-up", size="sm", elem_id="clean-reset")

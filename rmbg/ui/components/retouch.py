@@ -47,15 +47,16 @@ class Tools:
 
 def build() -> Tools:
     """Create the tools, which ``retouch.css`` shows while they are open."""
+    low, high, first = BRUSH
     with gr.Row(elem_id="retouch", equal_height=True):
-        gr.Radio(MODES, value="keep", label="Brush", elem_id="retouch-mode", scale=3, min_width=170)
-        low, high, first = BRUSH
-        gr.Slider(low, high, value=first, step=1, label="Brush size", elem_id="retouch-size", scale=4, min_width=180)
-        with gr.Row(elem_id="retouch-actions", scale=4, min_width=280):
-            gr.Button("Undo", size="sm", elem_id="retouch-undo", min_width=60)
-            gr.Button("Redo", size="sm", elem_id="retouch-redo", min_width=60)
-            gr.Button("Undo all", size="sm", elem_id="retouch-clear", min_width=60)
-            done = gr.Button("Done", size="sm", variant="primary", elem_id="retouch-done", min_width=60)
+        gr.Radio(MODES, value="keep", label="Brush", interactive=True, elem_id="retouch-mode", scale=4, min_width=220)
+        gr.Slider(
+            low, high, value=first, step=1, label="Brush size", interactive=True, elem_id="retouch-size", scale=4, min_width=200
+        )
+        with gr.Row(elem_id="retouch-actions"):
+            for label, action in (("Undo", "undo"), ("Redo", "redo"), ("Undo all", "clear")):
+                gr.Button(label, size="sm", elem_id=f"retouch-{action}", min_width=0)
+            done = gr.Button("Done", size="sm", variant="primary", elem_id="retouch-done", min_width=0)
     # retouch.js presses the second button, and copies the text of the first one, which is in the visitor's language.
     gr.Button("Retouch", elem_id="retouch-label", visible="hidden")
     send = gr.Button("Send a stroke", elem_id="retouch-send", visible="hidden")
