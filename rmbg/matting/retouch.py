@@ -7,6 +7,7 @@ SIGGRAPH 1984): ``keep`` draws the photo over it, ``erase`` takes the coverage a
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -111,9 +112,7 @@ def parse_stroke(value: Any, width: int, height: int) -> Stroke:
         raise OptionError("A stroke must be an object with mode, radius and points.")
     radius, numbers = value["radius"], value["points"]
     if not _is_number(radius) or not MIN_RADIUS <= radius <= max(width, height):
-        raise OptionError(
-            f"The radius of a stroke must be a number of pixels from {MIN_RADIUS:g} to {max(width, height):,}."
-        )
+        raise OptionError(f"The radius of a stroke must be a number of pixels from {MIN_RADIUS:g} to {max(width, height):,}.")
     if len(numbers) % 2 or not 1 <= len(numbers) // 2 <= MAX_POINTS:
         raise OptionError(f"A stroke must have 1 to {MAX_POINTS} points.")
     for index, number in enumerate(numbers):
@@ -131,7 +130,9 @@ def to_json(stroke: Stroke) -> dict[str, Any]:
 def check_strokes(strokes: Sequence[Stroke], width: int, height: int) -> None:
     """Raise OptionError if all strokes on a photo of `width` x `height` together exceed a limit."""
     if len(strokes) > MAX_STROKES or sum(len(stroke.points) for stroke in strokes) > MAX_TOTAL_POINTS:
-        raise OptionError(f"The retouching has more than {MAX_STROKES} strokes or {MAX_TOTAL_POINTS:,} points. Undo some strokes.")
+        raise OptionError(
+            f"The retouching has more than {MAX_STROKES} strokes or {MAX_TOTAL_POINTS:,} points. Undo some strokes."
+        )
     if sum(stroke.area for stroke in strokes) > MAX_COVERAGE * width * height + 4 * max(width, height) ** 2:
         raise OptionError("The strokes cover the photo too many times. Undo some strokes.")
 
@@ -200,10 +201,7 @@ class _Brush:
         if len(corners) == 1:
             corners = np.repeat(corners, 2, axis=0)
         longest = max(2 * self.radius, 32.0)
-        pieces = [
-            np.linspace(a, b, max(1, math.ceil(math.dist(a, b) / longest)) + 1)
-            for a, b in zip(corners, corners[1:], strict=False)
-        ]
+        pieces = [np.linspace(a, b, max(1, math.ceil(math.dist(a, b) / longest)) + 1) for a, b in itertools.pairwise(corners)]
         self.starts = np.concatenate([piece[:-1] for piece in pieces])
         self.ends = np.concatenate([piece[1:] for piece in pieces])
         self.low = np.minimum(self.starts, self.ends) - self.reach
@@ -234,9 +232,7 @@ class _Brush:
         return covered
 
 
-def _weights(
-    brushes: Sequence[_Brush], left: int, top: int, right: int, bottom: int
-) -> tuple[np.ndarray, np.ndarray] | None:
+def _weights(brushes: Sequence[_Brush], left: int, top: int, right: int, bottom: int) -> tuple[np.ndarray, np.ndarray] | None:
     """Weights of photo and cutout in a tile, float32 (h, w) each, after all strokes; None if no stroke covers it."""
     weights = None
     for brush in brushes:

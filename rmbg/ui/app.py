@@ -83,7 +83,7 @@ def build() -> gr.Blocks:
         visit.build(app, session, removal)
         carry_over.connect(tabs, session, removal, comparison, replaced)
         mark_labels(app)  # before the components of the API, whose labels are names
-        remove_api.build()
+        remove_api.build(app)
         compare_api.build()
     app.queue(max_size=QUEUE_SIZE, api_open=False)
     app._queue.process_time_per_fn = NoEstimates(ProcessTime)

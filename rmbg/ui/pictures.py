@@ -33,7 +33,7 @@ _PART = re.compile("([0-9]{1,6}(?:,[0-9]{1,6}){4})(,unretouched)?")
 
 @dataclass(frozen=True)
 class Part:
-    """A rectangle of the photo in pixels, the width at which it is displayed, and whether the strokes of the brush are applied."""
+    """A rectangle of the photo in pixels, the width at which it is displayed, and whether strokes of the brush are applied."""
 
     left: int
     top: int

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -31,7 +32,7 @@ def distance(points: list[tuple[float, float]]) -> np.ndarray:
     """Distance of each pixel center from a polyline, by its definition: float64 (H, W)."""
     y, x = np.mgrid[:HEIGHT, :WIDTH] + 0.5
     best = np.full((HEIGHT, WIDTH), np.inf)
-    for (ax, ay), (bx, by) in zip(points, points[1:], strict=False):
+    for (ax, ay), (bx, by) in itertools.pairwise(points):
         dx, dy = bx - ax, by - ay
         t = np.clip(((x - ax) * dx + (y - ay) * dy) / (dx * dx + dy * dy), 0, 1)
         best = np.minimum(best, np.hypot(x - ax - t * dx, y - ay - t * dy))

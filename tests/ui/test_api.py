@@ -41,6 +41,16 @@ def test_mask_and_background_arguments(client, photo):
     assert white.mode == "RGB" and min(white.getpixel((1, 1))) > 250
 
 
+def test_clean_up_arguments(client, photo):
+    call = {"image": handle_file(str(photo)), "mask_only": True, "api_name": "/remove_background"}
+    plain, grown, inverted = (
+        np.asarray(Image.open(client.predict(**call, **edges)).convert("L")).astype(int)
+        for edges in ({}, {"shift": 5, "specks": 10}, {"invert": True})
+    )
+    assert (grown > 127).sum() > 1.05 * (plain > 127).sum()
+    assert np.abs(inverted + plain - 255).max() <= 1
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [
@@ -48,6 +58,8 @@ def test_mask_and_background_arguments(client, photo):
         ({"background": "#nothing"}, "is not a background"),
         ({"background": "/etc/hostname"}, "is not a background"),
         ({"format": "bmp"}, "no output format"),
+        ({"feather": 101}, "feather is 101; it must be a number of pixels from 0 to 100"),
+        ({"holes": -1}, "holes is -1; it must be a whole number"),
     ],
 )
 def test_invalid_argument_is_reported(client, photo, arguments, message):
@@ -66,5 +78,6 @@ def test_only_stable_names_are_public(client):
     named = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
     assert set(named) == {"/remove_background", "/compare"}
     names = [p["parameter_name"] for p in named["/remove_background"]["parameters"]]
-    assert names == ["image", "provider", "background", "mask_only", "format"]
+    assert names[:5] == ["image", "provider", "background", "mask_only", "format"], "the order is public"
+    assert names[5:] == ["largest", "specks", "holes", "smooth", "shift", "feather", "invert"]
     assert all(p["parameter_has_default"] for p in named["/remove_background"]["parameters"][1:])

@@ -26,9 +26,7 @@ from rmbg.ui.templates import render
 from rmbg.units import megabytes
 
 #: Message above a result with low confidence; a button in it opens the retouch tools.
-DOUBT = (
-    f"{LOW_CONFIDENCE_MEANING} Retouch the result, try another provider, or crop the photo closer to the subject."
-)
+DOUBT = f"{LOW_CONFIDENCE_MEANING} Retouch the result, try another provider, or crop the photo closer to the subject."
 
 #: Message for unexpected exceptions, which are logged with a traceback.
 INTERNAL_ERROR = "An internal error occurred. Try again, or choose another provider."

@@ -19,8 +19,8 @@ from rmbg.ui.components.photo_input import photo_input
 from rmbg.ui.components.render_options import BACKGROUNDS, VIEWS
 from rmbg.ui.lanes import SERVICES_AT_ONCE
 from rmbg.ui.storage import storage
-from rmbg.ui.tabs import remove_actions as actions
 from rmbg.ui.tabs import edits, start_at_once, strip
+from rmbg.ui.tabs import remove_actions as actions
 from rmbg.ui.templates import render
 
 #: Longest side of an example on the page, in pixels.
