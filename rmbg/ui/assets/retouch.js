@@ -58,16 +58,15 @@
     say(error);
     changed();
   };
+  const sendAll = async () => {
+    try {
+      for (let next; (next = [...works.values()].find(isPending)); ) await send(next);
+    } catch {
+      say(NOT_SENT);
+    }
+  };
   const flush = () => {
-    sending ??= (async () => {
-      try {
-        for (let next; (next = [...works.values()].find(isPending)); ) await send(next);
-      } catch {
-        say(NOT_SENT);
-      } finally {
-        sending = null;
-      }
-    })();
+    sending ??= sendAll().finally(() => (sending = null));
     return sending;
   };
 
@@ -139,6 +138,7 @@
     frame = 0;
     const stage = viewer()?.querySelector(".stage");
     if (!open || !stage) return;
+    drawRing();
     const composed = view() !== "original";
     canvas.hidden = !composed;
     stage.classList.toggle("composed", composed);
@@ -317,7 +317,7 @@
     if (open) redraw();
   });
   document.addEventListener("load", (event) => open && event.target.closest?.(".stage") && redraw(), true);
-  document.addEventListener("input", (event) => open && event.target.closest?.("#retouch") && (drawRing(), redraw(false)));
+  document.addEventListener("input", (event) => open && event.target.closest?.("#retouch") && redraw(false));
 
   document.addEventListener("click", async (event) => {
     const button = event.target.closest?.("button");
@@ -379,7 +379,7 @@
     else if (command || event.altKey) return;
     else if (letter === "k" || letter === "e") {
       field("mode").querySelector(`input[value=${letter === "k" ? "keep" : "erase"}]`).click();
-      drawRing();
+      redraw(false); // in the next frame, when Gradio has unchecked the other one
     } else if (key === "Escape") field("done").click();
     else if (key === " " && !target.closest?.("button, label, summary")) panning = true;
     else return;
