@@ -63,7 +63,7 @@
     return [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height, box.width];
   };
   // The retouch tools hide the divider.
-  const nearDivider = (u, width) => !root.dataset.retouch && Math.abs(u - split / 100) * width <= NEAR;
+  const nearDivider = (u, width) => !("retouch" in root.dataset) && Math.abs(u - split / 100) * width <= NEAR;
 
   document.addEventListener("input", (event) => {
     if (event.target.matches?.(".split")) setSplit(Number(event.target.value));
