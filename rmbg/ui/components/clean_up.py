@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import gradio as gr
@@ -50,15 +50,17 @@ def build() -> CleanUp:
             for name in ("largest", "invert"):
                 controls[name] = gr.Checkbox(False, label=LABELS[name], elem_id=f"clean-{name}", min_width=150)
         reset = gr.Button("Reset the clean-up", size="sm", elem_id="clean-reset")
-    return CleanUp([controls[field.name] for field in fields(EdgeSettings)], reset)
+    return CleanUp([controls[name] for name in asdict(UNCHANGED)], reset)
 
 
 def settings(*values: Any) -> EdgeSettings:
     """Return the settings of the controls; an empty number is zero. Raises OptionError if a value is out of range."""
-    named = zip(fields(EdgeSettings), values, strict=True)
-    return EdgeSettings(**{field.name: field.default if value is None else value for field, value in named})
+    defaults = asdict(UNCHANGED)
+    return EdgeSettings(
+        **{name: defaults[name] if value is None else value for name, value in zip(defaults, values, strict=True)}
+    )
 
 
 def values(edges: EdgeSettings = UNCHANGED) -> list[Any]:
     """Return the values of the controls for settings."""
-    return [getattr(edges, field.name) for field in fields(EdgeSettings)]
+    return list(asdict(edges).values())
