@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +15,7 @@ from rmbg.files import write
 from rmbg.images.encode import QUALITY, encode, format_named
 from rmbg.images.photo import Photo
 from rmbg.matting.edges import UNCHANGED, AlphaMatting, EdgeSettings
+from rmbg.matting.retouch import Stroke, retouch
 from rmbg.render.backgrounds import TRANSPARENT, Background, parse_background
 from rmbg.render.finishing import UNFINISHED, Finishing
 from rmbg.render.picture import View, render
@@ -206,6 +207,25 @@ class Cutout:
         matte = clean(self.matte, edges, self.photo.alpha)
         matte, foreground = finish(self.photo, matte, own_alpha_applied=True)
         return replace(self, matte=matte, foreground=foreground, edges=edges)
+
+    def retouched(self, strokes: Sequence[Stroke]) -> Cutout:
+        """Apply the strokes of a brush; no provider runs.
+
+        Parameters
+        ----------
+        strokes : sequence of Stroke
+            In pixels of the photo, applied in this order: ``keep`` restores the photo with its own colors, ``erase`` makes it
+            transparent.
+
+        Returns
+        -------
+        Cutout
+            This cutout itself without strokes.
+        """
+        if not strokes:
+            return self
+        matte, foreground = retouch(self.matte, self.foreground, self.photo.rgb, strokes, self.photo.alpha)
+        return replace(self, matte=matte, foreground=foreground)
 
     def render(
         self,

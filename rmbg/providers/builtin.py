@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 
 #: Predicted IoU below which the matte is rejected.
 MIN_CONFIDENCE = 0.3
-#: Note of a cutout with low confidence.
-LOW_CONFIDENCE_NOTE = (
-    "The confidence in this result is low: parts of the subject may be missing, or parts of the background may remain. "
-    "Try another provider, or crop the photo closer to the subject."
+#: Meaning of a low confidence, and note of a cutout that has one.
+LOW_CONFIDENCE_MEANING = (
+    "The confidence in this result is low: parts of the subject may be missing, or parts of the background may remain."
 )
+LOW_CONFIDENCE_NOTE = f"{LOW_CONFIDENCE_MEANING} Try another provider, or crop the photo closer to the subject."
 
 #: Smallest accepted area of a subject, as a fraction of the photo.
 MIN_SUBJECT_AREA = 0.002

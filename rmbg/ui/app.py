@@ -45,11 +45,12 @@ SCRIPTS = (
     "finishing.js",
     "viewer.js",
     "viewer_controls.js",
+    "retouch.js",
     "controls.js",
 )
 
 #: Style sheets of the page.
-STYLES = ("style.css", "viewer.css", "finishing.css", "outcome.css", "compare.css", "batch.css")
+STYLES = ("style.css", "viewer.css", "finishing.css", "retouch.css", "outcome.css", "compare.css", "batch.css")
 
 #: Requests that may wait in each of Gradio's queues; Gradio rejects the next one.
 QUEUE_SIZE = 32
@@ -86,7 +87,7 @@ def build() -> gr.Blocks:
         carry_over.connect(tabs, session, removal, comparison, replaced.photo)
         batch.connect(tabs, session, restored, batches, removal)
         mark_labels(app)  # before the components of the API, whose labels are names
-        remove_api.build()
+        remove_api.build(app)
         compare_api.build()
         batch_api.build()
     app.queue(max_size=QUEUE_SIZE, api_open=False)

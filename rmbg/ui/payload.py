@@ -36,19 +36,25 @@ class CheckedBlocks(gr.Blocks):
     """``gr.Blocks`` whose events run only if the values of the request pass `check_value`.
 
     `preprocess_data` is on the path of every event: from the queue, from direct calls and from the API.
+
+    Attributes
+    ----------
+    optional : dict of str to int
+        Number of values at the end of a request that may be missing, by name of the API endpoint: parameters that were added
+        later, which then have their defaults.
     """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.optional: dict[str, int] = {}
 
     async def preprocess_data(
         self, block_fn: BlockFunction, inputs: list[Any], state: SessionState | None, explicit_call: bool = False
     ) -> list[Any]:
-        expected = len(block_fn.inputs)
-        added = block_fn.inputs[len(inputs) :]
-        # A client that was written before a public function had its last, optional texts does not send them.
-        texts = [block.value for block in added if isinstance(block, gr.Textbox)]
-        if block_fn.api_visibility == "public" and len(texts) == len(added):
-            inputs = [*inputs, *texts]
+        expected = len(block_fn.inputs) - self.optional.get(str(block_fn.api_name), 0)
         if len(inputs) < expected:  # Gradio's own message contains the values, including keys
             raise _error(f"The request has {len(inputs)} values. This function takes {expected}.")
+        inputs = [*inputs, *(getattr(block, "value", None) for block in block_fn.inputs[len(inputs) :])]
         checked = [await _checked(value, block) for value, block in zip(inputs, block_fn.inputs, strict=False)]
         try:
             with _plain_errors():

@@ -35,39 +35,41 @@ PART_SIDE, COPY_SIDE, BACKDROP_SIDE, BLUR_SIDE = 2560, 4096, 1600, 400
 #: Longest side in pixels of a part at full size if there are several.
 PANE_PART_SIDE = 1280
 
-_PART = re.compile("[0-9]{1,6}(,[0-9]{1,6}){4}")
+_PART = re.compile("([0-9]{1,6}(?:,[0-9]{1,6}){4})(,unretouched)?")
 
 
 @dataclass(frozen=True)
 class Part:
-    """A rectangle of the photo in pixels, and the width at which it is displayed."""
+    """A rectangle of the photo in pixels, the width at which it is displayed, and whether strokes of the brush are applied."""
 
     left: int
     top: int
     right: int
     bottom: int
     pixels: int
+    strokes: bool = True
 
     @classmethod
     def parse(cls, text: str, width: int, height: int) -> Part:
-        """Parse ``left,top,right,bottom,pixels`` and clip it to a photo of `width` x `height`.
+        """Parse ``left,top,right,bottom,pixels`` or ``...,unretouched``, and clip it to a photo of `width` x `height`.
 
         Raises
         ------
         OptionError
             If the text has another form, or the rectangle is empty.
         """
-        if not _PART.fullmatch(text):
+        match = _PART.fullmatch(text)
+        if match is None:
             raise OptionError("The part of the picture is invalid. Reload the page.")
-        left, top, right, bottom, pixels = (int(number) for number in text.split(","))
-        part = cls(left, top, min(right, width), min(bottom, height), pixels)
+        left, top, right, bottom, pixels = (int(number) for number in match[1].split(","))
+        part = cls(left, top, min(right, width), min(bottom, height), pixels, strokes=match[2] is None)
         if part.left >= part.right or part.top >= part.bottom or not pixels:
             raise OptionError("The part of the picture is empty. Reload the page.")
         return part
 
     def read(self, result: Result) -> Cutout:
         """Read this part of a result, downscaled to its width on the screen and to at most `PART_SIDE` pixels a side."""
-        cutout = result.part(slice(self.top, self.bottom), slice(self.left, self.right))
+        cutout = result.part(slice(self.top, self.bottom), slice(self.left, self.right), strokes=self.strokes)
         scale = min(1.0, self.pixels / cutout.width, PART_SIDE / max(cutout.width, cutout.height))
         return shrink(cutout, max(1, round(scale * max(cutout.width, cutout.height))))
 
@@ -108,6 +110,12 @@ def panes(result: Result, cutout: Cutout) -> dict[str, str]:
     """
     key, draw = _fingerprint(cutout), drawings(cutout)
     return {name: _stored(result, name, key, draw[name], place="pane-") for name in ("cutout", "mask", "blur")}
+
+
+def unretouched(result: Result, cutout: Cutout) -> dict[str, str]:
+    """Return the paths of ``cutout`` and ``mask`` without strokes, from `cutout` at screen size; otherwise as `previews`."""
+    key, draw = _fingerprint(cutout), drawings(cutout)
+    return {name: _stored(result, f"{name}-unretouched", key, draw[name]) for name in ("cutout", "mask")}
 
 
 def _fingerprint(cutout: Cutout) -> int:

@@ -1,11 +1,14 @@
-"""Cutouts of a session: full size on disk, a preview in memory."""
+"""Cutouts of a session: full size on disk, a preview in memory, and the edits that a visitor has made."""
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import shutil
 import tempfile
-from dataclasses import replace
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,15 +17,25 @@ from PIL import Image
 from rmbg.cutout import Cutout
 from rmbg.errors import PhotoError
 from rmbg.images.photo import Photo
+from rmbg.matting.edges import UNCHANGED, EdgeSettings
 from rmbg.matting.matte import resize
+from rmbg.matting.retouch import Stroke
 from rmbg.ui.storage import storage
 
 #: Longest side of a preview, in pixels: sharp on a large screen, and rendered in a few milliseconds.
 PREVIEW_SIDE = 1200
 
 
+@dataclass(frozen=True)
+class Edits:
+    """Changes that a visitor has made to a result: a clean-up of the provider's matte, then strokes of the brush."""
+
+    edges: EdgeSettings = UNCHANGED
+    strokes: tuple[Stroke, ...] = ()
+
+
 class Result:
-    """One cutout of the session.
+    """One cutout of the session. The provider's matte stays as it is; edits are applied to what is read.
 
     Parameters
     ----------
@@ -42,9 +55,11 @@ class Result:
     source : str
         Path of the uploaded photo; empty if the photo was not uploaded.
     thumbnail : str
-        Path of the picture in the strip; empty until it is rendered.
+        Path of the picture in the strip; empty until it is rendered. `thumbnail_edits` are the edits that it shows.
     id : str
         Random name of this result on the page.
+    edits : Edits
+        Replaced as a whole by `edit`.
     """
 
     def __init__(
@@ -52,11 +67,15 @@ class Result:
     ) -> None:
         self.width, self.height, self.folder = width, height, folder
         self.memory, self.note = memory, note
-        self.id = secrets.token_hex(8)
         self.source, self.thumbnail = "", ""
+        self.id = secrets.token_hex(8)
+        self.edits = self.thumbnail_edits = Edits()
         self.pictures: dict[str, tuple[int, str]] = {}  # those in the viewer: name to fingerprint and path
         self._preview: Cutout | None = preview
         self._has_alpha = preview.photo.alpha is not None
+        self._previews: tuple[Edits, Cutout, Cutout] | None = None  # of these edits: without and with strokes
+        self._cleaned: tuple[EdgeSettings, str] = UNCHANGED, ""  # prefix of the files at full size with these settings
+        self._lock, self._edit_lock = threading.Lock(), threading.Lock()
         empty = Photo(np.zeros((0, 0, 3), np.uint8), None, preview.photo.name, preview.photo.notes)
         self._facts = replace(preview, photo=empty, matte=np.zeros((0, 0), np.float32), foreground=empty.rgb)
 
@@ -67,13 +86,37 @@ class Result:
 
     @property
     def preview(self) -> Cutout:
-        """The cutout at screen size, read from disk if it was released.
+        """The edited cutout at screen size, read from disk if it was released.
 
         Raises
         ------
         PhotoError
             If the result was evicted.
         """
+        return self._edited()[2]
+
+    @property
+    def unretouched(self) -> Cutout:
+        """The cutout at screen size without the strokes of the brush."""
+        return self._edited()[1]
+
+    def edit(self, change: Callable[[Edits], Edits]) -> None:
+        """Replace the edits by `change` of them."""
+        with self._edit_lock:
+            self.edits = change(self.edits)
+
+    def _edited(self) -> tuple[Edits, Cutout, Cutout]:
+        edits, found = self.edits, self._previews
+        if found is None or found[0] is not edits:
+            provided = self._provided()
+            ratio = max(provided.width, provided.height) / max(self.width, self.height)
+            cleaned = provided.cleaned(_scaled_settings(edits.edges, ratio))
+            found = edits, cleaned, cleaned.retouched([stroke.transformed(ratio) for stroke in edits.strokes])
+            self._previews = found
+        return found
+
+    def _provided(self) -> Cutout:
+        """The cutout at screen size as the provider returned it."""
         preview = self._preview  # read once: another event may release it meanwhile
         if preview is None:
             rgb, foreground, matte = self._load("preview-rgb", "preview-foreground", "preview-matte")
@@ -84,7 +127,7 @@ class Result:
     def release(self) -> None:
         """Free the memory of the preview if it can be read again."""
         if self.folder is not None and (self.folder / "preview-matte.npy").exists():
-            self._preview = None
+            self._preview = self._previews = None
 
     def is_stored(self) -> bool:
         """True if the full size is still on disk, or in memory."""
@@ -112,34 +155,93 @@ class Result:
         return self._load(name, mapped=mapped)[0] if self._has_alpha else None
 
     def full(self) -> Cutout:
-        """The cutout at the photo's size, read from disk; the matte has 16 bits.
+        """The edited cutout at the photo's size, read from disk; the matte has 16 bits.
 
         Raises
         ------
         PhotoError
             If the result was evicted.
         """
-        return self.memory or self.part(slice(None), slice(None))
+        return self.part(slice(None), slice(None))
 
-    def part(self, rows: slice, columns: slice) -> Cutout:
-        """The cutout of a part of the photo at full size; only this part is read from disk.
+    def part(self, rows: slice, columns: slice, *, strokes: bool = True) -> Cutout:
+        """The edited cutout of a part of the photo at full size; only this part is read from disk.
+
+        Parameters
+        ----------
+        rows, columns : slice
+        strokes : bool
+            False to leave out the strokes of the brush.
 
         Raises
         ------
         PhotoError
             If the result was evicted.
         """
-        if self.memory is not None:
-            full = self.memory
-            rgb, foreground, matte, alpha = full.photo.rgb, full.foreground, full.matte, full.photo.alpha
+        edits = self.edits
+        cutout = self._read(rows, columns, self._clean(edits.edges))
+        if not strokes:
+            return cutout
+        left, top = columns.indices(self.width)[0], rows.indices(self.height)[0]
+        return cutout.retouched([stroke.transformed(left=left, top=top) for stroke in edits.strokes])
+
+    def _read(self, rows: slice, columns: slice, source: str | Cutout) -> Cutout:
+        """A part of the arrays on disk, whose names have the prefix `source`, or of a cutout in memory."""
+        if isinstance(source, Cutout):
+            rgb, foreground, matte, alpha = source.photo.rgb, source.foreground, source.matte, source.photo.alpha
         else:
-            rgb, foreground, matte = self._load("rgb", "foreground", "matte", mapped=True)
+            rgb, foreground, matte = self._load("rgb", f"{source}foreground", f"{source}matte", mapped=True)
             alpha = self._load_alpha("alpha", mapped=True)
         rgb, foreground, matte = (np.array(pixels[rows, columns]) for pixels in (rgb, foreground, matte))
         if matte.dtype == np.uint16:
             matte = matte.astype(np.float32) / np.float32(65535)
         photo = replace(self._facts.photo, rgb=rgb, alpha=None if alpha is None else np.array(alpha[rows, columns]))
         return replace(self._facts, photo=photo, foreground=foreground, matte=matte)
+
+    def _clean(self, edges: EdgeSettings) -> str | Cutout:
+        """Return the prefix of the arrays at full size with these settings, computed at the first call; or the cutout itself.
+
+        Each clean-up has files of its own: another thread may still read the former ones.
+        """
+        everything = slice(None), slice(None)
+        if self.memory is not None or self.folder is None:
+            assert self.memory is not None
+            return self.memory.cleaned(edges)
+        if edges == UNCHANGED:
+            return ""
+        with self._lock:
+            done, prefix = self._cleaned
+            if done == edges:
+                return prefix
+            cutout = self._read(*everything, "").cleaned(edges)
+            prefix = f"cleaned-{secrets.token_hex(4)}-"
+            try:
+                np.save(self.folder / f"{prefix}foreground.npy", cutout.foreground)
+                np.save(self.folder / f"{prefix}matte.npy", _sixteen_bits(cutout.matte))
+            except OSError:  # the disk is full
+                return cutout
+            former, self._cleaned = self._cleaned[1], (edges, prefix)
+            for path in self.folder.glob(f"{former}*.npy") if former else ():
+                with contextlib.suppress(OSError):
+                    path.unlink()
+        storage().measure(self.folder)
+        return prefix
+
+
+def _scaled_settings(edges: EdgeSettings, ratio: float) -> EdgeSettings:
+    """Settings for a copy of the photo that is smaller by `ratio`."""
+    return replace(
+        edges,
+        specks=round(edges.specks * ratio**2),
+        holes=round(edges.holes * ratio**2),
+        smooth=edges.smooth * ratio,
+        shift=edges.shift * ratio,
+        feather=edges.feather * ratio,
+    )
+
+
+def _sixteen_bits(matte: np.ndarray) -> np.ndarray:
+    return np.rint(matte * np.float32(65535)).astype(np.uint16)
 
 
 def save(cutout: Cutout, preview: Cutout, parent: Path) -> Path:
@@ -154,7 +256,7 @@ def save(cutout: Cutout, preview: Cutout, parent: Path) -> Path:
     try:
         np.save(folder / "rgb.npy", cutout.photo.rgb)
         np.save(folder / "foreground.npy", cutout.foreground)
-        np.save(folder / "matte.npy", np.rint(cutout.matte * np.float32(65535)).astype(np.uint16))
+        np.save(folder / "matte.npy", _sixteen_bits(cutout.matte))
         np.save(folder / "preview-rgb.npy", preview.photo.rgb)
         np.save(folder / "preview-foreground.npy", preview.foreground)
         np.save(folder / "preview-matte.npy", preview.matte)

@@ -117,6 +117,14 @@ class Storage:
             self._items[path] = _Item(owner, _size(path), None if seconds is None else time.monotonic() + seconds)
             self._make_room(owner, path)
 
+    def measure(self, path: Path) -> None:
+        """Update the size of a registered folder after a change of its files; evicts older files beyond a quota."""
+        with self._lock:
+            item = self._items.get(path)
+            if item is not None:
+                item.size = _size(path)
+                self._make_room(item.owner, path)
+
     def release(self, path: Path) -> None:
         """Start the lifetime of an upload whose API call has ended; a new upload of the same file resets it."""
         with self._lock:

@@ -43,6 +43,16 @@ def test_mask_and_background_arguments(client, photo):
     assert square.mode == "RGBA" and square.size == (300, 300)
 
 
+def test_clean_up_arguments(client, photo):
+    call = {"image": handle_file(str(photo)), "mask_only": True, "api_name": "/remove_background"}
+    plain, grown, inverted = (
+        np.asarray(Image.open(client.predict(**call, **edges)).convert("L")).astype(int)
+        for edges in ({}, {"shift": 5, "specks": 10}, {"invert": True})
+    )
+    assert (grown > 127).sum() > 1.05 * (plain > 127).sum()
+    assert np.abs(inverted + plain - 255).max() <= 1
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [
@@ -52,6 +62,8 @@ def test_mask_and_background_arguments(client, photo):
         ({"format": "bmp"}, "no output format"),
         ({"canvas": "wall"}, "no canvas"),
         ({"shadow": "0,0,1"}, "The shadow is"),
+        ({"feather": 101}, "feather is 101; it must be a number of pixels from 0 to 100"),
+        ({"holes": -1}, "holes is -1; it must be a whole number"),
     ],
 )
 def test_invalid_argument_is_reported(client, photo, arguments, message):
@@ -70,16 +82,7 @@ def test_only_stable_names_are_public(client):
     named = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
     assert set(named) == {"/remove_background", "/compare", "/batch"}
     names = [p["parameter_name"] for p in named["/remove_background"]["parameters"]]
-    assert names == [
-        "image",
-        "provider",
-        "background",
-        "mask_only",
-        "format",
-        "canvas",
-        "padding",
-        "shadow",
-        "contact_shadow",
-        "outline",
-    ]
+    assert names[:5] == ["image", "provider", "background", "mask_only", "format"], "the order is public"
+    assert names[5:10] == ["canvas", "padding", "shadow", "contact_shadow", "outline"]
+    assert names[10:] == ["largest", "specks", "holes", "smooth", "shift", "feather", "invert"]
     assert all(p["parameter_has_default"] for p in named["/remove_background"]["parameters"][1:])

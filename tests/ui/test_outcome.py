@@ -112,7 +112,8 @@ def test_low_confidence_is_said_above_the_result(session, tmp_path, monkeypatch)
     monkeypatch.setattr(builtin, "_predict", lambda rgb: (np.float32(12) * (alpha.astype(np.float32) - 0.5), 0.6))
     _, facts, message, *_ = run(session, picture(tmp_path, "doubtful"))
     assert "Confidence: low" in facts and "doubtful" in facts and "confidence in this result" not in facts
-    assert "notice warning" in message and "Try another provider" in message
+    assert "notice warning" in message and "Retouch the result, try another provider" in message
+    assert "<button" in message, "it opens the retouch tools"
     assert remove_actions.show(session)[2] == message, "it stays with other display options"
 
 

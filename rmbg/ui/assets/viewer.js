@@ -11,6 +11,7 @@ const createViewer = (place, partButton) => {
   const camera = { zoom: 1, x: 0, y: 0 }; // x and y: corner of the frame in fractions of the stage
   const loupe = { on: false, power: 3, u: 0.5, v: 0.5, lift: 0 }; // u and v: its point in the stage; lift: pixels above that
   let scene = null, sceneText = "", chosen = {}, timer = 0, request = null, part = null, lens = null;
+  let editing = false; // while the retouch tools are open: the whole photo, and the cutout without strokes
 
   const viewer = () => document.querySelector(`${place} .viewer[data-scene]`);
   const stages = () => [...viewer().querySelectorAll(".stage")];
@@ -21,6 +22,7 @@ const createViewer = (place, partButton) => {
   const show = (image, url) => {
     if (url && image.getAttribute("src") !== address(url)) image.src = address(url);
   };
+  const notify = () => document.dispatchEvent(new CustomEvent("viewer", { detail: place }));
   const say = (text) => {
     const status = viewer()?.querySelector(".viewer-status");
     if (status) status.textContent = text;
@@ -28,11 +30,11 @@ const createViewer = (place, partButton) => {
 
   // The visible part of the scene at zoom 1, in pixels of the preview.
   const frame = () => {
-    const canvas = scene.canvases && window.rmbgFinishing.frame(scene);
+    const canvas = !editing && scene.canvases && window.rmbgFinishing.frame(scene);
     if (canvas) return canvas;
     const [width, height] = scene.size;
     const { crop, margin } = options();
-    if (!crop) return { left: 0, top: 0, width, height };
+    if (!crop || editing) return { left: 0, top: 0, width, height };
     const [left, top, right, bottom] = scene.box;
     const space = Math.round((margin / 100) * Math.max(right - left, bottom - top));
     const x = Math.max(0, left - space), y = Math.max(0, top - space);
@@ -69,11 +71,12 @@ const createViewer = (place, partButton) => {
     node.toggleAttribute("data-matte", scene.opaque.includes(chosen.format));
     stages().forEach((stage, index) => {
       const pane = scene.panes?.[index] ?? scene, [after, before] = layersOf(stage);
-      paint(after, pane, chosen.view);
+      const pictures = editing ? { ...pane.pictures, ...pane.unretouched } : pane.pictures;
+      paint(after, { ...pane, pictures }, chosen.view);
       if (before && pane.before) paint(before, pane.before, chosen.view);
       else if (before) paint(before, { pictures: pane.pictures }, "original");
     });
-    if (scene.canvases) window.rmbgFinishing.draw(node, scene, box, chosen.view);
+    if (scene.canvases) window.rmbgFinishing.draw(node, scene, box, editing ? "" : chosen.view);
     node.toggleAttribute("data-drawn", true);
     move();
   };
@@ -99,6 +102,7 @@ const createViewer = (place, partButton) => {
     showLoupe(true);
     clearTimeout(timer);
     timer = setTimeout(requestPart, SETTLE);
+    notify();
   };
   // u and v: the fixed point of the zoom in the stage, 0 to 1.
   const zoomTo = (zoom, u = 0.5, v = 0.5) => {
@@ -134,7 +138,8 @@ const createViewer = (place, partButton) => {
     const [left, top, right, bottom, pixels] = loaded.area;
     const sharp = pixels / (right - left) >= Math.min(1, seen.scale) * 0.8;
     const inside = left <= seen.left + 1 && top <= seen.top + 1 && right >= seen.left + seen.width - 1 && bottom >= seen.top + seen.height - 1;
-    return sharp && inside && loaded.view === options().view && loaded.scene === sceneText;
+    const same = loaded.view === options().view && loaded.editing === editing && loaded.scene === sceneText;
+    return sharp && inside && same;
   };
   // `images`: the details of the layers, in the order of the document.
   const placeDetails = (images, loaded) => images.forEach((image, index) => {
@@ -170,15 +175,16 @@ const createViewer = (place, partButton) => {
       Math.min(width, Math.ceil(seen.left + seen.width + dx)), Math.min(height, Math.ceil(seen.top + seen.height + dy)),
     ];
     area.push(Math.max(1, Math.ceil((area[2] - area[0]) * Math.min(1, seen.scale))));
-    request = { area, view: options().view, scene: sceneText, forLoupe };
+    request = { area, view: options().view, editing, scene: sceneText, forLoupe };
     document.querySelector(partButton)?.click();
   };
+  const areaText = ({ area, editing }) => area.join(",") + (editing ? ",unretouched" : "");
   const showPart = async (answer) => {
     const asked = request;
     try {
       const { area, view, before, after, pictures = [after, before], error } = JSON.parse(answer);
       if (error) return say(error);
-      if (!asked || area !== asked.area.join(",") || view !== asked.view) return;
+      if (!asked || area !== areaText(asked) || view !== asked.view) return;
       await Promise.all(pictures.map((url) => Object.assign(new Image(), { src: address(url) }).decode()));
       if (asked.forLoupe) lens = { ...asked, pictures };
       else part = { ...asked, pictures };
@@ -242,6 +248,16 @@ const createViewer = (place, partButton) => {
     showLoupe();
   };
 
+  // Where the pixels of the photo are in the stage: those of CSS for each pixel of the photo, and the position of the first one.
+  const mapping = () => {
+    const { clientWidth, clientHeight } = viewer().querySelector(".stage"), box = frame(), { zoom, x, y } = camera;
+    return {
+      scaleX: (clientWidth * zoom * scene.size[0]) / (box.width * scene.full[0]),
+      scaleY: (clientHeight * zoom * scene.size[1]) / (box.height * scene.full[1]),
+      left: clientWidth * (x - (zoom * box.left) / box.width),
+      top: clientHeight * (y - (zoom * box.top) / box.height),
+    };
+  };
   // Any change of the frame resets the camera.
   const reframe = (change) => {
     const before = scene && JSON.stringify(frame());
@@ -250,6 +266,7 @@ const createViewer = (place, partButton) => {
     if (JSON.stringify(frame()) !== before) Object.assign(camera, { zoom: 1, x: 0, y: 0 });
     draw();
   };
+  const edit = (on) => editing !== on && reframe(() => (editing = on));
   const setOptions = (view, kind, color, top, bottom, crop, margin, format) => {
     reframe(() => (chosen = { view, kind, color, top, bottom, crop, margin, format }));
   };
@@ -261,7 +278,7 @@ const createViewer = (place, partButton) => {
     }
     const before = scene;
     [sceneText, scene] = [text, text ? JSON.parse(text) : null];
-    if (!scene) return;
+    if (!scene) return notify();
     if (String(before?.full) !== String(scene.full)) Object.assign(camera, { zoom: 1, x: 0, y: 0 });
     part = lens = null;
     draw();
@@ -272,7 +289,7 @@ const createViewer = (place, partButton) => {
   });
   return {
     place, viewer, stages, camera, loupe, move, zoomTo, fitScale, address, say, setOptions, setLoupe, moveLoupe, magnify, showPart,
-    reframe, area: () => request?.area.join(",") ?? "",
+    reframe, edit, mapping, area: () => (request ? areaText(request) : ""), scene: () => scene, view: () => options().view,
   };
 };
 window.rmbgViewers = {

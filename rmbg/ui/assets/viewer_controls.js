@@ -71,7 +71,8 @@
     const box = stage.getBoundingClientRect();
     return [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height, box.width];
   };
-  const nearDivider = (u, width) => Math.abs(u - split / 100) * width <= NEAR;
+  // The retouch tools hide the divider.
+  const nearDivider = (u, width) => !("retouch" in root.dataset) && Math.abs(u - split / 100) * width <= NEAR;
 
   document.addEventListener("input", (event) => {
     if (event.target.matches?.(".split")) setSplit(Number(event.target.value));

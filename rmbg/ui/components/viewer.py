@@ -13,7 +13,8 @@ from rmbg.cutout import Cutout
 from rmbg.errors import RmbgError
 from rmbg.images import encode
 from rmbg.matting.matte import bounding_box
-from rmbg.providers.builtin import LOW_CONFIDENCE_NOTE
+from rmbg.matting.retouch import to_json
+from rmbg.providers.builtin import LOW_CONFIDENCE_MEANING, LOW_CONFIDENCE_NOTE
 from rmbg.ui import pictures
 from rmbg.ui.components.finishing_options import scene_canvases
 from rmbg.ui.components.render_options import RenderOptions
@@ -24,6 +25,9 @@ from rmbg.ui.spend import projection
 from rmbg.ui.storage import storage
 from rmbg.ui.templates import render
 from rmbg.units import megabytes
+
+#: Message above a result with low confidence; a button in it opens the retouch tools.
+DOUBT = f"{LOW_CONFIDENCE_MEANING} Retouch the result, try another provider, or crop the photo closer to the subject."
 
 #: Message for unexpected exceptions, which are logged with a traceback.
 INTERNAL_ERROR = "An internal error occurred. Try again, or choose another provider."
@@ -56,7 +60,10 @@ def result(result: Result, options: RenderOptions, session: Session) -> str:
     name = cutout.photo.name
     labels = {"cutout": f"The cutout of {name}", "mask": f"The mask of {name}", "original": f"The photo of {name}"}
     scene = {
+        "result": result.id,
+        "strokes": [to_json(stroke) for stroke in result.edits.strokes],
         "pictures": _pictures(result, cutout, options, session),
+        "unretouched": _unretouched(result),
         "labels": labels,
         "size": [cutout.width, cutout.height],
         "full": [result.width, result.height],
@@ -87,6 +94,17 @@ def _pictures(result: Result, cutout: Cutout, options: RenderOptions, session: S
     return {name: pictures.url(path) for name, path in paths.items()}
 
 
+def _unretouched(result: Result) -> dict[str, str]:
+    """URLs of the pictures without the strokes of the brush, as far as they differ."""
+    if not result.edits.strokes:
+        return {}
+    cutout = result.unretouched
+    try:
+        return {name: pictures.url(path) for name, path in pictures.unretouched(result, cutout).items()}
+    except RmbgError:
+        return {name: data_uri(pictures.drawings(cutout)[name](), "webp-lossy") for name in ("cutout", "mask")}
+
+
 def facts(result: Result, title: str) -> str:
     """Return the line below a result: photo, confidence, provider, seconds, size, cost, engine; and the notes."""
     cutout: Cutout = result.facts
@@ -103,8 +121,8 @@ def facts(result: Result, title: str) -> str:
 
 def result_message(result: Result) -> str:
     """Return the message above a result with low confidence, or of one that is kept in memory only; usually empty."""
-    doubt = [LOW_CONFIDENCE_NOTE] if LOW_CONFIDENCE_NOTE in result.facts.notes else []
-    return notice(" ".join([*doubt, result.note]).strip(), "warning" if doubt else "info")
+    doubt = result.facts.confidence_level == "low"
+    return notice(f"{DOUBT if doubt else ''} {result.note}".strip(), "warning" if doubt else "info", retouch=doubt)
 
 
 def fact_line(parts: Iterable[str], notes: Iterable[str]) -> str:
@@ -122,6 +140,9 @@ def total(session: Session) -> str:
     return line + render("notes.html", notes=[f"{evicted} removed to make room: this server keeps {limit}."])
 
 
-def notice(message: str, kind: str = "error") -> str:
-    """Return a message of kind ``error``, ``warning`` or ``info``, which ``outcome.js`` announces; empty without a message."""
-    return render("notice.html", message=for_visitor(message), kind=kind) if message else ""
+def notice(message: str, kind: str = "error", *, retouch: bool = False) -> str:
+    """Return a message of kind ``error``, ``warning`` or ``info``, which ``outcome.js`` announces; empty without a message.
+
+    With `retouch` it has a button that opens the retouch tools.
+    """
+    return render("notice.html", message=for_visitor(message), kind=kind, retouch=retouch) if message else ""

@@ -14,13 +14,22 @@ from PIL import Image
 from rmbg.images import encode
 from rmbg.settings import Settings
 from rmbg.ui.cancellation import run_number
-from rmbg.ui.components import consent_row, finishing_options, load_photo, provider_options, provider_text, viewer
+from rmbg.ui.components import (
+    clean_up,
+    consent_row,
+    finishing_options,
+    load_photo,
+    provider_options,
+    provider_text,
+    retouch,
+    viewer,
+)
 from rmbg.ui.components.photo_input import photo_input
 from rmbg.ui.components.render_options import BACKGROUNDS, VIEWS
 from rmbg.ui.lanes import SERVICES_AT_ONCE
 from rmbg.ui.storage import storage
+from rmbg.ui.tabs import edits, start_at_once, strip, strip_pair
 from rmbg.ui.tabs import remove_actions as actions
-from rmbg.ui.tabs import start_at_once, strip, strip_pair
 from rmbg.ui.templates import render
 
 #: Longest side of an example on the page, in pixels.
@@ -79,6 +88,7 @@ def build(session: gr.State, settings: Settings) -> Parts:
             message.render()
             consent = consent_row.restarting_row("remove", session, start, message)
             result = gr.HTML(viewer.empty(), elem_classes="bare", elem_id="result")
+            tools = retouch.build()
             facts = gr.HTML("", elem_classes="bare", elem_id="facts")
             kind = gr.Radio(BACKGROUNDS, value="transparent", label="Background", elem_id="background")
             with gr.Row():
@@ -116,6 +126,7 @@ def build(session: gr.State, settings: Settings) -> Parts:
                     0, 50, value=5, step=1, label="Margin, % of the subject", visible=False, elem_id="margin", min_width=190
                 )
             finishing = finishing_options.build(*canvas)
+            section = clean_up.build()
             with gr.Row():
                 to_compare = gr.Button("Compare providers on this photo", size="sm", elem_id="to-compare")
                 to_replace = gr.Button("Generate a new background", size="sm", elem_id="to-replace")
@@ -219,6 +230,8 @@ def build(session: gr.State, settings: Settings) -> Parts:
     copy.click(actions.copy, [session, *display], copied, concurrency_limit=2, show_progress="hidden", **private).then(
         None, copied, js="(answer) => rmbgViewer.copied(answer)", **private
     )
+    edits.connect_retouch(tools, session, display, shown, results.gallery)
+    edits.connect_clean_up(section, session, display, shown, results.gallery)
     file_format.change(lambda name: gr.update(visible=encode.FORMATS[name].lossy), file_format, quality, **instant)
     crop.change(lambda checked: gr.update(visible=checked), crop, margin, **instant)
     results.gallery.select(actions.select, [session, *display], [*shown, save], **instant).then(

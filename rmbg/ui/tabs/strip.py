@@ -72,12 +72,16 @@ def title(result: Result) -> str:
 
 
 def _thumbnail(result: Result) -> str:
-    """Return the path of a result's picture for the strip, rendered at the first call."""
+    """Return the path of a result's picture for the strip, rendered at the first call and after edits."""
+    edits = result.edits
+    if edits is not result.thumbnail_edits and result.thumbnail:
+        storage().discard(Path(result.thumbnail))
     if not Path(result.thumbnail).is_file():
         image = Image.fromarray(result.preview.render())
         image.thumbnail((PREVIEW_SIDE // 6, PREVIEW_SIDE // 6))
         data = encode.encode(np.asarray(image), encode.FORMATS["webp-lossy"], quick=True)
         result.thumbnail = storage().store(data, f"{result.facts.photo.name}.webp")
+        result.thumbnail_edits = edits
     return result.thumbnail
 
 
