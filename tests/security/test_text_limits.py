@@ -90,7 +90,7 @@ def test_values_of_another_type(visitor, value):
 
 def test_too_few_values(visitor, capfd):
     outcome = visitor.queue("remove_background", ["a secret text"])
-    assert not outcome.success and outcome.message == "The request has 1 values. This function takes 10."
+    assert not outcome.success and outcome.message == "The request has 1 values. This function takes 5."
     assert "secret" not in capfd.readouterr().err
 
 

@@ -38,7 +38,7 @@ def test_comparison_cancelled_in_the_queue_does_not_run(fake, choice, tmp_path):
     upload, session = Upload(str(tmp_path / "mug.png"), "mug.png"), Session()
 
     def compare(*, stop: bool) -> str:
-        compare_actions.check_request(upload, session, *choice[: len(PROVIDERS)])
+        compare_actions.check_request(upload, session, False, *choice[: len(PROVIDERS)])
         run = compare_actions.confirm(session)[0]
         if stop:
             compare_actions.stop(session)
