@@ -42,8 +42,7 @@ def test_comparison_cancelled_in_the_queue_does_not_run(fake, choice, tmp_path):
         run = compare_actions.confirm(session)[0]
         if stop:
             compare_actions.stop(session)
-        options = (False, "cutout", "transparent", "#fff")
-        return list(compare_actions.begin_paid(run, upload, session, *options, *choice))[-1][-1]
+        return list(compare_actions.begin_paid(run, upload, session, False, *choice))[-1][-1]
 
     assert "nothing was sent" in compare(stop=True) and not fake.calls
     assert compare(stop=False) == "" and fake.calls == ["mug"]
