@@ -25,7 +25,7 @@ from rmbg.batch.plan import Plan
 from rmbg.batch.progress import Progress
 from rmbg.batch.recipe import Recipe
 from rmbg.batch.worker import Hooks, Outcome
-from rmbg.billing.cost import Cost, total
+from rmbg.billing.cost import Cost
 from rmbg.billing.quote import Estimate
 from rmbg.cancellation import CancellationToken
 from rmbg.cutout import Cutout, confidence_level
@@ -396,7 +396,7 @@ class Batch:
             previous = self._previous.pop(outcome.name, None)
             thumbnail = self._thumbnails.pop(outcome.name, "")
             row = self._rows[outcome.name]
-            cost = total([row.cost, outcome.cost]) if row.cost and outcome.cost else row.cost or outcome.cost
+            cost = _sum(row.cost, outcome.cost)
             # A word in the table replaces the note on the confidence.
             message = _visible(outcome.message.replace(LOW_CONFIDENCE_NOTE, "").strip())
             if outcome.state == "done":
@@ -448,6 +448,15 @@ def _visible(text: str) -> str:
     """Return a message for visitors, without the paths of the server's temporary files."""
     pattern = re.escape(str(workspace().folder.parent)) + r"[^\s'\":;,]*[^\s'\":;,.]"
     return re.sub(pattern, "the disk of this server", for_visitor(text))
+
+
+def _sum(first: Cost | None, second: Cost | None) -> Cost | None:
+    """Return the sum of the costs of two calls, with the basis of the second one; unknown if one of them is."""
+    if first is None or second is None:
+        return first or second
+    if first.usd is None or second.usd is None:
+        return Cost(None, "unknown")
+    return Cost(first.usd + second.usd, second.basis)
 
 
 def _discard(path: str) -> None:
