@@ -94,7 +94,8 @@ def test_drop_of_several_files_to_download_and_reload(opened, tmp_path):
     assert page.evaluate("rmbgTabs.selected()") == "remove"
     owned = storage().bytes_of()
     page.click("#delete-all")
-    page.click("#delete-yes")
+    with page.expect_navigation(timeout=WAIT):  # the page is loaded again
+        page.click("#delete-yes")
     assert until(lambda: storage().bytes_of() < owned, 60)
 
 
@@ -158,7 +159,13 @@ def test_paid_batch_is_asked_for_once_and_running_batch_survives_a_reload(opened
         page.click("#batch-yes", timeout=WAIT)
         wait_for_message(page, "Done: 3 of 3 photos have a result.")
         assert len(service.jobs) == 3 and "charged" in page.inner_text("#batch-table")
+        shown = page.get_attribute("#batch-table img", "src")
         page.click("#batch-background label:has-text('White')")
         page.click("#batch-start")
-        wait_for_message(page, "Done: 3 of 3")
+        changed = (
+            "shown => ![...document.querySelectorAll('#batch-table img')].some((image) => image.getAttribute('src') === shown)"
+        )
+        page.wait_for_function(changed, arg=shown, timeout=WAIT)
+        wait_for_message(page, "Done: 3 of 3 photos have a result.")
+        wait_for_rows(page, 3, "#batch-table img")
         assert len(service.jobs) == 3, "another background is not paid for again"
