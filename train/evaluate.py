@@ -21,7 +21,8 @@ from rmbg.matting.color_prior import sigmoid
 from rmbg.matting.guided_filter import upsample_guided
 from rmbg.matting.matte import resize
 from rmbg.metrics.quality import METRICS, measure
-from rmbg.networks.builtin import INPUT_SIZE, BuiltinNet, load
+from rmbg.networks.builtin import BuiltinNet, load, on_arrays
+from rmbg.networks.builtin_spec import INPUT_SIZE
 from rmbg.networks.tta import predict
 from train.data import read_folder, read_pairs, read_shards, split
 from train.train import Config
@@ -53,7 +54,7 @@ def predict_matte(net: BuiltinNet, rgb: np.ndarray, side: int, guided: bool) -> 
     matte : float32 array (H, W)
     confidence : float
     """
-    logits, confidence = predict(net, rgb, side)
+    logits, confidence = predict(on_arrays(net), rgb, side)
     matte = sigmoid(logits)
     return (upsample_guided(matte, rgb) if guided else resize(matte, *rgb.shape[:2])), confidence
 
@@ -91,11 +92,12 @@ def means(scores: list[Score]) -> dict[str, float]:
 
 def prediction_ms(net: BuiltinNet, side: int, repeats: int = 20) -> float:
     """Median time of a prediction in milliseconds."""
+    forward = on_arrays(net)
     picture = np.zeros((2 * side, 2 * side, 3), np.uint8)
     times = []
     for _ in range(repeats):
         started = time.perf_counter()
-        predict(net, picture, side)
+        predict(forward, picture, side)
         times.append(time.perf_counter() - started)
     return float(np.median(times)) * 1000
 

@@ -22,8 +22,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from rmbg.networks.builtin import MEAN, STD, WEIGHTS, BuiltinNet, load
+from rmbg.networks.builtin import BuiltinNet, load
+from rmbg.networks.builtin_spec import MEAN, STD, WEIGHTS
 from train.augment import MIN_WINDOW, load_squares, make_batch
+from train.checkpoint import load_checkpoint, save_checkpoint
 from train.data import Pairs, load_pairs, split
 from train.loss import binary_iou, total_loss
 from train.weights import export, unfuse
@@ -157,23 +159,12 @@ class Trainer:
     def save(self) -> None:
         """Write the checkpoint and the exported weights, each atomically."""
         config = self.config
-        state = {"net": self.net.state_dict(), "mean": self.ema.state_dict(), "step": self.step}
-        state |= {"optimizer": self.optimizer.state_dict(), "elapsed": self.elapsed}
-        torch.save(state, config.out / "checkpoint.tmp")
-        (config.out / "checkpoint.tmp").replace(config.out / "checkpoint.pt")
+        save_checkpoint(config.out / "checkpoint.pt", self)
         export(self.ema, config.out / "builtin.safetensors")
 
     def load(self) -> None:
         """Restore the last checkpoint, if there is one."""
-        path = self.config.out / "checkpoint.pt"
-        if not path.exists():
-            return
-        state = torch.load(path, map_location=self.device)
-        self.net.load_state_dict(state["net"])
-        self.ema.load_state_dict(state["mean"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.step, self.elapsed = state["step"], state["elapsed"]
-        self.began = time.monotonic() - self.elapsed
+        load_checkpoint(self.config.out / "checkpoint.pt", self)
 
     def init_from(self, path: Path, pictures: Tensor) -> None:
         """Start from exported weights; batch norms are initialized on ``pictures``, (B, 3, H, W) in [0, 1]."""

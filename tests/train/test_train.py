@@ -1,6 +1,5 @@
 """train: loss, checkpoints, initialization from exported weights, augmentation, splits."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -9,22 +8,14 @@ import torch
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
-from rmbg.networks.builtin import WEIGHTS, load
+from rmbg.networks.builtin import load
+from rmbg.networks.builtin_spec import WEIGHTS
 from train import augment
 from train.augment import lattice_holes, make_batch
 from train.data import Pairs, empty_window, load_pairs, split
 from train.train import Config, Trainer, train
 
 SIDE = 64
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Limit torch to one thread, as in training."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,327 @@
+"""Train the refiner: ``python -m train.refiner --source PAIRS...``.
+
+Each source is a folder with tar shards or with im/ and gt/. Undecoded pictures are held in memory. Training stops when the time
+budget is spent; with the same ``--out`` it resumes from the last checkpoint. On a GPU it runs in bfloat16 there, and
+``--workers`` processes prepare the batches.
+"""
+
+import argparse
+import copy
+import csv
+import io
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812
+from PIL import Image, ImageFilter
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset
+
+from rmbg.matting.matte import bounding_box
+from rmbg.networks.builtin import load
+from train.augment import MIN_WINDOW, color_jitter, degrade
+from train.checkpoint import load_checkpoint, save_checkpoint
+from train.coarse import MIN_IOU, blurred, iou, network_logits, network_matte, perturbed
+from train.data import GRID, empty_window, read_pairs
+from train.procedural import colors, compose, render
+from train.refiner_network import RefinerNet
+
+#: Sets whose masks have no holes: only the surroundings of their outline count.
+WITHOUT_HOLES = ("furn_", "ccp_")
+#: Sets with imprecise outlines, and their weight in the loss.
+IMPRECISE, IMPRECISE_WEIGHT = ("furn_", "ccp_", "butterfl", "feral", "cats_", "caltech", "harm_"), 0.4
+
+P_BLURRED, P_PERTURBED = 0.08, 0.2  # kinds of coarse mattes; the rest is of the network
+MAX_REDUCTION = 1.25  # sides of pictures, in units of the input's, to which they are reduced
+BAND = 0.012  # width of the band around the true edge, as a fraction of the diagonal
+BAND_WEIGHT, FLAT_WEIGHT = 3.0, 0.25
+
+
+@dataclass(frozen=True)
+class Config:
+    """Paths and hyperparameters of a training."""
+
+    source: tuple[Path, ...] = (Path("pairs"),)
+    out: Path = Path("out/refiner")
+    budget: float = 3600.0  # seconds in total, resumed runs included
+    steps: int | None = None  # budget in steps instead of seconds, for tests
+    side: int = 448  # of the input for pictures that are large enough, a multiple of 32
+    small_side: int = 288  # for the others
+    pixels: int = 900_000  # of a batch
+    procedural: float = 0.25  # share of the batches with procedural subjects
+    rate: float = 1e-3
+    warm_up: float = 0.03
+    decay: float = 0.02
+    clip: float = 2.0
+    ema_decay: float = 0.995
+    save_every: float = 120.0  # seconds
+    log_every: int = 20  # steps
+    workers: int = 0  # processes that prepare batches; 0 to prepare them in the process that trains
+    seed: int = 5
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Inputs and target of a step, float32 in [0, 1]: (B, 3, S, S), (B, 1, S, S), (B, 1, S, S) and weights (B, 1, S, S)."""
+
+    rgb: Tensor
+    coarse: Tensor
+    truth: Tensor
+    weight: Tensor
+
+
+class Source:
+    """Undecoded pairs in memory, those with a side of at least `large_side` pixels apart."""
+
+    def __init__(self, folders: tuple[Path, ...], large_side: int) -> None:
+        self.large: list[tuple[str, bytes, bytes]] = []
+        self.small: list[tuple[str, bytes, bytes]] = []
+        self.largest = round(large_side * MAX_REDUCTION)
+        for folder in folders:
+            for pair in read_pairs(folder):
+                (self.large if max(Image.open(io.BytesIO(pair[1])).size) >= large_side else self.small).append(pair)
+
+    def draw(self, pairs: list[tuple[str, bytes, bytes]], rng: np.random.Generator) -> tuple[str, np.ndarray, np.ndarray]:
+        """Name, photo, uint8 (H, W, 3), and mask, float32 (H, W), of a random pair."""
+        name, picture, mask = pairs[int(rng.integers(len(pairs)))]
+        image = Image.open(io.BytesIO(picture)).convert("RGB")
+        image.thumbnail((self.largest, self.largest), Image.Resampling.BICUBIC)
+        rgb = np.asarray(image)
+        truth = np.asarray(Image.open(io.BytesIO(mask)).convert("L").resize(rgb.shape[1::-1]), np.float32) / 255
+        return Path(name).name, rgb, truth
+
+
+class Batches(IterableDataset):
+    """Endless batches; reproducible from seed and step, whatever the number of workers."""
+
+    def __init__(self, config: Config, source: Source, first: int = 0) -> None:
+        self.config, self.source, self.first = config, source, first
+
+    def __iter__(self) -> Iterator[Batch]:
+        info = torch.utils.data.get_worker_info()
+        step, stride = (self.first, 1) if info is None else (self.first + info.id, info.num_workers)
+        if info is not None:
+            torch.set_num_threads(1)
+        net = load()
+        while True:
+            yield make_batch(self.config, self.source, net, np.random.default_rng((self.config.seed, step)))
+            step += stride
+
+
+def make_batch(config: Config, source: Source, net, rng: np.random.Generator) -> Batch:
+    """Draw pictures of one kind, degrade them, compute coarse mattes and crop all around the subject."""
+    kind = rng.random()
+    large = kind < config.procedural or (kind < config.procedural + 0.35 and bool(source.large)) or not source.small
+    side = config.side if large else config.small_side
+    count = max(2, config.pixels // side**2)
+    if kind < config.procedural:
+        drawn = [("procedural", *procedural_pair(source, side, rng)) for _ in range(count)]
+    else:
+        drawn = [source.draw(source.large if large else source.small, rng) for _ in range(count)]
+    generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
+    pictures = [jittered(rgb, generator) for _, rgb, _ in drawn]
+    network_side = int(rng.choice((160, 192, 224, 256, 320) if large else (128, 160, 192)))
+    logits = network_logits(net, pictures, network_side)
+    samples = []
+    for (name, _, truth), rgb, own in zip(drawn, pictures, logits, strict=True):
+        choice = rng.random()
+        if choice < P_BLURRED:
+            coarse = blurred(truth, rng)
+        else:
+            coarse = network_matte(own, rgb, rng) if choice > P_BLURRED + P_PERTURBED else truth
+            if choice <= P_BLURRED + P_PERTURBED or iou(coarse, truth) < MIN_IOU:
+                coarse = perturbed(truth, rng)
+        samples.append((name, crop(rgb, coarse, truth, side, rng)))
+    stacked = torch.from_numpy(np.stack([planes for _, planes in samples]))
+    rgb, coarse, truth = stacked[:, :3].contiguous(), stacked[:, 3:4].contiguous(), stacked[:, 4:].contiguous()
+    weight = pixel_weights(truth)
+    for index, (name, _) in enumerate(samples):
+        if name.startswith(WITHOUT_HOLES):
+            weight[index][(weight[index] <= FLAT_WEIGHT) & (truth[index] > 0.5)] *= 0.2
+        if name.startswith(IMPRECISE):
+            weight[index] *= IMPRECISE_WEIGHT
+    return Batch(rgb, coarse, truth, weight)
+
+
+def procedural_pair(source: Source, side: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Procedural subject on the part without subject of a training picture, in half of the cases out of focus.
+
+    Returns
+    -------
+    rgb : uint8 array (side, side, 3)
+    alpha : float32 array (side, side)
+    """
+    foreground, alpha = render(rng, side, side)
+    background = np.rint(colors(rng, side, side) * 255).astype(np.uint8)
+    for _ in range(3):
+        _, rgb, mask = source.draw(source.small or source.large, rng)
+        cells = 18 * GRID
+        grid = np.asarray(Image.fromarray((mask * 255).astype(np.uint8)).resize((cells, cells), Image.Resampling.BOX))
+        left, top, extent = empty_window(grid)
+        if extent >= MIN_WINDOW:
+            height, width = rgb.shape[:2]
+            box = (left * width, top * height, (left + extent) * width, (top + extent) * height)
+            image = Image.fromarray(rgb).resize((side, side), Image.Resampling.BICUBIC, box=box)
+            if rng.random() < 0.5:
+                image = image.filter(ImageFilter.GaussianBlur(rng.uniform(1, 8)))
+            background = np.asarray(image)
+            break
+    return compose(foreground, alpha, background), alpha
+
+
+def jittered(rgb: np.ndarray, generator: torch.Generator) -> np.ndarray:
+    """Change the colors of a picture and degrade it: uint8 (H, W, 3)."""
+    picture = torch.from_numpy(rgb.copy()).permute(2, 0, 1)[None].float().div_(255)
+    picture = degrade(color_jitter(picture, generator), generator)
+    return picture[0].permute(1, 2, 0).mul_(255).round_().byte().numpy()
+
+
+def crop(rgb: np.ndarray, coarse: np.ndarray, truth: np.ndarray, side: int, rng: np.random.Generator) -> np.ndarray:
+    """Cut a window around the coarse matte and resize it to a square: float32 (5, side, side), in [0, 1].
+
+    The channels are RGB, coarse and true matte. Half of the windows are mirrored.
+    """
+    height, width = truth.shape
+    rows, columns = bounding_box(coarse, margin=0)
+    margin = rng.uniform(0.05, 0.6) * max(rows.stop - rows.start, columns.stop - columns.start)
+    top, left = max(0.0, rows.start - margin * rng.uniform(0.3, 1)), max(0.0, columns.start - margin * rng.uniform(0.3, 1))
+    bottom = min(float(height), rows.stop + margin * rng.uniform(0.3, 1))
+    right = min(float(width), columns.stop + margin * rng.uniform(0.3, 1))
+    if rng.random() < 0.3:  # a part of it only
+        part_height, part_width = (bottom - top) * rng.uniform(0.5, 1), (right - left) * rng.uniform(0.5, 1)
+        top, left = top + (bottom - top - part_height) * rng.random(), left + (right - left - part_width) * rng.random()
+        bottom, right = top + part_height, left + part_width
+    box = (left, top, max(right, left + 8), max(bottom, top + 8))
+    planes = [Image.fromarray(np.ascontiguousarray(rgb[..., channel])) for channel in range(3)]
+    planes += [Image.fromarray(np.ascontiguousarray(plane * 255).astype(np.uint8)) for plane in (coarse, truth)]
+    resized = np.stack([np.asarray(plane.resize((side, side), Image.Resampling.BILINEAR, box=box)) for plane in planes])
+    return resized[..., :: int(rng.choice((1, -1)))].astype(np.float32) / 255
+
+
+def pixel_weights(truth: Tensor) -> Tensor:
+    """`FLAT_WEIGHT` far from the true edge and in addition `BAND_WEIGHT` near it: float (B, 1, S, S)."""
+    kernel = 2 * max(1, round(BAND * math.sqrt(2) * truth.shape[-1])) + 1
+    extremes = torch.cat([truth, -truth], 1)
+    for size in ((kernel, 1), (1, kernel)):
+        extremes = F.max_pool2d(extremes, size, 1, (size[0] // 2, size[1] // 2))
+    return FLAT_WEIGHT + BAND_WEIGHT * extremes.sum(1, keepdim=True)
+
+
+def matte_loss(logits: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
+    """Weighted cross-entropy plus twice the weighted absolute error of each picture, averaged."""
+    entropy = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
+    error = (logits.sigmoid() - truth).abs()
+    return ((entropy + 2 * error) * weight).sum((1, 2, 3)).div(weight.shape[-1] ** 2 * 0.6).mean()
+
+
+class Trainer:
+    """State of a training: network, moving average of its weights, optimizer, progress."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        torch.manual_seed(config.seed)
+        self.encoder = load().to(self.device).requires_grad_(False)
+        self.net = RefinerNet().start_from(self.encoder).to(self.device, memory_format=torch.channels_last).requires_grad_(True)
+        self.ema = copy.deepcopy(self.net).requires_grad_(False)
+        self.optimizer = torch.optim.AdamW(
+            self.net.parameters(), lr=config.rate, betas=(0.9, 0.99), weight_decay=config.decay, fused=True
+        )
+        self.step, self.elapsed = 0, 0.0
+        self.began = time.monotonic()
+
+    @property
+    def progress(self) -> float:
+        """Elapsed fraction of the budget, 0 to 1."""
+        return self.step / self.config.steps if self.config.steps else self.elapsed / self.config.budget
+
+    @property
+    def rate(self) -> float:
+        """Current learning rate: linear warm-up, then cosine decay to zero."""
+        if self.progress < self.config.warm_up:
+            return self.config.rate * (self.progress + 0.001) / (self.config.warm_up + 0.001)
+        decayed = min(1.0, (self.progress - self.config.warm_up) / (1 - self.config.warm_up))
+        return self.config.rate * (1 + math.cos(math.pi * decayed)) / 2
+
+    def train_step(self, batch: Batch) -> float:
+        """Update the weights on a batch and return its loss."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rate
+        rgb, coarse, truth, weight = (
+            tensor.to(self.device, memory_format=torch.channels_last, non_blocking=True)
+            for tensor in (batch.rgb, batch.coarse, batch.truth, batch.weight)
+        )
+        with torch.autocast(self.device.type, torch.bfloat16):
+            logits = self.net(self.encoder, rgb, coarse)
+        loss = matte_loss(logits.float(), truth, weight)
+        self.optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.net.parameters(), self.config.clip)
+        self.optimizer.step()
+        self.step += 1
+        self.elapsed = time.monotonic() - self.began
+        decay = min(self.config.ema_decay, (1 + self.step) / (10 + self.step))
+        torch._foreach_lerp_(list(self.ema.parameters()), list(self.net.parameters()), 1 - decay)
+        return loss.item()
+
+    def save(self) -> None:
+        """Write the checkpoint and the exported weights, each atomically."""
+        out = self.config.out
+        save_checkpoint(out / "checkpoint.pt", self)
+        save_file({k: v.half().cpu().contiguous() for k, v in self.ema.state_dict().items()}, out / "refiner.tmp")
+        (out / "refiner.tmp").replace(out / "refiner.safetensors")
+
+    def load(self) -> None:
+        """Restore the last checkpoint, if there is one."""
+        load_checkpoint(self.config.out / "checkpoint.pt", self)
+
+
+def train(config: Config) -> Trainer:
+    """Train until the budget is spent; write the log and the checkpoints."""
+    config.out.mkdir(parents=True, exist_ok=True)
+    trainer = Trainer(config)
+    trainer.load()
+    source = Source(config.source, config.side)
+    loader = DataLoader(Batches(config, source, trainer.step), batch_size=None, num_workers=config.workers)
+    trainer.began = time.monotonic() - trainer.elapsed
+    saved, losses = trainer.elapsed, []
+    with (config.out / "log.csv").open("a", newline="") as file:
+        log = csv.writer(file)
+        for batch in loader:
+            if trainer.progress >= 1:
+                break
+            losses.append(trainer.train_step(batch))
+            if trainer.step % config.log_every == 0:
+                log.writerow([trainer.step, f"{trainer.elapsed:.0f}", f"{trainer.rate:.2e}", f"{np.mean(losses):.4f}"])
+                file.flush()
+                losses.clear()
+            if trainer.elapsed - saved >= config.save_every:
+                trainer.save()
+                saved = trainer.elapsed
+    trainer.save()
+    return trainer
+
+
+def main() -> None:
+    """Run the command line; other hyperparameters are set in `Config`."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--source", type=Path, nargs="+", default=Config.source)
+    parser.add_argument("--out", type=Path, default=Config.out)
+    parser.add_argument("--budget", type=float, default=Config.budget, help="seconds in total")
+    parser.add_argument("--rate", type=float, default=Config.rate, help="peak learning rate")
+    parser.add_argument("--pixels", type=int, default=Config.pixels, help="pixels of a batch")
+    parser.add_argument("--procedural", type=float, default=Config.procedural, help="share of the procedural subjects")
+    parser.add_argument("--workers", type=int, default=Config.workers, help="processes that prepare batches")
+    parser.add_argument("--seed", type=int, default=Config.seed)
+    options = vars(parser.parse_args())
+    train(Config(**options | {"source": tuple(options["source"])}))
+
+
+if __name__ == "__main__":
+    main()
