@@ -38,7 +38,7 @@ USER 10001
 VOLUME /data
 EXPOSE 7860
 HEALTHCHECK --interval=30s --timeout=10s --start-period=60s \
-  CMD ["python", "-c", "from urllib.request import urlopen; urlopen('http://127.0.0.1:7860/gradio_api/app_id', timeout=8)"]
+  CMD ["python", "-c", "from urllib.request import urlopen; urlopen('http://127.0.0.1:7860/healthz', timeout=8)"]
 CMD ["python", "-m", "rmbg", "serve", "--host", "0.0.0.0", "--port", "7860"]
 
 FROM runtime AS cuda

@@ -33,7 +33,7 @@ audit: $(VENV)/app.done
 # Also installs the packages that the benchmarks compare with. Weights are synthetic; nothing is downloaded from the hub.
 bench: $(VENV)/bench.done
 	$(BIN)/python -m benchmarks.speed
-	$(BIN)/python -m benchmarks.page
+	$(BIN)/python -m benchmarks.page server
 
 .PHONY: browser
 browser: $(VENV)/test.done

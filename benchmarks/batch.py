@@ -1,9 +1,10 @@
-"""Throughput and memory of batches, compared with `remove` in a loop and with rembg's folder mode.
+"""Throughput and memory of batches, compared with `remove` in a loop and with rembg's folder mode; sum for a million photos.
 
-    python -m benchmarks.batch [loop] [rembg] [memory] [large] [--photos N] [--rounds N] [--small N]
+    python -m benchmarks.batch [loop] [rembg] [memory] [large] [million] [--photos N] [--rounds N] [--small N] [--cores N]
 
 The programs alternate in child processes, and the best round of each is used. CPU seconds are reported beside wall time, as
-other load on the machine affects them less. The part `rembg` requires benchmarks/requirements.txt.
+other load on the machine affects them less. The part `rembg` requires benchmarks/requirements.txt. The part `million` measures
+one core, and a GPU if there is one.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -24,7 +26,10 @@ from PIL import Image
 from benchmarks import peers, speed
 
 FOLDER = Path(tempfile.gettempdir()) / "rmbg-benchmarks"
-PARTS = ("loop", "rembg", "memory", "large")
+PARTS = ("loop", "rembg", "memory", "large", "million")
+
+#: Numbers of photos after which `memory` reports the resident memory.
+MARKS = (100, 200, 500, 1000, 2000, 5000, 10_000)
 
 
 def main() -> None:
@@ -33,6 +38,8 @@ def main() -> None:
     parser.add_argument("--photos", type=int, default=40, help="photos of 1.5 megapixels for `loop` and `rembg`")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--small", type=int, default=2000, help="small photos for `memory`")
+    parser.add_argument("--cores", type=int, default=64, help="CPU cores of the cluster for `million`")
+    parser.add_argument("--gpu-hour", type=float, default=2.0, help="price of an hour of a GPU in dollars for `million`")
     parser.add_argument("--child", nargs=4, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
@@ -40,7 +47,7 @@ def main() -> None:
         return child(mode, provider, Path(source), Path(target))
     os.environ.update(RMBG_WEIGHTS=str(FOLDER), RMBG_DATA=str(FOLDER / "data"))
     for part in arguments.parts or PARTS:
-        {"loop": loop, "rembg": rembg, "memory": memory, "large": large}[part](arguments)
+        {"loop": loop, "rembg": rembg, "memory": memory, "large": large, "million": million}[part](arguments)
 
 
 def loop(arguments: argparse.Namespace) -> None:
@@ -81,19 +88,47 @@ def rembg(arguments: argparse.Namespace) -> None:
 
 
 def memory(arguments: argparse.Namespace) -> None:
-    """Measure the memory of a process after 100 small photos and after all of them."""
+    """Measure the memory of a process after 100 small photos, at further marks, and its peak."""
     figures = measure("batch", "builtin", photos("small", arguments.small, (320, 240)))
-    print(
-        f"{arguments.small} small photos: {figures['held_100'] / 1e6:.0f} MB after 100, "
-        f"{figures['held'] / 1e6:.0f} MB at the end, peak {figures['peak'] / 1e6:.0f} MB",
-        flush=True,
-    )
+    held = ", ".join(f"{size / 1e6:.0f} MB after {number:,}" for number, size in figures["held"])
+    print(f"small photos: {held}; peak {figures['peak'] / 1e6:.0f} MB", flush=True)
 
 
 def large(arguments: argparse.Namespace) -> None:
     """Measure the peak memory with photos of 24 megapixels."""
     figures = measure("batch", "builtin", photos("large", 8, (6000, 4000)))
     print(f"8 photos of 24 megapixels: {describe(figures, 8)}, peak {figures['peak'] / 1e9:.2f} GB", flush=True)
+
+
+def million(arguments: argparse.Namespace) -> None:
+    """Print the time and cost of a million photos from the rate of one core, and of one GPU with the cores of this machine."""
+    from rmbg.settings import HOURLY_USD
+
+    source = photos("medium", arguments.photos, (1500, 1000))
+    rate = max(arguments.photos / measure("core", "builtin", source)["seconds"] for _ in range(arguments.rounds))
+    hours = 1e6 / rate / 3600
+    price = float(HOURLY_USD) / 2  # the default is the price of two cores
+    print(
+        f"built-in, 1.5 megapixels, one core: {rate:.2f} photos a second\n"
+        f"1,000,000 / {rate:.2f} a second / 3600 = {hours:,.0f} core hours; / {arguments.cores} cores = "
+        f"{hours / arguments.cores:.1f} hours; x ${price:.3f} = ${hours * price:,.2f}"
+    )
+    sizes = [
+        sum(path.stat().st_size for path in folder.iterdir() if path.is_file()) / arguments.photos / 1e3
+        for folder in (source, FOLDER / "batch-out-core")
+    ]
+    print(f"storage: {sizes[0]:,.0f} GB of photos and {sizes[1]:,.0f} GB of results", flush=True)
+    import torch
+
+    if not torch.cuda.is_available():
+        return
+    rate = max(arguments.photos / measure("batch", "builtin", source)["seconds"] for _ in range(arguments.rounds))
+    hours = 1e6 / rate / 3600
+    print(
+        f"one GPU and {os.cpu_count()} cores: {rate:.1f} photos a second; 1,000,000 / {rate:.1f} a second / 3600 = "
+        f"{hours:,.1f} hours; x ${arguments.gpu_hour:.2f} = ${hours * arguments.gpu_hour:,.2f}",
+        flush=True,
+    )
 
 
 def photos(name: str, count: int, size: tuple[int, int]) -> Path:
@@ -125,7 +160,7 @@ def empty_folder(name: str) -> Path:
     return target
 
 
-def measure(mode: str, provider: str, source: Path) -> dict[str, float]:
+def measure(mode: str, provider: str, source: Path) -> dict[str, Any]:
     """Process all photos of a folder in a child process and return its figures."""
     command = [sys.executable, "-m", "benchmarks.batch", "--child", mode, provider, str(source), str(empty_folder(mode))]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
@@ -150,6 +185,8 @@ def child(mode: str, provider: str, source: Path, target: Path) -> None:
         (target / f"{path.stem}.png").write_bytes(encoded)
 
     files = sorted(source.glob("*.jpg"))
+    if mode == "core":
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     remove(files[0])
     started, cpu = time.perf_counter(), time.process_time()
     held = [0]
@@ -159,9 +196,8 @@ def child(mode: str, provider: str, source: Path, target: Path) -> None:
     else:
         held = batch(provider, source, target)
     figures = {"seconds": time.perf_counter() - started, "cpu": time.process_time() - cpu}
-    held_100 = held[min(99, len(held) - 1)]
-    figures |= {"peak": 1e9 * speed.gigabytes("VmHWM"), "held": 1e9 * speed.gigabytes("VmRSS"), "held_100": held_100}
-    print(json.dumps(figures))
+    marks = [(number, held[number - 1]) for number in MARKS if number < len(held)] + [(len(held), held[-1])]
+    print(json.dumps({**figures, "peak": 1e9 * speed.gigabytes("VmHWM"), "held": marks}))
 
 
 def batch(provider: str, source: Path, target: Path) -> list[int]:

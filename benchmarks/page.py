@@ -1,12 +1,16 @@
-"""Response times of the page for a photo of 12 megapixels: ``python -m benchmarks.page``.
+"""Weight and response times of the page: ``python -m benchmarks.page [server] [browser]``; both parts without an argument.
 
-Measures the pictures of the viewer and the encoding of the download. Photo and matte are synthetic. The browser composes
-backgrounds; ``benchmarks.traffic`` counts their requests.
+``server`` measures the pictures of the viewer and the encoding of the download for a photo of 12 megapixels, in this process.
+
+``browser`` drives the page in Chromium on a line of 1.6 Mbit/s: start and second start, click to result, a new color, and the
+tab stops from the start button to the download. Bytes are those on the wire. ``benchmarks.traffic`` lists further actions.
 """
 
 from __future__ import annotations
 
 import statistics
+import subprocess
+import sys
 import time
 from decimal import Decimal
 
@@ -34,7 +38,8 @@ def cutout() -> Cutout:
     return Cutout(Photo(rgb), alpha, estimate_foreground(rgb, alpha), "builtin", 1.0, Cost(Decimal(0), "estimated"))
 
 
-def main() -> None:
+def server() -> None:
+    """Print the times of the event handlers."""
     session = Session()
     started = time.perf_counter()
     result = session.add(cutout())
@@ -54,6 +59,23 @@ def main() -> None:
     save(session, "png", 90)
     print(f"PNG at full size: {time.perf_counter() - started:.2f} s")
     session.close()
+
+
+def browser() -> None:
+    """Print bytes, requests and times of a visit."""
+    from benchmarks.traffic import launched_page, visit  # needs the packages of tests/requirements.txt
+
+    with launched_page() as (page, url, photo):
+        visit(page, url, photo)
+
+
+def main() -> None:
+    parts = {"server": server, "browser": browser}
+    names = sys.argv[1:] or list(parts)
+    if len(names) == 1:
+        return parts[names[0]]()
+    for name in names:  # in processes of their own, as a process has one folder for temporary files
+        subprocess.run([sys.executable, "-m", "benchmarks.page", name], check=True)
 
 
 if __name__ == "__main__":

@@ -56,9 +56,14 @@ def torch_forward(name: str) -> Forward:
     return run
 
 
+def onnx_path(folder: Path) -> Path:
+    """Path of IS-Net as ONNX, with the file name that rembg expects, whether it exists or not."""
+    return folder / "isnet-general-use.onnx"
+
+
 def onnx_file(folder: Path) -> Path:
-    """Path of IS-Net as ONNX, with the file name that rembg expects."""
-    path = folder / "isnet-general-use.onnx"
+    """Path of IS-Net as ONNX, exported if it does not exist."""
+    path = onnx_path(folder)
     if not path.exists():
         network = torch.nn.Sequential(eager("rmbg-1.4"), torch.nn.Sigmoid())
         folder.mkdir(parents=True, exist_ok=True)

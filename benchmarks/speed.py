@@ -1,16 +1,18 @@
 """Speed and memory of the local networks on the CPU, compared with torch, onnxruntime and rembg.
 
-    python -m benchmarks.speed [forward] [whole] [start] [memory] [accuracy] [--rounds N] [--photos FOLDER]
+    python -m benchmarks.speed [command] [builtin] [forward] [whole] [start] [memory] [accuracy] [--rounds N] [--photos FOLDER]
 
 Results are ratios within one run: the programs alternate, and the best round of each is used, so that other load on the
-machine affects all of them. ``whole`` is the pipeline from JPEG bytes to PNG bytes, without foreground estimation, which rembg
-does not have.
+machine affects all of them. ``command`` is a process of the command line from its start to its end, ``builtin`` the built-in
+provider from JPEG bytes to PNG bytes. ``whole`` is the same for RMBG-1.4, without and with foreground estimation, which rembg
+does not have. Programs that are not installed are skipped.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -30,26 +32,28 @@ from rmbg.inference import preprocess
 from rmbg.inference.catalog import MODELS
 from rmbg.inference.model_cache import MODEL_CACHE
 from rmbg.matting.finish import finish
+from rmbg.remove import remove_background
 from rmbg.render import backgrounds
 from rmbg.settings import Settings
 
 FOLDER = Path(tempfile.gettempdir()) / "rmbg-benchmarks"
 SIZES = {"1.5 MP": (1500, 1000), "6.3 MP": (3072, 2048), "24 MP": (6000, 4000)}
 PHOTOS = Path(__file__).parents[1] / "examples"
-PARTS = ("forward", "whole", "start", "memory", "accuracy")
+PARTS = ("command", "builtin", "forward", "whole", "start", "memory", "accuracy")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Speed and memory on the CPU, as ratios in one run.")
     parser.add_argument("parts", nargs="*", help=f"of {', '.join(PARTS)}; all by default")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--photos", type=Path, default=PHOTOS, help="folder with CATEGORY/im, for accuracy")
+    parser.add_argument("--photos", type=Path, default=PHOTOS, help="folder of photos, for accuracy")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
         return child(*arguments.child.split(","))
+    functions = (command, builtin, forward, whole, start, memory, accuracy)
     for part in arguments.parts or PARTS:
-        {"forward": forward, "whole": whole, "start": start, "memory": memory, "accuracy": accuracy}[part](arguments)
+        dict(zip(PARTS, functions, strict=True))[part](arguments)
 
 
 def ours(name: str, image: np.ndarray, **variables: str) -> np.ndarray:
@@ -59,12 +63,12 @@ def ours(name: str, image: np.ndarray, **variables: str) -> np.ndarray:
     return MODEL_CACHE.predict(MODELS[name], image, settings, lambda fraction, text: None, lambda: None)[0]
 
 
-def cut(name: str, data: bytes) -> bytes:
-    """Remove the background as the provider does, without foreground estimation: bytes of a file to those of a PNG."""
+def cut(name: str, data: bytes, decontaminate: bool = False) -> bytes:
+    """Remove the background as the provider does, from the bytes of a file to those of a PNG."""
     photo = open_photo(data)
     mask = ours(name, preprocess.prepare(MODELS[name], photo.flattened()))[0]
     alpha = preprocess.alpha(MODELS[name], mask, photo.height, photo.width)
-    matte, foreground = finish(photo, alpha * np.float32(1 / 255), foreground=photo.rgb)
+    matte, foreground = finish(photo, alpha * np.float32(1 / 255), foreground=None if decontaminate else photo.rgb)
     cutout = Cutout(photo, matte, foreground, name, 0.0, Cost(None, "unknown"))
     return encode.encode(cutout.render(backgrounds.TRANSPARENT), encode.FORMATS["png"])
 
@@ -86,6 +90,55 @@ def print_ratios(title: str, seconds: Mapping[str, float]) -> None:
     own = seconds["rmbg"]
     others = "; ".join(f"{name} {value:.2f} s, ratio {own / value:.2f}" for name, value in seconds.items() if name != "rmbg")
     print(f"{title}: rmbg {own:.2f} s; {others}", flush=True)
+
+
+def command(arguments: argparse.Namespace) -> None:
+    """Compare processes of the command lines, with the peak memory of each."""
+    from benchmarks import peers
+
+    jpeg("1.5 MP")
+    out = FOLDER / "out.png"
+    programs = {"rmbg": [sys.executable, "-m", "rmbg", "remove", str(FOLDER / "1.5 MP.jpg"), str(out), "--provider", "builtin"]}
+    rembg = shutil.which("rembg", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
+    if rembg and (peers.installed("onnx") or peers.onnx_path(FOLDER).exists()):
+        peers.onnx_file(FOLDER)
+        programs["rembg"] = [rembg, "i", "-m", "isnet-general-use", str(FOLDER / "1.5 MP.jpg"), str(out)]
+    else:
+        print("rembg or onnx is not installed; the command line is not compared.")
+    environment = dict(os.environ, U2NET_HOME=str(FOLDER), MODEL_CHECKSUM_DISABLED="1")
+    seconds, megabytes = {}, {}
+    for _ in range(arguments.rounds + 1):
+        for name, words in programs.items():
+            started = time.perf_counter()
+            process = subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL)
+            _, status, usage = os.wait4(process.pid, 0)
+            if status:
+                raise SystemExit(f"{name} failed with status {os.waitstatus_to_exitcode(status)}.")
+            seconds[name] = min(seconds.get(name, float("inf")), time.perf_counter() - started)
+            megabytes[name] = usage.ru_maxrss / 1000
+    print_ratios("command line, 1.5 MP, cold process", seconds)
+    print(f"peak memory: {', '.join(f'{name} {value:.0f} MB' for name, value in megabytes.items())}", flush=True)
+
+
+def builtin(arguments: argparse.Namespace) -> None:
+    """Compare the built-in provider with everything on its default, from JPEG to PNG, with rembg and an IS-Net."""
+    from benchmarks import peers
+
+    rembg = peers.rembg_pipeline(FOLDER) if peers.installed("onnx", "rembg") else None
+    for title in SIZES:
+        data = jpeg(title)
+        programs: dict[str, Any] = {"rmbg": lambda d=data: remove(d)}
+        if rembg:
+            programs["rembg"] = lambda d=data: rembg(d)
+        else:
+            print("rembg or onnx is not installed; the built-in provider is not compared.")
+        print_ratios(f"JPEG to PNG, built-in, {title}", best_times(programs, arguments.rounds))
+
+
+def remove(data: bytes) -> bytes:
+    """Remove the background with the built-in provider, from the bytes of a file to those of a PNG."""
+    cutout = remove_background(data, "builtin", settings=Settings.from_environ())
+    return encode.encode(cutout.render(backgrounds.TRANSPARENT), encode.FORMATS["png"])
 
 
 def forward(arguments: argparse.Namespace) -> None:
@@ -113,6 +166,7 @@ def whole(arguments: argparse.Namespace) -> None:
     for title in SIZES:
         data = jpeg(title)
         programs: dict[str, Any] = {"rmbg": lambda d=data: cut("rmbg-1.4", d)}
+        programs["rmbg, foreground estimated"] = lambda d=data: cut("rmbg-1.4", d, True)
         if rembg:
             programs["rembg"] = lambda d=data: rembg(d)
         print_ratios(f"JPEG to PNG with IS-Net, {title}", best_times(programs, arguments.rounds))
@@ -147,7 +201,10 @@ def accuracy(arguments: argparse.Namespace) -> None:
     """Measure the difference of alpha between the default precision and fp32 on photos, in levels of 8 bits."""
     from benchmarks import peers
 
-    photos = sorted(arguments.photos.glob("**/im/*"))
+    found = [path for path in sorted(arguments.photos.rglob("*")) if path.suffix.lower() in (".jpg", ".jpeg", ".png", ".webp")]
+    photos = [path for path in found if path.parent.name != "gt"]
+    if not photos:
+        raise SystemExit(f"There are no photos in {arguments.photos}.")
     for name in ("rmbg-1.4", "rmbg-2.0"):
         peers.weights(FOLDER, name)
         levels = []

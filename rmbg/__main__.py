@@ -6,10 +6,14 @@ Signal handlers are installed before large modules are imported, so that Ctrl-C 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 
 try:
+    from typing import TYPE_CHECKING
+
     from rmbg.cli import process
+
+    if TYPE_CHECKING:
+        from collections.abc import Sequence
 except KeyboardInterrupt:
     os._exit(130)
 

@@ -14,14 +14,20 @@ from rmbg.billing.cost import Cost
 from rmbg.files import write
 from rmbg.images.encode import QUALITY, encode, format_named
 from rmbg.images.photo import Photo
+from rmbg.inference.vitmatte import predict_alpha
 from rmbg.matting.edges import UNCHANGED, AlphaMatting, EdgeSettings
 from rmbg.matting.retouch import Stroke, retouch
 from rmbg.render.backgrounds import TRANSPARENT, Background, parse_background
 from rmbg.render.finishing import UNFINISHED, Finishing
 from rmbg.render.picture import View, render
+from rmbg.settings import Settings
+from rmbg.timing import Timings
 
 #: Confidences below which the level is ``low``, and from which it is ``high``. ``benchmarks/confidence.py`` calibrates them.
 LOW_CONFIDENCE, HIGH_CONFIDENCE = 0.80, 0.85
+
+#: Value of ``Cutout.provider`` if the user gave the mask.
+OWN_MASK = "own-mask"
 
 
 @dataclass(frozen=True)
@@ -78,7 +84,7 @@ class Cutout:
     foreground : uint8 array (H, W, 3)
         Straight colors of the subject, without the background's contribution to soft edges.
     provider : str
-        Id of the provider.
+        Id of the provider, or `OWN_MASK`.
     seconds : float
         Wall time from photo to cutout.
     cost : Cost
@@ -95,6 +101,8 @@ class Cutout:
         IoU with the true matte as predicted by the network, in [0, 1]; None for providers that do not predict it.
     steps : tuple of Step
         Providers of a cascade, in the order in which they were called; empty for other providers.
+    timings : Timings or None
+        Parts of `seconds` for networks on this machine; None for a service.
     """
 
     photo: Photo
@@ -111,6 +119,7 @@ class Cutout:
     alpha_matting: AlphaMatting | None = None
     confidence: float | None = None
     steps: tuple[Step, ...] = ()
+    timings: Timings | None = None
 
     def __post_init__(self) -> None:
         size = self.photo.rgb.shape[:2]
@@ -130,6 +139,11 @@ class Cutout:
         return self.photo.height
 
     @property
+    def warm_seconds(self) -> float:
+        """Seconds without download, load and queue, for comparisons and projections."""
+        return self.seconds if self.timings is None else self.timings.warm
+
+    @property
     def confidence_level(self) -> str:
         """``high``, ``medium`` or ``low``; empty if the confidence is unknown."""
         return confidence_level(self.confidence)
@@ -145,6 +159,7 @@ class Cutout:
         return {
             "provider": self.provider,
             "seconds": round(self.seconds, 3),
+            "timings": None if self.timings is None else self.timings.summary(),
             "engine": self.engine,
             "device": self.device,
             "width": self.width,
@@ -162,6 +177,7 @@ class Cutout:
         *,
         progress: Callable[[float | None, str], None] = lambda fraction, text: None,
         cancelled: Callable[[], bool] = lambda: False,
+        environment: Settings | None = None,
     ) -> Cutout:
         """Compute alpha in the uncertain band by alpha matting and estimate the foreground again; no provider runs.
 
@@ -172,20 +188,50 @@ class Cutout:
         settings : AlphaMatting
         progress : callable (fraction or None, text), optional
         cancelled : callable () -> bool, optional
+        environment : Settings, optional
+            Device and folders of a network; by default those of the environment.
 
         Raises
         ------
         CancelledError
             Once `cancelled` returns True.
+        NotReadyError
+            If the weights or the device of a network are not available.
         """
-        from rmbg.matting.closed_form import refine_alpha  # deferred, as SciPy takes long to import
+        # Deferred, as SciPy takes long to import.
+        from rmbg.matting.closed_form import refine_alpha
         from rmbg.matting.finish import finish
+        from rmbg.matting.trimap import make_trimap
 
-        matte = refine_alpha(self.photo.flattened(), self.matte, settings, progress=progress, cancelled=cancelled)
+        rgb = self.photo.flattened()
+        if settings.method == "vitmatte":
+            environment = environment or Settings.from_environ()
+            trimap = make_trimap(self.matte, settings)
+            matte = predict_alpha(rgb, trimap, environment, progress=progress, cancelled=cancelled)
+        else:
+            matte = refine_alpha(rgb, self.matte, settings, progress=progress, cancelled=cancelled)
         if self.photo.alpha is not None:
             matte = np.where(self.photo.alpha == 255, matte, self.matte)
         matte, foreground = finish(self.photo, matte, own_alpha_applied=True)
         return replace(self, matte=matte, foreground=foreground, alpha_matting=settings)
+
+    def with_matte(self, matte: np.ndarray) -> Cutout:
+        """Replace the matte, estimate the foreground again and multiply in the photo's own alpha; no provider runs.
+
+        Parameters
+        ----------
+        matte : float array (H, W)
+            Alpha in [0, 1] at the photo's size.
+
+        Returns
+        -------
+        Cutout
+            Without edge settings and alpha matting.
+        """
+        from rmbg.matting.finish import finish
+
+        matte, foreground = finish(self.photo, matte)
+        return replace(self, matte=matte, foreground=foreground, edges=UNCHANGED, alpha_matting=None)
 
     def cleaned(self, edges: EdgeSettings) -> Cutout:
         """Apply edge settings to the matte and estimate the foreground again; no provider runs.
@@ -317,7 +363,12 @@ def confidence_level(confidence: float | None) -> str:
 def edge_facts(edges: EdgeSettings, alpha_matting: AlphaMatting | None) -> dict[str, Any]:
     """Fields ``edges`` and ``alpha_matting`` of ``--json``; those without a change are missing."""
     facts: dict[str, Any] = {"edges": edges.changed()} if edges.changed() else {}
-    return facts if alpha_matting is None else facts | {"alpha_matting": asdict(alpha_matting)}
+    if alpha_matting is None:
+        return facts
+    matting = asdict(alpha_matting)
+    if "method" not in alpha_matting.changed():  # results of versions without it are kept
+        del matting["method"]
+    return facts | {"alpha_matting": matting}
 
 
 def cost_facts(cost: Cost) -> dict[str, Any]:

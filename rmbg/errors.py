@@ -20,6 +20,7 @@ import re
 from decimal import Decimal
 
 from rmbg.billing.cost import Cost
+from rmbg.message import Message
 
 #: Longest text input of the page, the API and the command line, in characters. Signed URLs have up to 2,000.
 MAX_TEXT = 4_000
@@ -85,7 +86,14 @@ def printable(text: str, length: int) -> str:
 def check_text(text: str, label: str) -> str:
     """Return `text` unchanged, or raise OptionError naming `label` if it is longer than `MAX_TEXT`."""
     if len(text) > MAX_TEXT:
-        raise OptionError(f"{label} has {len(text):,} characters, more than the limit of {MAX_TEXT:,}. Shorten it.")
+        raise OptionError(
+            Message(
+                "{name} has {count:,} characters, more than the limit of {limit:,}. Shorten it.",
+                name=label,
+                count=len(text),
+                limit=MAX_TEXT,
+            )
+        )
     return text
 
 

@@ -14,12 +14,14 @@ from typing import Any
 
 import numpy as np
 
+from rmbg import telemetry
 from rmbg.billing import prices, recovery
 from rmbg.billing.cost import Cost
 from rmbg.billing.quote import quote
 from rmbg.errors import CancelledError, OptionError, RmbgError, ServiceError, check_text
 from rmbg.images.encode import FORMATS, encode
 from rmbg.images.photo import Photo, open_photo
+from rmbg.message import Message
 from rmbg.net.client import ServiceClient
 from rmbg.providers.base import Option, ProviderInfo, RequestContext, never_cancelled, no_progress
 from rmbg.providers.fal import remove as fal
@@ -55,7 +57,7 @@ INFO = ProviderInfo(
             "Seed",
             "text",
             "",
-            f"0 to {MAX_SEED}. The same seed and description give the same picture. Empty: random.",
+            Message("0 to {limit}. The same seed and description give the same picture. Empty: random.", limit=MAX_SEED),
             advanced=True,
         ),
         *fal.OPTIONS,
@@ -148,7 +150,10 @@ def replace_background(
     encoded_reference = None if reference is None else encode_photo(open_photo(reference, settings=settings))
     count = checked["num_images"]
     limit = max(settings.max_bytes, 4 * photo.width * photo.height) * 3 // 2 * count
-    with paid(INFO, "fal", INFO.key_name, quote(INFO, checked, settings), limit, context) as client:
+    with (
+        telemetry.call(INFO.id) as call,
+        paid(INFO, "fal", INFO.key_name, quote(INFO, checked, settings), limit, context) as client,
+    ):
         arguments = {
             "image_url": fal.image_url(client, encoded_photo, checked, context),
             **(
@@ -164,6 +169,7 @@ def replace_background(
         if not isinstance(images, list) or not images:
             raise ServiceError("The response of fal has no pictures.")
         pictures, missing = _fetch_pictures(client, images[:count], photo.name, context)
+        call.cost = client.cost
     reported_seed = body.get("seed")
     return Replaced(
         photo=photo,

@@ -9,11 +9,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
+from typing import Any
 
 from rmbg.errors import OptionError, printable
 
 #: Default price of this machine in US dollars an hour, about that of a rented two-core server.
 HOURLY_USD = Decimal("0.05")
+
+#: Persistent storage of a Space, if it has one.
+SPACE_STORAGE = Path("/data")
 
 #: Upper limits in US dollars of the price of an hour, the daily budget and the price of a credit.
 MAX_HOURLY_USD, MAX_BUDGET_USD, MAX_CREDIT_USD = Decimal(10_000), Decimal(1_000_000), Decimal(1_000)
@@ -53,8 +57,16 @@ class Settings:
         Disk quota of one visitor, and of all visitors together, in bytes.
     batch_files, batch_bytes : int
         Limits of a batch of a visitor: photos, and bytes of the upload and of the photos in its archives.
+    trusted_proxies : tuple of str
+        Addresses and networks of the reverse proxies whose forwarded headers are used; ``private`` stands for all private ones.
+    metrics : {"local", "all", "off"}
+        Who may read ``/metrics``: programs on this machine, everybody, or nobody.
+    log_level, log_format : str
+        Lowest level of the messages on standard error; ``text`` or ``json``.
     keep_seconds : float
         Lifetime of the files of a finished API call or download in seconds.
+    visit_seconds : float
+        Lifetime of the photos and results of a closed page in seconds.
     data : Path
         Folder for persistent data.
     environ : Mapping
@@ -80,9 +92,18 @@ class Settings:
     storage_bytes: int = 10_000_000_000
     batch_files: int = 100
     batch_bytes: int = 500_000_000
+    trusted_proxies: tuple[str, ...] = ("private",)
+    metrics: str = "local"
+    log_level: str = "warning"
+    log_format: str = "text"
     keep_seconds: float = 120.0
+    visit_seconds: float = 3600.0
     data: Path = Path()
     environ: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the settings without the environment, so that pickled settings contain no keys."""
+        return {**self.__dict__, "environ": {}}
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str] | None = None) -> Settings:
@@ -115,7 +136,12 @@ class Settings:
             storage_bytes=_positive_int(env, "RMBG_STORAGE_MB", cls.storage_bytes // 1_000_000) * 1_000_000,
             batch_files=_positive_int(env, "RMBG_BATCH_FILES", cls.batch_files),
             batch_bytes=_positive_int(env, "RMBG_BATCH_MB", cls.batch_bytes // 1_000_000) * 1_000_000,
+            trusted_proxies=_hosts(env, "RMBG_TRUSTED_PROXIES") or cls.trusted_proxies,
+            metrics=_choice(env, "RMBG_METRICS", ("local", "all", "off"), default="local"),
+            log_level=_choice(env, "RMBG_LOG_LEVEL", ("debug", "info", "warning", "error"), default="warning"),
+            log_format=_choice(env, "RMBG_LOG_FORMAT", ("text", "json"), default="text"),
             keep_seconds=_duration(env, "RMBG_KEEP_MINUTES", cls.keep_seconds / 60, 1440, "minutes such as 2") * 60,
+            visit_seconds=_duration(env, "RMBG_KEEP_MINUTES", cls.visit_seconds / 60, 1440, "minutes such as 2") * 60,
             data=_data_folder(env),
             environ=dict(env),
         )
@@ -173,9 +199,11 @@ def _duration(env: Mapping[str, str], name: str, default: float, maximum: float,
 
 
 def _data_folder(env: Mapping[str, str]) -> Path:
-    """Return the folder of ``RMBG_DATA``, by default the operating system's folder for user data."""
+    """Return the folder of ``RMBG_DATA``, by default the storage of a Space, or the system's folder for user data."""
     if env.get("RMBG_DATA", "").strip():
         return Path(env["RMBG_DATA"].strip())
+    if env.get("SPACE_ID") and os.access(SPACE_STORAGE, os.W_OK):
+        return SPACE_STORAGE / "rmbg"
     if os.name == "nt" and env.get("LOCALAPPDATA"):
         return Path(env["LOCALAPPDATA"]) / "rmbg"
     if env.get("XDG_DATA_HOME"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from rmbg.message import Message
+
 
 def megabytes(count: int) -> str:
     """Return a number of bytes as text, such as ``40 MB`` or ``0.05 MB``."""
@@ -10,7 +12,7 @@ def megabytes(count: int) -> str:
 
 def megapixels(count: int) -> str:
     """Return a number of pixels as text, such as ``64 megapixels``."""
-    return f"{_rounded(count / 1e6)} megapixels"
+    return Message("{size} megapixels", size=_rounded(count / 1e6))
 
 
 def _rounded(value: float) -> str:

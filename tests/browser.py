@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+from urllib.parse import urlsplit
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
@@ -18,7 +25,13 @@ ARGUMENTS = [
     "--disable-sync",
     "--use-fake-device-for-media-stream",
     "--use-fake-ui-for-media-stream",
+    "--host-resolver-rules=MAP *.example 127.0.0.1",  # names for the tests of DNS rebinding
 ]
+
+#: Time limit for the end of a context, in seconds; Playwright has none.
+CLOSE_SECONDS = 60
+
+DESKTOP, PHONE = {"width": 1440, "height": 900}, {"width": 390, "height": 844}
 
 
 def executable() -> str | None:
@@ -29,6 +42,113 @@ def executable() -> str | None:
 def arguments() -> list[str]:
     """Return the command-line arguments; the sandbox is off for root, as it fails in containers."""
     return [*ARGUMENTS, "--no-sandbox"] if getattr(os, "geteuid", lambda: 1)() == 0 else ARGUMENTS
+
+
+class Chromium:
+    """Chromium of a test process: started at its first use, and again after it has exited.
+
+    Parameters
+    ----------
+    playwright : playwright.sync_api.Playwright
+        The connection to the driver.
+
+    Attributes
+    ----------
+    process : int
+        Process id of the running browser.
+    """
+
+    def __init__(self, playwright: Any) -> None:
+        self._type = playwright.chromium
+        self._browser: Any = None
+        self._shared: Any = None
+        self.process = 0
+
+    def new_context(self, **options: Any) -> Any:
+        """Return a new Playwright context, which is a browser of its own with an empty cache."""
+        if not self._runs():
+            self._browser, self._shared = self._type.launch(executable_path=executable(), args=arguments()), None
+            processes = self._browser.new_browser_cdp_session().send("SystemInfo.getProcessInfo")["processInfo"]
+            self.process = next(process["id"] for process in processes if process["type"] == "browser")
+        context = self._browser.new_context(**options)
+        context.close = functools.partial(self._end, functools.partial(_leave_and_close, context, context.close))
+        return context
+
+    @contextlib.contextmanager
+    def visit(self, viewport: dict[str, int] = DESKTOP, **media: str) -> Iterator[Any]:
+        """Open an empty page of a new visitor; the cache of the browser has the scripts of earlier visits.
+
+        Visits at the same time have a context each.
+
+        Parameters
+        ----------
+        viewport : dict of str to int
+            Width and height of the window in pixels.
+        media : dict of str to str
+            Arguments of ``page.emulate_media``.
+        """
+        if not self._runs() or self._shared is None:
+            self._shared = self.new_context(viewport=DESKTOP)
+        context = self.new_context(viewport=DESKTOP) if self._shared.pages else self._shared
+        page = context.new_page()
+        if viewport != DESKTOP:
+            page.set_viewport_size(viewport)
+        if media:
+            page.emulate_media(**media)
+        try:
+            yield page
+        finally:
+            if context is self._shared:
+                self._end(functools.partial(self._forget, page))
+            else:
+                context.close()
+
+    def _runs(self) -> bool:
+        return self._browser is not None and self._browser.is_connected()
+
+    def _forget(self, page: Any) -> None:
+        """Close the pages of the shared context, and remove storage, cookies and permissions of the site."""
+        site = urlsplit(page.url)
+        for opened in self._shared.pages:
+            _leave(opened)
+        if site.netloc:
+            data = {"origin": f"{site.scheme}://{site.netloc}", "storageTypes": "local_storage,indexeddb,cache_storage"}
+            self._shared.new_cdp_session(page).send("Storage.clearDataForOrigin", data)
+        for opened in self._shared.pages:
+            opened.close()
+        self._shared.clear_cookies()
+        self._shared.clear_permissions()
+
+    def _end(self, close: Callable[[], object]) -> None:
+        """Call `close`; kill Chromium if that takes longer than `CLOSE_SECONDS`, so that only one test fails."""
+        timer = threading.Timer(CLOSE_SECONDS, os.kill, (self.process, signal.SIGKILL))
+        timer.start()
+        try:
+            close()
+        finally:
+            timer.cancel()
+            if not self._browser.is_connected():
+                raise AssertionError(f"Chromium has exited, or was killed because it did not close in {CLOSE_SECONDS} seconds.")
+
+    def close(self) -> None:
+        if self._runs():
+            self._browser.close()
+
+
+def _leave(page: Any) -> None:
+    """Open an empty page. Chromium never confirms the end of a context in which a navigation is committed meanwhile."""
+    from playwright.sync_api import Error
+
+    for _ in range(5):
+        with contextlib.suppress(Error):  # interrupted by a navigation of the site
+            page.goto("about:blank")
+            return
+
+
+def _leave_and_close(context: Any, close: Callable[[], object]) -> None:
+    for page in context.pages:
+        _leave(page)
+    close()
 
 
 def install() -> int:

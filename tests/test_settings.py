@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
@@ -46,6 +48,11 @@ def test_defaults():
         ("RMBG_DAILY_BUDGET_USD", "0", "daily_budget_usd", Decimal(0)),
         ("RMBG_DAILY_BUDGET_USD", "2.5", "daily_budget_usd", Decimal("2.5")),
         ("RMBG_DAILY_BUDGET_USD", "", "daily_budget_usd", None),
+        ("RMBG_METRICS", "all", "metrics", "all"),
+        ("RMBG_LOG_LEVEL", "INFO", "log_level", "info"),
+        ("RMBG_LOG_FORMAT", "json", "log_format", "json"),
+        ("RMBG_TRUSTED_PROXIES", "10.0.0.2, 10.1.0.0/16", "trusted_proxies", ("10.0.0.2", "10.1.0.0/16")),
+        ("RMBG_TRUSTED_PROXIES", "", "trusted_proxies", ("private",)),
         ("RMBG_RESULT_HOSTS", "A.example, 127.0.0.1 ,,", "result_hosts", ("a.example", "127.0.0.1")),
         ("RMBG_PHOTO_HOSTS", "127.0.0.1:8080", "photo_hosts", ("127.0.0.1:8080",)),
         ("RMBG_DATA", "/data", "data", Path("/data")),
@@ -105,3 +112,18 @@ def test_default_environment_is_that_of_the_process(monkeypatch):
 
 def test_repr_contains_no_keys():
     assert "secret" not in repr(Settings.from_environ({"FAL_KEY": "secret-value"}))
+
+
+def test_pickled_settings_contain_no_keys():
+    settings = Settings.from_environ({"FAL_KEY": "id:secret", "RMBG_DEVICE": "cpu"})
+    data = pickle.dumps(settings)
+    assert b"secret" not in data and pickle.loads(data) == replace(settings, environ={})
+
+
+def test_storage_of_a_space_is_found(tmp_path, monkeypatch):
+    monkeypatch.setattr("rmbg.settings.SPACE_STORAGE", tmp_path)
+    assert Settings.from_environ({"SPACE_ID": "ann/studio"}).data == tmp_path / "rmbg"
+    assert Settings.from_environ({"SPACE_ID": "ann/studio", "RMBG_DATA": "/other"}).data == Path("/other")
+    assert Settings.from_environ({}).data != tmp_path / "rmbg", "other machines may have a folder of this name"
+    monkeypatch.setattr("rmbg.settings.SPACE_STORAGE", tmp_path / "missing")
+    assert Settings.from_environ({"SPACE_ID": "ann/studio"}).data.name == "rmbg"

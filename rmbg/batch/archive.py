@@ -9,6 +9,7 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from rmbg.batch.entry import Entry
 from rmbg.batch.names import encodable, label, safe_target
@@ -53,7 +54,7 @@ class ZipSource:
     remote = False
 
     def __init__(self, path: Path, settings: Settings) -> None:
-        self.settings = settings
+        self.path, self.settings = path, settings
         try:
             self._archive = zipfile.ZipFile(path)
         except ARCHIVE_ERRORS as error:
@@ -61,6 +62,9 @@ class ZipSource:
         self._lock = threading.Lock()  # the reference count of ZipFile is not thread-safe
         if len(self._archive.filelist) > MAX_MEMBERS:
             raise InputError(f"{label(path)} has more than {MAX_MEMBERS:,} entries. Split it.")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ZipSource, (self.path, self.settings)
 
     def entries(self) -> list[Entry]:
         found = {}

@@ -13,19 +13,23 @@ from pathlib import Path
 from typing import Any
 
 from rmbg.batch.entry import Entry, Source
+from rmbg.batch.hooks import NO_HOOKS, Hooks
 from rmbg.batch.manifest import Manifest
 from rmbg.batch.matte_cache import MatteCache
 from rmbg.batch.names import label
+from rmbg.batch.outcome import HaltError, Outcome
 from rmbg.batch.outputs import Output, open_output
+from rmbg.batch.paid import PaidCalls
 from rmbg.batch.path_list import PathList
 from rmbg.batch.pipeline import Pipeline
 from rmbg.batch.plan import Plan, make_plan
 from rmbg.batch.progress import Progress
 from rmbg.batch.recipe import Recipe
+from rmbg.batch.run import Run
 from rmbg.batch.sources import FileSource, FolderSource, open_source
 from rmbg.batch.spending import SpendingLimit
 from rmbg.batch.summary import summarize, write_summary
-from rmbg.batch.worker import NO_HOOKS, HaltError, Hooks, Outcome, Worker
+from rmbg.batch.worker import Worker
 from rmbg.billing.quote import Estimate
 from rmbg.errors import InputError, NotReadyError, OptionError
 from rmbg.providers import Provider, find
@@ -104,6 +108,7 @@ class Job:
         report: Callable[[Progress, Outcome | None], None] = lambda progress, outcome: None,
         cancelled: Callable[[], bool] = never_cancelled,
         hooks: Hooks = NO_HOOKS,
+        ray: str | None = None,
     ) -> Progress:
         """Process the tasks of a plan and complete the output.
 
@@ -123,6 +128,9 @@ class Job:
         cancelled : callable () -> bool
             Stops the batch. Paid calls in progress may finish within `PAID_GRACE_SECONDS`.
         hooks : Hooks
+            Not used on a cluster.
+        ray : str, optional
+            ``auto`` or HOST:PORT of a Ray cluster, which then processes the photos.
 
         Returns
         -------
@@ -137,21 +145,12 @@ class Job:
             If the manifest or the output cannot be written.
         """
         self.manifest.set_fact("edges", json.dumps(recipe.edge_facts))
-        pipeline = Pipeline(plan, self.source, recipe, jobs)
+        run = self._open_run(plan, recipe, jobs, ray)
         spent, highest = self.manifest.spent()
         limit = SpendingLimit(max_cost, spent, recipe.quote(self.settings).reserve, highest)
-        worker = Worker(
-            recipe,
-            self.output,
-            self.manifest,
-            self._mattes(),
-            limit,
-            self.settings,
-            retry=retry,
-            cancelled=pipeline.abort.is_set,
-            stopping=pipeline.stop.is_set,
-            hooks=hooks,
-        )
+        context: dict[str, Any] = {"cancelled": run.abort.is_set, "stopping": run.stop.is_set, "hooks": hooks}
+        payments = PaidCalls(recipe, self.output, self.manifest, self._mattes(), limit, self.settings, retry=retry, **context)
+        worker = Worker(recipe, self.output, self.settings, payments.cutout, self._record, **context)
         progress = Progress(len(plan.names), plan.kept, failed=plan.settled)
         started = time.monotonic()
 
@@ -160,10 +159,11 @@ class Job:
                 progress.add(outcome)
             progress.seconds = time.monotonic() - started
             progress.usd = limit.spent - spent
+            progress.machines = run.machines
             report(progress, outcome)
 
         try:
-            pipeline.run(worker, update, cancelled)
+            run.run(worker, update, cancelled)
         except HaltError as error:
             progress.halted = str(error)
         update(None)
@@ -174,6 +174,18 @@ class Job:
         """Write the summary and return its figures and the paths of the JSON and CSV files."""
         figures = summarize(plan, progress, recipe, self.manifest, self.settings)
         return (figures, *write_summary(self.output.summary, figures, plan, self.manifest))
+
+    def _open_run(self, plan: Plan, recipe: Recipe, jobs: int | None, ray: str | None) -> Run:
+        """Return a run on this machine, or on a cluster if `ray` is its address."""
+        if ray is None:
+            return Pipeline(plan, self.source, recipe, jobs)
+        from rmbg.batch.cluster.node import NodeJob
+        from rmbg.batch.cluster.run import ClusterRun
+
+        return ClusterRun(ray, plan, NodeJob(self.source, recipe, self.output, self.settings), jobs)
+
+    def _record(self, outcome: Outcome, columns: Mapping[str, Any]) -> None:
+        self.manifest.record(outcome.name, **columns)
 
     def _mattes(self) -> MatteCache:
         return self.mattes or MatteCache([self.output.state / "mattes", self.settings.data / "batch-mattes"])

@@ -64,6 +64,10 @@ class Output(Protocol):
         """Write one result; raises OutputError. Thread-safe."""
         ...
 
+    def discard(self, name: str) -> bool:
+        """Remove a file, possibly written by another machine; returns False if it does not exist, and raises OutputError."""
+        ...
+
     def probe(self, count: int = PROBE_BYTES) -> None:
         """Raise OutputError if there is no space for `count` bytes, or if a test file cannot be written."""
         ...
@@ -103,12 +107,21 @@ class FolderOutput:
         _create_folder(target.parent)
         files.write(target, data)
 
+    def discard(self, name: str) -> bool:
+        try:
+            (self._root / name).unlink()
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise OutputError(f"{label(self._root)} could not be written: {reason(error)}.") from None
+        return True
+
     def probe(self, count: int = PROBE_BYTES) -> None:
         with contextlib.suppress(OSError):
             free = shutil.disk_usage(self._root).free
             if free < count:
                 raise OutputError(f"The disk of {label(self._root)} has only {megabytes(free)} left. Free some space.")
-        path = self._root / _probe_name()
+        path = self._root / probe_name()
         files.write(path, bytes(PROBE_BYTES))
         with contextlib.suppress(OSError):
             path.unlink()
@@ -154,6 +167,9 @@ class ZipOutput:
     def write(self, name: str, data: bytes) -> None:
         self._staged.write(name, data)
 
+    def discard(self, name: str) -> bool:
+        return self._staged.discard(name)
+
     def probe(self, count: int = PROBE_BYTES) -> None:
         self._staged.probe(count)
 
@@ -196,6 +212,9 @@ class StoreOutput:
         self._path = path.rstrip("/")
         self._sizes: dict[str, int] = {}
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_sizes": {}}  # only used for the plan
+
     def prepare(self) -> None:
         _create_folder(self.state)
         with self._errors():
@@ -220,9 +239,17 @@ class StoreOutput:
                 self._fs.pipe_file(path, data)
         self._sizes[name] = len(data)
 
+    def discard(self, name: str) -> bool:
+        path = f"{self._path}/{name}"
+        with self._errors():
+            found = bool(self._fs.exists(path))
+            if found:
+                self._fs.rm_file(path)
+        return found
+
     def probe(self, count: int = PROBE_BYTES) -> None:
         with self._errors():
-            path = f"{self._path}/{_probe_name()}"
+            path = f"{self._path}/{probe_name()}"
             self._fs.pipe_file(path, b"probe")
             self._fs.rm_file(path)
 
@@ -261,7 +288,7 @@ def open_output(text: str, settings: Settings) -> Output:
     return FolderOutput(path)
 
 
-def _probe_name() -> str:
+def probe_name() -> str:
     """Return a unique name for a test file, since workers probe concurrently; it matches `TEMPORARY_NAME`."""
     return f".{secrets.token_hex(4)}.part"
 

@@ -8,6 +8,7 @@ import threading
 import urllib.parse
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from rmbg.batch.entry import Entry
 from rmbg.batch.names import encodable, label, safe_target
@@ -48,6 +49,9 @@ class PathList:
         self.path, self.settings, self.hosts = path, settings, hosts
         self._failures: dict[str, int] = {}
         self._lock = threading.Lock()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return PathList, (self.path, self.settings, self.hosts)
 
     def entries(self) -> list[Entry]:
         try:

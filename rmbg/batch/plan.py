@@ -16,11 +16,23 @@ from rmbg.errors import printable
 
 @dataclass(frozen=True)
 class Task:
-    """One input to process and the name of its result."""
+    """One input to process.
+
+    Attributes
+    ----------
+    entry : Entry
+    item : Item
+        Its state before the run.
+    output : str
+        Name of the result.
+    intact : bool
+        True if the result of an earlier run exists with the size in the manifest.
+    """
 
     entry: Entry
     item: Item
     output: str
+    intact: bool = False
 
 
 @dataclass
@@ -79,7 +91,8 @@ def make_plan(
         item = known.get(entry.name) or Item(entry.name, targets[entry.name])
         name = item.target + recipe.form.suffix
         same = item.stamp == entry.stamp and item.inference == inference and not entry.problem
-        if same and item.state == "done" and item.rendering == rendering and output.size(name) == item.size:
+        intact = item.state == "done" and output.size(name) == item.size
+        if same and intact and item.rendering == rendering:
             plan.kept += 1
             continue
         # A resumable job may still have a result after a failed attempt; fetching it is free.
@@ -89,7 +102,7 @@ def make_plan(
             continue
         # A provisional result has no fingerprint of its inference.
         changed += item.state == "done" and item.inference != "" and (item.inference, item.rendering) != (inference, rendering)
-        plan.tasks.append(Task(entry, item, name))
+        plan.tasks.append(Task(entry, item, name, intact))
         if recipe.paid and not entry.problem:
             reusable = same and item.digest and mattes.find(item.digest, inference)
             plan.sends += not reusable and (retry or (entry.name not in open_calls and item.state != "charged"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from decimal import Decimal
 
-from rmbg.batch.worker import Outcome
+from rmbg.batch.outcome import Outcome
 
 
 @dataclass
@@ -26,6 +26,8 @@ class Progress:
         Elapsed time of this run.
     usd : Decimal
         Cost of this run in dollars; calls of unknown cost count with the reserved amount.
+    machines : int
+        Number of machines, for the cost of own hardware.
     halted : str
         Reason if the batch ended before all inputs were tried, otherwise empty.
     """
@@ -36,6 +38,7 @@ class Progress:
     failed: int = 0
     seconds: float = 0.0
     usd: Decimal = Decimal(0)
+    machines: int = 1
     halted: str = ""
 
     @property

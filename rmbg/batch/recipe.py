@@ -103,10 +103,12 @@ class Recipe:
         if self.crop is None and self.finishing.canvas is None:
             check_size(self.form, photo.width, photo.height)
 
-    def encode(self, cutout: Cutout, cancelled: Callable[[], bool] = never_cancelled) -> bytes:
-        """Render and encode a cutout."""
+    def encode(
+        self, cutout: Cutout, cancelled: Callable[[], bool] = never_cancelled, settings: Settings | None = None
+    ) -> bytes:
+        """Render and encode a cutout; `settings` are by default those of the environment."""
         if self.alpha_matting is not None:
-            cutout = cutout.refined(self.alpha_matting, cancelled=cancelled)
+            cutout = cutout.refined(self.alpha_matting, cancelled=cancelled, environment=settings)
         pixels = cutout.cleaned(self.edges).render(self.background, view=self.view, crop=self.crop, finishing=self.finishing)
         return encode(pixels, self.form, quality=self.quality)
 

@@ -32,7 +32,7 @@ def summarize(plan: Plan, progress: Progress, recipe: Recipe, manifest: Manifest
     failures = [_failure(items[name]) for name in plan.names if items[name].state not in ("done", "new")]
     cost = {basis: {"calls": count, "usd": float(usd)} for basis, (count, usd) in manifest.bill().items()}
     if not recipe.paid:
-        usd = own_hardware(progress.seconds, settings.hourly_usd).usd
+        usd = own_hardware(progress.seconds * progress.machines, settings.hourly_usd).usd
         cost["estimated"] = {"calls": progress.done, "usd": float(usd or Decimal(0))}
     return {
         "provider": recipe.provider.info.id,

@@ -4,136 +4,30 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
-from decimal import Decimal
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
-from rmbg.batch.manifest import Call, Manifest, State
-from rmbg.batch.matte_cache import MatteCache
+from rmbg.batch.hooks import NO_HOOKS, Hooks
+from rmbg.batch.manifest import State
+from rmbg.batch.outcome import HaltError, Outcome
 from rmbg.batch.outputs import Output
 from rmbg.batch.plan import Task
-from rmbg.batch.recipe import Recipe, inference_of
-from rmbg.batch.spending import SpendingLimit
-from rmbg.billing.cost import Cost
-from rmbg.billing.quote import quote
+from rmbg.batch.recipe import Recipe
 from rmbg.cutout import Cutout
-from rmbg.errors import (
-    CancelledError,
-    ModelError,
-    NoSubjectError,
-    NotReadyError,
-    OutputError,
-    RmbgError,
-    ServiceError,
-)
+from rmbg.errors import CancelledError, ModelError, NoSubjectError, NotReadyError, OutputError, RmbgError, ServiceError
 from rmbg.images.photo import Photo, open_photo
-from rmbg.providers import Provider
-from rmbg.providers.base import DeviceTurn, PaidJob, RequestContext, no_turn
-from rmbg.providers.delivery import keep_if_paid
+from rmbg.providers.base import RequestContext, run_directly
 from rmbg.settings import Settings
 
 log = logging.getLogger(__name__)
 
-#: Maximum age in seconds of a job that is resumed; services discard older jobs.
-RESUME_SECONDS = 24 * 3600
+#: Returns the cutout of a task and its photo with a digest, and False if it comes from a cache; `PaidCalls.cutout`.
+Payments = Callable[[Task, Photo, str], tuple[Cutout, bool]]
 
-#: Free space in bytes that the output must have before a photo is sent to a paid service.
-MIN_FREE_BYTES = 64 << 20
-
-UNKNOWN_OUTCOME = "An earlier attempt of unknown outcome may have been charged. Add --retry to send the photo again."
-
-
-#: Consecutive failures after which a composite provider does not call a service again in the same run.
-MAX_STEP_FAILURES = 5
-
-NO_RESULT = "An earlier call was charged and gave no result. Add --retry to send the photo again."
-
-
-class HaltError(RmbgError):
-    """No further photo can be processed; the current one is left for the next run."""
-
-
-@dataclass(frozen=True)
-class Hooks:
-    """Parts of a run that its caller may replace, such as a server that runs the batches of several visitors.
-
-    Attributes
-    ----------
-    key : str or None
-        API key of the calls, which is not stored; by default that of the environment.
-    photo, device : callable (check) -> context manager
-        Entered for each photo: the first one from decoding to encoding, the second one while a local network runs. They may
-        wait, and call `check` meanwhile, which raises CancelledError.
-    matte : callable (name) -> uint8 array (H, W) or None
-        Returns the matte of an earlier run of the same local provider, which is then not run again.
-    created : callable (name, cutout)
-        Called with the name of the input and its cutout before the result is written; errors of the package are errors of the
-        photo.
-    """
-
-    key: str | None = field(default=None, repr=False)
-    photo: DeviceTurn = no_turn
-    device: DeviceTurn = no_turn
-    matte: Callable[[str], np.ndarray | None] = lambda name: None
-    created: Callable[[str, Cutout], None] = lambda name, cutout: None
-
-
-NO_HOOKS = Hooks()
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """Outcome of one photo.
-
-    Attributes
-    ----------
-    name : str
-    state : str
-    message : str
-        Reason of a failure, or notes on a result.
-    unchanged : bool
-        True if the result of an earlier run is still current.
-    systematic : bool
-        True for a failure of the provider, which may affect the next photos as well.
-    cost : Cost or None
-        Cost of the call for this photo; None if there was none in this run, or none that is charged.
-    seconds : float
-        Duration of the provider's run; 0 if there was none.
-    confidence : float or None
-        As in `Cutout`.
-    """
-
-    name: str
-    state: State
-    message: str = ""
-    unchanged: bool = False
-    systematic: bool = False
-    cost: Cost | None = None
-    seconds: float = 0.0
-    confidence: float | None = None
-
-
-@dataclass(frozen=True)
-class _Step:
-    """Paid call of one photo: provider, complete options, their fingerprint, and the context of the call."""
-
-    provider: Provider
-    options: Mapping[str, Any]
-    inference: str
-    context: RequestContext
-    of_composite: bool = False
-
-    @property
-    def service(self) -> str:
-        """Key of the price in the spending limit."""
-        return self.inference if self.of_composite else ""
+#: Stores an outcome and the changed columns of its item in the manifest.
+Record = Callable[[Outcome, Mapping[str, Any]], None]
 
 
 class Worker:
@@ -143,16 +37,14 @@ class Worker:
     ----------
     recipe : Recipe
     output : Output
-    manifest : Manifest
-    mattes : MatteCache
-    limit : SpendingLimit
     settings : Settings
-    retry : bool
-        Send photos again whose last attempt failed and may have been charged.
+    payments : callable (task, photo, digest) -> (cutout, called)
+        Used instead of the provider if it is paid.
+    record : callable (outcome, columns)
     cancelled : callable () -> bool
         Cancels the current photos.
     stopping : callable () -> bool
-        Returns True if no further paid call may start.
+        Returns True if no further photo may start.
     hooks : Hooks
     """
 
@@ -160,26 +52,21 @@ class Worker:
         self,
         recipe: Recipe,
         output: Output,
-        manifest: Manifest,
-        mattes: MatteCache,
-        limit: SpendingLimit,
         settings: Settings,
+        payments: Payments,
+        record: Record,
         *,
-        retry: bool,
         cancelled: Callable[[], bool],
         stopping: Callable[[], bool],
         hooks: Hooks = NO_HOOKS,
     ) -> None:
-        self.recipe, self.output, self.manifest, self.mattes = recipe, output, manifest, mattes
-        self.limit, self.settings, self.retry = limit, settings, retry
+        self.recipe, self.output, self.settings = recipe, output, settings
+        self.payments, self.record = payments, record
         self.cancelled, self.stopping, self.hooks = cancelled, stopping, hooks
         self.inference, self.rendering = recipe.inference, recipe.rendering
-        self._sending: set[str] = set()
-        self._failures: Counter[str] = Counter()  # consecutive ones of each service that a composite provider calls
-        self._changed = threading.Condition()
 
     def process(self, task: Task, data: bytes | RmbgError) -> Outcome:
-        """Process one task and record its outcome in the manifest.
+        """Process one task and record its outcome.
 
         Parameters
         ----------
@@ -201,8 +88,9 @@ class Worker:
                 raise data
             columns["digest"] = hashlib.sha256(data).hexdigest()
             if self._unchanged(task, columns["digest"]):
-                self.manifest.record(task.entry.name, stamp=task.entry.stamp)
-                return Outcome(task.entry.name, "done", unchanged=True)
+                outcome = Outcome(task.entry.name, "done", unchanged=True)
+                self.record(outcome, {"stamp": task.entry.stamp})
+                return outcome
             with self.hooks.photo(self._check):
                 result, outcome = self._create_result(task, data, columns["digest"])
             columns |= result
@@ -219,7 +107,7 @@ class Worker:
             )
         columns["seconds"] = round(time.perf_counter() - started, 3)
         times = task.item.times + (outcome.state == "done")
-        self.manifest.record(task.entry.name, state=outcome.state, message=outcome.message, times=times, **columns)
+        self.record(outcome, {"state": outcome.state, "message": outcome.message, "times": times, **columns})
         return outcome
 
     def _failure(self, task: Task, error: RmbgError) -> Outcome:
@@ -232,11 +120,7 @@ class Worker:
 
     def _unchanged(self, task: Task, digest: str) -> bool:
         item = task.item
-        return (
-            item.state == "done"
-            and (item.digest, item.inference, item.rendering) == (digest, self.inference, self.rendering)
-            and self.output.size(task.output) == item.size
-        )
+        return task.intact and (item.digest, item.inference, item.rendering) == (digest, self.inference, self.rendering)
 
     def _check(self) -> None:
         if self.cancelled() or self.stopping():
@@ -247,18 +131,12 @@ class Worker:
         self.output.check(task.output)
         photo = open_photo(data, name=task.entry.name, settings=self.settings)
         self.recipe.check_photo(photo)
-        context = RequestContext(self.settings, self.hooks.key, cancelled=self.cancelled, device=self.hooks.device)
-        if not self.recipe.paid:
-            cutout, called = self._local_cutout(task, photo, context)
+        if self.recipe.paid:
+            cutout, called = self.payments(task, photo, digest)
         else:
-            with self._exclusive(digest):
-                if self.recipe.provider.composite:
-                    cutout, called = self._composite_cutout(task, photo, digest, context)
-                else:
-                    step = _Step(self.recipe.provider, self.recipe.options, self.inference, context)
-                    cutout, called = self._paid_cutout(task, photo, digest, step)
+            cutout, called = self._local_cutout(task, photo)
         self.hooks.created(task.entry.name, cutout)
-        encoded = self.recipe.encode(cutout, self.cancelled)
+        encoded = self.recipe.encode(cutout, self.cancelled, self.settings)
         self._write(task.output, encoded)
         columns = {"output": task.output, "size": len(encoded), "width": photo.width, "height": photo.height}
         if cutout.provisional:  # the next run processes the photo again
@@ -268,13 +146,14 @@ class Worker:
             outcome = replace(outcome, cost=cutout.cost, seconds=cutout.seconds, confidence=cutout.confidence)
         return columns, outcome
 
-    def _local_cutout(self, task: Task, photo: Photo, context: RequestContext) -> tuple[Cutout, bool]:
+    def _local_cutout(self, task: Task, photo: Photo) -> tuple[Cutout, bool]:
         """Return a cutout from a matte of the caller, or by the provider; the second value is True if the provider has run."""
         matte = self.hooks.matte(task.entry.name)
         if matte is not None and matte.shape == (photo.height, photo.width):
             return self.recipe.restore(photo, matte), False
+        context = RequestContext(self.settings, self.hooks.key, cancelled=self.cancelled)
         with self.hooks.device(self._check):
-            return self.recipe.provider.cut(photo, self.recipe.options, context), True
+            return run_directly(self.recipe.provider, photo, self.recipe.options, context), True
 
     def _write(self, name: str, data: bytes) -> None:
         try:
@@ -285,127 +164,3 @@ class Worker:
             except OutputError:  # the output as a whole is not writable
                 raise HaltError(str(error)) from None
             raise
-
-    @contextmanager
-    def _exclusive(self, digest: str) -> Iterator[None]:
-        """Serialize photos with the same content, so that the second one uses the cached matte of the first."""
-        with self._changed:
-            while digest in self._sending:
-                self._changed.wait(0.2)
-                if self.cancelled():
-                    raise CancelledError("Stopped.")
-            self._sending.add(digest)
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._sending.discard(digest)
-                self._changed.notify_all()
-
-    def _composite_cutout(self, task: Task, photo: Photo, digest: str, context: RequestContext) -> tuple[Cutout, bool]:
-        """Return the cutout of a provider that calls others; each paid call is recorded, resumed and cached separately.
-
-        The second value is False for a cutout from the cache.
-        """
-        matte = self.mattes.load(digest, self.inference, photo.height, photo.width)
-        if matte is not None:
-            notes = (task.item.message,) if task.item.state == "done" and task.item.message else photo.notes
-            return replace(self.recipe.restore(photo, matte), notes=notes), False
-
-        def run_paid(provider: Provider, photo: Photo, options: Mapping[str, Any], context: RequestContext) -> Cutout:
-            step = _Step(provider, options, inference_of(provider, options), context, of_composite=True)
-            price = quote(provider.info, options, self.settings).reserve
-            self.limit.add_service(step.service, price, self.manifest.highest_cost(step.inference))
-            if self._failures[step.service] >= MAX_STEP_FAILURES:
-                raise ServiceError(f"It failed on {MAX_STEP_FAILURES} consecutive photos and is not called again in this run.")
-            return self._paid_cutout(task, photo, digest, step)[0]
-
-        cutout = self.recipe.provider.cut(photo, self.recipe.options, replace(context, run_paid=run_paid))
-        if not cutout.provisional:
-            with suppress(OutputError):  # the mattes of the paid calls are stored already
-                self.mattes.save(digest, self.inference, cutout.matte)
-        return cutout, True
-
-    def _paid_cutout(self, task: Task, photo: Photo, digest: str, step: _Step) -> tuple[Cutout, bool]:
-        """Return a cutout from the matte cache, from an earlier call that can be resumed, or from a new call.
-
-        The second value is False for a cutout from the cache.
-        """
-        call = self.manifest.open_call(digest, step.inference)
-        matte = self.mattes.load(digest, step.inference, photo.height, photo.width)
-        if matte is not None:
-            if call is not None:  # the process was killed after saving the matte and before settling the call
-                self.manifest.end_call(call.id, "answered", call.reserved, "listed")
-            cutout = self.recipe.restore(photo, matte, step.provider)
-            return replace(cutout, cost=self.manifest.charge(digest, step.inference) or cutout.cost), False
-        if call is not None and (not self._resumable(call, step) or (self.retry and call.state == "unknown")):
-            if not self.retry:
-                self.manifest.end_call(call.id, "unknown", None)
-                raise _charged(UNKNOWN_OUTCOME)
-            call = None
-        elif call is None and not self.retry:
-            if step.of_composite and self.manifest.charge(digest, step.inference) is not None:
-                raise _charged(NO_RESULT)
-            if not step.of_composite and self._charged_before(task, digest):
-                raise _charged(task.item.message)
-        if self.stopping():
-            raise CancelledError("Stopped.")
-        try:
-            self.output.probe(MIN_FREE_BYTES)
-        except OutputError as error:
-            raise HaltError(f"{error} No further photo was sent.") from None
-        if call is not None:
-            return self._send(photo, digest, step, call, None), True
-        reserved = self.limit.reserve(self.stopping, step.service)
-        try:
-            call = self.manifest.begin_call(task.entry.name, digest, step.inference, reserved)
-        except BaseException:
-            self.limit.settle(reserved, None, step.service)
-            raise
-        return self._send(photo, digest, step, call, reserved), True
-
-    def _charged_before(self, task: Task, digest: str) -> bool:
-        item = task.item
-        return item.state == "charged" and (item.digest, item.inference) == (digest, self.inference)
-
-    def _resumable(self, call: Call, step: _Step) -> bool:
-        resumes = step.provider.resumes
-        recent = time.time() - call.at < RESUME_SECONDS
-        return recent and (resumes == "by id" or (resumes == "by handle" and bool(call.handle) and call.state == "sent"))
-
-    def _send(self, photo: Photo, digest: str, step: _Step, call: Call, reserved: Decimal | None) -> Cutout:
-        """Send a photo, save its matte and settle the call; `reserved` is None for a call of an earlier run."""
-        job = PaidJob(call.job, call.handle, lambda handle: self.manifest.set_handle(call.id, handle))
-        cost: Cost | None = Cost(None, "unknown")
-        state = "unknown"
-        try:
-            cutout = step.provider.cut(photo, step.options, replace(step.context, job=job))
-            cost, state = cutout.cost, "answered"
-            self._failures[step.service] = 0
-            try:
-                with keep_if_paid([cutout], self.settings):
-                    self.mattes.save(digest, step.inference, cutout.matte)
-            except OutputError:
-                current = self.manifest.open_call(digest, step.inference)
-                if current is not None and self._resumable(current, step):
-                    state = "sent"  # the next run fetches the result from the service again
-                raise
-            return cutout
-        except RmbgError as error:
-            self._failures[step.service] += isinstance(error, ServiceError)
-            if state == "unknown":  # the call returned no result
-                cost = error.cost
-                state = "free" if cost is None else ("unknown" if cost.usd is None else "answered")
-            raise
-        finally:
-            if reserved is not None:
-                self.limit.settle(reserved, cost, step.service)
-            usd, basis = (None, "unknown") if cost is None else (cost.usd, cost.basis)
-            self.manifest.end_call(call.id, state, usd, basis)
-
-
-def _charged(message: str) -> RmbgError:
-    """Return an error of a call that may have been charged."""
-    error = ServiceError(message)
-    error.cost = Cost(None, "unknown")
-    return error

@@ -8,6 +8,7 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
+from rmbg.threads import cpu_count
 from rmbg.version import __version__
 
 #: Packages whose version can affect scores or seconds.
@@ -17,7 +18,7 @@ PACKAGES = ("numpy", "scipy", "pillow", "torch", "openvino", "transformers")
 def describe() -> dict[str, str]:
     """Names and values, in display order; unknown values are left out."""
     found = {
-        "Processor": f"{_processor()}, {_cores()} cores",
+        "Processor": f"{_processor()}, {cpu_count()} cores",
         "Memory": _memory(),
         "Accelerator": _accelerator(),
         "System": f"{platform.system()} {platform.release()}",
@@ -39,11 +40,6 @@ def _processor() -> str:
         lines = []
     names = [line.partition(":")[2].strip() for line in lines if line.lower().startswith(("model name", "hardware"))]
     return names[0] if names else platform.processor() or platform.machine()
-
-
-def _cores() -> int:
-    """Number of CPU cores available to this process."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _memory() -> str:

@@ -15,7 +15,7 @@ from rmbg.cancellation import CancellationToken
 from rmbg.errors import CancelledError, InputError, NoSubjectError, RmbgError
 from rmbg.matting.matte import to_bytes
 from rmbg.providers import Provider
-from rmbg.providers.base import DeviceTurn, RequestContext
+from rmbg.providers.base import DeviceTurn, RequestContext, run_directly
 from rmbg.providers.delivery import keep_if_paid
 
 log = logging.getLogger(__name__)
@@ -108,7 +108,7 @@ class ProviderQueue:
             if record and self.provider.info.kind == "remote":
                 self._journal.add(name, sample, "sent")
             with self._device(self._call.check):
-                cutout = self.provider.cut(photo, self.provider.info.parse_options({}), self._call)
+                cutout = run_directly(self.provider, photo, self.provider.info.parse_options({}), self._call)
         except CancelledError:
             raise
         except NoSubjectError as error:
@@ -134,7 +134,7 @@ class ProviderQueue:
                     sample,
                     "got",
                     cost=cutout.cost,
-                    seconds=round(cutout.seconds, 4),
+                    seconds=round(cutout.warm_seconds, 4),
                     engine=cutout.engine,
                     device=cutout.device,
                     precision=cutout.precision,

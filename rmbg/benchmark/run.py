@@ -6,7 +6,6 @@ starts when all providers are done, because it uses all cores and would slow dow
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -26,6 +25,7 @@ from rmbg.metrics import quality
 from rmbg.providers import Provider, find
 from rmbg.providers.base import DeviceTurn, RequestContext, never_cancelled, no_progress, no_turn
 from rmbg.settings import Settings
+from rmbg.threads import cpu_count
 
 #: Title of the scoring job, and seconds per picture that are expected before the first one is done.
 SCORING, SCORING_SECONDS = "Scoring", 0.5
@@ -75,7 +75,7 @@ def run(
     # `halt` ends the queues after the calls in flight, which may be paid for; `token` cancels these as well.
     halt, token = CancellationToken(), CancellationToken(cancelled)
     tracker = ProgressTracker(progress)
-    workers = max(1, min(8, os.cpu_count() or 1))
+    workers = min(8, cpu_count())
     pending = {provider.info.id: pending_samples(dataset, provider, journal, retry=retry) for provider in providers}
     to_score = sum(len(samples) for samples in pending.values()) + len(unscored_results(dataset, names, journal))
     tracker.add(SCORING, to_score, SCORING_SECONDS, workers, "scoring")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from rmbg.errors import NotReadyError
+from rmbg.message import Message
 from rmbg.settings import Settings
 
 
@@ -39,10 +40,12 @@ def find(name: str, title: str, request_key: str | None, settings: Settings) -> 
     if value.strip() and owner_keys_allowed(settings):
         return Key(_checked(value, title), owners=True)
     if value.strip():
-        raise NotReadyError(f"{title} needs your own key here: visitors cannot use the keys of this server. Enter your key.")
+        text = "{service} needs your own key here: visitors cannot use the keys of this server. Enter your key."
+        raise NotReadyError(Message(text, service=title))
     if settings.shared:
-        raise NotReadyError(f"{title} needs a key. Enter your own.")
-    raise NotReadyError(f"{title} needs a key. Enter your own. On the command line, set {name}.")
+        raise NotReadyError(Message("{service} needs a key. Enter your own.", service=title))
+    advice = f" On the command line, set {name}."
+    raise NotReadyError(Message("{service} needs a key. Enter your own.", owner=advice, service=title))
 
 
 def available(name: str, settings: Settings) -> bool:
@@ -59,6 +62,10 @@ def _checked(value: str, title: str) -> str:
     value = value.strip()
     if not (value.isascii() and value.isprintable() and " " not in value):
         raise NotReadyError(
-            f"This is not a valid {title} API key: it contains spaces, line breaks or non-ASCII characters. Copy it again."
+            Message(
+                "This is not a valid {service} API key: it contains spaces, line breaks or non-ASCII characters. "
+                "Copy it again.",
+                service=title,
+            )
         )
     return value

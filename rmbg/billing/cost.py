@@ -7,7 +7,12 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Literal, get_args
 
+from rmbg.message import Message
+
 Basis = Literal["charged", "listed", "estimated", "unknown"]
+
+#: Text of a known cost by its basis.
+_TEXTS: dict[Basis, str] = {"charged": "{usd} charged", "listed": "{usd} listed", "estimated": "{usd} estimated"}
 
 #: Databases store amounts as integers in units of 10^-12 dollars, so that sums in SQLite are exact.
 UNITS_PER_USD = Decimal(10) ** 12
@@ -37,8 +42,8 @@ class Cost:
 
     def __str__(self) -> str:
         if self.usd is None:
-            return "cost unknown"
-        return f"{dollars(self.usd)} {self.basis}"
+            return Message("cost unknown")
+        return Message(_TEXTS[self.basis], usd=dollars(self.usd))
 
 
 def total(costs: Sequence[Cost]) -> Cost:

@@ -19,6 +19,7 @@ from typing import NamedTuple
 from rmbg.billing import ledger_file
 from rmbg.billing.cost import UNITS_PER_USD, Cost, dollars
 from rmbg.errors import NotReadyError
+from rmbg.message import Message
 from rmbg.settings import Settings
 
 DAY = 86_400
@@ -205,7 +206,11 @@ def _units(usd: Decimal) -> int:
 def _budget_message(budget: Decimal, spent: Decimal, reserve: Decimal, seconds: float) -> str:
     hours, minutes = divmod(max(1, round(seconds / 60)), 60)
     wait = f"{hours} h {minutes:02d} min" if hours else f"{minutes} min"
-    return (
-        f"The limit of {dollars(budget)} a day for the keys of this server is reached: {dollars(spent)} are spent, and this "
-        f"call would take {dollars(reserve)}. Use your own key, or wait until midnight UTC, in {wait}."
+    return Message(
+        "The limit of {limit} a day for the keys of this server is reached: {spent} are spent, and this call would take "
+        "{price}. Use your own key, or wait until midnight UTC, in {wait}.",
+        limit=dollars(budget),
+        spent=dollars(spent),
+        price=dollars(reserve),
+        wait=wait,
     )

@@ -8,7 +8,8 @@ from decimal import ROUND_CEILING, Decimal
 from typing import Any, Protocol
 
 from rmbg.billing.cost import Basis, Cost, dollars
-from rmbg.billing.prices import MONTHLY_IMAGES, PRICES, monthly, own_hardware
+from rmbg.billing.prices import PRICES, monthly, own_hardware
+from rmbg.message import Message
 from rmbg.settings import Settings
 
 
@@ -65,19 +66,22 @@ class Quote:
 
     def __str__(self) -> str:
         """Return a text such as ``$0.018 listed``, ``$0.00003 estimated`` or ``price unknown``."""
-        return "price unknown" if self.cost.usd is None else f"{self.cost}{_at_most(self.most)}"
+        return Message("price unknown") if self.cost.usd is None else _at_most(str(self.cost), self.most)
 
     def details(self) -> str:
         """Return the price, its basis and the cost of a month: ``$0.018 a picture (listed, seen 2026-11), ...``."""
         if self.cost.usd is None:
-            return "price unknown before the call"
+            return Message("price unknown before the call")
+        usd = dollars(self.cost.usd)
         if self.local:
-            return f"about {dollars(self.cost.usd)} a picture of this machine's time (estimated)"
-        basis = f"{self.cost.basis}, seen {self.seen}" if self.seen else self.cost.basis
-        each = " a picture" if self.images == 1 else ""
+            return Message("about {usd} a picture of this machine's time (estimated)", usd=usd)
+        basis: str = Message(self.cost.basis)
+        if self.seen:
+            basis = Message("{basis}, seen {month}", basis=basis, month=self.seen)
+        price: str = Message("{usd} a picture", usd=usd) if self.images == 1 else usd
         if self.most is not None:
-            each += f" on average{_at_most(self.most)}"
-        return f"{dollars(self.cost.usd)}{each} ({basis}), {projection(self.cost, self.images)}"
+            price = _at_most(Message("{price} on average", price=price), self.most)
+        return Message("{price} ({basis}), {monthly}", price=price, basis=basis, monthly=projection(self.cost, self.images))
 
 
 def quote(info: Priced, options: Mapping[str, Any], settings: Settings) -> Quote:
@@ -130,9 +134,11 @@ class Estimate:
 
     def __str__(self) -> str:
         """Return a text such as ``about $0.02 and an unknown price at A and B``."""
-        parts = [f"about {dollars(self.usd)}{_at_most(self.most)}"] if self.usd or self.most else []
-        parts += [f"an unknown price at {' and '.join(self.unknown)}"] if self.unknown else []
-        return " and ".join(parts)
+        known = _at_most(Message("about {usd}", usd=dollars(self.usd)), self.most) if self.usd or self.most else ""
+        if not self.unknown:
+            return known
+        unknown = Message("an unknown price at {services}", services=", ".join(self.unknown))
+        return Message("{known} and {unknown}", known=known, unknown=unknown) if known else unknown
 
 
 def estimate(calls: Iterable[tuple[Priced, int]], settings: Settings) -> Estimate:
@@ -155,11 +161,12 @@ def estimate(calls: Iterable[tuple[Priced, int]], settings: Settings) -> Estimat
 def projection(cost: Cost, images: int = 1) -> str:
     """Return a text with the monthly cost, such as ``$1,800 for 100,000 a month``; empty if the cost is unknown."""
     month = monthly(cost)
-    return "" if month is None else f"{dollars(month / images)} for {MONTHLY_IMAGES:,} a month"
+    return "" if month is None else Message("{usd} for 100,000 a month", usd=dollars(month / images))
 
 
-def _at_most(usd: Decimal | None) -> str:
-    """Return a text such as ``, at most $0.02``, rounded up; empty without a limit."""
+def _at_most(price: str, usd: Decimal | None) -> str:
+    """Return a text such as ``$0.01 listed, at most $0.02``, with the limit rounded up; `price` without a limit."""
     if not usd:
-        return ""
-    return f", at most {dollars(usd.quantize(Decimal(1).scaleb(usd.adjusted() - 1), ROUND_CEILING))}"
+        return price
+    limit = dollars(usd.quantize(Decimal(1).scaleb(usd.adjusted() - 1), ROUND_CEILING))
+    return Message("{price}, at most {limit}", price=price, limit=limit)

@@ -10,19 +10,20 @@ from decimal import Decimal, InvalidOperation
 from tqdm import tqdm
 
 from rmbg.batch.job import open_job
+from rmbg.batch.outcome import Outcome
 from rmbg.batch.plan import Plan
 from rmbg.batch.progress import Progress
 from rmbg.batch.recipe import Recipe
-from rmbg.batch.worker import Outcome
 from rmbg.billing.cost import dollars
 from rmbg.cancellation import CancellationToken
 from rmbg.cli import output
 from rmbg.cli.edges import parse_alpha_matting, parse_edges
 from rmbg.cli.finishing import parse_background_or_preset, parse_finishing
-from rmbg.cli.remove import add_result_arguments, check_ranges, parse_options
+from rmbg.cli.remove import add_result_arguments, parse_options
 from rmbg.cli.terminal import confirm
 from rmbg.errors import OptionError, RmbgError, printable
 from rmbg.images import encode
+from rmbg.remove import check_alpha_matting
 from rmbg.settings import Settings
 
 #: Number of failures printed on occurrence; the summary lists all of them.
@@ -49,12 +50,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--allow-host", action="append", default=[], metavar="HOST", help="host on this machine from which URLs may be loaded"
     )
+    parser.add_argument("--ray", metavar="ADDRESS", help="process the photos on a Ray cluster: auto, or HOST:PORT of its head")
     parser.add_argument("--json", action="store_true", help="print the summary as one JSON object")
 
 
 def run(arguments: argparse.Namespace, token: CancellationToken) -> None:
     settings = Settings.from_environ()
-    check_ranges(arguments)
+    encode.check_quality(arguments.quality)
     output_format = encode.format_named(arguments.format or "png")
     options = parse_options(arguments.option)
     background, finishing = parse_background_or_preset(arguments, settings), parse_finishing(arguments)
@@ -62,6 +64,7 @@ def run(arguments: argparse.Namespace, token: CancellationToken) -> None:
     max_cost = _amount(arguments.max_cost)
     if arguments.jobs is not None and not 1 <= arguments.jobs <= MAX_JOBS:
         raise OptionError(f"--jobs is {arguments.jobs}; it must be between 1 and {MAX_JOBS}.")
+    check_alpha_matting(alpha_matting, settings)
     with open_job(arguments.input, arguments.output, settings, hosts=tuple(arguments.allow_host)) as job:
         provider = job.provider(arguments.provider, options)
         recipe = Recipe(
@@ -90,6 +93,7 @@ def run(arguments: argparse.Namespace, token: CancellationToken) -> None:
                 max_cost=max_cost,
                 report=display.update,
                 cancelled=token.cancelled,
+                ray=arguments.ray,
             )
         figures, _, table = job.summarize(plan, progress, recipe)
     if arguments.json:

@@ -127,5 +127,5 @@ def _print_table(lines: list[Agreement], reference: str) -> None:
         cutout = line.outcome.cutout
         if cutout is not None:
             figures = (format_score(line.iou), format_score(line.edge_difference), format_score(line.soft))
-            rows.append((line.outcome.provider, f"{cutout.seconds:.2f}", str(cutout.cost), *figures))
+            rows.append((line.outcome.provider, f"{cutout.warm_seconds:.2f}", str(cutout.cost), *figures))
     print_table(rows)

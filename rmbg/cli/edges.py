@@ -6,13 +6,21 @@ import argparse
 from dataclasses import fields
 
 from rmbg.errors import OptionError
-from rmbg.matting.edges import AlphaMatting, EdgeSettings
+from rmbg.inference.catalog import VITMATTE
+from rmbg.matting.edges import METHODS, AlphaMatting, EdgeSettings
 
 
 def add_edge_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of alpha matting, named as in rembg, and of the clean-up, named as the attributes of `EdgeSettings`."""
     group = parser.add_argument_group("alpha matting")
     group.add_argument("--alpha-matting", action="store_true", help="compute the edge of a coarse mask from the photo; slow")
+    group.add_argument(
+        "--alpha-matting-method",
+        choices=METHODS,
+        metavar="NAME",
+        help=f"closed-form (default), or vitmatte, a network of {VITMATTE.megabytes} MB that is downloaded on first use "
+        f"({VITMATTE.license})",
+    )
     for name, meaning in (
         ("foreground-threshold", "mask level above which a pixel is foreground, 1 to 255 (default: 240)"),
         ("background-threshold", "mask level below which a pixel is background, 1 to 255 (default: 10)"),

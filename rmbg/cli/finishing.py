@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
 
-from rmbg.errors import OptionError, printable
-from rmbg.render.backgrounds import Background, parse_background
+from rmbg.render.backgrounds import Background, parse_background, place_picture
 from rmbg.render.canvas import PRESETS, preset_background
 from rmbg.render.finishing import Finishing
-from rmbg.render.notation import parse_percent, split_list
 from rmbg.settings import Settings
 
 #: Names of the options, which are the arguments of `Finishing.parse`.
@@ -58,18 +55,4 @@ def parse_background_or_preset(arguments: argparse.Namespace, settings: Settings
         background = Background("color", (color,))
     else:
         background = parse_background(arguments.background or "", settings=settings)
-    for name, value in (("fit", arguments.background_fit), ("position", arguments.background_position)):
-        if value is not None and background.kind != "image":
-            raise OptionError(f"--background-{name} needs a picture as --background.")
-    if arguments.background_fit is not None:
-        background = replace(background, fit=arguments.background_fit)
-    if arguments.background_position is not None:
-        background = replace(background, position=_parse_position(arguments.background_position))
-    return background
-
-
-def _parse_position(text: str) -> tuple[float, float]:
-    parts = split_list(text)
-    if len(parts) != 2:
-        raise OptionError(f"--background-position is {printable(text, 40)!r}; it must be X,Y in percent, such as 50,100.")
-    return parse_percent(parts[0], "--background-position", 0, 100), parse_percent(parts[1], "--background-position", 0, 100)
+    return place_picture(background, arguments.background_fit or "", arguments.background_position or "")

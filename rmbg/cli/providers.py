@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
-from typing import Any
 
 from rmbg.billing.quote import quote
 from rmbg.cancellation import CancellationToken
 from rmbg.cli import output
 from rmbg.cli.terminal import print_table
 from rmbg.providers import PROVIDERS
-from rmbg.providers.base import ProviderInfo, Status
+from rmbg.providers.base import ProviderInfo
+from rmbg.providers.describe import describe
 from rmbg.settings import Settings
 
 
@@ -51,37 +51,3 @@ def markdown(infos: Sequence[ProviderInfo]) -> str:
 def price(info: ProviderInfo, settings: Settings) -> str:
     """Expected price of one image; local providers have none, because it depends on the machine."""
     return "own hardware" if info.kind == "local" else str(quote(info, {}, settings))
-
-
-def describe(info: ProviderInfo, status: Status, settings: Settings) -> dict[str, Any]:
-    """Return a provider as a JSON object."""
-    usd = quote(info, {}, settings).cost.usd
-    return {
-        "id": info.id,
-        "title": info.title,
-        "kind": info.kind,
-        "model": info.model,
-        "status": {"state": status.state, "text": status.text},
-        "price": {
-            "usd": None if info.kind == "local" or usd is None else float(usd),
-            "basis": info.price_basis,
-            "seen": info.price_seen or None,
-        },
-        "licence": info.license,
-        "licence_url": info.license_url,
-        "pixels": info.pixels,
-        "input_size": info.input_size,
-        "supports": list(info.supports),
-        "options": [
-            {
-                "name": option.name,
-                "kind": option.kind,
-                "default": option.default,
-                "help": option.help,
-                "minimum": option.minimum,
-                "maximum": option.maximum,
-                "choices": list(option.choices),
-            }
-            for option in info.options
-        ],
-    }

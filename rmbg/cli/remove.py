@@ -29,6 +29,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("input", metavar="IN", help="input picture, or - for standard input")
     parser.add_argument("output", metavar="OUT", help="output file, or - for standard output")
     add_result_arguments(parser)
+    parser.add_argument(
+        "--mask",
+        metavar="FILE",
+        help="use this mask instead of a provider: gray, white where the subject is, or with transparency",
+    )
     parser.add_argument("--json", action="store_true", help="print a summary as one JSON object")
 
 
@@ -63,6 +68,8 @@ def run(arguments: argparse.Namespace, token: CancellationToken) -> None:
     options = parse_options(arguments.option)
     background, finishing = parse_background_or_preset(arguments, settings), parse_finishing(arguments)
     edges, alpha_matting = parse_edges(arguments), parse_alpha_matting(arguments)
+    if arguments.mask is not None and (arguments.provider != "auto" or options):
+        raise OptionError("--mask is used instead of a provider. Omit it, or omit --provider and --option.")
     provider = find(arguments.provider, settings, options).info
     photo = read_photo(arguments.input, settings)
     if arguments.crop is None and finishing.canvas is None:  # the size of a cropped result is not known in advance
@@ -72,6 +79,7 @@ def run(arguments: argparse.Namespace, token: CancellationToken) -> None:
         photo,
         provider.id,
         options,
+        mask=None if arguments.mask is None else Path(arguments.mask),
         edges=edges,
         alpha_matting=alpha_matting,
         progress=ProgressLine(),
@@ -94,19 +102,11 @@ def run(arguments: argparse.Namespace, token: CancellationToken) -> None:
 
 
 def _output_format(arguments: argparse.Namespace) -> encode.Format:
-    check_ranges(arguments)
+    encode.check_quality(arguments.quality)
     if arguments.format:
         return encode.format_named(arguments.format)
     suffix = Path(arguments.output).suffix
     return encode.format_named(suffix) if suffix and arguments.output not in STANDARD_OUTPUT else encode.FORMATS["png"]
-
-
-def check_ranges(arguments: argparse.Namespace) -> None:
-    """Raise OptionError if a number is out of range."""
-    if not 1 <= arguments.quality <= 100:
-        raise OptionError(f"--quality is {arguments.quality}; it must be between 1 and 100.")
-    if arguments.crop is not None and not 0 <= arguments.crop <= 2:
-        raise OptionError(f"--crop is {arguments.crop:g}; the margin must be between 0 and 2.")
 
 
 def _check_target(arguments: argparse.Namespace) -> None:

@@ -25,6 +25,9 @@ CONTENT = ("app.py", "requirements.txt", "README.md", "LICENSE", "rmbg", "exampl
 #: Names of hardware, as in the documentation of Spaces: letters, digits and hyphens.
 HARDWARE = re.compile(r"[a-z0-9][a-z0-9-]{1,40}")
 
+#: Scopes of the tokens of visitors: inference, and files whose license they have accepted.
+SCOPES = ("inference-api", "gated-repos")
+
 REPO = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}")
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}")
 
@@ -34,6 +37,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--repo", metavar="OWNER/NAME", help="create or update this Space; requires HF_TOKEN with write access")
     parser.add_argument("--private", action="store_true", help="create the Space as a private one")
     parser.add_argument("--hardware", metavar="NAME", help="such as cpu-basic, zero-a10g or t4-small")
+    parser.add_argument(
+        "--sign-in",
+        action="store_true",
+        help="let visitors sign in, for Hugging Face's inference and for weights whose license they have accepted",
+    )
     parser.add_argument(
         "--preload",
         action="append",
@@ -64,7 +72,7 @@ def run(arguments: argparse.Namespace, token: CancellationToken) -> None:
     _check(arguments)
     if arguments.repo and not hub.token(settings):
         raise NotReadyError("Set HF_TOKEN to a token with write access, from https://huggingface.co/settings/tokens.")
-    write(folder, arguments.hardware, arguments.preload)
+    write(folder, arguments.hardware, arguments.preload, sign_in=arguments.sign_in)
     if not arguments.repo:
         output.write_text(
             f"{folder}\nPush it to a Space with git, or run the command with --repo OWNER/NAME and another folder.\n"
@@ -108,7 +116,7 @@ def _variables(texts: list[str]) -> dict[str, str]:
     return {name: value for name, _, value in pairs}
 
 
-def write(folder: Path, hardware: str | None = None, preload: list[str] | None = None) -> None:
+def write(folder: Path, hardware: str | None = None, preload: list[str] | None = None, *, sign_in: bool = False) -> None:
     """Write the folder of a Space.
 
     Parameters
@@ -119,6 +127,8 @@ def write(folder: Path, hardware: str | None = None, preload: list[str] | None =
         Suggested hardware.
     preload : list of str, optional
         Ids of models in `MODELS` whose weights are downloaded when the Space is built.
+    sign_in : bool
+        Let visitors sign in with Hugging Face.
 
     Raises
     ------
@@ -141,7 +151,7 @@ def write(folder: Path, hardware: str | None = None, preload: list[str] | None =
                 shutil.copytree(ROOT / name, temporary / name, ignore=shutil.ignore_patterns("__pycache__", ".*"))
             else:
                 shutil.copy(ROOT / name, temporary / name)
-        _configure(temporary / "README.md", hardware, preload or [])
+        _configure(temporary / "README.md", hardware, preload or [], sign_in)
         temporary.chmod(0o755)
         if folder.exists():
             folder.rmdir()
@@ -153,8 +163,8 @@ def write(folder: Path, hardware: str | None = None, preload: list[str] | None =
             shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _configure(readme: Path, hardware: str | None, preload: list[str]) -> None:
-    """Set hardware and preloaded weights in the front matter of the README."""
+def _configure(readme: Path, hardware: str | None, preload: list[str], sign_in: bool) -> None:
+    """Set hardware, preloaded weights and sign-in in the front matter of the README."""
     from huggingface_hub import RepoCard  # deferred: the import takes a second
 
     card = RepoCard.load(readme, ignore_metadata_errors=False)
@@ -162,6 +172,9 @@ def _configure(readme: Path, hardware: str | None, preload: list[str]) -> None:
         card.data.suggested_hardware = hardware
     if preload:
         card.data.preload_from_hub = [f"{MODELS[name].hub} {MODELS[name].file}" for name in preload]
+    if sign_in:
+        card.data.hf_oauth = True
+        card.data.hf_oauth_scopes = list(SCOPES)
     card.save(readme)
 
 

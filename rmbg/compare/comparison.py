@@ -14,8 +14,9 @@ from rmbg.cancellation import CancellationToken
 from rmbg.cutout import Cutout
 from rmbg.errors import NotReadyError, OptionError, RmbgError, check_text
 from rmbg.images.photo import Photo, open_photo
+from rmbg.message import Message
 from rmbg.providers import Provider, find
-from rmbg.providers.base import DeviceTurn, RequestContext, never_cancelled, no_progress, no_turn
+from rmbg.providers.base import DeviceTurn, RequestContext, never_cancelled, no_progress, no_turn, run_directly
 from rmbg.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -121,15 +122,17 @@ def _run(
             call.check()
             status = provider.status(settings)
             if not status.usable and not call.key:
-                raise NotReadyError(f"{info.title} is not ready: {status.text}.")
+                raise NotReadyError(Message("{title} is not ready: {status}.", title=info.title, status=status.text))
             with (device if info.kind == "local" else no_turn)(call.check):
-                cutout = provider.cut(photo, options[info.id], call)
+                cutout = run_directly(provider, photo, options[info.id], call)
             outcomes.put(Outcome(info.id, cutout))
         except RmbgError as error:
             outcomes.put(Outcome(info.id, None, str(error), error.cost))
         except Exception:  # a bug in one provider must not lose the results of the others
             log.exception("%s failed", info.id)
-            outcomes.put(Outcome(info.id, None, f"{info.title} failed because of an internal error; see the log."))
+            outcomes.put(
+                Outcome(info.id, None, Message("{title} failed because of an internal error; see the log.", title=info.title))
+            )
 
     def run_in_sequence(local: list[Provider]) -> None:
         for provider in local:

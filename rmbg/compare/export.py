@@ -41,7 +41,7 @@ def contact_sheet(outcomes: Sequence[Outcome], background: Background = TRANSPAR
     photo = cutouts[0][1].photo
     panes = [(_pane(photo.flattened()), "Photo", f"{photo.width} x {photo.height}")]
     for title, cutout in cutouts:
-        panes.append((_pane(cutout.render(background)), title, f"{cutout.seconds:.2f} s, {cutout.cost}"))
+        panes.append((_pane(cutout.render(background)), title, f"{cutout.warm_seconds:.2f} s, {cutout.cost}"))
     width, height = max(MIN_LABEL_WIDTH, panes[0][0].width), panes[0][0].height
     rows = -(-len(panes) // MAX_COLUMNS)
     columns = -(-len(panes) // rows)  # rows of about equal length
@@ -98,7 +98,7 @@ def table_csv(lines: Sequence[Agreement], reference: str) -> str:
         run = ["", "", "", "", "unknown"]
         if cutout is not None:
             usd = "" if cutout.cost.usd is None else f"{cutout.cost.usd:f}"
-            run = [f"{cutout.seconds:.3f}", cutout.engine, cutout.device, usd, cutout.cost.basis]
+            run = [f"{cutout.warm_seconds:.3f}", cutout.engine, cutout.device, usd, cutout.cost.basis]
         usd_100000 = "" if line.usd_100000 is None else f"{line.usd_100000:f}"
         figures = ["" if value is None else f"{value:.3f}" for value in (line.iou, line.edge_difference, line.soft)]
         writer.writerow([line.outcome.provider, *run, usd_100000, *figures, line.outcome.error])

@@ -7,6 +7,7 @@ import re
 from PIL import ImageColor
 
 from rmbg.errors import OptionError, printable
+from rmbg.message import Message
 
 Color = tuple[int, int, int]
 
@@ -35,7 +36,9 @@ def parse_color(text: str) -> Color:
         name, bracket, arguments = text.lower().partition("(")
         values = _parse_function(name, arguments) if bracket else ImageColor.getrgb(text)
     except ValueError:
-        raise OptionError(f"{printable(text, 60)!r} is not a color. Write it as #ff8800 or orange.") from None
+        raise OptionError(
+            Message("{color} is not a color. Write it as #ff8800 or orange.", color=repr(printable(text, 60)))
+        ) from None
     red, green, blue = (min(255, max(0, value)) for value in values[:3])  # CSS clamps values such as 120%
     return red, green, blue
 

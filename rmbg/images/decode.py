@@ -27,6 +27,7 @@ from rmbg.images.heif import check_heif
 from rmbg.images.integrity import HEIF_BRANDS, check_directory, check_end, check_strips, describe_unsupported
 from rmbg.images.modes import split_alpha, to_array, to_eight_bits, to_srgb
 from rmbg.images.pillow import formats
+from rmbg.message import Message
 from rmbg.settings import Settings
 from rmbg.units import megapixels
 
@@ -82,7 +83,7 @@ def decode_bytes(data: bytes, label: str, settings: Settings) -> Decoded:
         If the file is not a supported picture, damaged, truncated, or beyond the limits.
     """
     if not data:
-        raise PhotoError(f"{label} is empty. Choose another file.")
+        raise PhotoError(Message("{name} is empty. Choose another file.", name=label))
     with _photo_errors(label, settings, data), open_image(data) as image:
         _check_size(image.size, label, settings)
         if image.format == "PNG":
@@ -183,9 +184,10 @@ def _photo_errors(label: str, settings: Settings, data: bytes = b"") -> Iterator
     except UnidentifiedImageError:
         raise PhotoError(describe_unsupported(data, label, heif="HEIF" in formats())) from None
     except MemoryError:
-        raise PhotoError(f"There is not enough memory to decode {label}. Resize it and try again.") from None
+        raise PhotoError(Message("There is not enough memory to decode {name}. Resize it and try again.", name=label)) from None
     except Exception as error:  # Pillow's decoders raise nearly any type on damaged files
-        raise PhotoError(f"{label} is damaged or cut off and cannot be decoded ({reason(error)}).") from None
+        message = Message("{name} is damaged or cut off and cannot be decoded ({reason}).", name=label, reason=reason(error))
+        raise PhotoError(message) from None
 
 
 def _check_size(size: tuple[int, int], label: str, settings: Settings) -> None:
@@ -194,14 +196,36 @@ def _check_size(size: tuple[int, int], label: str, settings: Settings) -> None:
         raise PhotoError(_too_many_pixels(label, settings, size))
     if min(width, height) < MIN_SIDE:
         raise PhotoError(
-            f"{label} is {width} x {height} pixels, which is too small. Each side must have at least {MIN_SIDE} pixels."
+            Message(
+                "{name} is {width} x {height} pixels, which is too small. Each side must have at least {least} pixels.",
+                name=label,
+                width=width,
+                height=height,
+                least=MIN_SIDE,
+            )
         )
 
 
+#: End of the message on the limit, for the owner of the server.
+_LIMIT = " RMBG_MAX_PIXELS sets the limit."
+
+
 def _too_many_pixels(label: str, settings: Settings, size: tuple[int, int] | None = None) -> str:
-    has = f"{size[0]} x {size[1]} pixels ({megapixels(size[0] * size[1])})" if size else "too many pixels"
-    limit = megapixels(settings.max_pixels)
-    return f"{label} has {has}, more than the limit of {limit}. Resize it and try again. RMBG_MAX_PIXELS sets the limit."
+    values = {"name": label, "limit": megapixels(settings.max_pixels)}
+    if size is None:
+        return Message(
+            "{name} has more pixels than the limit of {limit}. Resize it and try again.",
+            owner=_LIMIT,
+            **values,
+        )
+    return Message(
+        "{name} has {width} x {height} pixels ({has}), more than the limit of {limit}. Resize it and try again.",
+        owner=_LIMIT,
+        width=size[0],
+        height=size[1],
+        has=megapixels(size[0] * size[1]),
+        **values,
+    )
 
 
 def _decode(image: Image.Image, notes: tuple[str, ...] = ()) -> Decoded:
@@ -211,7 +235,7 @@ def _decode(image: Image.Image, notes: tuple[str, ...] = ()) -> Decoded:
     image, alpha = split_alpha(_upright(image))
     image, profile_name = to_srgb(to_eight_bits(image), profile)
     if profile_name:
-        notes += (f"Colors were converted to sRGB from {profile_name}.",)
+        notes += (Message("Colors were converted to sRGB from {profile}.", profile=profile_name),)
     if alpha is not None and alpha.min() == 255:
         alpha = None
     return Decoded(to_array(image), alpha, notes)

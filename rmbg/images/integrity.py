@@ -11,6 +11,7 @@ import struct
 from PIL import Image, UnidentifiedImageError
 
 from rmbg.images import tiff
+from rmbg.message import Message
 
 READABLE = "JPEG, PNG, WebP, HEIC, AVIF, GIF, BMP or TIFF"
 
@@ -81,13 +82,15 @@ def describe_unsupported(data: bytes, label: str, heif: bool) -> str:
     """Return the error message for bytes that are not a supported picture; `heif` is True if HEIC is supported."""
     kind = _file_kind(data)
     if kind:
-        return f"{label} is {kind}, not a picture. Save it as {READABLE}."
+        return Message(
+            "{name} is {kind}, not a picture. Save it as {formats}.", name=label, kind=Message(kind), formats=READABLE
+        )
     box = data[8:12] if data[4:8] == b"ftyp" else b""
     if box in HEIF_BRANDS and not heif:
-        return f"{label} is a HEIC photo, which cannot be decoded here. Save it as JPEG and try again."
+        return Message("{name} is a HEIC photo, which cannot be decoded here. Save it as JPEG and try again.", name=label)
     if box or data.startswith((b"II*\0", b"MM\0*", b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM")) or data[8:12] == b"WEBP":
-        return f"{label} is damaged: its header cannot be read. Export it again from its source."
-    return f"{label} is not a picture of a supported format. Save it as {READABLE}."
+        return Message("{name} is damaged: its header cannot be read. Export it again from its source.", name=label)
+    return Message("{name} is not a picture of a supported format. Save it as {formats}.", name=label, formats=READABLE)
 
 
 def _file_kind(data: bytes) -> str | None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import importlib
 import logging
 import warnings
 
-from PIL import Image, PngImagePlugin
+from PIL import Image
 
 #: Formats that are decoded. Pillow supports forty more; some of them start other programs (EPS), the rest add attack surface.
 FORMATS = ("AVIF", "BMP", "DIB", "GIF", "HEIF", "JPEG", "MPO", "PNG", "TIFF", "WEBP")
@@ -22,6 +24,8 @@ def configure() -> None:
     Pillow has no per-image setting for these. They are set on the first decode, so that a program that only imports the
     package keeps its own configuration.
     """
+    from PIL import PngImagePlugin  # deferred, as those in `formats`
+
     # Pillow rejects PNG files whose color profile or text exceeds 1 MiB. Valid CMYK profiles and editing histories do.
     PngImagePlugin.MAX_TEXT_CHUNK = max(PngImagePlugin.MAX_TEXT_CHUNK, MAX_TEXT_CHUNK)
     # Our own pixel limit is lower and raises an error, so the warning would only repeat it on the terminal.
@@ -41,7 +45,10 @@ def raise_pixel_limit(max_pixels: int) -> None:
 @functools.cache
 def formats() -> tuple[str, ...]:
     """Return those of `FORMATS` that can be decoded here; the first call registers the decoder of HEIC photos."""
-    Image.init()
+    Image.preinit()  # BMP, GIF, JPEG and PNG; `Image.init` imports forty formats, which takes longer than to decode a photo
+    for name in ("Avif", "Mpo", "Tiff", "WebP"):
+        with contextlib.suppress(ImportError):
+            importlib.import_module(f"PIL.{name}ImagePlugin")
     try:
         import pillow_heif
 

@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO, Any
 
 from rmbg.errors import PhotoError, RmbgError, printable, reason
+from rmbg.message import Message
 from rmbg.settings import Settings
 from rmbg.units import megabytes
 
@@ -41,7 +42,7 @@ def read(source: Any, name: str | None, settings: Settings) -> tuple[bytes, str]
     """
     if isinstance(source, (bytes, bytearray, memoryview)):
         count = source.nbytes if isinstance(source, memoryview) else len(source)
-        _check_bytes(count, label_of(name or "The picture"), settings)
+        _check_bytes(count, label_of(name) if name else Message("The picture"), settings)
         return bytes(source), name or "photo"
     if isinstance(source, str) and source[:5].lower() == "data:":
         return _read_data_uri(source, settings), name or "photo"
@@ -67,7 +68,7 @@ def _read_path(path: Path, label: str, settings: Settings) -> bytes:
     except FileNotFoundError:
         raise PhotoError(f"There is no file {printable(str(path), 120)!r}. Check its path.") from None
     except (OSError, ValueError) as error:
-        raise PhotoError(f"{label} could not be read: {reason(error)}.") from None
+        raise PhotoError(Message("{name} could not be read: {reason}.", name=label, reason=reason(error))) from None
 
 
 def _read_file(file: IO[bytes], label: str, settings: Settings) -> bytes:
@@ -84,7 +85,7 @@ def _read_file(file: IO[bytes], label: str, settings: Settings) -> bytes:
     except UnicodeDecodeError:
         raise PhotoError(f"{label} was opened as text. Open it in binary mode ('rb').") from None
     except Exception as error:  # gzip, zipfile and sockets raise errors that are not an OSError
-        raise PhotoError(f"{label} could not be read: {reason(error)}.") from None
+        raise PhotoError(Message("{name} could not be read: {reason}.", name=label, reason=reason(error))) from None
     _check_bytes(len(data), label, settings, exact=False)
     return bytes(data)
 
@@ -111,11 +112,12 @@ def _read_data_uri(uri: str, settings: Settings) -> bytes:
 def _check_bytes(count: int, label: str, settings: Settings, exact: bool = True) -> None:
     """Raise PhotoError if `count` exceeds the limit; if not `exact`, it is a lower bound, which the message omits."""
     if count > settings.max_bytes:
-        has = f"{megabytes(count)}, " if exact else ""
-        limit = megabytes(settings.max_bytes)
-        raise PhotoError(
-            f"{label} has {has}more than the limit of {limit}. Resize it and try again. RMBG_MAX_BYTES sets the limit."
-        )
+        values, advice = {"name": label, "limit": megabytes(settings.max_bytes)}, " RMBG_MAX_BYTES sets the limit."
+        if not exact:
+            text = "{name} has more than the limit of {limit}. Resize it and try again."
+            raise PhotoError(Message(text, owner=advice, **values))
+        text = "{name} has {size}, more than the limit of {limit}. Resize it and try again."
+        raise PhotoError(Message(text, owner=advice, size=megabytes(count), **values))
 
 
 def file_name(value: Any) -> str:

@@ -29,7 +29,7 @@ class Model:
     gated : bool
         True if the license must be accepted on the hub before the download.
     license, license_url : str
-    architecture : {"isnet", "birefnet", "sam2"}
+    architecture : {"isnet", "birefnet", "sam2", "vitmatte"}
     backbone : {"swin_l", "swin_t"} or None
         Of a BiRefNet.
     patch_order : {"columns", "colors"} or None
@@ -50,7 +50,7 @@ class Model:
     megabytes: int
     license: str
     license_url: str
-    architecture: Literal["isnet", "birefnet", "sam2"]
+    architecture: Literal["isnet", "birefnet", "sam2", "vitmatte"]
     backbone: Literal["swin_l", "swin_t"] | None = None
     patch_order: Literal["columns", "colors"] | None = None
     gated: bool = False
@@ -64,8 +64,8 @@ class Model:
 
     @property
     def engines(self) -> tuple[str, ...]:
-        """Supported engines; there is no OpenVINO graph of SAM 2."""
-        return ("torch",) if self.architecture == "sam2" else ("openvino", "torch")
+        """Supported engines; there are no OpenVINO graphs of SAM 2 and ViTMatte."""
+        return ("torch",) if self.architecture in ("sam2", "vitmatte") else ("openvino", "torch")
 
     @property
     def page(self) -> str:
@@ -84,7 +84,21 @@ _BIREFNET = Model(
     patch_order="colors",
 )
 
-#: Models by id.
+#: Alpha matting of the band of a trimap. The photo is not stretched: `size` is the side of a tile of a large photo.
+VITMATTE = Model(
+    id="vitmatte",
+    hub="hustvl/vitmatte-small-composition-1k",
+    revision="53222614392e8bd24ed804fbd2f9a43c46ac3850",
+    megabytes=103,
+    license="Apache 2.0; trained on Composition-1k, a research data set whose terms may limit commercial use.",
+    license_url="https://www.apache.org/licenses/LICENSE-2.0",
+    architecture="vitmatte",
+    size=768,
+    mean=(0.5, 0.5, 0.5),
+    std=(0.5, 0.5, 0.5),
+)
+
+#: Models of providers by id.
 MODELS = {
     model.id: model
     for model in (

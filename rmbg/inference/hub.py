@@ -13,9 +13,13 @@ from typing import Any
 
 from rmbg.errors import NotReadyError, RmbgError
 from rmbg.inference.catalog import Model
+from rmbg.message import Message
 from rmbg.settings import Settings
 
 Progress = Callable[[float | None, str], None]
+
+#: Variables of the environment that the hub's client takes a token from; the last is set in Google Colab.
+TOKEN_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_OIDC_RESOURCE", "COLAB_RELEASE_TAG")
 
 
 class RevisionGoneError(NotReadyError):
@@ -32,6 +36,10 @@ def token(settings: Settings) -> str | None:
     value = settings.environ.get("HF_TOKEN", "").strip()
     if value:
         return value
+    from huggingface_hub import constants
+
+    if not any(name in os.environ for name in TOKEN_VARIABLES) and not Path(constants.HF_TOKEN_PATH).exists():
+        return None  # without the import of the hub's client, which takes a second
     from huggingface_hub import get_token
 
     return get_token()
@@ -39,6 +47,11 @@ def token(settings: Settings) -> str | None:
 
 def cached(model: Model, revision: str, settings: Settings) -> Path | None:
     """Path of the model's weights in the hub's cache, None if they are not there; sends no request."""
+    from huggingface_hub import constants
+
+    folder = Path(_cache_folder(settings) or constants.HF_HUB_CACHE, f"models--{model.hub.replace('/', '--')}")
+    if not folder.is_dir():
+        return None  # without the import of the hub's client, which takes a second
     from huggingface_hub import try_to_load_from_cache
 
     path = try_to_load_from_cache(model.hub, model.file, cache_dir=_cache_folder(settings), revision=revision)
@@ -81,7 +94,9 @@ def download(model: Model, revision: str, settings: Settings, progress: Progress
                 endpoint=endpoint(settings),
                 token=token(settings) or False,
                 local_files_only=offline(settings),
-                tqdm_class=progress_bar(f"Downloading {model.id} ({model.megabytes} MB)", progress),
+                tqdm_class=progress_bar(
+                    Message("Downloading {model} ({size} MB)", model=model.id, size=model.megabytes), progress
+                ),
             )
         )
 

@@ -20,7 +20,9 @@ from rmbg.inference.catalog import Model
 from rmbg.inference.plan import Plan, check_output
 from rmbg.inference.torch_import import import_torch
 from rmbg.inference.weights import Progress, WeightsFile
+from rmbg.message import Message
 from rmbg.settings import Settings
+from rmbg.timing import Timer
 
 T = TypeVar("T")
 
@@ -75,7 +77,13 @@ class ModelCache:
         self._entries: dict[tuple[str, Plan, WeightsFile], CacheEntry] = {}
 
     def predict(
-        self, model: Model, images: np.ndarray, settings: Settings, progress: Progress, check: Callable[[], None]
+        self,
+        model: Model,
+        images: np.ndarray,
+        settings: Settings,
+        progress: Progress,
+        check: Callable[[], None],
+        timer: Timer | None = None,
     ) -> tuple[np.ndarray, Plan]:
         """Compute the masks of prepared images.
 
@@ -84,7 +92,7 @@ class ModelCache:
         model : Model
         images : float32 array (N, 3, size, size)
             Normalized, see ``rmbg.inference.preprocess``.
-        settings, progress, check
+        settings, progress, check, timer
             As for `run`.
 
         Returns
@@ -96,15 +104,22 @@ class ModelCache:
         """
         if zerogpu.is_zerogpu():
             check()
-            progress(None, f"Waiting for the shared GPU to run {model.id}")
-            masks, plan = zerogpu.predict(model, images), zerogpu.PLAN
+            progress(None, Message("Waiting for the shared GPU to run {model}", model=model.id))
+            with (timer or Timer()).phase("inference"):
+                masks, plan = zerogpu.predict(model, images), zerogpu.PLAN
         else:
-            masks, plan = self.run(model, lambda runner: runner.run(images), settings, progress, check)
+            masks, plan = self.run(model, lambda runner: runner.run(images), settings, progress, check, timer)
         check_output(model.id, plan, masks)
         return masks, plan
 
     def run(
-        self, model: Model, function: Callable[[Any], T], settings: Settings, progress: Progress, check: Callable[[], None]
+        self,
+        model: Model,
+        function: Callable[[Any], T],
+        settings: Settings,
+        progress: Progress,
+        check: Callable[[], None],
+        timer: Timer | None = None,
     ) -> tuple[T, Plan]:
         """Call a function with the model's runner, which is loaded if necessary.
 
@@ -117,6 +132,8 @@ class ModelCache:
         progress : callable (fraction or None, text)
         check : callable
             Called between steps; raises to cancel.
+        timer : Timer, optional
+            Receives the seconds of each phase.
 
         Returns
         -------
@@ -139,19 +156,27 @@ class ModelCache:
             check()  # a download takes minutes, and can be cancelled from this callback only
             progress(fraction, text)
 
-        file = weights.fetch(model, settings, download_progress)
+        timer = timer or Timer()
+        with timer.phase("download"):
+            file = weights.fetch(model, settings, download_progress)
         check()
         with self._guard:
             entry = self._entries.setdefault((model.id, plan, file), CacheEntry())
-        with entry.lock:
+        with timer.phase("queue"):
+            entry.lock.acquire()
+        try:
             if entry.runner is None:
-                entry.runner = self._retry(model, plan, entry, lambda: self._load(model, file, plan, settings, progress))
-                self._free_memory(plan.device, 0, entry)
+                with timer.phase("load"):
+                    entry.runner = self._retry(model, plan, entry, lambda: self._load(model, file, plan, settings, progress))
+                    self._free_memory(plan.device, 0, entry)
             check()
-            progress(None, f"Running {model.id} on {plan.device}")
+            progress(None, Message("Running {model} on {device}", model=model.id, device=str(plan.device)))
             entry.last_used = time.monotonic()
             runner = entry.runner
-            return self._retry(model, plan, entry, lambda: function(runner)), plan
+            with timer.phase("inference"):
+                return self._retry(model, plan, entry, lambda: function(runner)), plan
+        finally:
+            entry.lock.release()
 
     def loaded(self) -> list[str]:
         """Ids of the networks that are in memory."""
@@ -205,13 +230,23 @@ class ModelCache:
             release_memory()
             if not out_of_memory:
                 raise ModelError(
-                    f"{model.id} failed on {plan.device} ({plan.engine}): {reason}. Try again, or choose another provider."
+                    Message(
+                        "{model} failed on {device} ({engine}): {reason}. Try again, or choose another provider.",
+                        model=model.id,
+                        device=plan.device,
+                        engine=plan.engine,
+                        reason=reason,
+                    )
                 )
             if not self._unload_oldest(plan.device, entry):
                 entry.runner = None
                 release_memory()
                 raise ModelError(
-                    f"{plan.device} has not enough free memory for {model.id}. Close other programs, or choose a smaller model."
+                    Message(
+                        "{device} has not enough free memory for {model}. Close other programs, or choose a smaller model.",
+                        device=plan.device,
+                        model=model.id,
+                    )
                 )
 
 
@@ -227,6 +262,10 @@ def open_on_engine(model: Model, file: WeightsFile, plan: Plan, settings: Settin
         from rmbg.inference.sam2_runner import Sam2Runner
 
         return Sam2Runner(model, file, plan, progress)
+    if model.architecture == "vitmatte":
+        from rmbg.inference.vitmatte_runner import VitMatteRunner
+
+        return VitMatteRunner(model, file, plan, progress)
     from rmbg.inference.torch_runner import TorchRunner
 
     return TorchRunner(model, file, plan, progress)

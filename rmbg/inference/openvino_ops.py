@@ -1,19 +1,24 @@
-"""Operations of OpenVINO graphs on nodes of static shape, with the parameters of torch modules as constants."""
+"""Operations of OpenVINO graphs on nodes of static shape, with arrays or the parameters of torch modules as constants.
+
+torch is not imported here: the built-in network is built from arrays.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from contextvars import ContextVar
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from openvino import opset15
+
+if TYPE_CHECKING:
+    import torch
 
 Node = Any
 
 #: Constants of the graph under construction, so that the backbone of BiRefNet, which runs twice, is stored once.
-_constants: ContextVar[dict[Any, tuple[Node, torch.Tensor]]] = ContextVar("_constants")
+_constants: ContextVar[dict[Any, tuple[Node, Any]]] = ContextVar("_constants")
 
 
 def reset_constants() -> None:
@@ -27,7 +32,7 @@ def normalize(x: Node, norm: Any) -> Node:
     return opset15.add(opset15.multiply(y, constant(norm.weight)), constant(norm.bias))
 
 
-def linear(x: Node, weight: torch.Tensor, bias: torch.Tensor | None) -> Node:
+def linear(x: Node, weight: torch.Tensor | np.ndarray, bias: torch.Tensor | np.ndarray | None) -> Node:
     """Linear layer over the last axis."""
     y = opset15.matmul(x, constant(weight), False, True)
     return y if bias is None else opset15.add(y, constant(bias))
@@ -49,12 +54,17 @@ def conv(x: Node, module: Any) -> Node:
 
 
 def convolve(
-    x: Node, weight: torch.Tensor, bias: torch.Tensor | None, stride: int = 1, padding: int = 0, dilation: int = 1
+    x: Node,
+    weight: torch.Tensor | np.ndarray,
+    bias: torch.Tensor | np.ndarray | None,
+    stride: int = 1,
+    padding: int = 0,
+    dilation: int = 1,
 ) -> Node:
     """Convolution of a node (N, C, H, W)."""
     pad = [padding, padding]
     y = opset15.convolution(x, constant(weight), [stride, stride], pad, pad, [dilation, dilation])
-    return y if bias is None else opset15.add(y, constant(bias.view(1, -1, 1, 1)))
+    return y if bias is None else opset15.add(y, constant(bias.reshape(1, -1, 1, 1)))
 
 
 def halve(x: Node) -> Node:
@@ -92,13 +102,13 @@ def size_of(x: Node) -> tuple[int, int]:
 
 
 def constant(value: Any, dtype: Any = np.int64) -> Node:
-    """Constant of a number, a list, or a tensor, which is neither copied nor stored twice."""
-    if not isinstance(value, torch.Tensor):
+    """Constant of a number, a list, or a tensor or array, which are neither copied nor stored twice."""
+    if isinstance(value, (int, float, list)):
         return opset15.constant(np.asarray(value, dtype))
     constants = _constants.get()
-    key = value.data_ptr(), value.shape, value.stride()
+    array = value if isinstance(value, np.ndarray) else value.detach().numpy()
+    key = array.__array_interface__["data"], array.shape, array.strides
     if key not in constants:
-        array = np.ascontiguousarray(value.detach().numpy())
-        # The tensor is kept alive, so that its address is not reused for another one.
-        constants[key] = opset15.constant(array, shared_memory=True), value
+        # The value is kept alive, so that its address is not reused for another one.
+        constants[key] = opset15.constant(np.ascontiguousarray(array), shared_memory=True), value
     return constants[key][0]

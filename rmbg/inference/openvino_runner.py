@@ -22,7 +22,9 @@ from rmbg.inference.catalog import Model
 from rmbg.inference.plan import Plan
 from rmbg.inference.torch_import import import_torch
 from rmbg.inference.weights import Progress, WeightsFile
+from rmbg.message import Message
 from rmbg.settings import Settings
+from rmbg.threads import limited_cpu_count
 
 PRECISIONS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 
@@ -46,7 +48,7 @@ class OpenVinoRunner:
         path = folder / f"{model.id}-{fingerprint(model, file, plan)}.blob"
         compiled = load_compiled(path, plan, progress, model)
         if compiled is None:
-            progress(None, f"Preparing {model.id} for this processor (once)")
+            progress(None, Message("Preparing {model} for this processor (once)", model=model.id))
             compiled = compile_model(model, file, plan)
             save_compiled(compiled, path, model)
         self.compiled = compiled
@@ -73,7 +75,7 @@ def load_compiled(path: Path, plan: Plan, progress: Progress, model: Model) -> A
     """Load a model that `save_compiled` has written; None if it is missing or damaged."""
     if not path.is_file():
         return None
-    progress(None, f"Loading {model.id} on {plan.device}")
+    progress(None, Message("Loading {model} on {device}", model=model.id, device=str(plan.device)))
     try:
         with open(path, "rb") as file:
             checksum, data = file.read(32), file.read()
@@ -124,7 +126,9 @@ def source_checksum() -> str:
 
 def config(plan: Plan) -> dict[str, str]:
     """OpenVINO's properties for a plan."""
-    return {"INFERENCE_PRECISION_HINT": PRECISIONS[plan.precision], "PERFORMANCE_HINT": "LATENCY"}
+    properties = {"INFERENCE_PRECISION_HINT": PRECISIONS[plan.precision], "PERFORMANCE_HINT": "LATENCY"}
+    threads = limited_cpu_count()
+    return properties if threads is None else {**properties, "INFERENCE_NUM_THREADS": str(threads)}
 
 
 def supported_precisions() -> list[str]:

@@ -11,13 +11,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from rmbg.errors import ModelError
-from rmbg.inference import weights
 from rmbg.inference.catalog import Model
 from rmbg.inference.plan import Plan, check_output
-from rmbg.inference.torch_runner import DTYPES, damaged
+from rmbg.inference.torch_runner import DTYPES
+from rmbg.inference.transformers_network import load_transformers
 from rmbg.inference.weights import Progress, WeightsFile
-from rmbg.networks.load import NonFiniteError, check_finite
+from rmbg.message import Message
 
 #: Blocks of the "small" image encoder. All other hyperparameters are the defaults of transformers, those of "tiny".
 SMALL_ENCODER = {"blocks_per_stage": [1, 2, 11, 2], "global_attention_blocks": [7, 10, 13]}
@@ -47,26 +46,12 @@ class Sam2Runner:
 
     def __init__(self, model: Model, file: WeightsFile, plan: Plan, progress: Progress) -> None:
         from transformers import Sam2Model
-        from transformers.utils import logging
 
-        progress(None, f"Loading {model.id} on {plan.device}")
-        logging.disable_progress_bar()
-        logging.set_verbosity_error()
-        tensors = weights.read(file)
-        try:
-            check_finite(tensors)
-            loaded: Any = Sam2Model.from_pretrained(None, config=config(), state_dict=tensors, output_loading_info=True)
-            network, info = loaded
-            mismatches = sorted(info["missing_keys"])
-        except NonFiniteError as error:
-            raise damaged(model, file, error) from None
-        except RuntimeError as error:  # tensors of other shapes
-            mismatches = [str(error).splitlines()[0]]
-        if mismatches:
-            raise ModelError(f"{file.path} does not fit {model.id}. These are the weights of another network: {mismatches[0]}.")
+        progress(None, Message("Loading {model} on {device}", model=model.id, device=str(plan.device)))
+        network = load_transformers(Sam2Model, config(), model, file)
         self.plan = plan
         self.size = model.size
-        self.network = network.eval().requires_grad_(False).to(plan.device, DTYPES[plan.precision])
+        self.network = network.to(plan.device, DTYPES[plan.precision])
         self.memory = sum(value.nbytes for value in self.network.state_dict().values())
 
     def run(self, images: np.ndarray) -> Any:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from types import ModuleType
+
+from rmbg.threads import limited_cpu_count
 
 
 def import_torch() -> ModuleType:
@@ -15,4 +18,13 @@ def import_torch() -> ModuleType:
     os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
     import torch
 
+    _limit_threads(torch)
     return torch
+
+
+@functools.cache
+def _limit_threads(torch: ModuleType) -> None:
+    """Apply the CPU limit of a container, which torch does not consider; once a process."""
+    threads = limited_cpu_count()
+    if threads is not None:
+        torch.set_num_threads(threads)

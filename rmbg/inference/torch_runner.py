@@ -12,6 +12,7 @@ from rmbg.inference import weights
 from rmbg.inference.catalog import Model, build
 from rmbg.inference.plan import Plan
 from rmbg.inference.weights import Progress, WeightsFile
+from rmbg.message import Message
 from rmbg.networks.load import NonFiniteError, WrongTensorsError, check_finite, fold_batch_norms, load
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -46,7 +47,7 @@ class TorchRunner:
     """A network on torch."""
 
     def __init__(self, model: Model, file: WeightsFile, plan: Plan, progress: Progress) -> None:
-        progress(None, f"Loading {model.id} on {plan.device}")
+        progress(None, Message("Loading {model} on {device}", model=model.id, device=str(plan.device)))
         self.plan = plan
         network: Any = load_network(model, file)
         self.network = network.to(plan.device, DTYPES[plan.precision], memory_format=torch.channels_last)

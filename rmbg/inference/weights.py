@@ -18,6 +18,7 @@ from rmbg.errors import ModelError, NotReadyError, printable
 from rmbg.inference import hub
 from rmbg.inference.catalog import Model
 from rmbg.inference.hub import Progress, offline, token
+from rmbg.message import Message
 from rmbg.settings import Settings
 
 __all__ = ["MANIFEST", "Progress", "WeightsFile", "fetch", "offline", "present", "read", "sha256", "token"]
@@ -85,7 +86,7 @@ def fetch(model: Model, settings: Settings, progress: Progress) -> WeightsFile:
         entry = None
     try:
         path = hub.download(model, entry.revision if entry else model.revision, settings, progress)
-        progress(None, f"Checking the weights of {model.id}")
+        progress(None, Message("Checking the weights of {model}", model=model.id))
         digest = sha256(path)
         expected = entry.sha256 if entry else hub.published_sha256(model, path, settings)
     except hub.RevisionGoneError:

@@ -7,9 +7,7 @@ leave constant parts as they are.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from PIL import Image
@@ -17,6 +15,7 @@ from PIL import Image
 from rmbg.matting import morphology
 from rmbg.matting.edges import EdgeSettings
 from rmbg.matting.matte import tiles
+from rmbg.threads import run_parallel
 
 #: Alpha above which pixels form a region.
 REGION_ALPHA = 0.05
@@ -180,6 +179,5 @@ def _near_edges(matte: np.ndarray, function: Callable[[np.ndarray], np.ndarray],
             inner = slice(rows.start - top, rows.stop - top), slice(columns.start - left, columns.stop - left)
             result[rows, columns] = function(block)[inner]
 
-    with ThreadPoolExecutor(os.cpu_count()) as executor:
-        list(executor.map(fill_tile, tiles(height, width, TILE)))
+    run_parallel(fill_tile, tiles(height, width, TILE))
     return result

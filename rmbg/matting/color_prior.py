@@ -14,7 +14,8 @@ import math
 
 import numpy as np
 from PIL import Image
-from scipy import ndimage
+
+from rmbg.matting.filters import dilate, erode_cross, gaussian, gradient_magnitude, label
 
 #: Longest side, in pixels, of the copy that pixels are classified on, and of the one that color statistics are taken on.
 WORKING_SIDE, STATISTICS_SIDE = 640, 80
@@ -94,14 +95,14 @@ def _unsupported_removals(prior: np.ndarray, posterior: np.ndarray, lab: np.ndar
     front of a white wall, and one without an edge may be a highlight that has the wall's color. The required edge grows
     with the network's confidence.
     """
-    regions, count = ndimage.label((sigmoid(prior) > CONFIDENT) & (posterior < CONFIDENT))
+    regions, count = label((sigmoid(prior) > CONFIDENT) & (posterior < CONFIDENT))
     if not count:
         return np.zeros(prior.shape, bool)
     unsupported = np.zeros(count + 1, bool)
     unsupported[np.concatenate([regions[0], regions[-1], regions[:, 0], regions[:, -1]])] = True
-    gradient = np.sqrt(sum(ndimage.gaussian_gradient_magnitude(lab[..., c], 1) ** 2 for c in range(3)))
-    dilated = ndimage.grey_dilation(regions, (5, 5))
-    outline = (dilated > 0) & ~ndimage.binary_erosion(regions > 0, iterations=2)
+    gradient = np.sqrt(sum(gradient_magnitude(lab[..., c], 1.0) ** 2 for c in range(3)))
+    dilated = dilate(regions, 2)
+    outline = (dilated > 0) & ~erode_cross(regions > 0, 2)
     pixels = np.bincount(dilated[outline], minlength=count + 1)
     mean_gradient = np.bincount(dilated[outline], gradient[outline], minlength=count + 1) / np.maximum(pixels, 1)
     mean_logit = np.bincount(regions.ravel(), prior.ravel(), minlength=count + 1) / np.bincount(regions.ravel())
@@ -189,7 +190,7 @@ def small_lab(rgb: np.ndarray) -> np.ndarray:
     xyz = linear @ to_xyz.T / np.array([0.9505, 1.0, 1.089], np.float32)
     f = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
     lab = np.stack([116 * f[..., 1] - 16, 500 * (f[..., 0] - f[..., 1]), 200 * (f[..., 1] - f[..., 2])], axis=-1)
-    return ndimage.gaussian_filter(lab, (0.7, 0.7, 0)).astype(np.float32)
+    return np.stack([gaussian(lab[..., c], 0.7) for c in range(3)], axis=-1)
 
 
 def sigmoid(logits: np.ndarray) -> np.ndarray:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage
 
 from rmbg.matting.matte import resample, to_bytes
 
@@ -56,6 +55,8 @@ def evidence(matte: np.ndarray, previous: np.ndarray | None = None, previous_iou
     previous_iou : float
         Expected IoU of `previous` in [0, 1].
     """
+    from scipy import ndimage  # deferred, as SciPy takes long to import
+
     alpha = _reduced(matte)
     subject = alpha > 0.5
     inside = ndimage.distance_transform_edt(alpha > 0.05) > EDGE_PIXELS
@@ -108,6 +109,8 @@ def _reduced(matte: np.ndarray) -> np.ndarray:
 
 
 def _fragmentation(subject: np.ndarray) -> float:
+    from scipy import ndimage
+
     area = np.count_nonzero(subject)
     if not area:
         return 1.0

@@ -8,6 +8,9 @@ from typing import Any
 
 from rmbg.errors import OptionError, printable
 
+#: Values of ``AlphaMatting.method``.
+METHODS = ("closed-form", "vitmatte")
+
 #: Range of each numeric setting and its unit.
 RANGES: dict[str, tuple[float, float, str]] = {
     "specks": (0, 100_000_000, "pixels"),
@@ -82,6 +85,8 @@ class AlphaMatting(_Settings):
         Level below which it is known background, 1 to 255.
     erode_size : int
         Width of the unknown band, 1 to 255: pixels on a photo of 1024 pixels; it grows with larger photos.
+    method : str
+        ``closed-form``, or ``vitmatte`` for a network whose weights are downloaded on first use.
 
     Raises
     ------
@@ -92,6 +97,7 @@ class AlphaMatting(_Settings):
     foreground_threshold: int = 240
     background_threshold: int = 10
     erode_size: int = 10
+    method: str = "closed-form"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -107,6 +113,10 @@ def _checked(name: str, value: Any, default: Any) -> Any:
     if isinstance(default, bool):
         if not isinstance(value, bool):
             raise OptionError(f"{name} is {printable(repr(value), 40)}; it must be true or false.")
+        return value
+    if isinstance(default, str):
+        if value not in METHODS:
+            raise OptionError(f"{name} is {printable(repr(value), 40)}; it must be one of {', '.join(METHODS)}.")
         return value
     low, high, unit = RANGES[name]
     number = value if isinstance(value, (int, float)) and not isinstance(value, bool) else math.nan

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from rmbg import telemetry
 from rmbg.images.hidden import fill_hidden
 from rmbg.images.photo import Photo
 from rmbg.matting.foreground import estimate_foreground
@@ -31,6 +32,13 @@ def finish(
     foreground : uint8 (H, W, 3)
         Straight colors.
     """
+    with telemetry.phase("post-processing"):
+        return _finish(photo, matte, foreground, own_alpha_applied)
+
+
+def _finish(
+    photo: Photo, matte: np.ndarray, foreground: np.ndarray | None, own_alpha_applied: bool
+) -> tuple[np.ndarray, np.ndarray]:
     matte = np.clip(matte, 0.0, 1.0).astype(np.float32, copy=False)
     if photo.alpha is None:
         return matte, estimate_foreground(photo.rgb, matte) if foreground is None else foreground

@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from rmbg.matting.matte import ALPHA_MAX, ALPHA_MIN, tiles
+from rmbg.threads import run_parallel
 
 #: Pixels of the copy that colors are estimated on. A larger one takes longer without a visible difference, as the last step
 #: restores the detail at full size.
@@ -43,12 +44,26 @@ def estimate_foreground(rgb: np.ndarray, matte: np.ndarray) -> np.ndarray:
         Straight colors, to be blended by `matte`. Black where alpha is zero, so that removed pixels cannot be recovered from a
         saved file.
     """
-    result = np.where((matte >= ALPHA_MAX)[..., None], rgb, np.uint8(0))
-    soft = (matte > ALPHA_MIN) & (matte < ALPHA_MAX)
+    result = np.empty_like(rgb)
+    soft = np.zeros(matte.shape, bool)
+
+    def classify(tile: tuple[slice, slice]) -> None:
+        alpha = matte[tile]
+        low, high = alpha.min(), alpha.max()
+        if low >= ALPHA_MAX:
+            result[tile] = rgb[tile]
+        elif high < ALPHA_MAX:
+            result[tile] = 0
+        else:
+            np.multiply(rgb[tile], (alpha >= ALPHA_MAX)[..., None], out=result[tile])
+        if low < ALPHA_MAX and high > ALPHA_MIN:
+            soft[tile] = (alpha > ALPHA_MIN) & (alpha < ALPHA_MAX)
+
+    run_parallel(classify, tiles(*matte.shape))
     if not soft.any():
         return result
     rows, columns = _window(soft)
-    _fill_soft_pixels(rgb[rows, columns], matte[rows, columns], result[rows, columns])
+    _fill_soft_pixels(rgb[rows, columns], matte[rows, columns], soft[rows, columns], result[rows, columns])
     return result
 
 
@@ -62,7 +77,7 @@ def _window(soft: np.ndarray) -> tuple[slice, slice]:
     )
 
 
-def _fill_soft_pixels(rgb: np.ndarray, matte: np.ndarray, result: np.ndarray) -> None:
+def _fill_soft_pixels(rgb: np.ndarray, matte: np.ndarray, soft_pixels: np.ndarray, result: np.ndarray) -> None:
     """Write the estimated colors of soft pixels into `result`, uint8 (h, w, 3), in place."""
     height, width = matte.shape
     scale = min(1.0, (WORKING_PIXELS / (height * width)) ** 0.5)
@@ -76,20 +91,27 @@ def _fill_soft_pixels(rgb: np.ndarray, matte: np.ndarray, result: np.ndarray) ->
         for c in range(3)
     ]
     scale_x, scale_y = size[0] / width, size[1] / height
-    for rows, columns in tiles(height, width):
-        tile = matte[rows, columns]
-        soft = (tile > ALPHA_MIN) & (tile < ALPHA_MAX)
+
+    def fill_tile(tile: tuple[slice, slice]) -> None:
+        soft = soft_pixels[tile]
         if not soft.any():
-            continue
+            return
+        # The bounding box of the soft pixels within the tile.
+        down, across = np.flatnonzero(soft.any(axis=1)), np.flatnonzero(soft.any(axis=0))
+        rows = slice(tile[0].start + down[0], tile[0].start + down[-1] + 1)
+        columns = slice(tile[1].start + across[0], tile[1].start + across[-1] + 1)
+        soft = soft_pixels[rows, columns]
         box = columns.start * scale_x, rows.start * scale_y, columns.stop * scale_x, rows.stop * scale_y
-        tile_size = tile.shape[1], tile.shape[0]
-        a = tile[soft]
+        part_size = soft.shape[1], soft.shape[0]
+        a = matte[rows, columns][soft]
         for c in range(3):
-            f = np.asarray(planes[c].resize(tile_size, Image.Resampling.BILINEAR, box=box))[soft]
-            b = np.asarray(planes[3 + c].resize(tile_size, Image.Resampling.BILINEAR, box=box))[soft]
+            f = np.asarray(planes[c].resize(part_size, Image.Resampling.BILINEAR, box=box))[soft]
+            b = np.asarray(planes[3 + c].resize(part_size, Image.Resampling.BILINEAR, box=box))[soft]
             observed = rgb[rows, columns, c][soft] * np.float32(1 / 255)
             value = f + a * (observed - a * f - (1 - a) * b)
             result[rows, columns, c][soft] = np.clip(value * 255 + 0.5, 0, 255).astype(np.uint8)
+
+    run_parallel(fill_tile, tiles(height, width))
 
 
 def estimate_multilevel(image: np.ndarray, alpha: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import os
-from concurrent.futures import ThreadPoolExecutor
+import math
 
 import numpy as np
 from PIL import Image
-from scipy import ndimage
 
+from rmbg.matting.filters import box_mean, dilate
 from rmbg.matting.matte import ALPHA_MAX, ALPHA_MIN, resize, tiles
+from rmbg.threads import run_parallel
 
 #: The linear fit of a blurred edge runs from about this alpha to one minus it; the output is stretched back to [0, 1].
 EDGE_STRETCH = 0.1
+
+#: Side of the tiles in which the functions are fitted, in pixels of the small copy.
+FIT_TILE = 96
 
 
 def upsample_guided(
@@ -50,18 +53,30 @@ def upsample_guided(
     guide = np.asarray(reduced, dtype=np.float32) / 255
     target = resize(matte, small[1], small[0])
     guide_radius = max(2, round(radius * max(1.0, small[0] / matte.shape[1], small[1] / matte.shape[0])))
-    planes = [Image.fromarray(plane) for plane in _fit(guide, target, guide_radius, epsilon)]
     coarse = Image.fromarray(target)
-    near_edge = ndimage.maximum_filter((target > ALPHA_MIN) & (target < ALPHA_MAX), 4 * guide_radius + 1)
+    near_edge = dilate((target > ALPHA_MIN) & (target < ALPHA_MAX), 2 * guide_radius)
+    planes = [Image.fromarray(plane) for plane in _fit(guide, target, near_edge, guide_radius, epsilon)]
     result = np.empty((height, width), np.float32)
 
     def fill_tile(tile: tuple[slice, slice]) -> None:
         rows, columns = tile
-        box = _scaled_box(rows, columns, small[0] / width, small[1] / height)
+        scale_x, scale_y = small[0] / width, small[1] / height
         size = columns.stop - columns.start, rows.stop - rows.start
-        if not near_edge[_covered(box, near_edge.shape)].any():
-            result[rows, columns] = np.asarray(coarse.resize(size, Image.Resampling.BILINEAR, box=box))
+        box = _scaled_box(rows, columns, scale_x, scale_y)
+        covered = _covered(box, near_edge.shape)
+        near = near_edge[covered]
+        if not near.all():
+            result[tile] = np.asarray(coarse.resize(size, Image.Resampling.BILINEAR, box=box))
+        if not near.any():
             return
+        # The bounding box of the pixels near an edge within the tile, and one more pixel, which they are interpolated with.
+        down, across = np.flatnonzero(near.any(axis=1)), np.flatnonzero(near.any(axis=0))
+        top, left = covered[0].start + down[0] - 1, covered[1].start + across[0] - 1
+        bottom, right = covered[0].start + down[-1] + 2, covered[1].start + across[-1] + 2
+        rows = slice(max(rows.start, int(top / scale_y)), min(rows.stop, math.ceil(bottom / scale_y)))
+        columns = slice(max(columns.start, int(left / scale_x)), min(columns.stop, math.ceil(right / scale_x)))
+        size = columns.stop - columns.start, rows.stop - rows.start
+        box = _scaled_box(rows, columns, scale_x, scale_y)
         *slopes, value = (np.array(plane.resize(size, Image.Resampling.BILINEAR, box=box)) for plane in planes)
         for channel, slope in enumerate(slopes):
             slope *= rgb[rows, columns, channel]
@@ -70,48 +85,66 @@ def upsample_guided(
         value /= 1 - 2 * EDGE_STRETCH
         np.clip(value, 0.0, 1.0, out=result[rows, columns])
 
-    with ThreadPoolExecutor(os.cpu_count()) as executor:
-        list(executor.map(fill_tile, tiles(height, width)))
+    run_parallel(fill_tile, tiles(height, width))
     return result
 
 
-def _fit(guide: np.ndarray, target: np.ndarray, radius: int, epsilon: float) -> list[np.ndarray]:
+def _fit(guide: np.ndarray, target: np.ndarray, near_edge: np.ndarray, radius: int, epsilon: float) -> np.ndarray:
     """Fit the matte as a linear function of the color in each window.
 
     Returns
     -------
-    list of four float32 arrays (h, w)
+    float32 array (4, h, w)
         The slopes for red, green and blue in [0, 255], and the offset, averaged over the windows that contain a pixel
-        (equation 21).
+        (equation 21). In tiles without `near_edge`, where the matte is constant, the slopes are 0 and the offset is the matte.
     """
-    side = 2 * radius + 1
+    height, width = target.shape
+    padded = np.pad(
+        np.concatenate([guide.transpose(2, 0, 1), target[None]]), ((0, 0), (radius, radius), (radius, radius)), mode="edge"
+    )
+    result = np.zeros((4, height, width), np.float32)
+    result[3] = target
 
-    def mean(plane: np.ndarray) -> np.ndarray:
-        return ndimage.uniform_filter(plane, side, mode="nearest")
+    def fit_tile(tile: tuple[slice, slice]) -> None:
+        rows, columns = tile
+        # One pixel more, as the tiles of the photo interpolate between neighbors.
+        around = slice(max(0, rows.start - 1), rows.stop + 1), slice(max(0, columns.start - 1), columns.stop + 1)
+        if not near_edge[around].any():
+            return
+        top, bottom = max(0, rows.start - radius), min(height, rows.stop + radius)
+        left, right = max(0, columns.start - radius), min(width, columns.stop + radius)
+        fitted = _fit_windows(padded[:, top : bottom + 2 * radius, left : right + 2 * radius], radius, epsilon)
+        beyond = (
+            (0, 0),
+            (radius - (rows.start - top), radius - (bottom - rows.stop)),
+            (radius - (columns.start - left), radius - (right - columns.stop)),
+        )
+        result[:, rows, columns] = box_mean(np.pad(fitted, beyond, mode="edge"), radius)
 
-    def mean_of_product(pair: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
-        return mean(pair[0] * pair[1])
+    run_parallel(fit_tile, tiles(height, width, FIT_TILE))
+    result[:3] *= np.float32(1 / 255)
+    return result
 
-    r, g, b = (np.ascontiguousarray(guide[..., c]) for c in range(3))
-    with ThreadPoolExecutor(os.cpu_count()) as executor:
-        mr, mg, mb, mt = executor.map(mean, (r, g, b, target))
-        pairs = [(r, target), (g, target), (b, target), (r, r), (r, g), (r, b), (g, g), (g, b), (b, b)]
-        tr, tg, tb, rr, rg, rb, gg, gb, bb = executor.map(mean_of_product, pairs)
-        tr, tg, tb = tr - mr * mt, tg - mg * mt, tb - mb * mt
-        rr, gg, bb = rr - mr * mr + epsilon, gg - mg * mg + epsilon, bb - mb * mb + epsilon
-        rg, rb, gb = rg - mr * mg, rb - mr * mb, gb - mg * mb
-        # Cofactors of the symmetric 3 x 3 covariance: numpy.linalg.solve takes six times as long.
-        c1, c2, c3 = gg * bb - gb * gb, gb * rb - rg * bb, rg * gb - gg * rb
-        c4, c5, c6 = rr * bb - rb * rb, rg * rb - rr * gb, rr * gg - rg * rg
-        inverse_determinant = 1 / (rr * c1 + rg * c2 + rb * c3)
-        slopes = [
-            (c1 * tr + c2 * tg + c3 * tb) * inverse_determinant,
-            (c2 * tr + c4 * tg + c5 * tb) * inverse_determinant,
-            (c3 * tr + c5 * tg + c6 * tb) * inverse_determinant,
-        ]
-        offset = mt - slopes[0] * mr - slopes[1] * mg - slopes[2] * mb
-        *averaged, offset = executor.map(mean, (*slopes, offset))
-    return [slope * np.float32(1 / 255) for slope in averaged] + [offset]
+
+def _fit_windows(values: np.ndarray, radius: int, epsilon: float) -> np.ndarray:
+    """Slopes and offset of each window, float32 (4, h, w), from red, green, blue and matte, float32 (4, h + 2r, w + 2r)."""
+    colors, matte = values[:3], values[3]
+    r, g, b = colors
+    means = box_mean(np.concatenate([values, colors * matte, [r * r, r * g, r * b, g * g, g * b, b * b]]), radius)
+    mr, mg, mb, mt, tr, tg, tb, rr, rg, rb, gg, gb, bb = means
+    tr, tg, tb = tr - mr * mt, tg - mg * mt, tb - mb * mt
+    rr, gg, bb = rr - mr * mr + epsilon, gg - mg * mg + epsilon, bb - mb * mb + epsilon
+    rg, rb, gb = rg - mr * mg, rb - mr * mb, gb - mg * mb
+    # Cofactors of the symmetric 3 x 3 covariance: numpy.linalg.solve takes six times as long.
+    c1, c2, c3 = gg * bb - gb * gb, gb * rb - rg * bb, rg * gb - gg * rb
+    c4, c5, c6 = rr * bb - rb * rb, rg * rb - rr * gb, rr * gg - rg * rg
+    inverse_determinant = 1 / (rr * c1 + rg * c2 + rb * c3)
+    slopes = [
+        (c1 * tr + c2 * tg + c3 * tb) * inverse_determinant,
+        (c2 * tr + c4 * tg + c5 * tb) * inverse_determinant,
+        (c3 * tr + c5 * tg + c6 * tb) * inverse_determinant,
+    ]
+    return np.stack([*slopes, mt - slopes[0] * mr - slopes[1] * mg - slopes[2] * mb])
 
 
 def _scaled_box(rows: slice, columns: slice, scale_x: float, scale_y: float) -> tuple[float, float, float, float]:

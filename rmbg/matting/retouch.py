@@ -7,11 +7,8 @@ SIGGRAPH 1984): ``keep`` draws the photo over it, ``erase`` takes the coverage a
 
 from __future__ import annotations
 
-import itertools
 import math
-import os
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
@@ -20,6 +17,8 @@ from PIL import Image
 
 from rmbg.errors import OptionError, printable
 from rmbg.matting.matte import tiles
+from rmbg.message import Message
+from rmbg.threads import run_parallel
 
 Mode = Literal["keep", "erase"]
 
@@ -32,14 +31,14 @@ MIN_RADIUS = 0.5
 #: Points of a stroke; strokes and points of one cutout.
 MAX_POINTS, MAX_STROKES, MAX_TOTAL_POINTS = 250, 400, 20_000
 
-#: Area that all strokes may paint together, in areas of the photo.
-MAX_COVERAGE = 16
+#: Area that all strokes may paint together, in areas of the photo, and their length, in longer sides of the photo.
+MAX_COVERAGE, MAX_LENGTH = 8, 2_000
 
 #: Radius in pixels above which coverage is computed on a coarser grid and interpolated; the ramp has at least 7 of its steps.
 FINE_RADIUS = 24.0
 
-#: Side of a tile in pixels.
-TILE = 512
+#: Side of a tile in pixels, and cells that are computed at once, which fit into the processor's cache.
+TILE, CHUNK = 512, 32_768
 
 
 @dataclass(frozen=True)
@@ -83,8 +82,12 @@ class Stroke:
     @property
     def area(self) -> float:
         """Area in pixels that the stroke paints at most."""
-        length = sum(math.dist(a, b) for a, b in zip(self.points, self.points[1:], strict=False))
-        return 2 * self.radius * (length + 2 * self.radius)
+        return 2 * self.radius * (self.length + 2 * self.radius)
+
+    @property
+    def length(self) -> float:
+        """Length in pixels of the polyline."""
+        return sum(math.dist(a, b) for a, b in zip(self.points, self.points[1:], strict=False))
 
     @property
     def reach(self) -> float:
@@ -135,6 +138,8 @@ def check_strokes(strokes: Sequence[Stroke], width: int, height: int) -> None:
         )
     if sum(stroke.area for stroke in strokes) > MAX_COVERAGE * width * height + 4 * max(width, height) ** 2:
         raise OptionError("The strokes cover the photo too many times. Undo some strokes.")
+    if sum(stroke.length for stroke in strokes) > MAX_LENGTH * max(width, height):
+        raise OptionError(Message("The strokes are too long together. Undo some strokes."))
 
 
 def retouch(
@@ -187,83 +192,141 @@ def retouch(
         visible = (alpha > 0)[..., None]
         new_foreground[tile][changed] = np.where(visible, colors + np.float32(0.5), 0).astype(np.uint8)[changed]
 
-    with ThreadPoolExecutor(os.cpu_count()) as executor:
-        list(executor.map(fill_tile, tiles(height, width, TILE)))
+    run_parallel(fill_tile, tiles(height, width, TILE))
     return new_matte, new_foreground
 
 
 class _Brush:
-    """A stroke as short segments, which overlap few pixels outside of their coverage."""
+    """A stroke as line segments, on a grid whose cells have a side of `step` pixels."""
 
     def __init__(self, stroke: Stroke) -> None:
         self.keeps, self.radius, self.reach = stroke.mode == "keep", stroke.radius, stroke.reach
         corners = np.asarray(stroke.points, dtype=np.float64)
         if len(corners) == 1:
             corners = np.repeat(corners, 2, axis=0)
-        longest = max(2 * self.radius, 32.0)
-        pieces = [np.linspace(a, b, max(1, math.ceil(math.dist(a, b) / longest)) + 1) for a, b in itertools.pairwise(corners)]
-        self.starts = np.concatenate([piece[:-1] for piece in pieces])
-        self.ends = np.concatenate([piece[1:] for piece in pieces])
-        self.low = np.minimum(self.starts, self.ends) - self.reach
-        self.high = np.maximum(self.starts, self.ends) + self.reach
-        self.step = max(1, int(self.radius / FINE_RADIUS))  # of the grid of coverage
+        self.starts, self.ends = corners[:-1], corners[1:]
+        self.step = max(1, int(self.radius / FINE_RADIUS))
 
-    def coverage(self, left: int, top: int, right: int, bottom: int) -> np.ndarray | None:
-        """Coverage of the pixels of a tile, float32 (bottom - top, right - left) in [0, 1]; None if it is zero."""
-        near = (self.low < (right, bottom)).all(axis=1) & (self.high > (left, top)).all(axis=1)
-        if not near.any():
+    def coverage(self, left: int, top: int, right: int, bottom: int) -> tuple[np.ndarray, np.ndarray] | None:
+        """Covered pixels of a tile: their indices in row-major order, and float32 coverage in (0, 1]; None without one."""
+        step, size = self.step, (right - left, bottom - top)
+        margin = step if step > 1 else 0  # one more cell at each side, for the interpolation
+        low, high = np.array([left, top]) - margin, np.array([right, bottom]) + margin
+        segments = _clipped(self.starts, self.ends, low - self.reach, high + self.reach)
+        if segments is None:
             return None
-        step = self.step
-        x, y = (_grid(start, end, step) for start, end in ((left, right), (top, bottom)))
-        squared = np.full((y.size, x.size), np.inf, np.float32)
-        for start, end, low, high in zip(*(each[near] for each in (self.starts, self.ends, self.low, self.high)), strict=True):
-            columns = slice(*np.searchsorted(x, (low[0] - step, high[0] + step)))
-            rows = slice(*np.searchsorted(y, (low[1] - step, high[1] + step)))
-            window = squared[rows, columns]
-            np.minimum(window, _squared_distance(x[columns], y[rows], start, end), out=window)
-        distance = np.sqrt(squared, out=squared)
+        starts, ends = ((corners - low) / step for corners in segments)
+        cells = [-(-(last - first) // step) for first, last in zip(low, high, strict=True)]
+        squared = np.full((cells[1], cells[0]), np.inf, np.float32)
+        steep = np.abs(ends - starts)[:, 1] > np.abs(ends - starts)[:, 0]
+        _draw(squared, starts[~steep], ends[~steep], self.reach / step)
+        _draw(squared.T, starts[steep, ::-1], ends[steep, ::-1], self.reach / step)
+        inside = np.flatnonzero(squared < (self.reach / step) ** 2)
+        if not inside.size:
+            return None
+        distance = np.sqrt(squared.ravel()[inside]) * np.float32(step)
         covered = np.clip((np.float32(self.radius) - distance) / np.float32(_ramp(self.radius)) + np.float32(0.5), 0, 1)
-        if not covered.any():
-            return None
-        if step > 1:
-            size = right - left, bottom - top
-            box = 1, 1, 1 + size[0] / step, 1 + size[1] / step
-            covered = np.array(Image.fromarray(covered).resize(size, Image.Resampling.BILINEAR, box=box))
-        return covered
+        if step == 1:
+            return inside, covered
+        squared.fill(0)
+        squared.ravel()[inside] = covered
+        box = 1, 1, 1 + size[0] / step, 1 + size[1] / step
+        enlarged = np.asarray(Image.fromarray(squared).resize(size, Image.Resampling.BILINEAR, box=box)).ravel()
+        inside = np.flatnonzero(enlarged)
+        return (inside, enlarged[inside]) if inside.size else None
 
 
 def _weights(brushes: Sequence[_Brush], left: int, top: int, right: int, bottom: int) -> tuple[np.ndarray, np.ndarray] | None:
     """Weights of photo and cutout in a tile, float32 (h, w) each, after all strokes; None if no stroke covers it."""
     weights = None
     for brush in brushes:
-        covered = brush.coverage(left, top, right, bottom)
-        if covered is None:
+        found = brush.coverage(left, top, right, bottom)
+        if found is None:
             continue
+        inside, covered = found
         if weights is None:
-            weights = np.zeros_like(covered), np.ones_like(covered)
-        rest = 1 - covered
-        for plane in weights:
-            plane *= rest
-        if brush.keeps:
-            np.add(weights[0], covered, out=weights[0])
-    return weights
+            size = (bottom - top) * (right - left)
+            weights = np.zeros(size, np.float32), np.ones(size, np.float32)
+        kept, rest = weights
+        uncovered = 1 - covered
+        rest[inside] *= uncovered
+        kept[inside] = kept[inside] * uncovered + covered if brush.keeps else kept[inside] * uncovered
+    if weights is None:
+        return None
+    shape = bottom - top, right - left
+    return weights[0].reshape(shape), weights[1].reshape(shape)
 
 
-def _squared_distance(x: np.ndarray, y: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.ndarray:
-    """Squared distance of grid points from a segment: float32 (y.size, x.size)."""
-    dx, dy = (float(value) for value in end - start)
-    length = dx * dx + dy * dy
-    across, down = x - np.float32(start[0]), (y - np.float32(start[1]))[:, None]
-    if length == 0:
-        return across * across + down * down
-    position = np.clip((across * np.float32(dx) + down * np.float32(dy)) / np.float32(length), 0, 1)
-    return (across - position * np.float32(dx)) ** 2 + (down - position * np.float32(dy)) ** 2
+def _clipped(starts: np.ndarray, ends: np.ndarray, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    """Parts of segments inside a box, float64 (n, 2) each; None if all are outside.
+
+    Y.-D. Liang and B. A. Barsky, "A New Concept and Method for Line Clipping", ACM Transactions on Graphics 3(1), 1984.
+    """
+    near = (np.minimum(starts, ends) < high).all(axis=1) & (np.maximum(starts, ends) > low).all(axis=1)
+    if not near.any():
+        return None
+    starts, ends = starts[near], ends[near]
+    direction = ends - starts
+    moving = direction != 0
+    divisor = np.where(moving, direction, 1)
+    bounds = np.sort([(low - starts) / divisor, (high - starts) / divisor], axis=0)
+    first = np.where(moving, bounds[0], 0).max(axis=1, initial=0)[:, None]
+    last = np.where(moving, bounds[1], 1).min(axis=1, initial=1)[:, None]
+    inside = (first <= last).ravel()
+    if not inside.any():
+        return None
+    return (starts + first * direction)[inside], (starts + last * direction)[inside]
 
 
-def _grid(start: int, end: int, step: int) -> np.ndarray:
-    """Coordinates of the centers of cells of `step` pixels from `start` to `end`, with one more at either end if `step` > 1."""
-    margin = step if step > 1 else 0
-    return np.arange(start - margin, end + margin, step, dtype=np.float32) + np.float32(step / 2)
+def _draw(squared: np.ndarray, starts: np.ndarray, ends: np.ndarray, reach: float) -> None:
+    """Lower squared distances of cells to those from segments, as far as they are below `reach`.
+
+    Parameters
+    ----------
+    squared : float32 array (h, w)
+        Changed in place.
+    starts, ends : float64 arrays (n, 2)
+        x and y of segments whose slope is at most one, in cells; the center of the first cell is (0.5, 0.5).
+    reach : float
+        In cells.
+    """
+    height, width = squared.shape
+    if not len(starts):
+        return
+    swap = starts[:, 0] > ends[:, 0]
+    starts, ends = np.where(swap[:, None], ends, starts), np.where(swap[:, None], starts, ends)
+    run, rise = (ends - starts).T
+    slope = np.divide(rise, run, out=np.zeros_like(run), where=run > 0)
+    # Each segment covers columns, and in each column rows within `half` of its line.
+    half = reach * np.sqrt(1 + slope**2)
+    rows = min(height, math.ceil(2 * half.max()) + 1)
+    firsts = np.clip(np.ceil(starts[:, 0] - reach - 0.5), 0, width).astype(np.intp)
+    counts = np.clip(np.floor(ends[:, 0] + reach - 0.5) + 1, 0, width).astype(np.intp) - firsts
+    counts = np.maximum(counts, 0)
+    segment = np.repeat(np.arange(len(starts)), counts)
+    column = np.arange(segment.size) - np.repeat(np.cumsum(counts) - counts - firsts, counts)
+    flat = squared.reshape(-1) if squared.flags.c_contiguous else squared.T.reshape(-1)
+    row_step, column_step = (stride // squared.itemsize for stride in squared.strides)
+    square = np.maximum(run**2 + rise**2, 1e-12)
+    for begin in range(0, segment.size, max(1, CHUNK // rows)):
+        some = slice(begin, begin + max(1, CHUNK // rows))
+        s, c = segment[some], column[some]
+        across = c + 0.5 - starts[s, 0]
+        middle = starts[s, 1] + np.clip(across, 0, run[s]) * slope[s]
+        top = np.clip(np.ceil(middle - half[s] - 0.5), 0, height - rows).astype(np.intp)
+        down = (top + 0.5 - starts[s, 1]).astype(np.float32)[:, None] + np.arange(rows, dtype=np.float32)
+        dx, dy = (value[s].astype(np.float32)[:, None] for value in (run, rise))
+        position = down * (rise[s] / square[s]).astype(np.float32)[:, None]
+        position += (across * run[s] / square[s]).astype(np.float32)[:, None]
+        np.clip(position, 0, 1, out=position)
+        down -= position * dy
+        position *= -dx
+        position += across.astype(np.float32)[:, None]
+        down *= down
+        position *= position
+        down += position
+        cells = (top * row_step + c * column_step)[:, None] + np.arange(rows) * row_step
+        np.minimum.at(flat, cells.ravel(), down.ravel())
 
 
 def _ramp(radius: float) -> float:

@@ -17,13 +17,11 @@ from decimal import Decimal
 from types import TracebackType
 from typing import Any
 
-import httpcore
-import httpx
-
 from rmbg.billing.cost import Cost
 from rmbg.errors import OptionError, ServiceError
+from rmbg.message import Message
 from rmbg.net.download import parse
-from rmbg.net.transport import DeadlineError, Exchange, UnreachableError, is_this_machine, open_client
+from rmbg.net.exchange import DeadlineError, Exchange, UnreachableError, is_this_machine
 from rmbg.settings import Settings
 from rmbg.units import megabytes
 
@@ -118,6 +116,8 @@ class ServiceClient:
         self.max_bytes = max_bytes
         self.cost: Cost | None = None
         self._response_lost = False
+        from rmbg.net.transport import open_client  # deferred, as httpx takes a tenth of a second to import
+
         self._client = open_client(exchange, read_seconds=READ_TIMEOUT, headers={"User-Agent": "rmbg-studio"})
 
     def __enter__(self) -> ServiceClient:
@@ -177,13 +177,16 @@ class ServiceClient:
         )
 
     def _send(self, request: Request, attempts: int, temporary: Callable[[Response], bool]) -> Response:
+        import httpcore
+        import httpx
+
         safe_to_retry = not request.pays or request.repeatable
         for attempt in range(1, attempts + 1):
             self.exchange.sent = False
             try:
                 response = self._once(request)
             except DeadlineError:
-                raise ServiceError(f"{self.name} did not answer within {self.exchange.seconds:g} seconds.") from None
+                raise ServiceError(self._too_slow) from None
             except (
                 UnreachableError,
                 httpcore.TimeoutException,
@@ -219,14 +222,20 @@ class ServiceClient:
         try:
             self.exchange.sleep(seconds)
         except DeadlineError:
-            raise ServiceError(f"{self.name} did not answer within {self.exchange.seconds:g} seconds.") from None
+            raise ServiceError(self._too_slow) from None
+
+    @property
+    def _too_slow(self) -> str:
+        return Message("{service} did not answer within {seconds:g} seconds.", service=self.name, seconds=self.exchange.seconds)
 
     def _connection_error(self, error: Exception) -> str:
+        import httpcore
+
         if isinstance(error, UnreachableError):
-            return f"{self.name} cannot be reached: {error}"
+            return Message("{service} cannot be reached: {error}", service=self.name, error=str(error))
         if isinstance(error, httpcore.TimeoutException):
-            return f"{self.name} stopped responding."
-        return f"The connection to {self.name} was lost before the response was complete."
+            return Message("{service} stopped responding.", service=self.name)
+        return Message("The connection to {service} was lost before the response was complete.", service=self.name)
 
     def _once(self, request: Request) -> Response:
         body: dict[str, Any] = {}
@@ -265,8 +274,10 @@ def retry_hint(response: Response) -> str:
     """Return advice such as ``try again in 3 s``, from the Retry-After header if there is one."""
     seconds = retry_after(response.headers.get("retry-after"), time.time())
     if seconds is None or seconds > 86_400:
-        return "try again later"
-    return f"try again in {seconds / 60:.0f} minutes" if seconds > 120 else f"try again in {max(1, round(seconds))} s"
+        return Message("try again later")
+    if seconds > 120:
+        return Message("try again in {minutes} minutes", minutes=round(seconds / 60))
+    return Message("try again in {seconds} s", seconds=max(1, round(seconds)))
 
 
 def redact(text: str, secrets: Iterable[str] = (), limit: int = 160) -> str:

@@ -7,13 +7,15 @@ request forgery (SSRF).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-
-import httpcore
-import httpx
+from typing import TYPE_CHECKING
 
 from rmbg.errors import InputError, ServiceError
-from rmbg.net.transport import DeadlineError, Exchange, is_this_machine, open_client
+from rmbg.message import Message
+from rmbg.net.exchange import DeadlineError, Exchange, is_this_machine
 from rmbg.units import megabytes
+
+if TYPE_CHECKING:
+    import httpx
 
 #: Maximum number of redirects. Each target is checked like the first URL.
 MAX_REDIRECTS = 5
@@ -21,12 +23,13 @@ MAX_REDIRECTS = 5
 HEADERS = {"User-Agent": "rmbg-studio", "Accept": "image/*, */*;q=0.5", "Accept-Encoding": "identity"}
 
 _STATUS = {
-    401: "requires a login",
-    403: "denied access to the file",
-    404: "has no file at this address",
-    410: "has removed the file",
-    429: "received too many requests; try again later",
+    401: "{host} requires a login (HTTP {status}).",
+    403: "{host} denied access to the file (HTTP {status}).",
+    404: "{host} has no file at this address (HTTP {status}).",
+    410: "{host} has removed the file (HTTP {status}).",
+    429: "{host} received too many requests; try again later (HTTP {status}).",
 }
+_FAILED, _REFUSED = "{host} failed (HTTP {status}).", "{host} refused the request (HTTP {status})."
 
 
 class TemporaryError(ServiceError):
@@ -72,6 +75,8 @@ def fetch(
     CancelledError
         If the download is cancelled.
     """
+    from rmbg.net.transport import open_client  # deferred, as httpx takes a tenth of a second to import
+
     allowed = None if hosts is None else tuple(hosts)
     local = tuple(loopback_hosts)
     exchange = Exchange(deadline, cancelled)
@@ -89,6 +94,8 @@ def fetch(
 
 def parse(url: str) -> httpx.URL:
     """Parse an http or https URL; InputError if it is malformed or contains credentials."""
+    import httpx
+
     try:
         parsed = httpx.URL(url.strip())
         # httpx decodes host names on access, which raises for some, such as "xn--".
@@ -122,30 +129,37 @@ def matches(url: httpx.URL, hosts: Iterable[str]) -> bool:
 def check(url: httpx.URL, hosts: tuple[str, ...] | None, loopback: bool, plain_http: bool = False) -> None:
     """Raise InputError if `url` is not allowed; `loopback` is True if it may be on this machine."""
     if hosts is not None and not matches(url, hosts):
-        raise InputError(f"{url.host} is not one of the hosts that are allowed here.")
+        raise InputError(Message("{host} is not one of the hosts that are allowed here.", host=url.host))
     if url.scheme != "https" and not (plain_http or loopback):
-        raise InputError(f"The address at {url.host} is not encrypted. Use an https address.")
+        raise InputError(Message("The address at {host} is not encrypted. Use an https address.", host=url.host))
     if loopback and url.scheme == "http" and not plain_http and not is_this_machine(url.host):
-        raise InputError(f"The address at {url.host} is not encrypted. Use https; plain http is allowed for this machine only.")
+        raise InputError(
+            Message(
+                "The address at {host} is not encrypted. Use https; plain http is allowed for this machine only.", host=url.host
+            )
+        )
 
 
 def _get(client: httpx.Client, url: httpx.URL, max_bytes: int) -> bytes | httpx.URL:
     """Return the body of the response, or the target of a redirect."""
+    import httpcore
+    import httpx
+
     try:
         with client.stream("GET", url) as response:
             if response.has_redirect_location:
                 return parse(str(url.join(response.headers["Location"])))
             if response.status_code != 200:
-                reason = _STATUS.get(response.status_code, "failed" if response.status_code >= 500 else "refused the request")
+                reason = _STATUS.get(response.status_code, _FAILED if response.status_code >= 500 else _REFUSED)
                 kind = TemporaryError if response.status_code == 429 or response.status_code >= 500 else ServiceError
-                raise kind(f"{url.host} {reason} (HTTP {response.status_code}).")
+                raise kind(Message(reason, host=url.host, status=response.status_code))
             return _read(response, url.host, max_bytes)
     except DeadlineError as error:
-        raise ServiceError(f"{url.host} is too slow: {error}") from None
+        raise ServiceError(Message("{host} is too slow: {error}", host=url.host, error=str(error))) from None
     except (httpcore.TimeoutException, httpx.TimeoutException):
-        raise TemporaryError(f"{url.host} stopped responding.") from None
+        raise TemporaryError(Message("{service} stopped responding.", service=url.host)) from None
     except (httpcore.NetworkError, httpcore.ProtocolError, httpx.TransportError):
-        raise TemporaryError(f"The connection to {url.host} was lost during the download.") from None
+        raise TemporaryError(Message("The connection to {host} was lost during the download.", host=url.host)) from None
     except (httpx.InvalidURL, ValueError) as error:
         if isinstance(error, InputError):
             raise
@@ -165,5 +179,7 @@ def _read(response: httpx.Response, host: str, max_bytes: int) -> bytes:
             if too_large := len(body) > max_bytes:
                 break
     if too_large:
-        raise InputError(f"The file at {host} is larger than the limit of {megabytes(max_bytes)}.")
+        raise InputError(
+            Message("The file at {host} is larger than the limit of {limit}.", host=host, limit=megabytes(max_bytes))
+        )
     return bytes(body)

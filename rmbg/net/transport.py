@@ -11,83 +11,22 @@ import ipaddress
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
 from socket import AF_INET, AF_INET6, AI_NUMERICSERV, SOCK_DGRAM, SOCK_STREAM, gaierror, getaddrinfo, socket
 from typing import Any
 
 import httpcore
 import httpx
 
-from rmbg.errors import CancelledError, InputError, ServiceError
-
-#: Seconds between two checks for cancellation.
-POLL_INTERVAL = 0.2
+from rmbg.errors import InputError
+from rmbg.message import Message
+from rmbg.net.exchange import POLL_INTERVAL, Exchange, UnreachableError, is_loopback
 
 #: Bytes sent between two checks for cancellation.
 CHUNK_SIZE = 65_536
 
 #: Timeout of a connection to one IP address in seconds.
 CONNECT_TIMEOUT = 10.0
-
-
-class DeadlineError(ServiceError):
-    """The exchange exceeded its deadline."""
-
-
-class UnreachableError(ServiceError):
-    """No connection was established; nothing was sent."""
-
-
-@dataclass
-class Exchange:
-    """Deadline, cancellation and address policy shared by the requests of one exchange.
-
-    Attributes
-    ----------
-    seconds : float
-        Time limit of all requests together, from the creation of this object.
-    cancelled : callable () -> bool
-        Returns True once the exchange is cancelled.
-    guarded : bool
-        Restrict connections to public IP addresses.
-    loopback : bool
-        Exempt the addresses of this machine from that restriction.
-    sent : bool
-        True if any byte of a request was sent. While False, the request cannot have had an effect.
-    deadline : float
-        Deadline on the monotonic clock.
-    """
-
-    seconds: float
-    cancelled: Callable[[], bool] = lambda: False
-    guarded: bool = True
-    loopback: bool = False
-    sent: bool = False
-    deadline: float = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.deadline = time.monotonic() + self.seconds
-
-    @property
-    def remaining(self) -> float:
-        """Seconds until the deadline."""
-        return self.deadline - time.monotonic()
-
-    def check(self) -> None:
-        """Raise CancelledError if cancelled, or DeadlineError after the deadline."""
-        if self.cancelled():
-            raise CancelledError("Stopped.")
-        if self.remaining <= 0:
-            raise DeadlineError(f"No complete response arrived within {self.seconds:g} seconds.")
-
-    def sleep(self, seconds: float) -> None:
-        """Sleep until `seconds` have passed or the deadline is reached; cancellation interrupts the sleep."""
-        until = min(time.monotonic() + seconds, self.deadline)
-        while (remaining := until - time.monotonic()) > 0:
-            self.check()
-            time.sleep(min(remaining, POLL_INTERVAL))
-        self.check()
 
 
 def open_client(exchange: Exchange, *, read_seconds: float = 30.0, headers: dict[str, str] | None = None) -> httpx.Client:
@@ -141,20 +80,6 @@ def is_own(address: str) -> bool:
         return False
 
 
-def is_loopback(address: str) -> bool:
-    """True if an IP address is a loopback address."""
-    ip = ipaddress.ip_address(address.partition("%")[0])
-    return ip.is_loopback or bool(isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped and ip.ipv4_mapped.is_loopback)
-
-
-def is_this_machine(host: str) -> bool:
-    """True if `host` is ``localhost`` or a literal loopback address; no name is resolved."""
-    try:
-        return host == "localhost" or is_loopback(host)
-    except ValueError:
-        return False
-
-
 def _resolve(host: str, port: int, exchange: Exchange) -> list[str]:
     """Resolve a host name; the deadline and cancellation apply.
 
@@ -175,7 +100,9 @@ def _resolve(host: str, port: int, exchange: Exchange) -> list[str]:
         thread.join(POLL_INTERVAL)
         exchange.check()
     if isinstance(outcome[0], Exception):
-        raise UnreachableError(f"The host name {host} cannot be resolved. Check the address and the network connection.")
+        raise UnreachableError(
+            Message("The host name {host} cannot be resolved. Check the address and the network connection.", host=host)
+        )
     return outcome[0]
 
 
@@ -206,7 +133,7 @@ class _Backend(httpcore.NetworkBackend):
         if exchange.guarded:
             addresses = [a for a in addresses if (exchange.loopback if is_loopback(a) or is_own(a) else is_public(a))]
             if not addresses:
-                raise InputError(f"{host} is in a private network or on this machine. Use a public address.")
+                raise InputError(Message("{host} is in a private network or on this machine. Use a public address.", host=host))
         for address in addresses:
             try:
                 wait = min(timeout or CONNECT_TIMEOUT, max(exchange.remaining, 0.01))
@@ -215,7 +142,7 @@ class _Backend(httpcore.NetworkBackend):
                 exchange.check()
             else:
                 return _Stream(stream, exchange)
-        raise UnreachableError(f"{host} refused the connection or did not respond.")
+        raise UnreachableError(Message("{host} refused the connection or did not respond.", host=host))
 
 
 class _Stream(httpcore.NetworkStream):
@@ -260,7 +187,7 @@ class _Stream(httpcore.NetworkStream):
             return _Stream(self._stream.start_tls(ssl_context, server_hostname, wait), self._exchange)
         except (httpcore.ConnectError, httpcore.ConnectTimeout, ssl.SSLError, OSError):
             raise UnreachableError(
-                f"The TLS connection to {server_hostname} failed: its certificate is invalid or not trusted."
+                Message("The TLS connection to {host} failed: its certificate is invalid or not trusted.", host=server_hostname)
             ) from None
 
     def get_extra_info(self, info: str) -> Any:

@@ -8,28 +8,16 @@ but not time on a CPU. The photo is resized to a square without keeping its prop
 The weights were trained from scratch by ``train/train.py``; ``train/README.md`` is their model card.
 """
 
-import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
-from safetensors.torch import load as read_tensors
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-INPUT_SIZE = 320
-MEAN = (0.485, 0.456, 0.406)
-STD = (0.229, 0.224, 0.225)
-WEIGHTS = Path(__file__).with_name("builtin.safetensors")
-SHA256 = "a6102965a02877b35d6f7c1ebd5537dc9b1737804f9ca75eb012d933a325c626"
-
-STEM = 16
-WIDTHS = (64, 96, 192, 256)  # channels at 1/4, 1/8, 1/16 and 1/32
-DEPTHS = (1, 3, 4, 2)  # residual blocks at each
-CONTEXT = 128  # channels of the pooled features at 1/32
-POOLS = (1, 2, 5)  # grids of the pyramid pooling
-DECODER = (32, 64, 96)  # channels at 1/4, 1/8 and 1/16
-FOREGROUND = 0.5  # probability above which a pixel counts as foreground
+from rmbg.networks.builtin_spec import CONTEXT, DECODER, DEPTHS, FOREGROUND, POOLS, STEM, WIDTHS, read_weights
 
 
 class ConvNorm(nn.Module):
@@ -95,9 +83,11 @@ class Merge(nn.Module):
         self.first = ConvNorm(outputs, outputs)
         self.second = ConvNorm(outputs, outputs)
 
-    def forward(self, coarse: Tensor, fine: Tensor) -> Tensor:
-        up = F.interpolate(self.coarse(coarse), fine.shape[-2:], mode="bilinear")
-        return self.second(self.first(F.relu(up + self.fine(fine), inplace=True)))
+    def forward(self, coarse: Tensor, fine: Tensor, extra: Tensor | None = None) -> Tensor:
+        total = F.interpolate(self.coarse(coarse), fine.shape[-2:], mode="bilinear") + self.fine(fine)
+        if extra is not None:
+            total = total + extra
+        return self.second(self.first(F.relu(total, inplace=True)))
 
 
 class BuiltinNet(nn.Module):
@@ -106,7 +96,7 @@ class BuiltinNet(nn.Module):
     Examples
     --------
     >>> net = load()
-    >>> logits, confidence = net(torch.zeros(1, 3, INPUT_SIZE, INPUT_SIZE))
+    >>> logits, confidence = net(torch.zeros(1, 3, 320, 320))
     >>> logits.shape, confidence.shape
     (torch.Size([1, 1, 320, 320]), torch.Size([1]))
     """
@@ -135,7 +125,8 @@ class BuiltinNet(nn.Module):
         Parameters
         ----------
         x : Tensor, shape (B, 3, H, W), float
-            RGB in [0, 1], normalized by ``MEAN`` and ``STD``; H and W multiples of 32, in training both ``INPUT_SIZE``.
+            RGB in [0, 1], normalized by ``MEAN`` and ``STD`` of ``builtin_spec``; H and W multiples of 32, in training both
+            ``INPUT_SIZE``.
 
         Returns
         -------
@@ -149,11 +140,7 @@ class BuiltinNet(nn.Module):
 
     def forward_train(self, x: Tensor) -> tuple[Tensor, list[Tensor], Tensor]:
         """Logits of the matte, of the side outputs at 1/4, 1/8, 1/16 and 1/32, and of the confidence."""
-        half = self.stem(x)
-        quarter = self.stages[0](half)
-        eighth = self.stages[1](quarter)
-        sixteenth = self.stages[2](eighth)
-        context = self.context(self.stages[3](sixteenth))
+        half, quarter, eighth, sixteenth, context = self.encode(x)
         at16 = self.merge16(context, sixteenth)
         at8 = self.merge8(at16, eighth)
         at4 = self.merge4(at8, quarter)
@@ -161,6 +148,14 @@ class BuiltinNet(nn.Module):
         logits = F.interpolate(at2, x.shape[-2:], mode="bilinear")
         sides = [side(level) for side, level in zip(self.sides, (at4, at8, at16, context), strict=True)]
         return logits, sides, self.judge(self.confidence_features(at2, context)).squeeze(1)
+
+    def encode(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Features of the encoder at 1/2, 1/4, 1/8 and 1/16 of the input, and the pooled ones at 1/32."""
+        half = self.stem(x)
+        quarter = self.stages[0](half)
+        eighth = self.stages[1](quarter)
+        sixteenth = self.stages[2](eighth)
+        return half, quarter, eighth, sixteenth, self.context(self.stages[3](sixteenth))
 
     def confidence_features(self, logits: Tensor, context: Tensor) -> Tensor:
         """Inputs of the confidence head: mean features inside and outside the matte, its area and its uncertainty.
@@ -189,8 +184,6 @@ class BuiltinNet(nn.Module):
 def load(path: Path | None = None) -> BuiltinNet:
     """Load the trained network for inference: eval mode, float32, channels last.
 
-    The file holds the convolutions in half precision with their batch norms folded in.
-
     Parameters
     ----------
     path : Path, optional
@@ -201,9 +194,17 @@ def load(path: Path | None = None) -> BuiltinNet:
     ValueError
         If the checksum of the packaged file does not match.
     """
-    data = (path or WEIGHTS).read_bytes()
-    if path is None and hashlib.sha256(data).hexdigest() != SHA256:
-        raise ValueError(f"{WEIGHTS} is damaged or belongs to another version")
     net = BuiltinNet().fuse()
-    net.load_state_dict({name: tensor.float() for name, tensor in read_tensors(data).items()})
+    net.load_state_dict({name: torch.from_numpy(array) for name, array in read_weights(path).items()})
     return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return, unused-ignore]
+
+
+def on_arrays(net: nn.Module) -> Callable[[np.ndarray], tuple[np.ndarray, float]]:
+    """Return the network as a function on arrays, see `rmbg.networks.tta.Forward`."""
+
+    @torch.inference_mode()
+    def forward(x: np.ndarray) -> tuple[np.ndarray, float]:
+        logits, confidence = net(torch.from_numpy(x).contiguous(memory_format=torch.channels_last))
+        return logits[0, 0].numpy(), float(confidence)
+
+    return forward

@@ -9,11 +9,13 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Literal, Protocol
 
+from rmbg import telemetry
 from rmbg.billing.cost import Basis
 from rmbg.billing.quote import Quote
 from rmbg.cutout import Cutout
 from rmbg.errors import CancelledError, OptionError, check_text, printable
 from rmbg.images.photo import Photo
+from rmbg.message import Message
 from rmbg.settings import Settings
 
 
@@ -170,7 +172,7 @@ class Status:
         return self.state in ("ready", "download")
 
 
-READY = Status("ready", "ready")
+READY = Status("ready", Message("ready"))
 
 
 def no_progress(fraction: float | None, text: str) -> None:
@@ -202,8 +204,11 @@ class Runner(Protocol):
 
 
 def run_directly(provider: Provider, photo: Photo, options: Mapping[str, Any], context: RequestContext) -> Cutout:
-    """Call a provider without a record that survives the process."""
-    return provider.cut(photo, options, context)
+    """Call a provider without a record that survives the process; the call is an event of `telemetry`."""
+    with telemetry.call(provider.info.id, composite=provider.composite) as call:
+        cutout = provider.cut(photo, options, context)
+        call.cost = cutout.cost
+        return cutout
 
 
 @dataclass(frozen=True)

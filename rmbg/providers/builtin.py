@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import functools
-import threading
-import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from rmbg.cutout import LOW_CONFIDENCE, Cutout
-from rmbg.errors import ModelError, NoSubjectError
+from rmbg.errors import NoSubjectError
 from rmbg.images.photo import Photo
-from rmbg.inference.torch_import import import_torch
+from rmbg.inference import builtin_runner
+from rmbg.inference.plan import Plan
 from rmbg.matting import color_prior
 from rmbg.matting.guided_filter import upsample_guided
 from rmbg.matting.matte import sharpen_edges
+from rmbg.message import joined
 from rmbg.providers.base import Provider, ProviderInfo, RequestContext, no_progress
 from rmbg.providers.local_cutout import local_cutout
-
-if TYPE_CHECKING:
-    from rmbg.networks.builtin import BuiltinNet
+from rmbg.settings import Settings
+from rmbg.timing import Timer
 
 #: Predicted IoU below which the matte is rejected.
 MIN_CONFIDENCE = 0.3
@@ -29,15 +27,10 @@ MIN_CONFIDENCE = 0.3
 LOW_CONFIDENCE_MEANING = (
     "The confidence in this result is low: parts of the subject may be missing, or parts of the background may remain."
 )
-LOW_CONFIDENCE_NOTE = f"{LOW_CONFIDENCE_MEANING} Try another provider, or crop the photo closer to the subject."
+LOW_CONFIDENCE_NOTE = joined(LOW_CONFIDENCE_MEANING, "Try another provider, or crop the photo closer to the subject.")
 
 #: Smallest accepted area of a subject, as a fraction of the photo.
 MIN_SUBJECT_AREA = 0.002
-
-_load_lock = threading.Lock()
-
-#: Serializes inference: the network uses all cores, so concurrent runs would be slower.
-_inference_lock = threading.Lock()
 
 
 class Builtin(Provider):
@@ -57,10 +50,11 @@ class Builtin(Provider):
     )
 
     def cut(self, photo: Photo, options: Mapping[str, Any], context: RequestContext) -> Cutout:
-        started = time.perf_counter()
+        timer = Timer()
         rgb = photo.flattened()
         context.progress(0.05, "Detecting the subject")
-        matte, confidence = self.matte(rgb, context.progress)
+        plan = builtin_runner.choose_plan(context.settings)
+        matte, confidence = self.matte(rgb, plan, context.progress, timer)
         context.check()
         context.progress(0.7, "Estimating the foreground colors")
         notes = (LOW_CONFIDENCE_NOTE,) if confidence < LOW_CONFIDENCE else ()
@@ -68,23 +62,33 @@ class Builtin(Provider):
             self.info.id,
             photo,
             matte,
-            started,
+            timer,
             context,
-            engine="torch",
-            device="cpu",
-            precision="fp32",
+            engine=plan.engine,
+            device=plan.device,
+            precision=plan.precision,
             notes=notes,
             confidence=confidence,
         )
 
-    def matte(self, rgb: np.ndarray, progress: Callable[[float | None, str], None] = no_progress) -> tuple[np.ndarray, float]:
+    def matte(
+        self,
+        rgb: np.ndarray,
+        plan: Plan | None = None,
+        progress: Callable[[float | None, str], None] = no_progress,
+        timer: Timer | None = None,
+    ) -> tuple[np.ndarray, float]:
         """Predict the matte of a photo and its confidence.
 
         Parameters
         ----------
         rgb : uint8 array (H, W, 3)
+        plan : Plan, optional
+            By default the one that ``builtin_runner.choose_plan`` returns for the settings of the environment.
         progress : callable (fraction, text), optional
             Fractions are shares of the usual time of `cut`.
+        timer : Timer, optional
+            Receives the seconds of load, queue and inference.
 
         Returns
         -------
@@ -98,7 +102,9 @@ class Builtin(Provider):
         NoSubjectError
             If the subject is smaller than `MIN_SUBJECT_AREA` or the confidence is below `MIN_CONFIDENCE`.
         """
-        logits, confidence = _predict(rgb)
+        logits, confidence = builtin_runner.predict(
+            rgb, plan or builtin_runner.choose_plan(Settings.from_environ()), timer or Timer()
+        )
         progress(0.45, "Refining the edges")
         small = sharpen_edges(color_prior.apply_color_prior(logits, rgb))
         if confidence < MIN_CONFIDENCE or (small > 0.5).mean() < MIN_SUBJECT_AREA:
@@ -108,27 +114,6 @@ class Builtin(Provider):
         return upsample_guided(small, rgb), confidence
 
 
-def warm_up() -> None:
+def warm_up(settings: Settings) -> None:
     """Load the network and run it once, so that the first photo does not include the load time."""
-    _predict(np.zeros((32, 32, 3), np.uint8))
-
-
-def _predict(rgb: np.ndarray) -> tuple[np.ndarray, float]:
-    """Return the logits of the network, float32 (h, w), and its predicted IoU."""
-    import_torch()
-    from rmbg.networks.tta import predict  # deferred: importing torch takes seconds
-
-    with _load_lock:
-        net = _network()
-    with _inference_lock:
-        return predict(net, rgb)
-
-
-@functools.cache
-def _network() -> BuiltinNet:
-    from rmbg.networks.builtin import load
-
-    try:
-        return load()
-    except (OSError, ValueError) as error:
-        raise ModelError(f"The built-in network could not be loaded ({error}). Reinstall the package.") from None
+    builtin_runner.predict(np.zeros((32, 32, 3), np.uint8), builtin_runner.choose_plan(settings), Timer())

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from rmbg.billing import recovery
 from rmbg.billing.cost import total
-from rmbg.cutout import Cutout
+from rmbg.cutout import OWN_MASK, Cutout
 from rmbg.images.encode import FORMATS, encode
 from rmbg.providers import file_name, find
 from rmbg.settings import Settings
@@ -40,4 +40,4 @@ def keep_if_paid(cutouts: Sequence[Cutout], settings: Settings) -> Iterator[None
 def _is_paid(cutout: Cutout) -> bool:
     """True if a service has processed the photo; the answer of a cascade may have cost nothing."""
     providers = [step.provider for step in cutout.steps if step.cost is not None] or [cutout.provider]
-    return any(find(name).info.kind == "remote" for name in providers)
+    return any(name != OWN_MASK and find(name).info.kind == "remote" for name in providers)

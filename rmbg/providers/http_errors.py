@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rmbg.errors import ServiceError
+from rmbg.message import Message
 from rmbg.net.client import Response, retry_hint
 
 
@@ -19,12 +20,18 @@ def http_failure(service: str, response: Response, detail_text: str = "") -> Ser
     """
     status = response.status
     if status == 429:
-        return ServiceError(f"The rate limit of {service} for this API key is exceeded; {retry_hint(response)}.")
+        return ServiceError(
+            Message(
+                "The rate limit of {service} for this API key is exceeded; {hint}.", service=service, hint=retry_hint(response)
+            )
+        )
     if 300 <= status < 400:
         return redirect_failure(service)
     if status >= 500:
-        return ServiceError(f"{service} failed (HTTP {status}){detail_text}")
-    return ServiceError(f"{service} rejected the photo or the options{detail_text}")
+        return ServiceError(
+            Message("{service} failed (HTTP {status}){detail}", service=service, status=status, detail=detail_text)
+        )
+    return ServiceError(Message("{service} rejected the photo or the options{detail}", service=service, detail=detail_text))
 
 
 def redirect_failure(service: str) -> ServiceError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,9 +13,11 @@ from rmbg.images.photo import Photo
 from rmbg.inference import device, preprocess, weights
 from rmbg.inference.catalog import Model
 from rmbg.inference.model_cache import MODEL_CACHE
+from rmbg.message import Message
 from rmbg.providers.base import READY, Provider, ProviderInfo, RequestContext, Status
 from rmbg.providers.local_cutout import local_cutout
 from rmbg.settings import Settings
+from rmbg.timing import Timer
 
 DATA_USE = "The photo stays on this machine. The weights are downloaded once from the Hugging Face Hub."
 
@@ -29,29 +30,12 @@ class LocalNetwork(Provider):
         self.model = model
 
     def status(self, settings: Settings) -> Status:
-        model = self.model
-        try:
-            # With "auto" everywhere some device always fits, and probing the devices takes a second.
-            if (settings.device, settings.engine, settings.precision) != ("auto", "auto", "auto"):
-                device.choose(settings, model.engines)
-            if weights.present(model, settings):
-                return READY
-        except NotReadyError as error:
-            return Status("unavailable", str(error))
-        if weights.offline(settings):
-            text = f"its weights ({model.megabytes} MB) are not downloaded; unset HF_HUB_OFFLINE to download them"
-            return Status("unavailable", text)
-        if model.gated and not weights.token(settings):
-            return Status("licence", f"its license has to be accepted first; accept it at {model.page} and set HF_TOKEN")
-        downloads = f"downloads {model.megabytes} MB on first use"
-        if model.gated:
-            return Status("download", f"{downloads}, after the license at {model.page} is accepted")
-        return Status("download", downloads)
+        return model_status(self.model, settings)
 
     def cut(self, photo: Photo, options: Mapping[str, Any], context: RequestContext) -> Cutout:
-        started = time.perf_counter()
+        timer = Timer()
         images = preprocess.prepare(self.model, photo.flattened())
-        masks, plan = MODEL_CACHE.predict(self.model, images, context.settings, context.progress, context.check)
+        masks, plan = MODEL_CACHE.predict(self.model, images, context.settings, context.progress, context.check, timer)
         context.check()
         context.progress(None, "Estimating the foreground colors")
         alpha = preprocess.alpha(self.model, masks[0], photo.height, photo.width)
@@ -59,12 +43,36 @@ class LocalNetwork(Provider):
             self.info.id,
             photo,
             alpha * np.float32(1 / 255),
-            started,
+            timer,
             context,
             engine=plan.engine,
             device=plan.device,
             precision=plan.precision,
         )
+
+
+def model_status(model: Model, settings: Settings) -> Status:
+    """Return the status of a model on this machine; fast, and without network access."""
+    try:
+        # With "auto" everywhere some device always fits, and probing the devices takes a second.
+        if (settings.device, settings.engine, settings.precision) != ("auto", "auto", "auto"):
+            device.choose(settings, model.engines)
+        if weights.present(model, settings):
+            return READY
+    except NotReadyError as error:
+        return Status("unavailable", str(error))
+    if weights.offline(settings):
+        advice = "; unset HF_HUB_OFFLINE to download them"
+        text = Message("its weights ({size} MB) are not downloaded", owner=advice, size=model.megabytes)
+        return Status("unavailable", text)
+    if model.gated and not weights.token(settings):
+        text = Message("its license has to be accepted first", owner=f"; accept it at {model.page} and set HF_TOKEN")
+        return Status("licence", text)
+    downloads = Message("downloads {size} MB on first use", size=model.megabytes)
+    if model.gated:
+        text = Message("{downloads}, after the license at {page} is accepted", downloads=downloads, page=model.page)
+        return Status("download", text)
+    return Status("download", downloads)
 
 
 def describe(model: Model, title: str, network: str, seconds: float) -> ProviderInfo:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 
 from rmbg.billing import prices
@@ -11,13 +9,14 @@ from rmbg.cutout import Cutout
 from rmbg.images.photo import Photo
 from rmbg.matting.finish import finish
 from rmbg.providers.base import RequestContext
+from rmbg.timing import Timer
 
 
 def local_cutout(
     provider: str,
     photo: Photo,
     matte: np.ndarray,
-    started: float,
+    timer: Timer,
     context: RequestContext,
     *,
     engine: str,
@@ -35,8 +34,8 @@ def local_cutout(
     photo : Photo
     matte : float array (H, W)
         Alpha in [0, 1] at the size of the photo.
-    started : float
-        ``time.perf_counter()`` at the start of the provider.
+    timer : Timer
+        Started with the provider.
     context : RequestContext
     engine, device, precision : str
         Execution plan of the network.
@@ -50,17 +49,18 @@ def local_cutout(
     Cutout
     """
     matte, foreground = finish(photo, matte)
-    seconds = time.perf_counter() - started
+    seconds, timings = timer.stop()
     return Cutout(
         photo=photo,
         matte=matte,
         foreground=foreground,
         provider=provider,
         seconds=seconds,
-        cost=prices.own_hardware(seconds, context.settings.hourly_usd),
+        cost=prices.own_hardware(timings.warm, context.settings.hourly_usd),
         engine=engine,
         device=device,
         precision=precision,
         notes=photo.notes + notes,
+        timings=timings,
         confidence=confidence,
     )

@@ -10,8 +10,9 @@ from rmbg.billing.cost import dollars
 from rmbg.billing.ledger import Entry
 from rmbg.billing.quote import Priced, Quote
 from rmbg.errors import InputError, OptionError, RmbgError, ServiceError
+from rmbg.message import Message, joined
 from rmbg.net.client import ServiceClient
-from rmbg.net.transport import DeadlineError, Exchange
+from rmbg.net.exchange import DeadlineError, Exchange
 from rmbg.providers.base import RequestContext
 
 
@@ -82,15 +83,15 @@ def paid(
 def _charge(client: ServiceClient, entry: Entry) -> str:
     """Return a sentence on the charge of a call without a result."""
     if client.cost is None:
-        return "Nothing was charged."
+        return Message("Nothing was charged.")
     if client.cost.usd is None:
-        return f"You may have been charged {dollars(entry.reserved)}."
-    return f"You were charged {dollars(client.cost.usd)}."
+        return Message("You may have been charged {usd}.", usd=dollars(entry.reserved))
+    return Message("You were charged {usd}.", usd=dollars(client.cost.usd))
 
 
 def _with_charge(error: RmbgError, client: ServiceClient, entry: Entry) -> RmbgError:
     """Return the error with a sentence on the charge appended to its message."""
-    text = f"{error} {_charge(client, entry)}"
+    text = joined(str(error), _charge(client, entry))
     result: RmbgError
     # An InputError may be about a URL in a response, which is a fault of the service.
     if isinstance(error, ServiceError) or (isinstance(error, InputError) and not isinstance(error, OptionError)):

@@ -25,9 +25,10 @@ from rmbg.errors import InputError, NoSubjectError, PhotoError, RmbgError, Servi
 from rmbg.images.photo import Photo, open_photo
 from rmbg.matting.finish import finish
 from rmbg.matting.matte import resample
+from rmbg.message import Message
 from rmbg.net.client import RESULT_ATTEMPTS, ServiceClient, backoff
 from rmbg.net.download import TemporaryError, fetch
-from rmbg.net.transport import UnreachableError
+from rmbg.net.exchange import UnreachableError
 from rmbg.providers.base import READY, Provider, RequestContext, Status
 from rmbg.providers.paid_call import paid
 from rmbg.settings import Settings
@@ -84,7 +85,7 @@ class Remote(Provider):
     def status(self, settings: Settings) -> Status:
         if api_keys.available(self.info.key_name, settings):
             return READY
-        return Status("key", "needs a key")
+        return Status("key", Message("needs a key"))
 
     def check(self, options: Mapping[str, Any]) -> None:
         """Raise OptionError if options that are valid separately cannot be combined."""
@@ -189,7 +190,9 @@ def download(client: ServiceClient, url: Any, hosts: tuple[str, ...], settings: 
             attempts = RESULT_ATTEMPTS if isinstance(error, (TemporaryError, UnreachableError)) else REFUSED_ATTEMPTS
             pause = backoff(attempt)
             if attempt >= attempts or isinstance(error, InputError) or pause > client.exchange.remaining:
-                raise ServiceError(f"The result of {client.name} could not be downloaded: {error}") from None
+                raise ServiceError(
+                    Message("The result of {service} could not be downloaded: {error}", service=client.name, error=str(error))
+                ) from None
             client.pause(pause)
     raise AssertionError("the last attempt returns or raises")
 
@@ -237,8 +240,13 @@ def read_matte(result: ProviderResult, photo: Photo, service: str, settings: Set
         floor = np.float32(result.floor / 255)
         matte = np.clip((matte - floor) / (1 - floor), 0, 1)
     if float(matte.max()) < 0.02:
-        raise NoSubjectError(f"{service} found no subject in the photo. Try another provider.")
+        raise NoSubjectError(Message("{service} found no subject in the photo. Try another provider.", service=service))
     if matte.shape == photo.rgb.shape[:2]:
         return matte, ()
-    note = f"{service} returned {image.width} x {image.height} pixels. The matte was resized to the size of the photo."
+    note = Message(
+        "{service} returned {width} x {height} pixels. The matte was resized to the size of the photo.",
+        service=service,
+        width=image.width,
+        height=image.height,
+    )
     return resample(matte, photo.height, photo.width), (note,)

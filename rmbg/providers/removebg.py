@@ -15,8 +15,9 @@ from rmbg.billing.cost import Cost
 from rmbg.billing.prices import PRICES, amount
 from rmbg.errors import NoSubjectError, PhotoError, RmbgError, ServiceError
 from rmbg.images.photo import Photo
+from rmbg.message import Message
 from rmbg.net.client import Request, Response, ServiceClient, service_url
-from rmbg.providers.base import Option, ProviderInfo, RequestContext, Status
+from rmbg.providers.base import READY, Option, ProviderInfo, RequestContext, Status
 from rmbg.providers.http_errors import http_failure
 from rmbg.providers.remote import EncodedPhoto, ProviderResult, Remote
 from rmbg.settings import Settings
@@ -38,7 +39,9 @@ class RemoveBg(Remote):
         title="remove.bg and compatible",
         kind="remote",
         model="remove.bg API 1.0",
-        license=f"The service's own terms. remove.bg has announced the end of its self-service API for {END_OF_SERVICE}.",
+        license=Message(
+            "The service's own terms. remove.bg has announced the end of its self-service API for {date}.", date=END_OF_SERVICE
+        ),
         license_url="https://www.remove.bg/tos",
         pixels="The photo is sent to remove.bg, or to the compatible service that is set in its place.",
         price_usd=PRICES["removebg"].usd,
@@ -78,10 +81,13 @@ class RemoveBg(Remote):
     )
 
     def status(self, settings: Settings) -> Status:
-        end = "" if settings.environ.get("RMBG_REMOVEBG_URL") else f"; remove.bg's self-service API ends {END_OF_SERVICE}"
-        if api_keys.available(self.info.key_name, settings):
-            return Status("ready", f"ready{end}")
-        return Status("key", f"needs a key{end}")
+        available = api_keys.available(self.info.key_name, settings)
+        if settings.environ.get("RMBG_REMOVEBG_URL"):
+            return READY if available else Status("key", Message("needs a key"))
+        notice = Message("remove.bg's self-service API ends {date}", date=END_OF_SERVICE)
+        if available:
+            return Status("ready", Message("ready; {notice}", notice=notice))
+        return Status("key", Message("needs a key; {notice}", notice=notice))
 
     def check_size(self, photo: Photo, encoded_photo: EncodedPhoto, settings: Settings) -> None:
         if settings.environ.get("RMBG_REMOVEBG_URL"):

@@ -12,7 +12,6 @@ the foreground is selected from the predicted masks:
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -29,6 +28,7 @@ from rmbg.matting.guided_filter import upsample_guided
 from rmbg.providers.base import Option, RequestContext
 from rmbg.providers.local import LocalNetwork, describe
 from rmbg.providers.local_cutout import local_cutout
+from rmbg.timing import Timer
 
 if TYPE_CHECKING:
     from rmbg.inference.sam2_runner import Masks, Sam2Runner  # deferred at run time: importing torch takes seconds
@@ -63,7 +63,7 @@ class Sam2(LocalNetwork):
     """SAM 2 as a background remover."""
 
     def cut(self, photo: Photo, options: Mapping[str, Any], context: RequestContext) -> Cutout:
-        started = time.perf_counter()
+        timer = Timer()
         point, box = parse_fractions(options["point"], "point", 2), parse_fractions(options["box"], "box", 4)
         if box is not None and (box[0] >= box[2] or box[1] >= box[3]):
             raise OptionError(
@@ -79,7 +79,7 @@ class Sam2(LocalNetwork):
                 return runner.in_box(embeddings, box)
             return runner.at_points(embeddings, point_grid(options["grid"]) if point is None else point[None])
 
-        masks, plan = MODEL_CACHE.run(self.model, predict, context.settings, context.progress, context.check)
+        masks, plan = MODEL_CACHE.run(self.model, predict, context.settings, context.progress, context.check, timer)
         context.check()
         context.progress(None, "Refining the edge")
         logits = select_foreground(masks) if point is None and box is None else best_mask(masks)
@@ -87,12 +87,40 @@ class Sam2(LocalNetwork):
             self.info.id,
             photo,
             upsample_guided(1 / (1 + np.exp(-logits)), rgb),
-            started,
+            timer,
             context,
             engine=plan.engine,
             device=plan.device,
             precision=plan.precision,
         )
+
+
+def mask_at(photo: Photo, point: tuple[float, float], context: RequestContext) -> np.ndarray:
+    """Return the matte of the object at a point, float32 (H, W) in [0, 1].
+
+    Parameters
+    ----------
+    photo : Photo
+    point : (x, y)
+        Fractions of width and height, in [0, 1].
+    context : RequestContext
+
+    Raises
+    ------
+    RmbgError
+        If the network is not available or was cancelled.
+    """
+    rgb = photo.flattened()
+    images = preprocess.prepare(MODEL, rgb)
+
+    def predict(runner: Sam2Runner) -> Masks:
+        embeddings = runner.run(images)
+        context.check()
+        return runner.at_points(embeddings, np.array([point], np.float32))
+
+    masks, _ = MODEL_CACHE.run(MODEL, predict, context.settings, context.progress, context.check)
+    context.check()
+    return upsample_guided(1 / (1 + np.exp(-best_mask(masks))), rgb)
 
 
 def parse_fractions(text: str, name: str, count: int) -> np.ndarray | None:

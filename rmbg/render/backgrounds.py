@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
-from scipy import ndimage
 
 from rmbg.errors import OptionError, PhotoError, check_text, printable
 from rmbg.images.color import Color, parse_color
 from rmbg.images.photo import FLATTEN_LEVEL, open_photo
-from rmbg.render.notation import split_list
+from rmbg.render.notation import parse_percent, split_list
 from rmbg.settings import Settings
 
 #: Standard deviation of the blurred background, as a fraction of the photo's longer side.
@@ -24,6 +23,9 @@ DOWN = 180.0
 
 #: Position of a picture, in percent.
 CENTER = (50.0, 50.0)
+
+#: Values of ``Background.fit``.
+FITS = ("cover", "contain")
 
 #: Share of the background in a cell of the small copy above which the cell's color is used.
 MIN_COVERAGE = 0.9
@@ -116,6 +118,38 @@ def picture(source: Any, *, settings: Settings | None = None) -> Background:
         return Background("image", image=open_photo(source, settings=settings).flattened())
     except PhotoError as error:
         raise OptionError(f"The background cannot be used. {error}") from None
+
+
+def place_picture(background: Background, fit: str = "", position: str = "") -> Background:
+    """Set fit and position of a picture as background.
+
+    Parameters
+    ----------
+    background : Background
+    fit : str
+        ``cover`` or ``contain``; empty for the present one.
+    position : str
+        ``X,Y`` in percent; empty for the present one.
+
+    Raises
+    ------
+    OptionError
+        If a value is invalid, or is given for a background that is not a picture.
+    """
+    for name, value in (("background-fit", fit), ("background-position", position)):
+        if value and background.kind != "image":
+            raise OptionError(f"{name} is given without a picture as background. Pass a picture, or omit {name}.")
+    if fit and fit not in FITS:
+        raise OptionError(f"background-fit is {printable(fit, 40)!r}; it must be {' or '.join(FITS)}.")
+    if fit:
+        background = replace(background, fit=fit)  # type: ignore[arg-type]
+    if position:
+        parts = split_list(position)
+        if len(parts) != 2:
+            raise OptionError(f"background-position is {printable(position, 40)!r}; it must be X,Y in percent, such as 50,100.")
+        x, y = (parse_percent(part, "background-position", 0, 100) for part in parts)
+        background = replace(background, position=(x, y))
+    return background
 
 
 def paint(
@@ -249,4 +283,6 @@ def _shrink(plane: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def _gaussian(values: np.ndarray, sigma: float) -> np.ndarray:
+    from scipy import ndimage  # deferred, as SciPy takes long to import
+
     return ndimage.gaussian_filter(values, (sigma, sigma, 0), mode="nearest")

@@ -88,18 +88,20 @@ def _percent(value: float) -> Length:
 #: Canvases by id. Faces are not detected: in a photo for a document check the size of the head, and set the scale.
 PRESETS: dict[str, Preset] = {
     "square": Preset("Square, 2000 × 2000", Canvas(2000, 2000)),
-    # Pure white, the product fills at least 85 % of the frame, 1,600 pixels or more for zoom.
-    # https://sellercentral.amazon.com/help/hub/reference/G1881
+    # Pure white, the product fills at least 85 % of the frame; 500 to 10,000 pixels on the longest side, 1,000 or more for
+    # zoom, 1,600 recommended. https://sellercentral.amazon.com/help/hub/reference/G1881
     "amazon": Preset("Amazon, 2000 × 2000", Canvas(2000, 2000, _percent(5))),
-    # At least 500 pixels on the longest side; 1,600 are recommended for zoom.
-    # https://www.ebay.com/help/policies/listing-policies/picture-policy?id=4370
+    # At least 500 pixels on the longest side: https://www.ebay.com/help/policies/listing-policies/picture-policy?id=4370, and
+    # 1,000 or more recommended: https://developer.ebay.com/support/kb-article?KBid=1489
     "ebay": Preset("eBay, 1600 × 1600", Canvas(1600, 1600, _percent(5))),
     # Square products are best at 2048 x 2048. https://help.shopify.com/en/manual/products/product-media/product-media-types
     "shopify": Preset("Shopify, 2048 × 2048", Canvas(2048, 2048, _percent(5))),
-    # 2 x 2 inches, 600 to 1,200 pixels a side, white or off-white.
+    # 2 x 2 inches, white or off-white, head 1 to 1 3/8 inches: https://bg.usembassy.gov/visas/nonimmigrant-visas/photo-requirements/
+    # A digital copy has 600 to 1,200 pixels a side:
     # https://travel.state.gov/content/travel/en/us-visas/visa-information-resources/photos/digital-image-requirements.html
     "us-passport": Preset("US passport, 2 × 2 in", Canvas(1200, 1200, _percent(10), align="bottom")),
-    # 35 x 45 mm at 600 dots per inch: ICAO Doc 9303 part 3, https://www.icao.int/publications/doc-series/doc-9303
+    # 35 x 45 mm, as in the United Kingdom: https://gov.tc/passports/photos. In Germany at 600 dots per inch with a face of
+    # 32 to 36 mm: https://bangkok.diplo.de/th-de/service/02-PaesseAusweise/-/2448880. ICAO Doc 9303 does not prescribe a size.
     "passport": Preset("Passport, 35 × 45 mm", Canvas(827, 1063, _percent(9), align="bottom")),
 }
 

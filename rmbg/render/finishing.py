@@ -82,7 +82,9 @@ class Finishing:
         return {name: value for name, value in asdict(self).items() if value is not None}
 
     def check_crop(self, crop: float | None) -> None:
-        """Raise OptionError if a crop is given in addition to a canvas."""
+        """Raise OptionError if the margin `crop` is out of range, or given in addition to a canvas."""
+        if crop is not None and not 0 <= crop <= 2:
+            raise OptionError(f"The margin of the crop is {crop:g}; it must be between 0 and 2.")
         if crop is not None and self.canvas is not None:
             raise OptionError("Both a crop and a canvas are given. Use one of them; the canvas has a padding.")
 

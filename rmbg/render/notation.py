@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 
-from rmbg.errors import OptionError, printable
+from rmbg.errors import OptionError, check_text, printable
 
 _LENGTH = re.compile(r"([-+]?[0-9]{0,6}(?:\.[0-9]{0,6})?)\s*(%|px)?", re.ASCII)
 
@@ -68,6 +69,38 @@ def parse_percent(text: str, what: str, low: float, high: float) -> float:
     if not low <= value <= high:
         raise OptionError(f"{what} is {printable(text, 40)!r}; it must be a number of percent from {low:g} to {high:g}.")
     return value
+
+
+def parse_fields(text: str, what: str, form: str, counts: Collection[int]) -> list[str] | None:
+    """Split the comma-separated values of an effect.
+
+    Parameters
+    ----------
+    text : str
+    what : str
+        Name of the effect for the error message, for example ``The outline``.
+    form : str
+        Notation for the error message.
+    counts : collection of int
+        Permitted numbers of values; 0 permits ``soft``.
+
+    Returns
+    -------
+    list of str or None
+        None for an empty text and ``none``, no values for ``soft``.
+
+    Raises
+    ------
+    OptionError
+        If the text is too long or has another number of values.
+    """
+    given = check_text(text, what).strip()
+    if given.lower() in ("", "none"):
+        return None
+    parts = [] if given.lower() == "soft" else split_list(given)
+    if len(parts) not in counts:
+        raise OptionError(f"{what} is {printable(given, 60)!r}; it must be {form}.")
+    return parts
 
 
 def split_list(text: str) -> list[str]:

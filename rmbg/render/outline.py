@@ -6,12 +6,10 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage
 
-from rmbg.errors import OptionError, check_text, printable
 from rmbg.images.color import Color, parse_color
 from rmbg.matting.matte import tiles
-from rmbg.render.notation import Length, parse_length, split_list
+from rmbg.render.notation import Length, parse_fields, parse_length
 
 #: Side in pixels of the tiles in which distances are computed.
 TILE = 512
@@ -40,12 +38,9 @@ def parse_outline(text: str) -> Outline | None:
     OptionError
         If the text has another form or a value is out of range.
     """
-    given = check_text(text, "The outline").strip()
-    if given.lower() in ("", "none"):
+    parts = parse_fields(text, "The outline", "WIDTH[,COLOR], such as 8px,#ffffff", (1, 2))
+    if parts is None:
         return None
-    parts = split_list(given)
-    if len(parts) > 2:
-        raise OptionError(f"The outline is {printable(given, 60)!r}; it must be WIDTH[,COLOR], such as 8px,#ffffff.")
     width = parse_length(parts[0], "The width of the outline", most_percent=20, most_pixels=500)
     return Outline(width, parse_color(parts[1])) if len(parts) == 2 else Outline(width)
 
@@ -84,6 +79,8 @@ def outline(alpha: np.ndarray, width: float) -> np.ndarray:
 
 
 def _coverage(alpha: np.ndarray, inside: np.ndarray, width: float) -> np.ndarray:
+    from scipy import ndimage  # deferred, as SciPy takes long to import
+
     distance, (nearest_rows, nearest_columns) = ndimage.distance_transform_edt(~inside, return_indices=True)
     # The contour lies between the outermost pixel inside and its neighbor outside; linear interpolation finds it.
     lowest = ndimage.minimum_filter(alpha, 3, mode="nearest")

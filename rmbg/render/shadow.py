@@ -6,11 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
-from scipy import ndimage
 
-from rmbg.errors import OptionError, check_text, printable
 from rmbg.images.color import Color, parse_color
-from rmbg.render.notation import Length, parse_length, parse_percent, split_list
+from rmbg.render.notation import Length, parse_fields, parse_length, parse_percent
 
 BLACK: Color = (0, 0, 0)
 
@@ -70,16 +68,10 @@ def parse_shadow(text: str) -> Shadow | None:
     OptionError
         If the text has another form or a value is out of range.
     """
-    given = check_text(text, "The shadow").strip()
-    if given.lower() in ("", "none"):
-        return None
-    if given.lower() == "soft":
-        return Shadow()
-    parts = split_list(given)
-    if len(parts) not in (4, 5):
-        raise OptionError(
-            f"The shadow is {printable(given, 60)!r}; it must be soft or X,Y,BLUR,OPACITY[,COLOR], such as 0,4%,3%,40."
-        )
+    form = "soft or X,Y,BLUR,OPACITY[,COLOR], such as 0,4%,3%,40"
+    parts = parse_fields(text, "The shadow", form, (0, 4, 5))
+    if not parts:
+        return None if parts is None else Shadow()
     return Shadow(
         parse_length(parts[0], "The offset of the shadow", -1),
         parse_length(parts[1], "The offset of the shadow", -1),
@@ -97,16 +89,9 @@ def parse_contact_shadow(text: str) -> ContactShadow | None:
     OptionError
         If the text has another form or a value is out of range.
     """
-    given = check_text(text, "The contact shadow").strip()
-    if given.lower() in ("", "none"):
-        return None
-    if given.lower() == "soft":
-        return ContactShadow()
-    parts = split_list(given)
-    if len(parts) > 3:
-        raise OptionError(
-            f"The contact shadow is {printable(given, 60)!r}; it must be soft or OPACITY[,BLUR[,COLOR]], such as 50,1%."
-        )
+    parts = parse_fields(text, "The contact shadow", "soft or OPACITY[,BLUR[,COLOR]], such as 50,1%", (0, 1, 2, 3))
+    if not parts:
+        return None if parts is None else ContactShadow()
     blur = (
         parse_length(parts[1], "The blur of the contact shadow", most_percent=50, most_pixels=2000)
         if len(parts) > 1
@@ -182,6 +167,8 @@ def contact_shadow(alpha: np.ndarray, shadow: ContactShadow, box: tuple[slice, s
 
 def blur(plane: np.ndarray, sigma: float) -> np.ndarray:
     """Gaussian blur of a float32 plane (H, W) with standard deviation `sigma`, zero outside; wide ones on a small copy."""
+    from scipy import ndimage  # deferred, as SciPy takes long to import
+
     height, width = plane.shape
     step = max(1.0, sigma / WORKING_SIGMA)
     if step == 1:

@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import gradio as gr
 from gradio.queueing import ProcessTime
 
+from rmbg.errors import RmbgError
+from rmbg.providers.builtin import warm_up
 from rmbg.settings import Settings
-from rmbg.ui import visit
+from rmbg.ui import logs, sign_in, visit
 from rmbg.ui.api import batch as batch_api
 from rmbg.ui.api import compare as compare_api
+from rmbg.ui.api import providers as providers_api
 from rmbg.ui.api import remove as remove_api
+from rmbg.ui.api import replace as replace_api
 from rmbg.ui.estimates import NoEstimates
 from rmbg.ui.guard import upload_limit
-from rmbg.ui.languages import languages, mark_labels
-from rmbg.ui.origins import Origins
+from rmbg.ui.languages import marked
+from rmbg.ui.origins import Origins, Proxies
 from rmbg.ui.payload import CheckedBlocks
 from rmbg.ui.server import check_address, largest_upload, lifespan, origins_of, set_shared
 from rmbg.ui.session import Session
@@ -67,9 +74,11 @@ def build() -> gr.Blocks:
     workspace()  # sets the folder of Gradio's temporary files
     # The flag of Blocks covers the start of the app only. Reports of errors and integrations read the variable.
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
-    with CheckedBlocks(title="RMBG Studio", analytics_enabled=False) as app:
+    with marked(), CheckedBlocks(title="RMBG Studio", analytics_enabled=False) as app:
         session = gr.State(Session(), delete_callback=Session.leave)
         gr.HTML(render("masthead.html"), elem_classes="bare")
+        if sign_in.available(settings.environ):
+            sign_in.button()
         with gr.Tabs() as tabs:
             with gr.Tab("Remove", id="remove"):
                 removal = remove.build(session, settings)
@@ -86,16 +95,29 @@ def build() -> gr.Blocks:
         restored = visit.build(app, session, removal, comparison, replaced)
         carry_over.connect(tabs, session, removal, comparison, replaced.photo)
         batch.connect(tabs, session, restored, batches, removal)
-        mark_labels(app)  # before the components of the API, whose labels are names
-        remove_api.build(app)
-        compare_api.build()
-        batch_api.build()
+        for endpoint in (remove_api, compare_api, replace_api, batch_api, providers_api):
+            endpoint.build(app)
     app.queue(max_size=QUEUE_SIZE, api_open=False)
     app._queue.process_time_per_fn = NoEstimates(ProcessTime)
     return app
 
 
+def prepare(host: str | None = None, *, share: bool = False) -> str:
+    """Decide whether the server is shared, which the page depends on, and return the address to bind.
+
+    Raises
+    ------
+    RmbgError
+        If `host` is no address of this machine, or a setting is invalid.
+    """
+    bound = host or os.environ.get("GRADIO_SERVER_NAME") or "127.0.0.1"
+    set_shared(bound, share=share, settings=Settings.from_environ())
+    check_address(bound)
+    return bound
+
+
 def launch(
+    app: gr.Blocks | None = None,
     *,
     host: str | None = None,
     port: int | None = None,
@@ -103,7 +125,9 @@ def launch(
     prevent_thread_lock: bool = False,
     quiet: bool = False,
 ) -> gr.Blocks:
-    """Build and start the app; returns after a signal has stopped it, or at once with `prevent_thread_lock`.
+    """Build the app, unless it is given, and start it.
+
+    Returns after a signal has stopped it, or at once with `prevent_thread_lock`.
 
     Raises
     ------
@@ -112,19 +136,21 @@ def launch(
     OSError
         If the port is in use.
     """
-    bound = host or os.environ.get("GRADIO_SERVER_NAME") or "127.0.0.1"
-    set_shared(bound, share=share, settings=Settings.from_environ())
-    check_address(bound)
+    bound = prepare(host, share=share)
     settings = Settings.from_environ()
     if settings.server_keys and settings.daily_budget_usd is None and sys.stderr is not None:
         sys.stderr.write(NO_BUDGET)
     origins = origins_of(bound, settings)
-    app = build()
+    proxies = Proxies.parse(settings.trusted_proxies, "RMBG_TRUSTED_PROXIES")
+    os.environ["FORWARDED_ALLOW_IPS"] = ""  # the guard reads the forwarded headers, and not uvicorn
+    if not prevent_thread_lock:
+        logs.configure(settings)
+    app = build() if app is None else app
     with contextlib.nullcontext() if prevent_thread_lock else stop_event() as stopped:
-        _start(app, bound, port, share, origins, settings, quiet)
+        _start(app, bound, port, share, origins, lifespan(app, origins, proxies, settings), settings, quiet)
         # After the start, which Gradio aborts if it takes more than five seconds. Not a daemon thread: a process that exits
         # while a network is being loaded would abort and lose its exit status.
-        threading.Thread(target=_warm_up, name="warm-up").start()
+        threading.Thread(target=_warm_up, args=(settings,), name="warm-up").start()
         if stopped is not None:
             while app.is_running and not stopped.wait(0.5):
                 pass
@@ -146,7 +172,14 @@ def stop(app: gr.Blocks) -> None:
 
 
 def _start(
-    app: gr.Blocks, bound: str, port: int | None, share: bool, origins: Origins, settings: Settings, quiet: bool
+    app: gr.Blocks,
+    bound: str,
+    port: int | None,
+    share: bool,
+    origins: Origins,
+    lifespan: Callable[[Any], Any],
+    settings: Settings,
+    quiet: bool,
 ) -> None:
     app.launch(
         server_name=bound,
@@ -159,12 +192,12 @@ def _start(
         max_threads=MAX_THREADS,
         run_history=False,
         footer_links=["api"],
-        i18n=languages(),
         ssr_mode=False,
         enable_monitoring=False,
-        app_kwargs={"lifespan": lifespan(app, origins, settings)},
+        app_kwargs={"lifespan": lifespan},
         prevent_thread_lock=True,
         quiet=quiet,
+        mcp_server=mcp_is_available(),
     )
     share_host = urlsplit(app.share_url or "").hostname
     if share_host:
@@ -173,8 +206,12 @@ def _start(
         sys.stdout.flush()  # the address, which a pipe would hold back until the exit
 
 
-def _warm_up() -> None:
-    """Load the built-in network before the first request."""
-    from rmbg.providers.builtin import warm_up
+def mcp_is_available() -> bool:
+    """True if the extra ``mcp`` is installed and ``GRADIO_MCP_SERVER`` is not false; the API is then an MCP server as well."""
+    return os.environ.get("GRADIO_MCP_SERVER", "").lower() != "false" and importlib.util.find_spec("mcp") is not None
 
-    warm_up()
+
+def _warm_up(settings: Settings) -> None:
+    """Load the built-in network before the first request, which reports errors."""
+    with contextlib.suppress(RmbgError):
+        warm_up(settings)

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path, PurePath
 
 from rmbg.errors import OutputError, reason
+from rmbg.message import Message
 from rmbg.ui.storage import storage
 
 #: Name of the archive.
@@ -31,7 +32,9 @@ def write(owner: str, files: Iterable[tuple[str, bytes]]) -> str:
         if path is not None:
             storage().discard(path)
         if isinstance(error, OSError) and not isinstance(error, OutputError):
-            raise OutputError(f"The archive cannot be written on the server: {reason(error)}. Try again later.") from None
+            raise OutputError(
+                Message("The archive cannot be written on the server: {reason}. Try again later.", reason=reason(error))
+            ) from None
         raise
     storage().keep(owner, path, seconds=storage().keep_seconds)
     return str(path)

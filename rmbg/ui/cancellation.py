@@ -8,6 +8,7 @@ from typing import Any
 import gradio as gr
 
 from rmbg.cancellation import CancellationToken
+from rmbg.ui.languages import t
 
 
 class Runs:
@@ -101,7 +102,7 @@ def run_number() -> gr.Number:
 
 def buttons(running: bool) -> tuple[Any, Any]:
     """Updates for a start and a stop button, of which one is visible at a time."""
-    return gr.update(visible=not running), gr.update(visible=running, value="Cancel", interactive=True)
+    return gr.update(visible=not running), gr.update(visible=running, value=t("Cancel"), interactive=True)
 
 
 def stopping() -> Any:
@@ -110,4 +111,4 @@ def stopping() -> Any:
     The message next to the button is left to the run: its final message may reach the page before the response to this
     click does.
     """
-    return gr.update(value="Stopping…", interactive=False)
+    return gr.update(value=t("Stopping…"), interactive=False)

@@ -11,6 +11,7 @@ from typing import Any
 from rmbg.billing import api_keys
 from rmbg.billing.quote import Estimate, quote
 from rmbg.errors import RmbgError
+from rmbg.message import Message
 from rmbg.providers.base import ProviderInfo
 from rmbg.settings import Settings
 
@@ -118,5 +119,9 @@ def times(charge: Charge, count: int) -> Charge:
 
 def describe(charges: Sequence[Charge], count: int = 1) -> str:
     """Return recipients and expected cost of `count` photos in two sentences."""
-    photos = "your photo" if count == 1 else f"your {count} photos"
-    return f"This sends {photos} to {', '.join(charge.title for charge in charges)}. Expected charge: {total(charges)}."
+    services, price = ", ".join(charge.title for charge in charges), str(total(charges))
+    if count == 1:
+        return Message("This sends your photo to {services}. Expected charge: {price}.", services=services, price=price)
+    return Message(
+        "This sends your {count} photos to {services}. Expected charge: {price}.", count=count, services=services, price=price
+    )

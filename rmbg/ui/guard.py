@@ -17,10 +17,12 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
+import anyio
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from rmbg.ui.origins import FORWARDED, Origins, client_address
+from rmbg.ui.languages import LANGUAGE, preferred, t
+from rmbg.ui.origins import FORWARDED, Origins, Proxies
 from rmbg.ui.request_checks import Refused, check_content_type, check_origin, check_route
 from rmbg.units import megabytes
 
@@ -43,11 +45,18 @@ UPLOAD_WINDOW = 600
 #: Bytes around a file in a multipart body, and around a picture in a JSON body.
 OVERHEAD = 1_000_000
 
+#: Seconds for which the rest of a body is read that is refused as too large.
+DISCARD_SECONDS = 10
+
 #: The address of the client whose request is being handled.
 CLIENT: ContextVar[str] = ContextVar("client", default="")
 
 #: Caching of files, whose URLs are random: a file never changes, and only the browser of its visitor stores it.
 FILE_CACHE = "private, max-age=3600, immutable"
+
+#: Gradio's scripts and style sheets, whose names contain a hash of the content, and their caching.
+ASSET = re.compile(r"/assets/[^/]+-[\w-]{8,9}\.(?:js|css)$")
+ASSET_CACHE = "public, max-age=31536000, immutable"
 
 #: Origins of the pages that embed a Space in a frame.
 HUB = "https://huggingface.co https://*.hf.space"
@@ -60,6 +69,8 @@ class Rules:
     Attributes
     ----------
     origins : Origins
+    proxies : Proxies
+        The reverse proxies that are trusted.
     max_bytes : int
         Size limit of a photo in a JSON body.
     max_upload : int
@@ -68,6 +79,8 @@ class Rules:
         Bytes that one address may upload to a shared server within `UPLOAD_WINDOW` seconds.
     embeddable : bool
         True if pages of the Hugging Face hub may show the app in a frame.
+    sign_in : bool
+        True if visitors may sign in.
     shared : callable () -> bool
         Returns True if the server has users besides its owner; the limits for each address then apply.
     proxied : callable () -> None
@@ -77,10 +90,12 @@ class Rules:
     """
 
     origins: Origins
+    proxies: Proxies
     max_bytes: int
     max_upload: int
     upload_bytes: int
     embeddable: bool
+    sign_in: bool
     shared: Callable[[], bool]
     proxied: Callable[[], None]
     queued: Callable[[], list[Scope]]
@@ -118,16 +133,22 @@ class Guard:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        forwarded = any(name in Headers(scope=scope) for name in FORWARDED)
+        scope = self.rules.proxies.received(scope)
         headers = Headers(scope=scope)
         response = _Response(send, self.rules.embeddable)
+        LANGUAGE.set(preferred(headers.get("accept-language", "")))
         try:
             check_origin(self.rules.origins, scope, headers, embeddable=self.rules.embeddable)
-            route = check_route(scope)
-            response.is_file = route.startswith("file=")
+            route = check_route(scope, sign_in=self.rules.sign_in)
+            if route.startswith("file="):
+                response.cache = FILE_CACHE
+            elif ASSET.search(scope["path"]):
+                response.cache = ASSET_CACHE
             check_content_type(scope, headers, route)
-            if any(name in headers for name in FORWARDED):
+            if forwarded:
                 self.rules.proxied()
-            address = client_address((scope.get("client") or ("", 0))[0], headers.get("x-forwarded-for", ""))
+            address = _address(scope)
             CLIENT.set(address)
             with self._counted(self._open, address, REQUESTS_PER_ADDRESS):
                 ending = self.ending if scope["method"] == "GET" else None
@@ -136,7 +157,7 @@ class Guard:
                 if self.ending.is_set():
                     await response.finish()
         except Refused as refused:
-            await response.refuse(refused.status, str(refused))
+            await response.refuse(refused.status, str(refused), receive if refused.status == 413 else None)
 
     async def _dispatch(self, scope: Scope, receive: Receive, send: Send, route: str, address: str, headers: Headers) -> None:
         shared = self.rules.shared()
@@ -149,7 +170,11 @@ class Guard:
                 queued = sum(_address(other) == address for other in self.rules.queued())
                 if queued >= QUEUED_PER_ADDRESS:
                     raise Refused(
-                        429, f"{queued} calls from your address are in the queue already. Wait until they end and try again."
+                        429,
+                        t(
+                            "{count} calls from your address are in the queue already. Wait until they end and try again.",
+                            count=queued,
+                        ),
                     )
             if DIRECT.fullmatch(route):
                 stack.enter_context(self._counted(self._waiting, address, DIRECT_PER_ADDRESS))
@@ -192,7 +217,8 @@ class Guard:
 
 
 def _address(scope: Scope) -> str:
-    return client_address((scope.get("client") or ("", 0))[0], Headers(scope=scope).get("x-forwarded-for", ""))
+    """Address of the client, for limits."""
+    return (scope.get("client") or ("", 0))[0]
 
 
 class _Response:
@@ -200,7 +226,8 @@ class _Response:
 
     def __init__(self, send: Send, embeddable: bool) -> None:
         self._send, self._embeddable = send, embeddable
-        self._started = self._refused = self._finished = self.is_file = False
+        self._started = self._refused = self._finished = False
+        self.cache = ""  # value of the Cache-Control header of a successful response
 
     async def __call__(self, message: Message) -> None:
         if self._refused:
@@ -210,8 +237,12 @@ class _Response:
             headers = MutableHeaders(scope=message)
             headers["X-Content-Type-Options"] = "nosniff"
             headers["Referrer-Policy"] = "same-origin"
-            if self.is_file and message["status"] in (200, 206):
-                headers["Cache-Control"] = FILE_CACHE
+            if headers.get("content-type", "").startswith("text/event-stream"):
+                headers["X-Accel-Buffering"] = "no"  # nginx would hold the events back
+            if self.cache and message["status"] in (200, 206):
+                headers["Cache-Control"] = self.cache
+            if headers.get("content-type", "").startswith("text/html"):
+                headers.add_vary_header("Accept-Language")
             if self._embeddable:
                 headers["Content-Security-Policy"] = f"frame-ancestors 'self' {HUB}"
             else:
@@ -225,18 +256,32 @@ class _Response:
         if self._started and not self._finished:
             await self({"type": "http.response.body", "body": b""})
 
-    async def refuse(self, status: int, message: str) -> None:
-        """Send an error in the format of FastAPI, which Gradio's clients read."""
+    async def refuse(self, status: int, message: str, receive: Receive | None = None) -> None:
+        """Send an error in the format of FastAPI, which Gradio's clients read.
+
+        With `receive`, the rest of the body is discarded before the connection is closed: clients and proxies that are still
+        sending it would lose the answer otherwise.
+        """
         if self._started or self._refused:
             self._refused = True
             return
-        body = json.dumps({"detail": message}).encode()
+        body = json.dumps({"detail": t(message)}).encode()
         headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
         if status == 413:
             headers.append((b"connection", b"close"))
         await self({"type": "http.response.start", "status": status, "headers": headers})
-        await self({"type": "http.response.body", "body": body})
+        await self({"type": "http.response.body", "body": body, "more_body": receive is not None})
+        if receive is not None:
+            await _discard(receive)
+            await self({"type": "http.response.body", "body": b""})
         self._refused = True
+
+
+async def _discard(receive: Receive) -> None:
+    """Read the rest of a body for at most `DISCARD_SECONDS`."""
+    with anyio.move_on_after(DISCARD_SECONDS):
+        while (message := await receive())["type"] == "http.request" and message.get("more_body", False):
+            pass
 
 
 class _Body:
@@ -262,13 +307,14 @@ class _Body:
 
     @property
     def _too_large(self) -> str:
-        return f"The upload is larger than the limit of {megabytes(self._max_bytes)}. Send fewer or smaller photos."
+        limit = megabytes(self._max_bytes)
+        return t("The upload is larger than the limit of {limit}. Send fewer or smaller photos.", limit=limit)
 
     async def __call__(self) -> Any:
         message = await (self._receive() if self._ending is None else self._receive_until(self._ending))
         self._read += len(message.get("body", b""))
         if self._read > self._limit:
-            await self._response.refuse(413, self._too_large)
+            await self._response.refuse(413, self._too_large, self._receive)
             return {"type": "http.disconnect"}
         return message
 

@@ -15,6 +15,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import anyio.to_thread
 
+from rmbg import telemetry
 from rmbg.cancellation import CancellationToken
 from rmbg.errors import NotReadyError
 
@@ -63,7 +64,7 @@ class Lane:
         """
         ticket = self._join(bounded=bounded)
         try:
-            with self._changed:
+            with telemetry.phase("queue"), self._changed:
                 while not self._holds_slot(ticket):
                     self._changed.wait(POLL_SECONDS)
                     check()
@@ -79,8 +80,9 @@ class Lane:
         """
         ticket = self._join()
         try:
-            while not self._holds_slot(ticket):
-                await asyncio.sleep(POLL_SECONDS)
+            with telemetry.phase("queue"):
+                while not self._holds_slot(ticket):
+                    await asyncio.sleep(POLL_SECONDS)
         except BaseException:
             self._leave(ticket)
             raise
@@ -92,6 +94,12 @@ class Lane:
         except asyncio.CancelledError:
             token.cancel(wait=False)
             raise
+
+    @property
+    def waiting(self) -> int:
+        """Number of requests that wait for a slot."""
+        with self._changed:
+            return max(0, len(self._queue) - self._slots)
 
     def _join(self, *, bounded: bool = True) -> object:
         with self._changed:

@@ -1,49 +1,206 @@
-"""Languages of the page's fixed labels, chosen by the browser. Texts that the server renders are in English.
+"""Languages of the page: the catalogs in ``i18n``, the language of a request, and the translation of texts.
 
-The key of a text is the text in English, which is shown in every other language.
+The key of a text is the text in English, with named placeholders. An entry is the translation, or its plural forms ``one`` and
+``other``, of which the value ``count`` selects one. A text without an entry is shown in English.
+
+The language is that of the ``Accept-Language`` header: of the page's request for the first page, of the event's request for
+everything after it. The components of the page are created once, for all visitors. `marked` makes their texts marks, which
+`localized` replaces for each language.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-import gradio as gr
+from markupsafe import Markup, escape
+
+from rmbg.message import Message
 
 #: One file for each language, with the same keys.
 FOLDER = Path(__file__).parent / "i18n"
 
+#: Scripts of the page.
+SCRIPTS = Path(__file__).parent / "assets"
+
+DEFAULT = "en"
+
+#: Language of the event or page that is being handled.
+LANGUAGE: ContextVar[str] = ContextVar("language", default=DEFAULT)
+
 #: Attributes of components that contain labels.
 LABELS = ("label", "placeholder", "info")
 
-#: Prefix of a label that `mark_labels` has marked, before a JSON object with its key.
-MARK = "__i18n__"
+#: Longest Accept-Language header that is read, in characters.
+LONGEST_HEADER = 200
 
-#: Names of a language in the browser if they differ from the name of its file, as Gradio distinguishes them.
-VARIANTS = {"zh": ("zh", "zh-CN", "zh-TW")}
+#: Pseudo-language in which texts are marks, and the form of a mark: an index of `_MARKED` between private characters.
+_MARKS, _MARK = "marks", re.compile("\ue000([0-9]+)\ue001")
+
+_MARKED: list[tuple[str, dict[str, Any], bool]] = []
+
+Entry = str | dict[str, str]
 
 
-def translations() -> dict[str, dict[str, str]]:
+@cache
+def translations() -> dict[str, dict[str, Entry]]:
     """Return the texts of each language by key."""
     return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(FOLDER.glob("*.json"))}
 
 
-def languages() -> gr.I18n:
-    """Return the languages in the form of Gradio."""
-    return gr.I18n(**{name: texts for stem, texts in translations().items() for name in VARIANTS.get(stem, (stem,))})
+def preferred(header: str) -> str:
+    """Return the language of the page for an ``Accept-Language`` header: the first choice of the browser, English if unknown.
+
+    Further choices are not considered, as Gradio's own labels follow the first one.
+    """
+    ranges = []
+    for part in header[:LONGEST_HEADER].split(","):
+        name, _, weight = part.strip().partition(";")
+        found = re.fullmatch(r"\s*q\s*=\s*([01](?:\.[0-9]{0,3})?)\s*", weight)
+        ranges.append((float(found[1]) if found else 1.0, name.partition("-")[0].strip().lower()))
+    best = max(ranges, key=lambda item: item[0])[1]
+    return best if best in translations() else DEFAULT
 
 
-def mark_labels(blocks: gr.Blocks) -> None:
-    """Mark the labels of all components that have a translation; Gradio's page then shows them in the visitor's language."""
-    known, marker = translations()["en"], gr.I18n()
-    for block in blocks.blocks.values():
-        for name in (*LABELS, "value") if isinstance(block, gr.Button) else LABELS:
-            text: Any = getattr(block, name, None)
-            if isinstance(text, str) and text in known:
-                setattr(block, name, str(marker(text)))
+@contextlib.contextmanager
+def speaking(language: str) -> Iterator[None]:
+    """Make `language` that of the texts in the block."""
+    token = LANGUAGE.set(language)
+    try:
+        yield
+    finally:
+        LANGUAGE.reset(token)
 
 
-def plain_text(label: str) -> str:
-    """Return the English text of a label, which may be marked."""
-    return str(json.loads(label.removeprefix(MARK))["key"]) if label.startswith(MARK) else label
+def in_language(function: Callable[..., None]) -> Callable[..., None]:
+    """Return `function` with the current language, for a thread of its own."""
+    language = LANGUAGE.get()
+
+    def run(*args: Any) -> None:
+        with speaking(language):
+            function(*args)
+
+    return run
+
+
+def marked() -> contextlib.AbstractContextManager[None]:
+    """Make the texts in the block marks, which `localized` replaces."""
+    return speaking(_MARKS)
+
+
+def t(text: str, /, **values: Any) -> str:
+    """Return a text in the visitor's language.
+
+    Parameters
+    ----------
+    text : str
+        A key of the catalogs, or a `Message`, which contains its values. Any other text is returned unchanged.
+    **values
+        Values of the placeholders; messages are translated.
+    """
+    return _say(text, values, html=False)
+
+
+def markup(text: str, /, **values: Any) -> Markup:
+    """Return a text in the visitor's language as HTML; values are escaped unless they are `Markup`."""
+    return Markup(_say(text, values, html=True))
+
+
+def _say(text: str, values: dict[str, Any], *, html: bool) -> str:
+    template, values = (text.template, text.values) if isinstance(text, Message) else (text, values)
+    if LANGUAGE.get() == _MARKS:
+        _MARKED.append((template, values, html))
+        return f"\ue000{len(_MARKED) - 1}\ue001"
+    chosen = _entry(template, values)
+    said = {name: t(value) if isinstance(value, Message) else value for name, value in values.items()}
+    if html:
+        return escape(chosen).format(**said) if values else escape(chosen)
+    return chosen.format(**said) if values else chosen
+
+
+def _entry(template: str, values: dict[str, Any]) -> str:
+    language = LANGUAGE.get()
+    entry = _forms(language, template)
+    if isinstance(entry, str):
+        return entry
+    return entry["one" if _is_one(language, values["count"]) and "one" in entry else "other"]
+
+
+def _forms(language: str, template: str) -> Entry:
+    return translations().get(language, {}).get(template) or translations()[DEFAULT].get(template, template)
+
+
+def _is_one(language: str, count: int) -> bool:
+    return count in (0, 1) if language == "fr" else count == 1
+
+
+def plain(text: str, *, html: bool = False) -> str:
+    """Return a text in which marks are replaced by the texts in the visitor's language, escaped if the text is HTML."""
+    return _MARK.sub(lambda found: _unmarked(int(found[1]), html), text)
+
+
+def _unmarked(index: int, into_html: bool) -> str:
+    template, values, html = _MARKED[index]
+    said = {}
+    for name, value in values.items():
+        if isinstance(value, Markup):
+            value = Markup(plain(value, html=True))
+        elif isinstance(value, str) and not isinstance(value, Message):
+            value = plain(value)
+        said[name] = value
+    text = _say(plain(template), said, html=html)  # a text that was translated already is a mark
+    return str(escape(text)) if into_html and not html else text
+
+
+def localized(value: Any) -> Any:
+    """Return a copy of the configuration of the page, or a part of it, in the visitor's language.
+
+    Marks are replaced everywhere. Labels, names of choices and the texts of buttons, tabs and accordions are translated.
+    """
+    if isinstance(value, str):
+        return plain(value)
+    if isinstance(value, (list, tuple)):
+        return [localized(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    props = value.get("props")
+    if not isinstance(props, dict):
+        return {key: localized(item) for key, item in value.items()}
+    return {**value, "props": _component(str(value.get("type")), props)}
+
+
+def _component(kind: str, props: dict[str, Any]) -> dict[str, Any]:
+    shown = _labeled(kind, localized({key: value for key, value in props.items() if key != "props"}))
+    if kind in ("html", "markdown") and isinstance(props.get("value"), str):
+        shown["value"] = plain(props["value"], html=True)
+    return shown
+
+
+def _labeled(kind: str, props: dict[str, Any]) -> dict[str, Any]:
+    """Return the properties of a component with translated labels."""
+    names = (*LABELS, "value") if kind == "button" else LABELS
+    found: dict[str, Any] = {name: t(props[name]) for name in names if isinstance(props.get(name), str) and props[name]}
+    if kind in ("radio", "dropdown") and isinstance(props.get("choices"), list):
+        found["choices"] = [[t(choice[0]), *choice[1:]] for choice in props["choices"]]
+    return {**props, **found}
+
+
+@cache
+def script_texts() -> frozenset[str]:
+    """Return the keys of the texts in the scripts of the page."""
+    found = (re.findall(r'rmbgText\(\s*"((?:[^"\\]|\\.)+)"', path.read_text(encoding="utf-8")) for path in SCRIPTS.glob("*.js"))
+    return frozenset(json.loads(f'"{key}"') for keys in found for key in keys)
+
+
+def texts_script() -> str:
+    """Return a script with the language and the texts of the scripts of the page, which ``rmbgText`` of ``page.js`` reads."""
+    language = LANGUAGE.get()
+    texts = {key: _forms(language, key) for key in sorted(script_texts())}
+    data = json.dumps({"language": language, "texts": texts}).replace("<", "\\u003c")
+    return f"<script>window.rmbgLanguage = {data};</script>"

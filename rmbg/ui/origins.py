@@ -7,6 +7,10 @@ import re
 import socket
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
+
+from starlette.datastructures import Headers
+from starlette.types import Scope
 
 from rmbg.errors import OptionError, printable
 
@@ -159,15 +163,58 @@ def server_host(scope_server: tuple[str, int | None] | None) -> str | None:
     return str(address)
 
 
-def client_address(peer: str, forwarded_for: str) -> str:
-    """Client address for rate limits: the peer, or behind a proxy with a private address, the one that the proxy reports.
+@dataclass(frozen=True)
+class Proxies:
+    """Addresses of the reverse proxies whose headers are used; `private` stands for loopback and all private networks."""
 
-    Only the last address of ``X-Forwarded-For`` is used. The nearest proxy appends it; a client can forge the others.
-    """
-    if not _is_ip(peer) or not ipaddress.ip_address(peer).is_private:
-        return peer
-    last = forwarded_for.rpartition(",")[2].strip()
-    return last if _is_ip(last) else peer
+    private: bool
+    networks: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = ()
+
+    @classmethod
+    def parse(cls, texts: Iterable[str], name: str) -> Proxies:
+        """Parse the values of the setting `name`: addresses, networks such as 10.0.0.0/8, and ``private``.
+
+        Raises
+        ------
+        OptionError
+            If a value is none of these.
+        """
+        networks = []
+        for text in texts:
+            if text == "private":
+                continue
+            try:
+                networks.append(ipaddress.ip_network(text))
+            except ValueError:
+                raise OptionError(
+                    f"{name} has {printable(text, 60)!r}; it must be an address such as 10.0.0.2, a network such as "
+                    "10.0.0.0/8, or private."
+                ) from None
+        return cls("private" in texts, tuple(networks))
+
+    def trust(self, peer: str) -> bool:
+        """True if the connection from the address `peer` is that of a trusted proxy."""
+        if not _is_ip(peer):
+            return False
+        address = ipaddress.ip_address(peer)
+        return (self.private and address.is_private) or any(address in network for network in self.networks)
+
+    def received(self, scope: Scope) -> Scope:
+        """Return the scope of a request with the address and the scheme that a trusted proxy reports.
+
+        The forwarded headers of all others are removed. Of ``X-Forwarded-For`` only the last address is used: the nearest proxy
+        appends it, and a client can forge the others.
+        """
+        headers = Headers(scope=scope)
+        if not any(name in headers for name in FORWARDED):
+            return scope
+        if not self.trust((scope.get("client") or ("", 0))[0]):
+            names = {name.encode() for name in FORWARDED}
+            return {**scope, "headers": [(name, value) for name, value in scope["headers"] if name.lower() not in names]}
+        client = headers.get("x-forwarded-for", "").rpartition(",")[2].strip()
+        scheme = headers.get("x-forwarded-proto", "").partition(",")[0].strip().lower()
+        changes: dict[str, Any] = {"client": (client, 0)} if _is_ip(client) else {}
+        return {**scope, **changes, **({"scheme": scheme} if scheme in _DEFAULT_PORTS else {})}
 
 
 def _is_ip(text: str) -> bool:

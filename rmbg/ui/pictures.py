@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import quote
@@ -22,6 +24,7 @@ from rmbg.images.photo import Photo
 from rmbg.render.backgrounds import Background, blurred
 from rmbg.render.finishing import UNFINISHED, Finishing
 from rmbg.render.picture import View
+from rmbg.threads import cpu_count
 from rmbg.ui.results import Result, shrink, thumbnail
 from rmbg.ui.storage import storage
 
@@ -34,6 +37,9 @@ PART_SIDE, COPY_SIDE, BACKDROP_SIDE, BLUR_SIDE = 2560, 4096, 1600, 400
 
 #: Longest side in pixels of a part at full size if there are several.
 PANE_PART_SIDE = 1280
+
+#: Fingerprint of the picture of the photo.
+PHOTO_KEY = 0
 
 _PART = re.compile("([0-9]{1,6}(?:,[0-9]{1,6}){4})(,unretouched)?")
 
@@ -100,7 +106,14 @@ def previews(result: Result, cutout: Cutout) -> dict[str, str]:
         If a file cannot be written.
     """
     key = _fingerprint(cutout)
-    return {name: _stored(result, name, key, draw) for name, draw in drawings(cutout).items()}
+    keys = {"original": PHOTO_KEY}  # the same for all edits
+    with ThreadPoolExecutor(cpu_count()) as executor:  # not the pool of the process, in which a drawing may wait
+        stored = {
+            # In the context of the event, as the files belong to its visitor.
+            name: executor.submit(copy_context().run, _stored, result, name, keys.get(name, key), draw)
+            for name, draw in drawings(cutout).items()
+        }
+        return {name: path.result() for name, path in stored.items()}
 
 
 def panes(result: Result, cutout: Cutout) -> dict[str, str]:

@@ -21,6 +21,9 @@ ROUTES = {
     "DELETE": re.compile("mcp(/.*)?"),
 }
 
+#: Routes of the sign-in, which a server without it refuses.
+SIGN_IN = ("/login/huggingface", "/login/callback", "/logout")
+
 UNKNOWN_HOST = "The name in the {header} header is not a name of this server. Its owner can add it with --allow-host."
 CROSS_SITE = "Pages of other sites may not use this server. Its owner can add their host with --allow-host."
 
@@ -57,7 +60,7 @@ def check_origin(origins: Origins, scope: Scope, headers: Headers, *, embeddable
         raise Refused(403, CROSS_SITE)
 
 
-def check_route(scope: Scope) -> str:
+def check_route(scope: Scope, *, sign_in: bool = False) -> str:
     """Return the part of the path after `PREFIX`, empty for the page's own files; raises Refused for routes not in use."""
     method, path = scope["method"], scope["path"]
     _, found, route = path.partition(PREFIX)
@@ -66,6 +69,8 @@ def check_route(scope: Scope) -> str:
     if not found:
         if method not in ("GET", "HEAD"):
             raise Refused(405, "Method not allowed.")
+        if sign_in and path in SIGN_IN:
+            return ""
         if re.search("/(monitoring|login|logout|docs|redoc|openapi\\.json)(/|$)", path):
             raise Refused(404, "Not found.")
         return ""

@@ -15,11 +15,12 @@ import numpy as np
 from PIL import Image
 
 from rmbg.cutout import Cutout
-from rmbg.errors import PhotoError
+from rmbg.errors import OutputError, PhotoError, reason
 from rmbg.images.photo import Photo
 from rmbg.matting.edges import UNCHANGED, EdgeSettings
 from rmbg.matting.matte import resize
 from rmbg.matting.retouch import Stroke
+from rmbg.message import Message
 from rmbg.ui.storage import storage
 
 #: Longest side of a preview, in pixels: sharp on a large screen, and rendered in a few milliseconds.
@@ -28,8 +29,20 @@ PREVIEW_SIDE = 1200
 
 @dataclass(frozen=True)
 class Edits:
-    """Changes that a visitor has made to a result: a clean-up of the provider's matte, then strokes of the brush."""
+    """Changes that a visitor has made to a result: another mask, then a clean-up, then strokes of the brush.
 
+    Attributes
+    ----------
+    base : str
+        Prefix of the files of the mask and its foreground; empty for those of the provider.
+    coarse : str
+        Prefix of the mask that alpha matting was applied to; `base` without alpha matting.
+    edges : EdgeSettings
+    strokes : tuple of Stroke
+    """
+
+    base: str = ""
+    coarse: str = ""
     edges: EdgeSettings = UNCHANGED
     strokes: tuple[Stroke, ...] = ()
 
@@ -74,7 +87,9 @@ class Result:
         self._preview: Cutout | None = preview
         self._has_alpha = preview.photo.alpha is not None
         self._previews: tuple[Edits, Cutout, Cutout] | None = None  # of these edits: without and with strokes
-        self._cleaned: tuple[EdgeSettings, str] = UNCHANGED, ""  # prefix of the files at full size with these settings
+        self._cleaned: tuple[str, EdgeSettings, str] = "", UNCHANGED, ""  # base, settings, prefix of the files with both
+        self._replaced: tuple[str, Cutout] | None = None  # base and preview of another mask
+        self._masks: dict[str, Cutout] = {}  # other masks of a cutout in memory, at full size
         self._lock, self._edit_lock = threading.Lock(), threading.Lock()
         empty = Photo(np.zeros((0, 0, 3), np.uint8), None, preview.photo.name, preview.photo.notes)
         self._facts = replace(preview, photo=empty, matte=np.zeros((0, 0), np.float32), foreground=empty.rgb)
@@ -108,26 +123,32 @@ class Result:
     def _edited(self) -> tuple[Edits, Cutout, Cutout]:
         edits, found = self.edits, self._previews
         if found is None or found[0] is not edits:
-            provided = self._provided()
+            provided = self._provided(edits.base)
             ratio = max(provided.width, provided.height) / max(self.width, self.height)
             cleaned = provided.cleaned(_scaled_settings(edits.edges, ratio))
             found = edits, cleaned, cleaned.retouched([stroke.transformed(ratio) for stroke in edits.strokes])
             self._previews = found
         return found
 
-    def _provided(self) -> Cutout:
-        """The cutout at screen size as the provider returned it."""
+    def _provided(self, base: str = "") -> Cutout:
+        """The cutout at screen size before clean-up and strokes."""
         preview = self._preview  # read once: another event may release it meanwhile
         if preview is None:
             rgb, foreground, matte = self._load("preview-rgb", "preview-foreground", "preview-matte")
             photo = replace(self._facts.photo, rgb=rgb, alpha=self._load_alpha("preview-alpha"))
             self._preview = preview = replace(self._facts, photo=photo, foreground=foreground, matte=matte)
-        return preview
+        if not base:
+            return preview
+        replaced = self._replaced
+        if replaced is None or replaced[0] != base:
+            foreground, matte = self._load(f"{base}preview-foreground", f"{base}preview-matte")
+            self._replaced = replaced = base, replace(preview, foreground=foreground, matte=matte)
+        return replaced[1]
 
     def release(self) -> None:
         """Free the memory of the preview if it can be read again."""
         if self.folder is not None and (self.folder / "preview-matte.npy").exists():
-            self._preview = self._previews = None
+            self._preview = self._previews = self._replaced = None
 
     def is_stored(self) -> bool:
         """True if the full size is still on disk, or in memory."""
@@ -179,7 +200,7 @@ class Result:
             If the result was evicted.
         """
         edits = self.edits
-        cutout = self._read(rows, columns, self._clean(edits.edges))
+        cutout = self._read(rows, columns, self._clean(edits.base, edits.edges))
         if not strokes:
             return cutout
         left, top = columns.indices(self.width)[0], rows.indices(self.height)[0]
@@ -198,29 +219,95 @@ class Result:
         photo = replace(self._facts.photo, rgb=rgb, alpha=None if alpha is None else np.array(alpha[rows, columns]))
         return replace(self._facts, photo=photo, foreground=foreground, matte=matte)
 
-    def _clean(self, edges: EdgeSettings) -> str | Cutout:
+    def coarse(self) -> Cutout:
+        """The cutout at full size before alpha matting, clean-up and strokes; raises PhotoError if the result was evicted."""
+        return self._read(slice(None), slice(None), self._mask(self.edits.coarse))
+
+    def replace_mask(self, cutout: Cutout | None, *, refined: bool = False) -> None:
+        """Use another mask instead of the provider's; clean-up and strokes are applied to it.
+
+        Parameters
+        ----------
+        cutout : Cutout or None
+            At full size; None for the provider's mask.
+        refined : bool
+            True if it is `coarse` after alpha matting.
+
+        Raises
+        ------
+        OutputError
+            If the mask cannot be stored.
+        PhotoError
+            If the result was evicted.
+        """
+        base = ""
+        if cutout is not None:
+            base = f"mask-{secrets.token_hex(4)}-"
+            provided = self._provided()
+            preview = shrink(cutout, max(provided.width, provided.height))
+            if self.memory is not None or self.folder is None:
+                self._masks[base] = cutout
+            else:
+                self._store_mask(self.folder, base, cutout, preview)
+            self._replaced = base, preview
+
+        def changed(edits: Edits) -> Edits:
+            return replace(edits, base=base, coarse=edits.coarse if refined else base)
+
+        self.edit(changed)
+        self._remove_masks({base, self.edits.coarse})
+
+    def _store_mask(self, folder: Path, base: str, cutout: Cutout, preview: Cutout) -> None:
+        try:
+            np.save(folder / f"{base}foreground.npy", cutout.foreground)
+            np.save(folder / f"{base}matte.npy", _sixteen_bits(cutout.matte))
+            np.save(folder / f"{base}preview-foreground.npy", preview.foreground)
+            np.save(folder / f"{base}preview-matte.npy", preview.matte)
+        except OSError as error:
+            raise OutputError(
+                Message("The server cannot store the mask: {reason}. Try again later.", reason=reason(error))
+            ) from None
+        storage().measure(folder)
+
+    def _remove_masks(self, kept: set[str]) -> None:
+        """Remove other masks than those of the prefixes `kept`."""
+        self._masks = {base: cutout for base, cutout in self._masks.items() if base in kept}
+        for path in self.folder.glob("mask-*.npy") if self.folder is not None else ():
+            if not path.name.startswith(tuple(filter(None, kept)) or ("/",)):
+                with contextlib.suppress(OSError):
+                    path.unlink()
+
+    def _mask(self, base: str) -> str | Cutout:
+        """Source of the mask of a prefix for `_read`."""
+        if self.memory is not None or self.folder is None:
+            assert self.memory is not None
+            return self._masks.get(base, self.memory)
+        return base
+
+    def _clean(self, base: str, edges: EdgeSettings) -> str | Cutout:
         """Return the prefix of the arrays at full size with these settings, computed at the first call; or the cutout itself.
 
         Each clean-up has files of its own: another thread may still read the former ones.
         """
         everything = slice(None), slice(None)
-        if self.memory is not None or self.folder is None:
-            assert self.memory is not None
-            return self.memory.cleaned(edges)
+        mask = self._mask(base)
+        if isinstance(mask, Cutout) or self.folder is None:
+            assert isinstance(mask, Cutout)
+            return mask.cleaned(edges)
         if edges == UNCHANGED:
-            return ""
+            return base
         with self._lock:
-            done, prefix = self._cleaned
-            if done == edges:
+            *done, prefix = self._cleaned
+            if done == [base, edges]:
                 return prefix
-            cutout = self._read(*everything, "").cleaned(edges)
+            cutout = self._read(*everything, base).cleaned(edges)
             prefix = f"cleaned-{secrets.token_hex(4)}-"
             try:
                 np.save(self.folder / f"{prefix}foreground.npy", cutout.foreground)
                 np.save(self.folder / f"{prefix}matte.npy", _sixteen_bits(cutout.matte))
             except OSError:  # the disk is full
                 return cutout
-            former, self._cleaned = self._cleaned[1], (edges, prefix)
+            former, self._cleaned = self._cleaned[2], (base, edges, prefix)
             for path in self.folder.glob(f"{former}*.npy") if former else ():
                 with contextlib.suppress(OSError):
                     path.unlink()

@@ -17,9 +17,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from rmbg.errors import RmbgError
 from rmbg.settings import Settings
+from rmbg.ui import sign_in
 from rmbg.ui.batch.uploads import max_bytes
 from rmbg.ui.guard import Guard, Rules
-from rmbg.ui.origins import Origins, is_loopback, own_hosts, parse_hosts, public_hosts
+from rmbg.ui.lanes import DEVICE, SERVICES
+from rmbg.ui.metrics import Metrics
+from rmbg.ui.operations import Operations
+from rmbg.ui.origins import Origins, Proxies, is_loopback, own_hosts, parse_hosts, public_hosts
 from rmbg.ui.request_checks import PREFIX
 from rmbg.ui.storage import storage
 from rmbg.ui.visitors import Visitors
@@ -48,11 +52,12 @@ def check_address(host: str) -> None:
 def set_shared(bound: str, *, share: bool, settings: Settings) -> None:
     """Set ``RMBG_SHARED=1`` if the server is reachable from other machines, unless the variable has a value.
 
-    It is reachable if it listens on more than loopback, has a public link, or has the name of another host, which implies a
+    It is reachable if it listens on more than loopback or has a public link. A root path, and the name of another host, imply a
     reverse proxy.
     """
     names = parse_hosts(settings.allow_hosts, "RMBG_ALLOW_HOSTS")
-    if share or not is_loopback(bound) or not all(is_loopback(name.host.strip("[]")) for name in names):
+    proxied = bool(settings.environ.get("GRADIO_ROOT_PATH"))
+    if share or proxied or not is_loopback(bound) or not all(is_loopback(name.host.strip("[]")) for name in names):
         os.environ.setdefault("RMBG_SHARED", "1")
 
 
@@ -63,7 +68,7 @@ def origins_of(bound: str, settings: Settings) -> Origins:
     return Origins(own_hosts(bound), (*listed, *public), any_host=settings.shared and not listed)
 
 
-def lifespan(blocks: gr.Blocks, origins: Origins, settings: Settings) -> Callable[[Any], Any]:
+def lifespan(blocks: gr.Blocks, origins: Origins, proxies: Proxies, settings: Settings) -> Callable[[Any], Any]:
     """Return the lifespan of the ASGI app, which starts when the app is complete and before the first connection.
 
     Gradio places middleware that is passed to it inside its own. Only here can the guard wrap the complete stack.
@@ -71,26 +76,31 @@ def lifespan(blocks: gr.Blocks, origins: Origins, settings: Settings) -> Callabl
 
     @contextlib.asynccontextmanager
     async def run(app: Any) -> AsyncIterator[None]:
-        visitors = Visitors(MAX_VISITORS)
+        visitors = Visitors(MAX_VISITORS, settings.visit_seconds)
         visitors.set_blocks(blocks)
         app.state_holder = visitors
         rules = Rules(
             origins=origins,
+            proxies=proxies,
             max_bytes=settings.max_bytes,
             max_upload=largest_upload(settings),
             upload_bytes=settings.session_bytes,
             embeddable="SPACE_ID" in settings.environ,
+            sign_in=sign_in.available(settings.environ),
             shared=lambda: Settings.from_environ().shared,
             proxied=_proxied,
             queued=lambda: _queued(blocks),
         )
         plain = app.middleware_stack
-        app.middleware_stack = guard = Guard(_compressed(plain), rules, visitors.open_page)
+        guard = Guard(_compressed(plain), rules, visitors.open_page)
+        metrics = Metrics(_gauges(blocks, visitors))
+        app.middleware_stack = Operations(guard, origins, settings.metrics, guard.ending.is_set, metrics.text)
         loop = asyncio.get_running_loop()
         app.state.end_streams = lambda: loop.call_soon_threadsafe(guard.ending.set)
         sweeping = asyncio.create_task(_sweep(blocks, visitors))
         try:
-            yield
+            with metrics:
+                yield
         finally:
             app.middleware_stack = plain  # Gradio starts again, on the next port, if another process has taken this one
             sweeping.cancel()
@@ -124,6 +134,17 @@ def _proxied() -> None:
             "A request was forwarded by a reverse proxy. From now on this server counts as shared, and its keys are not used "
             "for visitors. Set RMBG_SHARED=0 to keep it private, or RMBG_SHARED=1 to make it shared from the start."
         )
+
+
+def _gauges(blocks: gr.Blocks, visitors: Visitors) -> dict[str, tuple[str, Callable[[], float]]]:
+    """Gauges of the metrics: help text, and a function that returns the value."""
+    return {
+        "rmbg_queue_length": ("Calls that wait in the queue or run.", lambda: len(_queued(blocks))),
+        "rmbg_device_waiting": ("Calls that wait for the device.", lambda: DEVICE.waiting),
+        "rmbg_services_waiting": ("Calls of the API that wait for a slot of the services.", lambda: SERVICES.waiting),
+        "rmbg_visitors": ("Visitors whose state is kept.", lambda: len(visitors.session_data)),
+        "rmbg_storage_bytes": ("Bytes of the visitors' files.", lambda: storage().bytes_of()),
+    }
 
 
 def _queued(blocks: gr.Blocks) -> list[Scope]:

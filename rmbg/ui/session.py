@@ -19,7 +19,8 @@ import numpy as np
 
 from rmbg.compare.comparison import Outcome
 from rmbg.cutout import Cutout
-from rmbg.errors import OutputError, reason
+from rmbg.errors import CancelledError, OutputError, reason
+from rmbg.message import Message
 from rmbg.providers import find
 from rmbg.render.backgrounds import Background, picture
 from rmbg.ui.batch.run import Batch
@@ -50,12 +51,14 @@ class Session:
         self.photo: Upload | None = None  # the photo of the Remove tab
         self._lock = threading.Lock()
         self.removals, self.replacements, self.comparisons, self.measurements = Runs(), Runs(), Runs(), Runs()
+        self.mattings = Runs()  # changes of the mask that take seconds
         self.comparison: Comparison | None = None  # the one on the page
         self.compared: list[Comparison] = []  # of all photos of the last run
         self.added: list[Upload] = []  # photos for the next run besides the one in the field
         self.replacement: Replacement | None = None
         self.photos: dict[str, Upload] = {}  # photos of the other tabs, by the element id of their fields
         self.batch: Batch | None = None
+        self._deleted = False
         self.spend = Spend()
         self.consent = Consent()
         self._owner = ""
@@ -106,6 +109,7 @@ class Session:
             self._append(result, current=True)
 
     def _append(self, result: Result, *, current: bool) -> None:
+        self.check_deleted()
         if result not in self.results:
             self.results.append(result)
         if current:
@@ -151,6 +155,8 @@ class Session:
         ------
         OutputError
             If the result of a local provider cannot be written to disk.
+        CancelledError
+            If the session was cleared meanwhile; the result is deleted.
         """
         if not counted:
             for part in cutout.steps or (cutout,):
@@ -159,14 +165,17 @@ class Session:
         try:
             folder = save(cutout, preview, self.own_folder())
         except OSError as error:
+            self.check_deleted()
             if find(cutout.provider).info.kind == "local":
-                raise OutputError(f"The server cannot store the result: {reason(error)}. Try again later.") from None
-            note = (
-                f"The server cannot store this paid result on its disk: {reason(error)}. It is kept in memory only. "
-                "Download it now."
+                text = Message("The server cannot store the result: {reason}. Try again later.", reason=reason(error))
+                raise OutputError(text) from None
+            note = Message(
+                "The server cannot store this paid result on its disk: {reason}. It is kept in memory only. Download it now.",
+                reason=reason(error),
             )
             return Result(preview, cutout.width, cutout.height, None, cutout, note)
         storage().keep(self.owner, folder)
+        self.check_deleted()
         return Result(preview, cutout.width, cutout.height, folder)
 
     def record(self, outcome: Outcome, comparison: Comparison) -> None:
@@ -212,7 +221,7 @@ class Session:
     @property
     def in_use(self) -> bool:
         """True if the session has results or an active run."""
-        runs = (self.removals, self.replacements, self.comparisons, self.measurements)
+        runs = (self.removals, self.replacements, self.comparisons, self.measurements, self.mattings)
         shown = any(part is not None for part in (self.comparison, self.replacement, self.batch))
         return bool(self.results) or shown or any(run.active for run in runs)
 
@@ -225,11 +234,17 @@ class Session:
             self._remove_files = weakref.finalize(self, _remove_files, storage(), owner, self._folder)
 
     def clear(self) -> None:
-        """Cancel all runs, delete all files of the visitor, and reset the session."""
+        """Cancel all runs and delete all files of the visitor, for good: a run that ends later adds nothing."""
         owner = self.owner
         self.close()
-        storage().discard_all(owner)
-        vars(self).update(vars(Session()), _owner=owner)
+        with self._lock:
+            vars(self).update(vars(Session()), _owner=owner, _lock=self._lock, _deleted=True)
+        storage().delete_visit(owner)
+
+    def check_deleted(self) -> None:
+        """Raise CancelledError if the visitor has deleted this session."""
+        if self._deleted:
+            raise CancelledError(Message("The photos and results of this visit were deleted."))
 
     def leave(self) -> None:
         """Close the session when the state of its visitor is dropped, unless a later page has taken it over."""
@@ -239,7 +254,7 @@ class Session:
     def close(self) -> None:
         """Cancel all runs and remove the files of the session."""
         TOKENS.revoke(self)
-        for runs in (self.removals, self.replacements, self.comparisons, self.measurements):
+        for runs in (self.removals, self.replacements, self.comparisons, self.measurements, self.mattings):
             runs.cancel(wait=False)
         if self.batch is not None:
             self.batch.close()

@@ -5,10 +5,11 @@ from __future__ import annotations
 import threading
 from decimal import Decimal
 
-from rmbg.billing.cost import Basis, Cost, dollars
+from rmbg.billing.cost import Basis, Cost
 from rmbg.billing.quote import projection
 from rmbg.providers import find
 from rmbg.replace import INFO as REPLACE
+from rmbg.ui.languages import t
 
 
 class Spend:
@@ -36,14 +37,14 @@ class Spend:
         for (provider, basis), (count, usd) in lines:
             by_provider.setdefault(provider, []).append(_describe(basis, count, usd))
         parts = [f"{_title(provider)}: {', '.join(sums)}" for provider, sums in by_provider.items()]
-        return "This session: " + "; ".join(parts)
+        return t("This session: {sums}", sums="; ".join(parts))
 
 
 def _describe(basis: Basis, count: int, usd: Decimal) -> str:
-    images = f"{count} picture{'s' if count > 1 else ''}"
     if basis == "unknown":
-        return f"{images} at unknown cost"
-    return f"{images}, {dollars(usd)} {basis} ({projection(Cost(usd, basis), count)})"
+        return t("{count} pictures at unknown cost", count=count)
+    cost = Cost(usd, basis)
+    return f"{t('{count} pictures', count=count)}, {t(str(cost))} ({t(projection(cost, count))})"
 
 
 def _title(provider: str) -> str:

@@ -12,6 +12,7 @@ import secrets
 import shutil
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -20,11 +21,12 @@ from pathlib import Path
 from gradio_client.utils import strip_invalid_filename_characters
 
 from rmbg.errors import RmbgError
+from rmbg.message import Message
 from rmbg.settings import Settings
 from rmbg.ui.workspace import Workspace, workspace
 
-#: Lifetime in seconds of the files of a closed page, and of uploads that no call has used.
-CLOSED_SECONDS, UNUSED_SECONDS = 3600, 900
+#: Lifetime in seconds of uploads that no call has used, unless that of a visit is shorter.
+UNUSED_SECONDS = 900
 
 #: Lifetime in seconds of the partial file of an interrupted upload.
 PARTIAL_SECONDS = 60
@@ -54,12 +56,19 @@ class Storage:
         Quotas of one visitor and of the server.
     keep_seconds : float
         Lifetime of the files of a finished API call and of a download.
+    visit_seconds : float
+        Lifetime of the files of a closed page.
     """
 
-    def __init__(self, root: Workspace, session_bytes: int, server_bytes: int, keep_seconds: float) -> None:
+    def __init__(
+        self, root: Workspace, session_bytes: int, server_bytes: int, keep_seconds: float, visit_seconds: float
+    ) -> None:
         self.root = root
-        self.session_bytes, self.server_bytes, self.keep_seconds = session_bytes, server_bytes, keep_seconds
+        self.session_bytes, self.server_bytes = session_bytes, server_bytes
+        self.keep_seconds, self.visit_seconds = keep_seconds, visit_seconds
+        self._unused_seconds = min(UNUSED_SECONDS, visit_seconds)
         self._items: dict[Path, _Item] = {}  # oldest first
+        self._deleted: deque[str] = deque(maxlen=1000)  # owners whose visit was deleted; their pages are reloaded
         self._lock = threading.RLock()
 
     def bytes_of(self, owner: str | None = None) -> int:
@@ -99,13 +108,17 @@ class Storage:
             if path is not None:
                 _remove(path)
             raise RmbgError(
-                f"The file cannot be written on the server: {error.strerror}. Try again in a few minutes."
+                Message(
+                    "The file cannot be written on the server: {reason}. Try again in a few minutes.", reason=error.strerror
+                )
             ) from None
         self.keep(visitor(), path, seconds=seconds)
         return str(path)
 
     def keep(self, owner: str, path: Path, *, seconds: float | None = None) -> None:
         """Register a file or folder as the newest of `owner`; evicts older ones beyond a quota.
+
+        It is removed if the visit of `owner` was deleted.
 
         Parameters
         ----------
@@ -114,6 +127,9 @@ class Storage:
         """
         with self._lock:
             self._items.pop(path, None)
+            if owner in self._deleted:
+                _remove(path)
+                return
             self._items[path] = _Item(owner, _size(path), None if seconds is None else time.monotonic() + seconds)
             self._make_room(owner, path)
 
@@ -145,6 +161,12 @@ class Storage:
         for path in paths:
             self.discard(path)
 
+    def delete_visit(self, owner: str) -> None:
+        """Remove all files of a visitor, and those that its runs store later."""
+        with self._lock:
+            self._deleted.append(owner)
+        self.discard_all(owner)
+
     def transfer(self, owner: str, new_owner: str) -> None:
         """Make `new_owner` the owner of all files of `owner`."""
         with self._lock:
@@ -175,9 +197,9 @@ class Storage:
                     item.seen = now
                 if os.path.realpath(path) in in_use:
                     continue
-                expires = item.seen + CLOSED_SECONDS if item.expires is None else item.expires
+                expires = item.seen + self.visit_seconds if item.expires is None else item.expires
                 if item.expires is not None and item.changed < _changed(path):  # uploaded again by another visitor
-                    self._items[path] = _Item("", item.size, now + UNUSED_SECONDS)
+                    self._items[path] = _Item("", item.size, now + self._unused_seconds)
                 elif expires < now or not path.exists():
                     self.discard(path)
                     removed.add(str(path))
@@ -191,7 +213,7 @@ class Storage:
                 if path in self._items or os.path.realpath(path) in in_use:
                     continue
                 if path.parent != self.root.uploads:
-                    self._items[path] = _Item("", _size(path), time.monotonic() + UNUSED_SECONDS)
+                    self._items[path] = _Item("", _size(path), time.monotonic() + self._unused_seconds)
                 elif time.time() - _changed(path) > PARTIAL_SECONDS:
                     with contextlib.suppress(OSError):  # the folder stays, as an upload may be about to write to it
                         path.unlink()
@@ -253,5 +275,7 @@ def storage() -> Storage:
         root = workspace()
         if _current is None or _current.root is not root:
             settings = Settings.from_environ()
-            _current = Storage(root, settings.session_bytes, settings.storage_bytes, settings.keep_seconds)
+            _current = Storage(
+                root, settings.session_bytes, settings.storage_bytes, settings.keep_seconds, settings.visit_seconds
+            )
         return _current

@@ -10,6 +10,7 @@ import gradio as gr
 
 from rmbg.ui.components.key_field import KeyField
 from rmbg.ui.components.photo_input import PhotoInput, Upload
+from rmbg.ui.languages import t
 from rmbg.ui.session import TOKENS, Session
 from rmbg.ui.storage import visitor
 from rmbg.ui.tabs import compare, compare_actions, remove, remove_actions, replace, replace_actions
@@ -73,7 +74,9 @@ def build(app: gr.Blocks, session: gr.State, parts: remove.Parts, comparison: co
 
     delete = gr.Button("Delete photos and results", size="sm", elem_id="delete-all")
     with gr.Row(visible=False, elem_id="delete-question") as question:
-        gr.HTML(render("note.html", text="Delete all photos and results of this visit from the server?"), elem_classes="bare")
+        gr.HTML(
+            render("note.html", text=t("Delete all photos and results of this visit from the server?")), elem_classes="bare"
+        )
         yes = gr.Button("Yes, delete", size="sm", variant="stop", elem_id="delete-yes")
         no = gr.Button("No", size="sm", elem_id="delete-no")
     delete.click(lambda: (gr.update(visible=False), gr.update(visible=True)), None, [delete, question], queue=False, **_PRIVATE)

@@ -15,10 +15,8 @@ from gradio.components import State
 from gradio.state_holder import SessionState, StateHolder
 
 from rmbg.ui.guard import CLIENT
+from rmbg.ui.languages import t
 from rmbg.ui.storage import VISITOR
-
-#: Lifetime in seconds of the state of a visitor without an open page.
-IDLE_SECONDS = 3600
 
 
 class VisitorState(SessionState):
@@ -44,16 +42,16 @@ class VisitorState(SessionState):
 
 
 class Visitors(StateHolder):
-    """States of at most `limit` visitors.
+    """States of at most `limit` visitors, for `seconds` after the last page of a visitor was closed.
 
     An open page or Gradio client holds a connection. States with such a connection, or with a call in the queue, are never
     evicted. Of the others, the least recently used one of the address with the most states is evicted. If every state is in
     use, new visitors are rejected with status 503.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, seconds: float) -> None:
         super().__init__()
-        self._limit = limit
+        self._limit, self.seconds = limit, seconds
         self._pages: Counter[str] = Counter()
         self._address: dict[str, str] = {}
 
@@ -100,14 +98,9 @@ class Visitors(StateHolder):
         now = datetime.datetime.now()
         busy = self._busy()
         for session_id, used in list(self.time_last_used.items()):
-            expired = (now - used).total_seconds() > self._lifetime(session_id)
+            expired = (now - used).total_seconds() > self.seconds
             if expired and not self.is_live(session_id) and session_id not in busy:
                 self._drop(session_id)
-
-    def _lifetime(self, session_id: str) -> float:
-        state = self.session_data.get(session_id)
-        # An environment variable of Gradio's tests shortens STATE_TTL_WHEN_CLOSED.
-        return IDLE_SECONDS if state is None else min(IDLE_SECONDS, state.STATE_TTL_WHEN_CLOSED)
 
     def _busy(self) -> set[str]:
         """Visitors whose calls wait in the queue or run."""
@@ -119,7 +112,7 @@ class Visitors(StateHolder):
         busy = self._busy()
         idle = [name for name in list(self.session_data) if not self.is_live(name) and name not in busy]
         if not idle:
-            raise HTTPException(503, "The server has reached its limit of visitors. Try again in a few minutes.")
+            raise HTTPException(503, t("The server has reached its limit of visitors. Try again in a few minutes."))
         address = Counter(self._address.get(name, "") for name in idle).most_common(1)[0][0]
         self._drop(next(name for name in idle if self._address.get(name, "") == address))
 

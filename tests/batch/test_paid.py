@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -264,19 +265,22 @@ def _answer_without_fault(service, exchange):
         assert service.jobs[-1] == job
 
 
-def kill_and_resume(service, provider: str, photos: Path, out: Path, kills: int, seed: int) -> None:
+def kill_and_resume(service, photos: Path, out: Path, kills: int, count: int) -> None:
     """Kill a batch at random times, then run it to the end."""
-    random = np.random.default_rng(seed)
-    arguments = (photos, out, "--provider", provider, "--yes")
+    random = np.random.default_rng(count)
+    arguments = (photos, out, "--provider", "runware-rembg-1.4", "--yes")
 
     def run_and_kill(before: int, wait: float) -> None:
         process = start(*arguments)
         until(lambda: len(service.jobs) > before or process.poll() is not None, 120)
         time.sleep(wait)
-        os.killpg(process.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # the batch is complete
+            os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
 
-    for _ in range(kills):
+    run_and_kill(0, 0.0)
+    assert 0 < len(service.jobs) < count
+    for _ in range(kills - 1):
         run_and_kill(len(service.jobs), float(random.uniform(0, 0.4)))
     process = start(*arguments)
     err = process.communicate(timeout=300)[1].decode()
@@ -287,8 +291,8 @@ def kill_and_resume(service, provider: str, photos: Path, out: Path, kills: int,
 @pytest.mark.parametrize(("kills", "count"), [(3, 24), pytest.param(10, 100, marks=pytest.mark.long)])
 def test_killed_batch_is_charged_once_for_each_photo(runware, tmp_path, kills, count):
     photos = save_photos(tmp_path / "many", count)
-    runware.seconds = 0.1
-    kill_and_resume(runware, "runware-rembg-1.4", photos, tmp_path / "out", kills, seed=count)
+    runware.seconds = 0.2
+    kill_and_resume(runware, photos, tmp_path / "out", kills, count)
     assert len(runware.jobs) == count and len(results(tmp_path / "out")) == count
 
 
@@ -339,7 +343,7 @@ def test_interrupted_call_that_cannot_be_resumed_is_not_repeated(tmp_path, monke
 def test_interrupt_waits_for_paid_calls(runware, tmp_path):
     photos = save_photos(tmp_path / "many", 30)
     runware.seconds = 0.5
-    patient = with_constants(batch__pipeline__PAID_GRACE_SECONDS=120)
+    patient = with_constants(batch__run__PAID_GRACE_SECONDS=120)
     process = start(photos, tmp_path / "out", "--provider", "runware-rembg-1.4", "--yes", program=patient)
     assert until(lambda: len(runware.jobs) >= 4, 120)
     os.kill(process.pid, signal.SIGINT)

@@ -183,6 +183,7 @@ def test_json_output_is_one_object(rmbg, photo):
     assert json.loads(out) == {
         "provider": "disc",
         "seconds": 0.25,
+        "timings": None,
         "engine": "numpy",
         "device": "cpu",
         "width": WIDTH,

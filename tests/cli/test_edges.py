@@ -81,6 +81,8 @@ def test_alpha_matting_by_rembgs_names(rmbg, tmp_path):
     assert facts["alpha_matting"] == {"foreground_threshold": 200, "background_threshold": 10, "erode_size": 7}
     status, out, _ = rmbg("batch", photo, tmp_path / "out", *words, "--json")
     assert status == 0 and json.loads(out)["alpha_matting"] == facts["alpha_matting"]
+    status, _, err = rmbg("remove", photo, tmp_path / "o.png", "--alpha-matting", "--alpha-matting-method", "best")
+    assert status == 2 and "invalid choice: 'best'" in err
     status, _, err = rmbg("remove", photo, tmp_path / "o.png", "--alpha-matting-erode-size", "7")
     assert status == 2 and "needs --alpha-matting" in err
     status, _, err = rmbg("remove", photo, tmp_path / "o.png", "--alpha-matting", "--alpha-matting-erode-size", "256")

@@ -28,13 +28,15 @@ def front_matter(text: str) -> dict:
 
 def test_folder_runs_as_a_space(rmbg, tmp_path):
     folder = tmp_path / "space"
-    arguments = ("--hardware", "t4-small", "--preload", "birefnet", "--preload", "rmbg-1.4")
+    arguments = ("--hardware", "t4-small", "--preload", "birefnet", "--preload", "rmbg-1.4", "--sign-in")
     assert rmbg("space", folder, *arguments)[0] == 0
     assert sorted(path.name for path in folder.iterdir()) == sorted(CONTENT)
     front = front_matter((folder / "README.md").read_text(encoding="utf-8"))
     assert front == front_matter((ROOT / "README.md").read_text(encoding="utf-8")) | {
         "suggested_hardware": "t4-small",
         "preload_from_hub": ["ZhengPeng7/BiRefNet model.safetensors", "briaai/RMBG-1.4 model.safetensors"],
+        "hf_oauth": True,
+        "hf_oauth_scopes": ["inference-api", "gated-repos"],
     }
     space = {"SPACE_ID": "ann/studio", "SPACE_HOST": "ann-studio.hf.space", "SYSTEM": "spaces", "PYTHONPATH": ""}
     with Server(tmp_path / "server", entry=("app.py",), cwd=folder, **space) as server:

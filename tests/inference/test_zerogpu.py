@@ -2,6 +2,7 @@
 
 import importlib
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import gradio
@@ -118,3 +119,27 @@ def test_errors_of_the_shared_card_are_sentences(space, monkeypatch, error, kind
     with pytest.raises(kind, match=words) as caught:
         space.predict(MODELS["birefnet"], IMAGES)
     assert str(caught.value).endswith(".") and "<" not in str(caught.value)
+
+
+def test_package_has_the_decorator_and_the_errors():
+    """The real package: its decorator takes a duration and has no effect here, and its errors have the known titles."""
+    spaces = pytest.importorskip("spaces")
+
+    @spaces.GPU(duration=zerogpu.MAX_SECONDS)
+    def double(value):
+        return 2 * value
+
+    assert double(2) == 4
+    folder = Path(spaces.__file__).parent / "zero"
+    source = "".join(path.read_text(encoding="utf-8") for path in folder.glob("*.py"))
+    for title in (
+        "illegal duration",
+        "quota exceeded",
+        "pending credits exceeded",
+        "queue timeout",
+        "client error",
+        "worker error",
+    ):
+        assert f'"ZeroGPU {title}"' in source, title
+    for words in ("No GPU was available", "Try again in", "closed by visitor", "GPU task aborted"):
+        assert words in source, words

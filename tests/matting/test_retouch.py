@@ -157,3 +157,18 @@ def test_limits_of_all_strokes_together():
     check_strokes([wide], 8000, 6000)
     with pytest.raises(OptionError, match="cover the photo too many times"):
         check_strokes([wide] * 3, WIDTH, HEIGHT)
+    thin = Stroke("erase", 0.5, ((0, 0), (800, 0)) * 100)
+    check_strokes([thin] * 10, WIDTH, HEIGHT)
+    with pytest.raises(OptionError, match="too long together"):
+        check_strokes([thin] * 11, WIDTH, HEIGHT)
+
+
+def test_coverage_of_zigzags_across_tiles(rgb):
+    """Steep and flat segments, a repeated point, and a cell grid of several pixels."""
+    points = [(790.0 * (i % 2) + 5, 20.0 + 9 * i) for i in range(60)] + [(13.0 * i, 590.0 * (i % 2) + 5) for i in range(60)]
+    points.append(points[-1])
+    empty = np.zeros((HEIGHT, WIDTH), np.float32)
+    for radius, tolerance in ((0.7, 1 / 255), (2.5, 1 / 255), (52.0, 0.07)):
+        covered, _ = retouch(empty, np.zeros_like(rgb), rgb, [Stroke("keep", radius, tuple(points))])
+        expected = np.clip((radius - distance(points[:-1])) / max(1.0, 0.3 * radius) + 0.5, 0, 1)
+        assert np.abs(covered - expected).max() < tolerance

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from rmbg.networks import builtin
+from rmbg.inference.builtin_runner import OpenVinoForward
+from rmbg.matting.color_prior import sigmoid
+from rmbg.networks import builtin, builtin_spec, tta
 
 GOLDEN = Path(__file__).with_name("builtin_golden.json")
 MAX_MEGABYTES = 12
@@ -20,7 +22,7 @@ def example() -> torch.Tensor:
     gradient = np.stack([columns / 400, rows / 300, (rows + columns) / 600])
     disc = np.hypot(rows - 60, columns - 85) < 38
     pixels = np.where(disc, np.float32([0.9, 0.6, 0.2])[:, None, None], gradient)
-    mean, std = (np.float32(values)[:, None, None] for values in (builtin.MEAN, builtin.STD))
+    mean, std = (np.float32(values)[:, None, None] for values in (builtin_spec.MEAN, builtin_spec.STD))
     return torch.from_numpy((pixels - mean) / std)[None]
 
 
@@ -29,36 +31,52 @@ def net() -> builtin.BuiltinNet:
     return builtin.load()
 
 
-def predict(net: builtin.BuiltinNet) -> tuple[np.ndarray, float]:
+def on_openvino() -> tta.Forward:
+    pytest.importorskip("openvino")
+    return OpenVinoForward()
+
+
+ENGINES = {"torch": lambda: builtin.on_arrays(builtin.load()), "openvino": on_openvino}
+
+
+def predict(forward: tta.Forward) -> tuple[np.ndarray, float]:
     """Matte of the example, averaged over cells of 16 x 16 pixels, and its confidence."""
-    with torch.inference_mode():
-        logits, confidence = net(example())
-    return torch.nn.functional.avg_pool2d(logits.sigmoid(), 16)[0, 0].numpy(), float(confidence)
+    logits, confidence = forward(example().numpy())
+    return sigmoid(logits).reshape(8, 16, 10, 16).mean((1, 3)), confidence
 
 
-def test_golden(net: builtin.BuiltinNet) -> None:
-    matte, confidence = predict(net)
+@pytest.mark.parametrize("engine", ENGINES)
+def test_golden(engine: str) -> None:
+    matte, confidence = predict(ENGINES[engine]())
     golden = json.loads(GOLDEN.read_text())
-    np.testing.assert_allclose(matte, golden["matte"], atol=2e-3)
-    assert confidence == pytest.approx(golden["confidence"], abs=2e-3)
+    np.testing.assert_allclose(matte, golden["matte"], atol=1e-3)
+    assert confidence == pytest.approx(golden["confidence"], abs=1e-3)
 
 
-def test_deterministic(net: builtin.BuiltinNet) -> None:
-    first, second = predict(net), predict(builtin.load())
+def test_engines_agree() -> None:
+    x = np.random.default_rng(0).normal(0, 1, (1, 3, 256, 320)).astype(np.float32)
+    (logits, confidence), (other_logits, other_confidence) = (load()(x) for load in ENGINES.values())
+    np.testing.assert_allclose(sigmoid(logits), sigmoid(other_logits), atol=1e-5)
+    assert confidence == pytest.approx(other_confidence, abs=1e-5)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_deterministic(engine: str) -> None:
+    first, second = predict(ENGINES[engine]()), predict(ENGINES[engine]())
     assert np.array_equal(first[0], second[0])
     assert first[1] == second[1]
 
 
 def test_weights_file() -> None:
-    data = builtin.WEIGHTS.read_bytes()
+    data = builtin_spec.WEIGHTS.read_bytes()
     assert len(data) <= MAX_MEGABYTES * 1_000_000
-    assert hashlib.sha256(data).hexdigest() == builtin.SHA256
+    assert hashlib.sha256(data).hexdigest() == builtin_spec.SHA256
 
 
 def test_damaged_weights_are_rejected(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     damaged = tmp_path / "builtin.safetensors"
-    damaged.write_bytes(builtin.WEIGHTS.read_bytes()[:-1] + b"\xff")
-    monkeypatch.setattr(builtin, "WEIGHTS", damaged)
+    damaged.write_bytes(builtin_spec.WEIGHTS.read_bytes()[:-1] + b"\xff")
+    monkeypatch.setattr(builtin_spec, "WEIGHTS", damaged)
     with pytest.raises(ValueError, match="damaged"):
         builtin.load()
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from rmbg.networks import builtin, tta
+from rmbg.networks import builtin, builtin_spec, tta
 
 SIDE = 96
 
@@ -17,8 +17,8 @@ class BrightnessNet(torch.nn.Module):
         self.inputs: list[torch.Tensor] = []
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        std = torch.tensor(builtin.STD).view(1, 3, 1, 1)
-        brightness = (x * std + torch.tensor(builtin.MEAN).view(1, 3, 1, 1)).mean(1, keepdim=True)
+        std = torch.tensor(builtin_spec.STD).view(1, 3, 1, 1)
+        brightness = (x * std + torch.tensor(builtin_spec.MEAN).view(1, 3, 1, 1)).mean(1, keepdim=True)
         self.inputs.append(brightness)
         return 20 * (brightness - 0.5), torch.tensor([0.25 * len(self.inputs)])
 
@@ -27,7 +27,7 @@ def test_mean_of_the_photo_and_its_smaller_mirror_image() -> None:
     net = BrightnessNet()
     rgb = np.full((480, 640, 3), 20, np.uint8)
     rgb[280:380, 480:560] = 250
-    logits, confidence = tta.predict(net, rgb, SIDE)
+    logits, confidence = tta.predict(builtin.on_arrays(net), rgb, SIDE)
     whole, mirrored = (brightness[0, 0] for brightness in net.inputs)
     assert whole.shape == (SIDE, SIDE)
     assert mirrored.shape == (64, 64)
@@ -45,7 +45,7 @@ def test_mean_of_the_photo_and_its_smaller_mirror_image() -> None:
 
 
 def test_a_mirrored_photo_has_a_mirrored_matte() -> None:
-    net = builtin.load()
+    net = builtin.on_arrays(builtin.load())
     rows, columns = np.mgrid[:240, :320]
     rgb = np.stack([columns * 0.3, rows * 0.5, (rows + columns) * 0.2], -1).astype(np.uint8)
     rgb[np.hypot(rows - 120, columns - 170) < 70] = (230, 150, 50)

@@ -33,7 +33,7 @@ RUN_TIME_PREFIXES = ("RMBG_", "PYTEST_", *SENTINELS)
 RUN_TIME_VARIABLES = {
     *("FAL_KEY", "RUNWARE_API_KEY", "REMOVEBG_API_KEY", "GIGAROUTER_API_KEY", "HF_TOKEN"),
     *("TMPDIR", "TEMP", "TMP", "PYTHONUNBUFFERED", "PWD", "OLDPWD", "_", "SHLVL", "LINES", "COLUMNS", "LC_CTYPE"),
-    "GRADIO_ANALYTICS_ENABLED",
+    *("GRADIO_ANALYTICS_ENABLED", "FORWARDED_ALLOW_IPS"),
 }
 
 #: The environment before the imports, which add variables to it.
@@ -100,9 +100,15 @@ DEFAULTS = {"GRADIO_TEMP_DIR": lambda: f"{tempfile.gettempdir()}/gradio", "GRADI
 def preload() -> None:
     """Import what the commands and the page import."""
     os.environ.update({name: str(value) for name, value in SENTINELS.items()})
-    for name in ("rmbg.inference.torch_import", "rmbg.cli.app", "rmbg.cli.serve", "openvino"):
+    from rmbg.cli.app import COMMANDS
+
+    # Those that commands import when they need them.
+    later = ("httpx", "huggingface_hub", "openvino", "rmbg.net.transport", "scipy.ndimage")
+    for name in (*(f"rmbg.cli.{name}" for name in COMMANDS), *later):
         with contextlib.suppress(Exception):  # reported by the process that needs it
             importlib.import_module(name)
+    with contextlib.suppress(Exception):
+        importlib.import_module("rmbg.inference.torch_import").import_torch()
     before = set(sys.modules)
     with contextlib.suppress(Exception):
         importlib.import_module("rmbg.ui.app")

@@ -8,6 +8,7 @@ from PIL import Image
 
 from rmbg.errors import NoSubjectError
 from rmbg.images.photo import open_photo
+from rmbg.inference import builtin_runner
 from rmbg.providers import builtin
 from rmbg.providers.base import RequestContext
 from tests.pictures import scene
@@ -18,7 +19,7 @@ def cut(monkeypatch: pytest.MonkeyPatch, confidence: float):
     """Return the cutout of a scene by a network with a correct matte and the given confidence."""
     rgb, alpha = scene(300, 400)[:2]
     logits = np.float32(12) * (alpha.astype(np.float32) - np.float32(0.5))
-    monkeypatch.setattr(builtin, "_predict", lambda rgb: (logits, confidence))
+    monkeypatch.setattr(builtin_runner, "predict", lambda rgb, plan, timer: (logits, confidence))
     return builtin.Builtin().cut(open_photo(Image.fromarray(rgb)), {}, RequestContext())
 
 

@@ -290,7 +290,7 @@ def test_status_depends_on_the_steps(env):
     partly = cascade.status(Settings.from_environ({**env, "FAL_KEY": ""}))
     assert partly.state == "ready" and partly.text == "ready, without fal: RMBG 2.0"
     missing = cascade.status(Settings())
-    assert missing.state == "key" and missing.text == "needs a key for Runware: RemBG 1.4 or fal: RMBG 2.0"
+    assert missing.state == "key" and missing.text == "needs a key for Runware: RemBG 1.4, fal: RMBG 2.0"
 
 
 def test_price_is_expected_and_at_most(env):

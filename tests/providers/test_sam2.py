@@ -7,11 +7,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from rmbg.errors import ModelError, NoSubjectError, OptionError
+from rmbg.errors import CancelledError, ModelError, NoSubjectError, OptionError
 from rmbg.images.photo import Photo
 from rmbg.inference import sam2_runner as engine
 from rmbg.inference.sam2_runner import Masks
-from rmbg.providers.sam2 import best_mask, point_grid, select_foreground
+from rmbg.providers.base import RequestContext
+from rmbg.providers.sam2 import best_mask, mask_at, point_grid, select_foreground
 from rmbg.remove import remove_background
 from rmbg.settings import Settings
 
@@ -92,6 +93,15 @@ def photo():
 def test_provider_with_a_prompt(settings, photo, options):
     cutout = remove_background(photo, "sam2", options, settings=settings)
     assert cutout.matte.shape == (40, 60) and (cutout.engine, cutout.device) == ("torch", "cpu")
+
+
+def test_mask_of_the_object_at_a_point(settings, photo):
+    matte = mask_at(photo, (0.5, 0.25), RequestContext(settings))
+    assert matte.shape == (40, 60) and matte.min() >= 0 and matte.max() <= 1
+    provided = remove_background(photo, "sam2", {"point": "0.5,0.25"}, settings=settings).matte
+    np.testing.assert_allclose(matte, provided, atol=1e-6)
+    with pytest.raises(CancelledError):
+        mask_at(photo, (0.5, 0.25), RequestContext(settings, cancelled=lambda: True))
 
 
 def test_provider_with_a_grid(settings, photo, monkeypatch):

@@ -1,6 +1,7 @@
 """Run the app in a network namespace whose loopback interface has public addresses, and send it references to them.
 
-A script: it prints one JSON object. `test_addresses.py` starts it under ``unshare --net``.
+A script: its argument is a list of environments, and it prints the list of their results. Each environment adds variables to
+the previous one. `test_addresses.py` starts it under ``unshare --net``.
 """
 
 from __future__ import annotations
@@ -55,34 +56,41 @@ def ways(app: App, url: str) -> dict[str, Callable[[], Any]]:
     }
 
 
+def connections(listener: Listener, app: App) -> dict[str, Any]:
+    """Send each request with each address; return connections, seconds, message and data by way and host."""
+    results: dict[str, Any] = {}
+    for host in HOSTS:
+        url = f"http://{host}:{listener.port}/x.png"
+        for way, request in ways(app, url).items():
+            before, started = len(listener.connections), time.monotonic()
+            try:
+                outcome = request()
+            except Exception as error:
+                outcome = repr(error)
+            results[f"{way} {host}"] = {
+                "connections": len(listener.connections) - before,
+                "seconds": time.monotonic() - started,
+                "message": getattr(outcome, "message", outcome),
+                "data": str(getattr(outcome, "data", "")),
+            }
+    return results
+
+
 def main() -> None:
     for command in ("link set lo up", *(f"addr add {address} dev lo" for address in ADDRESSES)):
         subprocess.run(["ip", *command.split()], check=True)
     with tempfile.TemporaryDirectory() as folder:
-        os.environ |= {"RMBG_DATA": folder, "GRADIO_TEMP_DIR": folder, "NO_PROXY": "*", **json.loads(sys.argv[1])}
+        os.environ |= {"RMBG_DATA": folder, "GRADIO_TEMP_DIR": folder, "NO_PROXY": "*"}
         from rmbg.ui.app import launch
 
-        listener = Listener()
-        blocks = launch(host="127.0.0.1", prevent_thread_lock=True, quiet=True)
-        app = App(f"http://127.0.0.1:{blocks.server_port}", timeout=60)
-        results: dict[str, Any] = {}
-        for host in HOSTS:
-            url = f"http://{host}:{listener.port}/x.png"
-            for way, request in ways(app, url).items():
-                before, started = len(listener.connections), time.monotonic()
-                try:
-                    outcome = request()
-                except Exception as error:
-                    outcome = repr(error)
-                results[f"{way} {host}"] = {
-                    "connections": len(listener.connections) - before,
-                    "seconds": time.monotonic() - started,
-                    "message": getattr(outcome, "message", outcome),
-                    "data": str(getattr(outcome, "data", "")),
-                }
+        listener, results = Listener(), []
+        for environ in json.loads(sys.argv[1]):
+            os.environ |= environ
+            blocks = launch(host="127.0.0.1", prevent_thread_lock=True, quiet=True)
+            results.append(connections(listener, App(f"http://127.0.0.1:{blocks.server_port}", timeout=60)))
+            blocks.close(verbose=False)
         sys.stdout.write(f"{json.dumps(results)}\n")
         sys.stdout.flush()
-        blocks.close(verbose=False)
         os._exit(0)
 
 

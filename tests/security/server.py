@@ -177,8 +177,8 @@ class Visitor:
 
     def __enter__(self) -> Visitor:
         self._stream = self.client.stream("GET", f"/gradio_api/heartbeat/{self.name}")
-        beats = self._stream.__enter__().raise_for_status().iter_text()
-        next(beats)
+        self._beats = self._stream.__enter__().raise_for_status().iter_text()  # without a reference the stream is closed
+        next(self._beats)
         for event in self.events:
             if event["backend_fn"] and event["queue"] is False and any(trigger == "load" for _, trigger in event["targets"]):
                 self.call(event, {}).raise_for_status()

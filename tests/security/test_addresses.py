@@ -25,21 +25,31 @@ def isolate() -> list[str]:
     return []
 
 
-@pytest.fixture(scope="module", params=[{}, {"RMBG_RESULT_HOSTS": "127.0.0.1,localhost"}], ids=["bare", "result hosts"])
-def requests(request: pytest.FixtureRequest) -> dict[str, Any]:
+#: Variables of the servers; each server has those of the previous one as well.
+ENVIRONMENTS = {"bare": {}, "result hosts": {"RMBG_RESULT_HOSTS": "127.0.0.1,localhost"}}
+
+
+@pytest.fixture(scope="module")
+def servers() -> dict[str, dict[str, Any]]:
+    """Answers to the requests by environment."""
     command = isolate()
     if not command:
         pytest.skip("needs a network namespace")
     done = subprocess.run(
-        [*command, sys.executable, "-m", "tests.security.isolated_network", json.dumps(request.param)],
+        [*command, sys.executable, "-m", "tests.security.isolated_network", json.dumps(list(ENVIRONMENTS.values()))],
         cwd=ROOT,
         env={**os.environ, "GRADIO_ANALYTICS_ENABLED": "False"},
         capture_output=True,
         text=True,
-        timeout=500,
+        timeout=250,
     )
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
+    return dict(zip(ENVIRONMENTS, json.loads(done.stdout.splitlines()[-1]), strict=True))
+
+
+@pytest.fixture(params=ENVIRONMENTS)
+def requests(servers: dict[str, dict[str, Any]], request: pytest.FixtureRequest) -> dict[str, Any]:
+    return servers[request.param]
 
 
 def test_file_references_cause_no_connections(requests):

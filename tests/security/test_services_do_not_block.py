@@ -17,8 +17,9 @@ from gradio_client import Client, handle_file
 from rmbg.providers import PROVIDERS
 from rmbg.ui.lanes import SERVICES_AT_ONCE
 from tests.benchmark.fakes import Fake, make_dataset
+from tests.browser import Chromium
 from tests.command import save_scene
-from tests.conftest import open_app, upload_archive
+from tests.conftest import launched, open_app, upload_archive
 
 #: Time limit for calls that must not wait, in seconds.
 LONG = 120
@@ -64,11 +65,8 @@ def service(providers: tuple[Fake, Service]) -> Iterator[Service]:
 
 @pytest.fixture(scope="module")
 def own_app(own_data: None, providers: Any) -> Iterator[str]:
-    from rmbg.ui import app
-
-    blocks = app.launch(host="127.0.0.1", prevent_thread_lock=True, quiet=True)
-    yield f"http://127.0.0.1:{blocks.server_port}"
-    blocks.close(verbose=False)
+    with launched() as url:
+        yield url
 
 
 @pytest.fixture(autouse=True)
@@ -135,31 +133,42 @@ def test_local_networks_run_one_at_a_time(own_app, local, photo):
     assert local.most_at_once == 1
 
 
+@pytest.fixture(scope="module")
+def other(chromium: Chromium, own_app: str) -> Iterator[Any]:
+    """The page of a visitor who does not wait."""
+    with chromium.visit() as page:
+        open_app(page, own_app)
+        yield page
+
+
+@pytest.fixture
+def waiting(chromium: Chromium, own_app: str, other: Any, service: Service) -> Iterator[Any]:
+    """The page of a visitor who waits for the service."""
+    with chromium.visit() as page:
+        open_app(page, own_app)
+        yield page
+        service.go.set()
+
+
 @pytest.mark.browser
 @pytest.mark.parametrize("tab", ["compare", "benchmark"])
-def test_tabs_do_not_wait_for_services(own_app, chromium, service, photo, local, tab):
+def test_tabs_do_not_wait_for_services(own_app, waiting, other, service, photo, local, tab):
     """While visitors wait for a service in Compare or Benchmark, others use local networks in all tabs."""
-    contexts = [chromium.new_context(viewport={"width": 1440, "height": 900}) for _ in range(2)]
-    try:
-        waiting, other = [context.new_page() for context in contexts]
-        for page in (waiting, other):
-            open_app(page, own_app)
-        begin(waiting, tab, photo, "near", "far")
-        assert service.begun.acquire(timeout=LONG)
-        assert remove(own_app, photo, "near")
-        begin(other, tab, photo, "near", "builtin")
-        other.wait_for_selector({"compare": "#figures table", "benchmark": "#report iframe"}[tab], timeout=LONG * 1000)
-        assert waiting.is_visible({"compare": "#compare-cancel", "benchmark": "#measure-cancel"}[tab])
-        open_tab(other, "Remove")
-        other.set_input_files("#photo input[type=file]", str(photo))
-        other.wait_for_selector("#photo img", timeout=LONG * 1000)
-        other.click("#start")
-        other.wait_for_selector("#result .stage", timeout=LONG * 1000)
-        assert waiting.is_visible({"compare": "#compare-cancel", "benchmark": "#measure-cancel"}[tab])
-    finally:
-        service.go.set()
-        for context in contexts:
-            context.close()
+    begin(waiting, tab, photo, "near", "far")
+    assert service.begun.acquire(timeout=LONG)
+    assert remove(own_app, photo, "near")
+    begin(other, tab, photo, "near", "builtin")
+    other.wait_for_selector({"compare": "#figures table", "benchmark": "#report iframe"}[tab], timeout=LONG * 1000)
+    assert waiting.is_visible({"compare": "#compare-cancel", "benchmark": "#measure-cancel"}[tab])
+    open_tab(other, "Remove")
+    if other.is_visible("#photo button[aria-label='Remove Image']"):
+        other.click("#photo button[aria-label='Remove Image']")
+        other.wait_for_selector("#result .empty", timeout=LONG * 1000)
+    other.set_input_files("#photo input[type=file]", str(photo))
+    other.wait_for_selector("#photo img", timeout=LONG * 1000)
+    other.click("#start")
+    other.wait_for_selector("#result .stage", timeout=LONG * 1000)
+    assert waiting.is_visible({"compare": "#compare-cancel", "benchmark": "#measure-cancel"}[tab])
 
 
 def open_tab(page: Any, name: str) -> None:

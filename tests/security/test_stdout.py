@@ -99,12 +99,12 @@ def test_disk_that_fills_up_during_a_write(photo, tmp_path, unbuffered):
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
 @pytest.mark.parametrize(
-    "words", [("remove", "PHOTO", "-", "--provider", "builtin"), ("providers",), ("--help",), ("--version",)]
+    "arguments", [("remove", "PHOTO", "-", "--provider", "builtin"), ("providers",), ("--help",), ("--version",)]
 )
 @pytest.mark.parametrize("unbuffered", [False, True], ids=["buffered", "unbuffered"])
-def test_a_full_disk_is_a_failure(photo, words, unbuffered):
-    words = tuple(photo if word == "PHOTO" else word for word in words)
-    with open("/dev/full", "wb") as full, start(*words, unbuffered=unbuffered, stdout=full) as process:
+def test_a_full_disk_is_a_failure(photo, arguments, unbuffered):
+    arguments = tuple(photo if argument == "PHOTO" else argument for argument in arguments)
+    with open("/dev/full", "wb") as full, start(*arguments, unbuffered=unbuffered, stdout=full) as process:
         error = process.communicate(timeout=PATIENCE)[1]
     assert process.returncode == 1 and "No space left on device" in message(error)
 

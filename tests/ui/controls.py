@@ -37,6 +37,16 @@ LOW_CONTRAST = """() => {
     return low;
 }"""
 
+#: Visible dropdowns whose text continues under their arrow.
+HIDDEN_TEXT = """() => [...document.querySelectorAll(".secondary-wrap:has(> .icon-wrap) input")]
+    .filter((e) => e.checkVisibility({ checkVisibilityCSS: true }))
+    .filter((e) => {
+        const end = e.getBoundingClientRect().right - parseFloat(getComputedStyle(e).paddingRight);
+        return end > e.parentElement.querySelector(":scope > .icon-wrap").getBoundingClientRect().left;
+    })
+    .map((e) => e.closest("[id]").id)
+"""
+
 #: Visible controls smaller than 24 x 24 pixels; links within sentences are exempt (WCAG 2.5.8).
 SMALL_TARGETS = """() => [...document.querySelectorAll("button, input:not([type=file]), select, textarea, summary, a")]
     .filter((e) => e.checkVisibility({ checkVisibilityCSS: true }) && !e.closest(".offstage, p, td, .visually-hidden"))

@@ -1,4 +1,4 @@
-"""The API endpoint /remove_background, called by gradio_client."""
+"""The API, called by gradio_client: /remove_background, /replace_background and /list_providers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
+from rmbg.providers import PROVIDERS
 from tests.pictures import iou, scene
+from tests.remote import environment
+from tests.servers.fal import Fal
+from tests.servers.removebg import RemoveBg
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +57,77 @@ def test_clean_up_arguments(client, photo):
     assert np.abs(inverted + plain - 255).max() <= 1
 
 
+def test_own_mask_and_alpha_matting(client, photo, tmp_path):
+    mask = tmp_path / "mask.png"
+    Image.fromarray(np.where(np.arange(400) < 200, 255, 0).astype(np.uint8)[None].repeat(300, 0)).save(mask)
+    call = {"image": handle_file(str(photo)), "mask": handle_file(str(mask)), "api_name": "/remove_background"}
+    plain, refined = (
+        np.asarray(Image.open(client.predict(**call, alpha_matting=method)))[..., 3] for method in ("", "closed-form")
+    )
+    assert (plain[:, :200] == 255).all() and (plain[:, 200:] == 0).all()
+    assert (refined != plain).any() and (refined[:, :150] == 255).all()
+
+
+def test_arguments_of_the_command_line(client, photo, tmp_path):
+    picture = tmp_path / "red.png"
+    Image.new("RGB", (40, 20), (255, 0, 0)).save(picture)
+    call = {"image": handle_file(str(photo)), "api_name": "/remove_background"}
+    cropped = Image.open(client.predict(**call, crop=0, background_picture=handle_file(str(picture))))
+    assert cropped.mode == "RGB" and cropped.width < 400 and cropped.height < 300
+    sizes = [Path(client.predict(**call, format="jpeg", quality=quality)).stat().st_size for quality in (5, 95)]
+    assert sizes[0] < sizes[1] / 2
+    passport = Image.open(client.predict(**call, canvas="passport", background=""))
+    assert passport.mode == "RGB" and min(passport.getpixel((2, 2))) > 200, "the background that the preset prescribes"
+    contained = client.predict(
+        **call, background_picture=handle_file(str(picture)), background_fit="contain", background_position="0,100"
+    )
+    assert Image.open(contained).getpixel((2, 2)) == (255, 255, 255) != Image.open(contained).getpixel((2, 297))
+
+
+def test_providers_are_listed_for_visitors(client, monkeypatch):
+    monkeypatch.setenv("RMBG_SHARED", "1")
+    rows = {row["id"]: row for row in client.predict(api_name="/list_providers")}
+    assert set(rows) == set(PROVIDERS)
+    assert rows["builtin"]["key_header"] is None and rows["fal-rmbg-2.0"]["key_header"] == "X-Fal-Key"
+    assert not any("RMBG_" in row["status"]["text"] or "FAL_KEY" in row["status"]["text"] for row in rows.values())
+
+
+@pytest.mark.parametrize("endpoint", ["/remove_background", "/compare", "/batch"])
+def test_key_of_the_caller_is_a_header(app, photo, tmp_path, monkeypatch, caplog, endpoint):
+    with RemoveBg() as service:
+        monkeypatch.setenv("RMBG_REMOVEBG_URL", f"{service.url}/v1.0")
+        monkeypatch.setenv("RMBG_RESULT_HOSTS", "127.0.0.1")
+        monkeypatch.setenv("RMBG_DATA", str(tmp_path / "data"))
+        headers = {"X-Removebg-Api-Key": service.key}
+        client = Client(app, verbose=False, download_files=str(tmp_path / "downloads"), headers=headers)
+        image = handle_file(str(photo))
+        arguments = {
+            "/remove_background": {"image": image, "provider": "removebg"},
+            "/compare": {"image": image, "providers": "builtin,removebg", "confirm_paid": True},
+            "/batch": {"images": [image], "provider": "removebg", "confirm_paid": True},
+        }
+        result = client.predict(**arguments[endpoint], api_name=endpoint)
+        client.close()
+        assert len(service.jobs) == 1
+        assert service.key not in str(result) and service.key not in caplog.text
+        assert not [p for p in (tmp_path / "data").rglob("*") if p.is_file() and service.key.encode() in p.read_bytes()]
+
+
+def test_replacement_needs_consent_and_returns_the_pictures(app, photo, tmp_path, monkeypatch):
+    with Fal() as service:
+        for name, value in environment(service, tmp_path / "data").items():
+            monkeypatch.setenv(name, value)
+        client = Client(app, verbose=False, download_files=str(tmp_path / "downloads"), headers={"X-Fal-Key": service.key})
+        call = {"image": handle_file(str(photo)), "prompt": "a table", "num_images": 2, "api_name": "/replace_background"}
+        with pytest.raises(AppError, match=r"expected to cost .*Set confirm_paid"):
+            client.predict(**call)
+        assert not service.jobs
+        summary, files = client.predict(**call, confirm_paid=True, format="jpeg")
+        client.close()
+    assert [Image.open(path).format for path in files] == ["JPEG", "JPEG"]
+    assert summary["cost"]["basis"] == "charged" and summary["provider"] == "fal-replace"
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [
@@ -63,7 +138,14 @@ def test_clean_up_arguments(client, photo):
         ({"canvas": "wall"}, "no canvas"),
         ({"shadow": "0,0,1"}, "The shadow is"),
         ({"feather": 101}, "feather is 101; it must be a number of pixels from 0 to 100"),
+        ({"crop": 3}, "The margin of the crop is 3"),
+        ({"crop": 0.1, "canvas": "square"}, "Both a crop and a canvas"),
+        ({"quality": 101}, "between 1 and 100"),
+        ({"options": "[1]"}, "options is not a JSON object"),
+        ({"options": '{"missing": 1}'}, "has no option 'missing'"),
+        ({"background_fit": "contain"}, "without a picture as background"),
         ({"holes": -1}, "holes is -1; it must be a whole number"),
+        ({"alpha_matting": "best"}, "method is 'best'; it must be one of closed-form, vitmatte"),
     ],
 )
 def test_invalid_argument_is_reported(client, photo, arguments, message):
@@ -80,9 +162,10 @@ def test_file_that_is_no_picture_is_rejected(client, tmp_path):
 
 def test_only_stable_names_are_public(client):
     named = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
-    assert set(named) == {"/remove_background", "/compare", "/batch"}
+    assert set(named) == {"/remove_background", "/compare", "/batch", "/replace_background", "/list_providers"}
     names = [p["parameter_name"] for p in named["/remove_background"]["parameters"]]
     assert names[:5] == ["image", "provider", "background", "mask_only", "format"], "the order is public"
     assert names[5:10] == ["canvas", "padding", "shadow", "contact_shadow", "outline"]
-    assert names[10:] == ["largest", "specks", "holes", "smooth", "shift", "feather", "invert"]
+    assert names[10:17] == ["largest", "specks", "holes", "smooth", "shift", "feather", "invert"]
+    assert names[17:21] == ["quality", "crop", "scale", "position"] and names[-2:] == ["options", "mask"]
     assert all(p["parameter_has_default"] for p in named["/remove_background"]["parameters"][1:])

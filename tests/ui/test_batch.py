@@ -243,7 +243,7 @@ def test_question_belongs_to_one_run(tmp_path, fakes, session):
 def test_results_stay_within_the_quota_of_the_visitor(tmp_path, fakes, session, monkeypatch):
     photos = [Upload(str(save_photo(tmp_path / f"{i}.png", i, (150, 150))), f"{i}.png") for i in range(6)]
     monkeypatch.setattr(storage(), "session_bytes", 8_500_000)
-    monkeypatch.setattr("rmbg.batch.worker.MIN_FREE_BYTES", 0)
+    monkeypatch.setattr("rmbg.batch.paid.MIN_FREE_BYTES", 0)
     kept = session.download(b"data", "kept.png")
     batch = session.new_batch(photos)
     run(batch, recipe("far"))
@@ -330,13 +330,14 @@ def test_endpoint_streams_rows_and_returns_a_zip(client, tmp_path, fakes):
     ("arguments", "message"),
     [
         ({"provider": "far"}, r"expected to cost about \$0\.04\. Set confirm_paid"),
+        ({"alpha_matting": "best"}, "method is 'best'; it must be one of closed-form, vitmatte"),
         ({"provider": "murky"}, "an unknown price at Murky. Set confirm_paid"),
         ({"provider": "missing"}, "no provider"),
         ({"background": "/etc/hostname"}, "is not a background"),
         ({"images": []}, "Choose photos"),
         ({"images": 4}, "more than 3 files"),
     ],
-    ids=["paid", "unknown price", "provider", "path", "none", "many"],
+    ids=["paid", "matting", "unknown price", "provider", "path", "none", "many"],
 )
 def test_invalid_call_is_reported_before_any_provider_runs(client, tmp_path, fakes, monkeypatch, arguments, message):
     monkeypatch.setenv("RMBG_BATCH_FILES", "3")

@@ -18,6 +18,7 @@ from rmbg.providers import PROVIDERS
 from rmbg.providers.base import RequestContext
 from rmbg.providers.builtin import Builtin
 from rmbg.ui.storage import storage
+from tests.browser import Chromium
 from tests.conftest import open_app
 from tests.remote import environment
 from tests.servers.runware import Runware
@@ -31,12 +32,10 @@ WAIT = 90_000
 
 
 @pytest.fixture
-def opened(chromium: Any, app: str) -> Iterator[Any]:
-    context = chromium.new_context(viewport={"width": 1440, "height": 900}, accept_downloads=True)
-    page = context.new_page()
-    open_app(page, app)
-    yield page
-    context.close()
+def opened(chromium: Chromium, app: str) -> Iterator[Any]:
+    with chromium.visit() as page:
+        open_app(page, app)
+        yield page
 
 
 def wait_for_rows(page: Any, count: int, selector: str = "#batch-table tbody tr") -> None:

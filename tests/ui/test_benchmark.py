@@ -12,7 +12,8 @@ import pytest
 
 from rmbg.providers import PROVIDERS
 from tests.benchmark.fakes import Fake, make_dataset
-from tests.conftest import open_app, upload_archive
+from tests.browser import Chromium
+from tests.conftest import launched, open_app, upload_archive
 from tests.ui.axe import violations
 
 pytestmark = pytest.mark.browser
@@ -31,26 +32,23 @@ def fakes() -> Iterator[dict[str, Fake]]:
 
 @pytest.fixture(scope="module")
 def own_app(own_data: None, fakes: dict[str, Fake]) -> Iterator[str]:
-    from rmbg.ui import app
-
-    blocks = app.launch(host="127.0.0.1", prevent_thread_lock=True, quiet=True)
-    yield f"http://127.0.0.1:{blocks.server_port}"
-    blocks.close(verbose=False)
+    with launched() as url:
+        yield url
 
 
 @pytest.fixture
-def page(chromium: Any, own_app: str, fakes: dict[str, Fake], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
+def page(
+    chromium: Chromium, own_app: str, fakes: dict[str, Fake], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Iterator[Any]:
     # A run does not call a provider for a picture that has a result in the data folder.
     monkeypatch.setenv("RMBG_DATA", str(tmp_path / "data"))
     for fake in fakes.values():
         fake.calls.clear()
-    context = chromium.new_context(viewport={"width": 1440, "height": 900}, accept_downloads=True)
-    page = context.new_page()
-    open_app(page, own_app)
-    page.click("button[role=tab]:has-text('Benchmark')")
-    page.wait_for_selector("#measure-start", timeout=WAIT)
-    yield page
-    context.close()
+    with chromium.visit() as page:
+        open_app(page, own_app)
+        page.click("button[role=tab]:has-text('Benchmark')")
+        page.wait_for_selector("#measure-start", timeout=WAIT)
+        yield page
 
 
 def archive(tmp_path: Path, categories: tuple[str, ...]) -> Path:

@@ -20,7 +20,8 @@ from rmbg.compare.votes import Votes
 from rmbg.errors import ServiceError
 from rmbg.providers import PROVIDERS
 from tests.benchmark.fakes import Fake
-from tests.conftest import open_app
+from tests.browser import Chromium
+from tests.conftest import launched, open_app
 from tests.pictures import scene
 from tests.servers.web import until
 from tests.ui.axe import violations
@@ -48,25 +49,20 @@ def fakes() -> Iterator[dict[str, Fake]]:
 
 @pytest.fixture(scope="module")
 def own_app(own_data: None, fakes: dict[str, Fake]) -> Iterator[str]:
-    from rmbg.ui import app
-
-    blocks = app.launch(host="127.0.0.1", prevent_thread_lock=True, quiet=True)
-    yield f"http://127.0.0.1:{blocks.server_port}"
-    blocks.close(verbose=False)
+    with launched() as url:
+        yield url
 
 
 @pytest.fixture
-def page(chromium: Any, own_app: str, fakes: dict[str, Fake]) -> Iterator[Any]:
+def page(chromium: Chromium, own_app: str, fakes: dict[str, Fake]) -> Iterator[Any]:
     for fake in fakes.values():
         fake.calls.clear()
     fakes["slow"].wait = 0.0
-    context = chromium.new_context(viewport={"width": 1440, "height": 900}, accept_downloads=True)
-    page = context.new_page()
-    open_app(page, own_app)
-    page.click("button[role=tab]:has-text('Compare')")
-    page.wait_for_selector("#compare-start", timeout=WAIT)
-    yield page
-    context.close()
+    with chromium.visit() as page:
+        open_app(page, own_app)
+        page.click("button[role=tab]:has-text('Compare')")
+        page.wait_for_selector("#compare-start", timeout=WAIT)
+        yield page
 
 
 @pytest.fixture
@@ -310,7 +306,7 @@ def test_blind_comparison_hides_names_until_the_vote(page, photo):
     page.wait_for_function(f"document.querySelector('#pair').innerText.includes('kept only by {titles[2]}')", timeout=WAIT)
     assert page.input_value("#second input") == titles[2], "the selected pair stays"
     assert winner == drawn[1] and f"You chose {PROVIDERS[winner].info.title}" in message
-    assert f"B was {PROVIDERS[winner].info.title}" in message
+    assert f"B: {PROVIDERS[winner].info.title}" in message
     assert len(votes.all()) == count + 1
     assert not page.is_visible("#cast")
     page.click("button:has-text('Ratings from blind votes')")
@@ -329,6 +325,9 @@ def test_photo_and_paid_result_are_handed_over(page, photo, fakes, tmp_path):
     page.wait_for_selector("#compare-photo img", timeout=WAIT)
     choose(page, "near", "far")
     page.click("#compare-start")
+    page.wait_for_selector("#compare-yes", timeout=WAIT)
+    question, answer = page.locator("#compare-message").bounding_box(), page.locator("#compare-yes").bounding_box()
+    assert question["y"] + question["height"] <= answer["y"], "the question is above its answers"
     page.click("#compare-yes", timeout=WAIT)
     page.click("#grid [data-use]:has-text('Far')", timeout=WAIT)
     page.wait_for_selector("#result .stage", timeout=WAIT)

@@ -53,7 +53,7 @@ def page(chromium: Any, app: str, tmp_path_factory: pytest.TempPathFactory) -> I
     """A page with the result of a photo whose subject is not in its center."""
     path = tmp_path_factory.mktemp("photo") / "photo.png"
     Image.fromarray(scene(600, 800)[0][:560, 100:]).save(path)
-    context = chromium.new_context(viewport={"width": 1440, "height": 900}, accept_downloads=True)
+    context = chromium.new_context(viewport={"width": 1440, "height": 915}, accept_downloads=True)
     page = context.new_page()
     open_app(page, app)
     page.set_input_files("#photo input[type=file]", str(path))

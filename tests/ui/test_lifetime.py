@@ -15,12 +15,12 @@ from tests.servers.web import until
 
 
 @pytest.fixture
-def blocks(own_data: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def blocks(own_data: None) -> Iterator[Any]:
     """Running app with a session lifetime of one second after the page is closed, instead of one hour."""
     from rmbg.ui import app
 
-    monkeypatch.setenv("GRADIO_IS_E2E_TEST", "1")
     blocks = app.launch(host="127.0.0.1", prevent_thread_lock=True, quiet=True)
+    blocks.app.state_holder.seconds = 1.0
     yield blocks
     blocks.close(verbose=False)
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.browser import PHONE
 from tests.conftest import open_app
 
 pytestmark = pytest.mark.browser
@@ -43,9 +44,7 @@ def test_tab_follows_back_forward_and_reload(page, app):
 
 def test_link_opens_a_tab_on_a_phone(chromium, app):
     """On a narrow screen the tab is in Gradio's menu. Other parameters stay, and an unknown tab is ignored."""
-    context = chromium.new_context(viewport={"width": 390, "height": 844})
-    try:
-        page = context.new_page()
+    with chromium.visit(PHONE) as page:
         page.goto(f"{app}/?__theme=dark&tab=about")
         wait_for_tab(page, "about")
         page.wait_for_selector("h2:has-text('Providers')", timeout=WAIT)
@@ -54,5 +53,3 @@ def test_link_opens_a_tab_on_a_phone(chromium, app):
         wait_for_address(page, "?__theme=dark&tab=replace")
         open_app(page, f"{app}/?tab=unknown")
         wait_for_tab(page, "remove")
-    finally:
-        context.close()

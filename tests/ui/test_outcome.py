@@ -15,6 +15,7 @@ from rmbg.cutout import Cutout
 from rmbg.errors import OutputError
 from rmbg.images import encode
 from rmbg.images.photo import open_photo
+from rmbg.inference import builtin_runner
 from rmbg.providers import PROVIDERS, builtin
 from rmbg.settings import Settings
 from rmbg.ui import archive
@@ -23,6 +24,7 @@ from rmbg.ui.components.photo_input import Upload
 from rmbg.ui.session import Session
 from rmbg.ui.storage import storage
 from rmbg.ui.tabs import remove_actions, strip
+from tests.browser import PHONE, Chromium
 from tests.conftest import open_app
 from tests.pictures import scene
 from tests.ui.test_page import WAIT, download, remove, upload
@@ -109,7 +111,9 @@ def test_result_of_a_photo_that_was_replaced_meanwhile_is_in_the_strip_only(sess
 
 def test_low_confidence_is_said_above_the_result(session, tmp_path, monkeypatch):
     alpha = scene(60, 80)[1]
-    monkeypatch.setattr(builtin, "_predict", lambda rgb: (np.float32(12) * (alpha.astype(np.float32) - 0.5), 0.6))
+    monkeypatch.setattr(
+        builtin_runner, "predict", lambda rgb, plan, timer: (np.float32(12) * (alpha.astype(np.float32) - 0.5), 0.6)
+    )
     _, facts, message, *_ = run(session, picture(tmp_path, "doubtful"))
     assert "Confidence: low" in facts and "doubtful" in facts and "confidence in this result" not in facts
     assert "notice warning" in message and "Retouch the result, try another provider" in message
@@ -188,12 +192,10 @@ def test_message_has_no_role_of_its_own():
 
 
 @pytest.fixture
-def phone(chromium: Any, app: str) -> Iterator[Any]:
-    context = chromium.new_context(viewport={"width": 390, "height": 844}, accept_downloads=True)
-    page = context.new_page()
-    open_app(page, app)
-    yield page
-    context.close()
+def phone(chromium: Chromium, app: str) -> Iterator[Any]:
+    with chromium.visit(PHONE) as page:
+        open_app(page, app)
+        yield page
 
 
 def message_is(page: Any, text: str) -> None:

@@ -444,9 +444,18 @@ def test_page_loads_nothing_from_other_hosts(chromium, app, photo):
     try:
         page = context.new_page()
         urls: list[str] = []
+        sizes: list[float] = []
         page.on("request", lambda request: urls.append(request.url))
+        session = context.new_cdp_session(page)
+        session.send("Network.enable")
+        session.on("Network.loadingFinished", lambda event: sizes.append(event["encodedDataLength"]))
         open_app(page, app)
+        assert sum(sizes) < 800_000 and len(sizes) < 130, (sum(sizes), len(sizes))
         remove(page, photo)
         assert [url for url in urls if not url.startswith((app, "data:", "blob:"))] == []
+        scripts = {url for url in urls if "/assets/" in url and url.endswith((".js", ".css"))}
+        assert len(scripts) > 50
+        for url in sorted(scripts)[::20]:
+            assert "immutable" in page.request.get(url).headers["cache-control"], "a second visit loads no scripts"
     finally:
         context.close()

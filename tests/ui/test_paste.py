@@ -171,9 +171,7 @@ class CancelledOnce(Builtin):
 def test_removal_starts_at_once_and_the_next_photo_replaces_it(chromium, app, monkeypatch):
     provider = CancelledOnce()
     monkeypatch.setitem(PROVIDERS, "builtin", provider)
-    context = chromium.new_context(viewport={"width": 1440, "height": 900})
-    try:
-        page = context.new_page()
+    with chromium.visit() as page:
         open_app(page, app, at_once=True)
         send(page, "paste", ("a.png", "image/png", png(300, 200)))
         assert provider.started.wait(120)
@@ -188,8 +186,6 @@ def test_removal_starts_at_once_and_the_next_photo_replaces_it(chromium, app, mo
         wait_for_photo(page, "#photo", 340)
         page.reload()
         page.wait_for_selector("#at-once input:not(:checked)", state="attached", timeout=WAIT)
-    finally:
-        context.close()
 
 
 def test_only_free_and_ready_providers_start_at_once(monkeypatch, tmp_path):

@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from rmbg.errors import CancelledError
 from rmbg.providers import PROVIDERS
 from rmbg.ui import visit
 from rmbg.ui.components.photo_input import Upload
+from rmbg.ui.results import save
 from rmbg.ui.session import TOKENS, Session
 from rmbg.ui.storage import VISITOR, storage
 from rmbg.ui.tokens import Tokens
@@ -59,7 +61,7 @@ def test_token_is_valid_once_and_ends_with_its_object():
 
 def test_claimed_session_has_the_files_and_the_limits_of_the_new_visitor(tmp_path):
     """The state of the old page is dropped later and must not remove what the new page has taken over."""
-    visitors: Any = Visitors(10)
+    visitors: Any = Visitors(10, 3600)
     first, second = Session(), Session()
     visitors.session_data["old"] = SimpleNamespace(state_data={7: first, 8: "other"})
     VISITOR.set("old")
@@ -91,7 +93,7 @@ def test_claimed_session_has_the_files_and_the_limits_of_the_new_visitor(tmp_pat
 
 
 def test_lifetime_of_a_visit_begins_when_its_page_is_closed():
-    visitors: Any = Visitors(10)
+    visitors: Any = Visitors(10, 3600)
     visitors.blocks = SimpleNamespace(_queue=SimpleNamespace(event_ids_to_events={}))
     visitors.session_data["idle"] = SimpleNamespace(state_data={}, STATE_TTL_WHEN_CLOSED=3600)
     with visitors.open_page("idle"):
@@ -106,6 +108,27 @@ def test_cleared_session_has_no_photo(tmp_path):
     session.photo = Upload(str(tmp_path / "a.png"), "a.png")
     session.clear()
     assert session.photo is None
+
+
+def test_run_that_ends_after_the_deletion_adds_nothing(monkeypatch):
+    """Neither before its files are written nor while they are."""
+    session = Session()
+    VISITOR.set("leaving")
+    try:
+        session.move("leaving")
+        session.clear()
+        with pytest.raises(CancelledError, match="were deleted"):
+            session.add(cutout(20, 20))
+        assert session.results == [] and session.current is None and storage().bytes_of("leaving") == 0
+        other = Session()
+        VISITOR.set("hurried")
+        other.move("hurried")
+        monkeypatch.setattr("rmbg.ui.session.save", lambda *args: (save(*args), other.clear())[0])
+        with pytest.raises(CancelledError, match="were deleted"):
+            other.add(cutout(20, 20))
+        assert other.results == [] and storage().bytes_of("hurried") == 0 and not list(other.own_folder().iterdir())
+    finally:
+        VISITOR.set("")
 
 
 def tokens_of(page: Any) -> list[str]:
@@ -140,6 +163,13 @@ def test_photo_and_results_survive_reloads_until_they_are_deleted(chromium, app,
         saved = download(page, tmp_path)
         assert Image.open(saved).size == (420, 320) and saved.name == "second-cutout.png"
         assert not any(each in url for url in requests for each in (used, *filter(None, tokens_of(page))))
+
+        # The first click after a reload is on the photo's clear button.
+        page.click("#photo button[aria-label='Remove Image']")
+        page.wait_for_selector("#result .viewer.empty", timeout=WAIT)
+        page.wait_for_selector("#save:disabled", timeout=WAIT)
+        page.set_input_files("#photo input[type=file]", str(paths[1]))
+        page.wait_for_selector("#photo img", timeout=WAIT)
 
         # The result of a run that is active during a reload is shown as well.
         blocking = BlockingProvider()

@@ -12,6 +12,7 @@ from PIL import Image
 
 from rmbg.cutout import Cutout
 from rmbg.images.photo import Photo
+from rmbg.inference import builtin_runner
 from rmbg.providers import builtin
 from tests.conftest import open_app
 from tests.pictures import scene
@@ -265,7 +266,9 @@ def test_low_confidence_offers_to_retouch(page, tmp_path, monkeypatch):
     """The tools close with the result, also when another one is selected in the strip."""
     rgb, alpha, *_ = scene(60, 80)
     Image.fromarray(rgb).save(tmp_path / "doubtful.png")
-    monkeypatch.setattr(builtin, "_predict", lambda rgb: (np.float32(12) * (alpha.astype(np.float32) - 0.5), 0.6))
+    monkeypatch.setattr(
+        builtin_runner, "predict", lambda rgb, plan, timer: (np.float32(12) * (alpha.astype(np.float32) - 0.5), 0.6)
+    )
     page.click("#photo button[aria-label='Remove Image']")
     page.wait_for_selector("#retouch", state="hidden", timeout=WAIT)
     remove(page, tmp_path / "doubtful.png")

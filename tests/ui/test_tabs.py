@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.browser import PHONE
 from tests.conftest import open_app
 from tests.ui.axe import violations
 
@@ -24,9 +25,7 @@ def wait_for_tab(page: Any, name: str) -> None:
 
 def test_every_tab_is_reached_by_arrow_keys_and_accessible_on_a_dark_phone(chromium, app):
     """The tests of the tabs check them in light mode and on a wide screen."""
-    context = chromium.new_context(viewport={"width": 390, "height": 844}, color_scheme="dark")
-    try:
-        page = context.new_page()
+    with chromium.visit(PHONE, color_scheme="dark") as page:
         open_app(page, f"{app}/?__theme=dark")
         page.locator("[role=tab]").first.focus()
         for name in TABS[1:]:
@@ -45,8 +44,6 @@ def test_every_tab_is_reached_by_arrow_keys_and_accessible_on_a_dark_phone(chrom
         page.keyboard.press("Home")
         wait_for_tab(page, "Remove")
         assert page.locator("[role=tab][tabindex='0']").count() == 1, "Tab leaves the tabs"
-    finally:
-        context.close()
 
 
 #: Element ids that occur more than once.

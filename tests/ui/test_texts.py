@@ -24,7 +24,6 @@ from rmbg.ui import guard, messages
 from rmbg.ui.components import load_photo, provider_checkboxes, provider_text, viewer
 from rmbg.ui.components.photo_input import Upload
 from rmbg.ui.session import Session
-from rmbg.ui.storage import CLOSED_SECONDS
 from rmbg.ui.tabs import remove_actions
 from rmbg.units import megabytes, megapixels
 from tests.command import PATIENCE, ROOT, save_scene
@@ -125,7 +124,9 @@ def test_data_use_depends_on_the_server():
     info = find("builtin").info
     assert provider_text.data_use(info, PRIVATE) == "The photo stays on this computer."
     shared = sentence(provider_text.data_use(info, SHARED))
-    assert "on this server (studio.example.org)" in shared and f"{CLOSED_SECONDS // 60} minutes after you close" in shared
+    assert "on this server (studio.example.org)" in shared and "60 minutes after you close" in shared
+    short = Settings.from_environ({"RMBG_SHARED": "1", "RMBG_KEEP_MINUTES": "5"})
+    assert "5 minutes after you close" in sentence(provider_text.data_use(info, short))
     assert "this computer" not in provider_text.cards(SHARED) and "this server" not in provider_text.cards(PRIVATE)
     space = Settings(shared=True, environ={"SPACE_HOST": "someone-studio.hf.space"})
     assert provider_text.place(space) == "this server (someone-studio.hf.space)"
@@ -185,7 +186,9 @@ def test_first_screen_explains_the_page_and_offers_examples(chromium, app, size,
         boxes = {name: page.locator(name).first.bounding_box() for name in (".masthead p", "#photo", "#examples button")}
         assert all(box is not None and box["y"] + box["height"] <= size[1] for box in boxes.values()), boxes
         assert boxes["#photo"]["y"] < boxes["#examples button"]["y"] < boxes["#photo"]["y"] + 420
-        assert page.locator("#start").bounding_box()["y"] < 900 or size[0] < 700
+        start = page.locator("#start").bounding_box()
+        assert start["y"] + start["height"] <= 900 or size[0] < 700
+        assert page.locator("footer .divider >> visible=true").count() == 0, "no separator without a second link"
         line = page.locator("#provider-line")
         assert "Free. The photo stays on this computer." in line.inner_text() and "$" not in line.inner_text()
         line.locator("summary").click()

@@ -62,6 +62,7 @@ def test_controls_of_every_tab_can_be_seen_and_hit(opened):
             opened.wait_for_selector("#compare-key-FAL_KEY input", timeout=WAIT)
         assert opened.evaluate(controls.LOW_CONTRAST) == [], name
         assert opened.evaluate(controls.SMALL_TARGETS) == [], name
+        assert opened.evaluate(controls.HIDDEN_TEXT) == [], name
         assert violations(opened) == [], name
     show_tab(opened, "Remove")
     opened.click("#crop input")
@@ -84,6 +85,11 @@ def test_keyboard_reaches_download_in_eight_stops_with_visible_focus(opened, tmp
     opened.wait_for_selector("#result .stage", timeout=WAIT)
     opened.wait_for_selector("#save:not([disabled])", timeout=WAIT)
     opened.wait_for_selector("#start", timeout=WAIT)
+    box = opened.locator("#save").bounding_box()
+    assert box["y"] + box["height"] <= 900, "the download is on the first screen"
+    for value in ("#ffffff", "#000000"):  # Gradio renames the radio buttons of a group with each choice
+        opened.click(f"#background label:has(input[value='{value}'])")
+        opened.wait_for_selector(f"#background input[value='{value}']:checked", state="attached", timeout=WAIT)
     opened.focus("#start")
     stops: list[str] = []
     while not stops or "save" not in stops[-1]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import reduce
 from typing import Any
 
 from rmbg.billing import recovery
@@ -10,6 +11,7 @@ from rmbg.billing.quote import Quote
 from rmbg.cutout import HIGH_CONFIDENCE, Cutout
 from rmbg.errors import OptionError, RmbgError, check_text, printable
 from rmbg.images.photo import Photo
+from rmbg.message import Message, joined
 from rmbg.providers.base import READY, Option, Provider, ProviderInfo, RequestContext, Status
 from rmbg.providers.cascade.price import dollars_of, quote_steps
 from rmbg.providers.cascade.run import Run
@@ -98,10 +100,10 @@ class Cascade(Provider):
         if not missing:
             return READY
         if len(states) - len(missing) > 1:
-            return Status("ready", f"ready, without {' and '.join(title for title, _ in missing)}")
+            return Status("ready", Message("ready, without {titles}", titles=", ".join(title for title, _ in missing)))
         without_key = [title for title, status in missing if status.state == "key"]
         if without_key:
-            return Status("key", f"needs a key for {' or '.join(without_key)}")
+            return Status("key", Message("needs a key for {titles}", titles=", ".join(without_key)))
         return Status("unavailable", "; ".join(f"{title}: {status.text}" for title, status in missing))
 
     def cut(self, photo: Photo, options: Mapping[str, Any], context: RequestContext) -> Cutout:
@@ -134,15 +136,16 @@ class Cascade(Provider):
         services = [info for info in infos if info.kind == "remote"]
         pixels = "The photo stays on this machine."
         if services:
-            sent = " ".join(f"{info.title}: {info.pixels}" for info in services)
-            place = "processed on this machine" if infos[0].kind == "local" else f"sent to {infos[0].title}"
-            pixels = f"The photo is {place}, and is sent to a further service only if the result is doubtful. {sent}"
+            text = "The photo is processed on this machine, and is sent to a further service only if the result is doubtful."
+            if infos[0].kind == "remote":
+                text = "The photo is sent to {title}, and is sent to a further service only if the result is doubtful."
+            pixels = joined(Message(text, title=infos[0].title), _of_each(services, "pixels"))
         return ProviderInfo(
             id=ID if self.steps == DEFAULT_STEPS else f"{ID}:{'+'.join(self.steps)}",
             title="Cascade" if self.steps == DEFAULT_STEPS else f"Cascade of {', '.join(info.title for info in infos)}",
             kind="remote" if services else "local",
-            model=", then ".join(info.id for info in infos),
-            license=" ".join(f"{info.title}: {info.license}" for info in infos),
+            model=reduce(lambda first, second: Message("{first}, then {second}", first=first, second=second), self.steps),
+            license=_of_each(infos, "license"),
             license_url="",
             pixels=pixels,
             seconds=infos[0].seconds,
@@ -162,3 +165,12 @@ class Cascade(Provider):
             ),
             pricing=self.quote,
         )
+
+
+def _of_each(infos: list[ProviderInfo], name: str) -> str:
+    """Return the text `name` of each provider after its title."""
+    texts = (getattr(info, name) for info in infos)
+    said = (text if isinstance(text, Message) else Message(text) for text in texts)
+    return reduce(
+        joined, (Message("{title}: {text}", title=i.title, text=text) for i, text in zip(infos, said, strict=True)), ""
+    )

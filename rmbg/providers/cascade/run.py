@@ -26,8 +26,9 @@ from rmbg.errors import (
 from rmbg.images.encode import FORMATS, encode
 from rmbg.images.photo import Photo
 from rmbg.matting.doubt import estimate_iou
-from rmbg.providers.base import DeviceTurn, Provider, ProviderInfo, RequestContext, no_turn
+from rmbg.providers.base import DeviceTurn, Provider, ProviderInfo, RequestContext, no_turn, run_directly
 from rmbg.providers.cascade.price import dollars_of
+from rmbg.timing import add_timings
 
 log = logging.getLogger(__name__)
 
@@ -170,7 +171,7 @@ class Run:
             job=None,
         )
         if info.kind == "local":
-            return provider.cut(self.photo, info.parse_options({}), local)
+            return run_directly(provider, self.photo, info.parse_options({}), local)
         remaining = context.settings.remote_seconds - self.remote_seconds
         settings = replace(context.settings, remote_seconds=remaining)
         return context.run_paid(provider, self.photo, info.parse_options({}), replace(local, settings=settings))
@@ -224,11 +225,12 @@ class Run:
             raise self._failure()
         chosen = max(self.answers, key=lambda answer: (self.steps[answer[0]].state == "accepted", self._rank(answer[0])))
         steps = [replace(step, chosen=index == chosen[0]) for index, step in enumerate(self.steps)]
-        cutout = chosen[1]
+        cutout, seconds = chosen[1], sum(step.seconds for step in steps)
         return replace(
             cutout,
             provider=self.info.id,
-            seconds=sum(step.seconds for step in steps),
+            seconds=seconds,
+            timings=add_timings([answer.timings for _, answer in self.answers if answer.timings is not None], seconds),
             cost=self.cost,
             notes=(*cutout.notes, f"Answered by {self._info(chosen[0]).title}. {self._report()}"),
             steps=tuple(steps),

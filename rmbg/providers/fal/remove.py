@@ -15,7 +15,7 @@ from rmbg.billing.prices import PRICES, amount
 from rmbg.errors import RmbgError, ServiceError
 from rmbg.net.client import Request, Response, ServiceClient, service_url
 from rmbg.net.download import check, matches, parse
-from rmbg.net.transport import Exchange
+from rmbg.net.exchange import Exchange
 from rmbg.providers.base import Option, ProviderInfo, RequestContext
 from rmbg.providers.fal.queue import cancel_on_error, failure, fetch_job_result, parse_job, resumed_job, wait
 from rmbg.providers.remote import EncodedPhoto, ProviderResult, Remote, download, from_data_uri

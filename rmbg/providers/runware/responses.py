@@ -15,6 +15,7 @@ from typing import Any
 from rmbg.billing.cost import Cost
 from rmbg.billing.prices import amount
 from rmbg.errors import ServiceError
+from rmbg.message import Message
 from rmbg.net.client import Response, ServiceClient
 from rmbg.providers.http_errors import redirect_failure
 
@@ -103,7 +104,9 @@ def failure(client: ServiceClient, status: int, error: Mapping[str, Any], *, acc
     if status == 429 or "ratelimit" in lower:
         return ServiceError("The rate limit of Runware for this API key is exceeded. Try again later.")
     if lower.startswith(("invalid", "missing", "unsupported")) or status in (400, 413, 422):
-        return ServiceError(f"Runware rejected the photo or the options{detail_text}")
+        return ServiceError(
+            Message("{service} rejected the photo or the options{detail}", service="Runware", detail=detail_text)
+        )
     if 300 <= status < 400:
         return redirect_failure("Runware")
     name = client.sanitize(code, 40) or f"HTTP {status}"

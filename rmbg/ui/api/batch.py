@@ -1,4 +1,4 @@
-"""API endpoint ``/batch``; its name and parameters are stable."""
+"""API endpoint and MCP tool ``batch``; its name and parameters are stable."""
 
 from __future__ import annotations
 
@@ -7,28 +7,25 @@ import contextlib
 import logging
 import secrets
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import anyio.to_thread
 import gradio as gr
 
-from rmbg.batch.recipe import Recipe
 from rmbg.billing import recovery
 from rmbg.billing.cost import Cost
 from rmbg.errors import CancelledError, OptionError, RmbgError
-from rmbg.images import encode
 from rmbg.providers import find
 from rmbg.providers.delivery import total
-from rmbg.render import backgrounds
-from rmbg.render.picture import View
 from rmbg.settings import Settings
 from rmbg.ui import archive
-from rmbg.ui.api.remove import API_AT_ONCE
+from rmbg.ui.api.endpoint import Caller, FileParameter, Parameter, add
+from rmbg.ui.api.result import EDGES, FINISHING, FIRST, FURTHER, parse_recipe
 from rmbg.ui.batch.run import Batch, Row
 from rmbg.ui.components.files_input import files_input
-from rmbg.ui.components.photo_input import Upload
 from rmbg.ui.messages import page_error
+from rmbg.ui.payload import CheckedBlocks
 from rmbg.ui.shutdown import BATCH_NAME
 from rmbg.ui.storage import storage, visitor
 
@@ -38,65 +35,38 @@ log = logging.getLogger(__name__)
 POLL_SECONDS = 0.2
 
 
-def build() -> None:
-    """Add the endpoint with hidden components."""
-    with gr.Row(visible=False):
-        images = files_input(label="images")
-        provider = gr.Textbox("auto", label="provider")
-        background = gr.Textbox("transparent", label="background")
-        mask_only = gr.Checkbox(False, label="mask_only")
-        form = gr.Textbox("png", label="format")
-        confirm_paid = gr.Checkbox(False, label="confirm_paid")
-        table, file = gr.JSON(label="table"), gr.File(label="file")
-        gr.Button().click(
-            batch_endpoint,
-            [images, provider, background, mask_only, form, confirm_paid],
-            [table, file],
-            api_name="batch",
-            api_description=(batch_endpoint.__doc__ or "").splitlines()[0],
-            concurrency_limit=API_AT_ONCE,
-        )
+IMAGES = FileParameter(
+    "images",
+    lambda: files_input(label="images"),
+    "Pictures and zip archives, within the limits of the server: uploads of this server, or data URIs.",
+)
+CONSENT = Parameter("confirm_paid", False, "Consent to calling a provider that charges for the pictures.")
 
 
-async def batch_endpoint(
-    images: list[Upload],
-    provider: str = "auto",
-    background: str = "transparent",
-    mask_only: bool = False,
-    format: str = "png",
-    confirm_paid: bool = False,
-) -> AsyncIterator[tuple[list[dict[str, Any]], Any]]:
-    """Remove the backgrounds of several pictures; streams a table with a row for each, and returns a zip of the results.
+def build(app: CheckedBlocks) -> None:
+    """Add the endpoint."""
+    later = (*FINISHING, *EDGES, *FURTHER)
+    outputs = (lambda: gr.JSON(label="table"), lambda: gr.File(label="file"))
+    add(app, remove_batch, (IMAGES, *FIRST, CONSENT, *later), outputs, name="batch", tool="batch", optional=len(later))
 
-    Parameters
-    ----------
-    images : list of file
-        Pictures and zip archives, within the limits of the server.
-    provider : str
-        Id of a provider, or auto.
-    background : str
-        transparent, a color, blur or gradient:#TOP,#BOTTOM.
-    mask_only : bool
-        Return the masks, white on black, instead of the cutouts.
-    format : str
-        png, webp, webp-lossy, jpeg or avif.
-    confirm_paid : bool
-        Consent to calling a provider that charges for the pictures.
+
+async def remove_batch(values: Mapping[str, Any], caller: Caller) -> AsyncIterator[tuple[list[dict[str, Any]], Any]]:
+    """Remove the backgrounds of several pictures.
+
+    Returns
+    -------
+    A table with a row for each picture, which is streamed while the results are made, and a zip file of the results.
     """
     owner, batch, request, delivered = visitor(), None, None, False
+    images, picture = values["images"], values["background_picture"]
     try:
-        # A path would give callers read access to pictures on the server's disk.
-        parsed_background = backgrounds.parse_background(background, paths=False)
-        chosen = find(provider)
-        view: View = "mask" if mask_only else "cutout"
-        options = chosen.info.parse_options({})
-        recipe = Recipe(chosen, options, encode.format_named(format), parsed_background, view)
+        recipe = await anyio.to_thread.run_sync(parse_recipe, values, Settings.from_environ())
         folder = storage().root.folder / f"batch-{secrets.token_hex(8)}"
         batch = await anyio.to_thread.run_sync(Batch, images, folder, lambda: owner, lambda provider, cost: None)
         request = await anyio.to_thread.run_sync(batch.prepare, recipe)
-        if request.estimate and not confirm_paid:
+        if request.estimate and not values["confirm_paid"]:
             raise OptionError(f"This is expected to cost {request.estimate}. Set confirm_paid to true to accept the cost.")
-        batch.start(request)
+        batch.start(request, caller.key(recipe.provider.info))
         shown = batch.revision
         yield _rows(batch), None
         while batch.running:
@@ -115,8 +85,8 @@ async def batch_endpoint(
         if batch is not None:
             # In a thread, because the photos that are being paid for are finished first.
             threading.Thread(target=_end, args=(batch, delivered), name=BATCH_NAME, daemon=True).start()
-        for image in images:
-            image.release()
+        for upload in [*images, *([] if picture is None else [picture])]:
+            upload.release()
 
 
 def _rows(batch: Batch) -> list[dict[str, Any]]:

@@ -1,17 +1,16 @@
 // Repairs of Gradio's controls for keyboards and screen readers.
+const radioGroups = new WeakMap(); // fieldset to the name of its radio buttons
+let radioGroupCount = 0;
 new MutationObserver(() => {
-  // Each radio button has a name of its own. With one name for the group the Tab key reaches the group once, and the arrow keys
-  // move within it.
-  document.querySelectorAll("fieldset:has(input[type=radio]:not([data-grouped]))").forEach((group, index) => {
-    const name = `group-${group.id || group.closest("[id]")?.id || index}`;
-    group.querySelectorAll("input[type=radio]").forEach((radio) => {
-      radio.name = name;
-      radio.dataset.grouped = "yes";
-    });
+  // Each radio button has a name of its own, and gets another one with each choice. With one name for the group the Tab key
+  // reaches the group once, and the arrow keys move within it.
+  document.querySelectorAll("fieldset:has(input[type=radio]:not([name^='group-']))").forEach((group) => {
+    if (!radioGroups.has(group)) radioGroups.set(group, `group-${group.id || ++radioGroupCount}`);
+    group.querySelectorAll("input[type=radio]").forEach((radio) => (radio.name = radioGroups.get(group)));
   });
   // An empty gallery has a label but no role.
   document.querySelectorAll("div.empty[aria-label]:not([role])").forEach((empty) => empty.setAttribute("role", "img"));
-}).observe(document.documentElement, { childList: true, subtree: true });
+}).observe(document.documentElement, { childList: true, subtree: true, attributes: true, attributeFilter: ["name"] });
 // Some systems report no type for HEIC files, and Gradio's picture fields reject files without a type.
 const withoutType = (file) => !file.type && /\.hei[cf]$/i.test(file.name);
 const setTypedFiles = (input, files) => {

@@ -8,15 +8,15 @@
   };
   const NOTICE_SECONDS = 12;
   const TEXTS = {
-    hint: "Drop the photo anywhere on the page",
-    close: "Close the message",
-    left: (count) => `${count} ${count === 1 ? "file is" : "files are"} no picture and ${count === 1 ? "was" : "were"} left out.`,
-    many: (count, limit) => `${count} pictures were received. A batch has at most ${limit}.`,
-    large: (size, limit) => `The pictures have ${size} MB, more than the limit of ${limit} MB for a batch.`,
-    other: (name) => `${name} is not a picture. Choose a JPEG, PNG or WebP file.`,
-    pasted: "The clipboard has no picture. Copy a picture or its address, then paste it.",
-    dropped: "There is no picture in what was dropped. Drop a picture file or the address of a picture.",
-    address: "The picture of an address is loaded in the Remove tab.",
+    hint: rmbgText("Drop the photo anywhere on the page"),
+    close: rmbgText("Close the message"),
+    left: (count) => rmbgText("{count} files are no pictures and were left out.", { count }),
+    many: (count, limit) => rmbgText("{count} pictures were received. A batch has at most {limit}.", { count, limit }),
+    large: (size, limit) => rmbgText("The pictures have {size} MB, more than the limit of {limit} MB for a batch.", { size, limit }),
+    other: (name) => rmbgText("{name} is not a picture. Choose a JPEG, PNG or WebP file.", { name }),
+    pasted: rmbgText("The clipboard has no picture. Copy a picture or its address, then paste it."),
+    dropped: rmbgText("There is no picture in what was dropped. Drop a picture file or the address of a picture."),
+    address: rmbgText("The picture of an address is loaded in the Remove tab."),
   };
   const forwarded = new WeakSet(); // drop events that this script dispatches
   let internal = false; // the drag began on this page

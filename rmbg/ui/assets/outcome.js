@@ -60,10 +60,10 @@
     if (!result?.querySelector(".stage")) return;
     if (window.innerWidth < 700) (notice ?? result).scrollIntoView({ block: "start" });
     else reveal(notice ?? result, "nearest");
-    if (!notice) announce(`Result: ${document.querySelector("#facts").innerText.replace(/\s+/g, " ")}`, "status");
+    if (!notice) announce(`${rmbgText("Result")}: ${document.querySelector("#facts").innerText.replace(/\s+/g, " ")}`, "status");
     if (!takeFocus || notice) return;
     result.setAttribute("role", "region");
-    result.setAttribute("aria-label", "Result");
+    result.setAttribute("aria-label", rmbgText("Result"));
     focus(result);
   });
 

@@ -10,12 +10,15 @@
   const PATIENCE = 30_000; // milliseconds until a request is given up
   const FIELDS = "textarea, select, [contenteditable=true], input:not([type=range], [type=radio], [type=checkbox], [type=color])";
   const WAITS = "#retouch-done, #save, #strip-zip, [data-viewer=copy]"; // need the strokes on the server
-  const NOT_SENT = "The retouching could not be saved. Check the connection; the next stroke tries again.";
+  const PICKS = ["subject", "background"]; // modes in which a click sends the point to SAM 2
+  const NOT_SENT = rmbgText("The retouching could not be saved. Check the connection; the next stroke tries again.");
 
   const works = new Map(); // result: { result, strokes, undone, sent }
   let work = null; // of the result in the viewer
   let open = false, frozen = false; // frozen: closed, until the pictures of the server are loaded
   let active = null, pressed = new Set(), pinching = false, panning = false;
+  const CLICK = 6; // pixels that the pointer of a click may move
+  let picking = null, picked = ""; // the event that began a click, and the point that was sent
   let request = null, number = 0, sending = null, frame = 0, settled = false;
 
   const field = (name) => document.querySelector(`#retouch-${name}`);
@@ -157,7 +160,7 @@
     clear(screen);
     over(screen, base);
     if (active) apply(screen, [active]);
-    if (mode() === "keep" && view() === "cutout") over(screen, photo, "destination-over", GHOST);
+    if (["keep", "subject"].includes(mode()) && view() === "cutout") over(screen, photo, "destination-over", GHOST);
   };
   const redraw = (again = true) => {
     if (again) settled = false;
@@ -175,19 +178,43 @@
       ring.style.left = `${event.clientX - box.left}px`;
       ring.style.top = `${event.clientY - box.top}px`;
     }
+    viewer().querySelector(".stage").classList.toggle("picking", PICKS.includes(mode()));
     ring.style.width = ring.style.height = `${slider().value}px`;
     ring.dataset.mode = mode();
   };
 
+  // Position of a pointer in pixels of the photo.
+  const onPhoto = (event) => {
+    const box = viewer().querySelector(".stage").getBoundingClientRect(), { scaleX, scaleY, left, top } = mapping();
+    return [(event.clientX - box.left - left) / scaleX, (event.clientY - box.top - top) / scaleY];
+  };
+
+  // Objects: a click sends its point, and the answer is followed by new pictures.
+  const pick = (event) => {
+    const [x, y] = onPhoto(event), [width, height] = scene().full;
+    if (x < 0 || y < 0 || x > width || y > height) return;
+    if (picked) return say(rmbgText("The last object is still being computed."));
+    picked = JSON.stringify([scene().result, mode() === "subject", x / width, y / height]);
+    say(rmbgText("Finding the object…"));
+    document.querySelector("#retouch-send-point").click();
+  };
+  const selected = (answer) => {
+    picked = "";
+    try {
+      say(JSON.parse(answer).error);
+    } catch {
+      say(NOT_SENT);
+    }
+  };
+
   // Strokes
   const position = (event) => {
-    const box = viewer().querySelector(".stage").getBoundingClientRect(), { scaleX, scaleY, left, top } = mapping();
-    const [width, height] = scene().full, margin = Math.floor(active.radius);
-    const x = (event.clientX - box.left - left) / scaleX, y = (event.clientY - box.top - top) / scaleY;
+    const [width, height] = scene().full, margin = Math.floor(active.radius), [x, y] = onPhoto(event);
     return [clamp(x, -margin, width + margin), clamp(y, -margin, height + margin)].map((value) => Math.round(value * 10) / 10);
   };
   const begin = (event) => {
-    if (work.strokes.length >= MAX_STROKES) return say(`At most ${MAX_STROKES} strokes are possible.`);
+    if (PICKS.includes(mode())) return (picking = event);
+    if (work.strokes.length >= MAX_STROKES) return say(rmbgText("At most {limit} strokes are possible.", { limit: MAX_STROKES }));
     const radius = clamp(slider().value / 2 / mapping().scaleX, 0.5, Math.max(...scene().full));
     active = { mode: mode(), radius: Math.max(0.5, Math.floor(radius * 100) / 100), points: [] };
     active.points.push(...position(event));
@@ -345,13 +372,13 @@
     pressed.add(event.pointerId);
     pinching ||= pressed.size > 1;
     if (pinching) {
-      active = null;
+      active = picking = null;
       redraw(false);
     } else if (event.button === 0 && !panning && view() !== "original") begin(event);
   }, true);
   document.addEventListener("pointermove", (event) => {
     const stage = open && (stageOf(event) ?? (active && viewer()?.querySelector(".stage")));
-    ring.hidden = !stage || pinching || panning;
+    ring.hidden = !stage || pinching || panning || PICKS.includes(mode());
     if (!stage) return;
     drawRing(event, stage);
     if (!active) return;
@@ -362,6 +389,11 @@
     pressed.delete(event.pointerId);
     if (!pressed.size) pinching = false;
     if (event.pointerType === "touch") ring.hidden = true;
+    if (picking?.pointerId === event.pointerId) {
+      const moved = Math.hypot(event.clientX - picking.clientX, event.clientY - picking.clientY);
+      picking = null;
+      if (event.type === "pointerup" && open && moved < CLICK) pick(event);
+    }
     if (!active) return;
     if (event.type === "pointerup") return finish();
     active = null;
@@ -389,5 +421,5 @@
   }, true);
   document.addEventListener("keyup", (event) => event.key === " " && (panning = false), true);
   new MutationObserver(attach).observe(root, { childList: true, subtree: true });
-  window.rmbgRetouch = { request: () => request?.text ?? "", answered, closed };
+  window.rmbgRetouch = { request: () => request?.text ?? "", answered, closed, point: () => picked, selected };
 })();

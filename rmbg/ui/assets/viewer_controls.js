@@ -6,7 +6,7 @@
   const NEAR = 22; // distance in pixels at which the divider can be dragged
   const STEP = 1.5; // zoom factor of a button or key
   const LIFT = 90; // pixels between a finger and the loupe above it
-  const NOT_COPIED = "The browser does not let this page copy pictures. Use Download, or right-click the picture.";
+  const NOT_COPIED = rmbgText("The browser does not let this page copy pictures. Use Download, or right-click the picture.");
 
   const pointers = new Map();
   let split = 50, holding = false, loupeKey = null, drag = null, pinch = null, copying = null;
@@ -17,7 +17,7 @@
   const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
   const hasFocus = ({ stages }) => stages().some((stage) => stage.contains(document.activeElement));
   const sayZoom = ({ say, camera, fitScale }) => say(`${Math.round(100 * camera.zoom * fitScale())} %`);
-  const sayLoupe = ({ say, loupe }) => say(loupe.on ? `Loupe ${100 * loupe.power} %` : "");
+  const sayLoupe = ({ say, loupe }) => say(loupe.on ? `${rmbgText("Loupe")} ${100 * loupe.power} %` : "");
   const hold = (on) => {
     holding = on;
     viewer()?.querySelector(".stage").classList.toggle("holding", on);
@@ -33,7 +33,7 @@
   };
 
   const copy = async () => {
-    say("Copying…");
+    say(rmbgText("Copying…"));
     let problem = NOT_COPIED;
     try {
       const picture = new Promise((resolve, reject) => (copying = { resolve, reject }));
@@ -97,7 +97,7 @@
     const { camera, zoomTo, loupe, magnify } = shown;
     const direct = event.ctrlKey || event.metaKey;
     if (!direct && !loupe.on && camera.zoom === 1 && (event.deltaY > 0 || !hasFocus(shown))) {
-      if (event.deltaY < 0) shown.say("Ctrl + wheel zooms");
+      if (event.deltaY < 0) shown.say(rmbgText("Ctrl + wheel zooms"));
       return;
     }
     event.preventDefault();

@@ -7,6 +7,7 @@ import logging
 import re
 import shutil
 import threading
+import weakref
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -18,13 +19,14 @@ from PIL import Image
 
 from rmbg import files
 from rmbg.batch.entry import Entry
+from rmbg.batch.hooks import Hooks
 from rmbg.batch.job import Job
 from rmbg.batch.manifest import Manifest, State
 from rmbg.batch.matte_cache import MatteCache
+from rmbg.batch.outcome import Outcome
 from rmbg.batch.plan import Plan
 from rmbg.batch.progress import Progress
 from rmbg.batch.recipe import Recipe
-from rmbg.batch.worker import Hooks, Outcome
 from rmbg.billing.cost import Cost
 from rmbg.billing.quote import Estimate
 from rmbg.cancellation import CancellationToken
@@ -34,6 +36,7 @@ from rmbg.images import encode
 from rmbg.images.photo import open_photo
 from rmbg.matting.finish import finish
 from rmbg.matting.matte import to_bytes
+from rmbg.message import Message
 from rmbg.providers.builtin import LOW_CONFIDENCE_NOTE
 from rmbg.settings import Settings
 from rmbg.ui.batch.output import VisitorOutput
@@ -224,14 +227,14 @@ class Batch:
         NotReadyError
             If too many batches run on this server, or this one runs already.
         """
-        with _RUNNING_LOCK:
+        with _START_LOCK:
             if self.running:
                 raise NotReadyError("The batch is still running. Wait, or stop it first.")
-            if sum(batch.running for batch in _RUNNING) >= MAX_RUNNING:
+            if sum(batch.running for batch in _BATCHES) >= MAX_RUNNING:
                 raise NotReadyError(BUSY)
             self._token = CancellationToken()
             self._token.begin(paid=bool(request.estimate))
-            _RUNNING[:] = [batch for batch in _RUNNING if batch.running and batch is not self] + [self]
+            _BATCHES.add(self)
         self.message, self.halted, self.pending = "", False, None
         self._thread = threading.Thread(target=self._work, args=(request, key), name=BATCH_NAME, daemon=True)
         self._thread.start()
@@ -398,7 +401,7 @@ class Batch:
             row = self._rows[outcome.name]
             cost = _sum(row.cost, outcome.cost)
             # A word in the table replaces the note on the confidence.
-            message = _visible(outcome.message.replace(LOW_CONFIDENCE_NOTE, "").strip())
+            message = _visible(_without(outcome.message, LOW_CONFIDENCE_NOTE))
             if outcome.state == "done":
                 # A result with another background has the facts of the call that it was rendered from.
                 facts = previous if previous is not None and not outcome.seconds else None
@@ -416,7 +419,11 @@ class Batch:
                 if previous is not None and previous.file != row.file:
                     (self.folder / previous.file).unlink(missing_ok=True)  # another format
             elif previous is not None:
-                text = f"{recipe.provider.info.title} failed: {message} The earlier result is kept."
+                text = Message(
+                    "{provider} failed: {message} The earlier result is kept.",
+                    provider=recipe.provider.info.title,
+                    message=message,
+                )
                 row = replace(previous, cost=cost, message=text)
             else:
                 row = Row(row.name, outcome.state, provider, 0.0, cost, None, message, outcome.systematic)
@@ -440,14 +447,19 @@ class Batch:
 
 
 #: Batches that run, or have run.
-_RUNNING: list[Batch] = []
-_RUNNING_LOCK = threading.Lock()
+_BATCHES: weakref.WeakSet[Batch] = weakref.WeakSet()
+_START_LOCK = threading.Lock()
 
 
 def _visible(text: str) -> str:
     """Return a message for visitors, without the paths of the server's temporary files."""
     pattern = re.escape(str(workspace().folder.parent)) + r"[^\s'\":;,]*[^\s'\":;,.]"
-    return re.sub(pattern, "the disk of this server", for_visitor(text))
+    shown = for_visitor(text)
+    return re.sub(pattern, "the disk of this server", shown) if re.search(pattern, shown) else shown
+
+
+def _without(text: str, part: str) -> str:
+    return text.replace(part, "").strip() if part in text else text
 
 
 def _sum(first: Cost | None, second: Cost | None) -> Cost | None:

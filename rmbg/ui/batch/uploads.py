@@ -14,9 +14,11 @@ from rmbg.batch.entry import Entry
 from rmbg.batch.names import safe_part, without_suffix
 from rmbg.errors import InputError, PhotoError, printable
 from rmbg.images.source import read as read_source
+from rmbg.message import Message
 from rmbg.providers.base import never_cancelled
 from rmbg.settings import Settings
 from rmbg.ui.components.photo_input import Upload
+from rmbg.ui.languages import t
 from rmbg.units import megabytes, megapixels
 
 #: Size limit of an archive's central directory in bytes, which `zipfile` parses as a whole.
@@ -30,9 +32,12 @@ NO_PHOTOS = "Choose photos or a zip archive first."
 
 def limits(settings: Settings) -> str:
     """Return the limits of a batch in one sentence."""
-    return (
-        f"At most {settings.batch_files:,} photos and {megabytes(max_bytes(settings))} at a time; a photo may have "
-        f"{megabytes(settings.max_bytes)} and {megapixels(settings.max_pixels)}."
+    return t(
+        "At most {count} photos and {total} at a time; a photo may have {size} and {pixels}.",
+        count=settings.batch_files,
+        total=megabytes(max_bytes(settings)),
+        size=megabytes(settings.max_bytes),
+        pixels=megapixels(settings.max_pixels),
     )
 
 
@@ -68,7 +73,10 @@ class UploadSource:
         names: set[str] = set()
         for entry, archive, member in self._found(uploads):
             if len(self._entries) >= settings.batch_files:
-                raise InputError(f"There are more than {settings.batch_files:,} photos. Send them in several batches.")
+                text = Message(
+                    "There are more than {limit:,} photos. Send them in several batches.", limit=settings.batch_files
+                )
+                raise InputError(text)
             name = _unique(entry.name, names)
             names.add(name.casefold())
             unique = replace(entry, name=name)
@@ -85,7 +93,7 @@ class UploadSource:
         if entry.name in self._members:
             return self._archives[entry.name].read(self._members[entry.name], cancelled)
         if not Path(entry.locator).is_file():
-            raise PhotoError(f"{printable(entry.name, 60)} is no longer on the server. Upload it again.")
+            raise PhotoError(Message("{name} is no longer on the server. Upload it again.", name=printable(entry.name, 60)))
         return read_source(entry.locator, entry.name, self.settings)[0]
 
     def path(self, entry: Entry) -> str | None:
@@ -123,11 +131,13 @@ def open_archive(upload: Upload, settings: Settings) -> ZipSource:
     """
     name = printable(upload.name, 60)
     if _directory_bytes(Path(upload.path)) > MAX_DIRECTORY_BYTES:
-        raise InputError(f"{name} has too many entries. Send at most {settings.batch_files:,} photos.")
+        raise InputError(
+            Message("{name} has too many entries. Send at most {limit:,} photos.", name=name, limit=settings.batch_files)
+        )
     try:
         return ZipSource(Path(upload.path), settings)
     except InputError:
-        raise InputError(f"{name} is not a valid zip archive. Create it again.") from None
+        raise InputError(Message("{name} is not a valid zip archive. Create it again.", name=name)) from None
 
 
 def _directory_bytes(path: Path) -> int:
@@ -143,7 +153,13 @@ def _directory_bytes(path: Path) -> int:
 def _check_total(size: int, settings: Settings) -> None:
     if size > max_bytes(settings):
         has, limit = megabytes(size), megabytes(max_bytes(settings))
-        raise InputError(f"The photos have {has} together, more than the limit of {limit}. Send them in several batches.")
+        raise InputError(
+            Message(
+                "The photos have {size} together, more than the limit of {limit}. Send them in several batches.",
+                size=has,
+                limit=limit,
+            )
+        )
 
 
 def _size(upload: Upload) -> int:

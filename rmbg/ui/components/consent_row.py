@@ -14,7 +14,7 @@ _INSTANT: dict[str, Any] = {"api_visibility": "private", "queue": False, "show_p
 
 def consent_row(prefix: str) -> tuple[gr.Row, gr.Button, gr.Button]:
     """Create a hidden row with the buttons ``prefix-yes`` and ``prefix-no``; returns row and buttons."""
-    with gr.Row(visible=False) as row:
+    with gr.Row(visible=False, equal_height=True) as row:
         yes = gr.Button("Yes, send and pay", variant="primary", elem_id=f"{prefix}-yes")
         no = gr.Button("No", elem_id=f"{prefix}-no")
     return row, yes, no

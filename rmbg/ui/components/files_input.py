@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from gradio.data_classes import ListFiles
+from gradio.data_classes import ImageData, ListFiles
 
 from rmbg.ui.components.metaclass import AppComponentMeta
 from rmbg.ui.components.photo_input import Upload, uploaded_path
@@ -25,6 +25,10 @@ class FilesInput(gr.File, metaclass=AppComponentMeta):
             storage().keep(visitor(), Path(path))  # does not expire while the page is open
             uploads.append(Upload(path, file.orig_name or Path(path).name))
         return uploads
+
+    def api_info(self) -> dict[str, Any]:
+        """Return the schema of the list without references, which Gradio's MCP server places where they do not resolve."""
+        return {"type": "array", "title": "ListFiles", "items": ImageData.model_json_schema()}
 
 
 def files_input(**kwargs: Any) -> FilesInput:

@@ -14,6 +14,8 @@ from rmbg.errors import RmbgError
 from rmbg.render.picture import View
 from rmbg.ui import pictures
 from rmbg.ui.components.viewer import data_uri
+from rmbg.ui.languages import t
+from rmbg.ui.messages import visitor_text
 from rmbg.ui.results import Result
 from rmbg.ui.templates import render
 
@@ -68,7 +70,7 @@ def layer(cutout: Cutout, name: str, stored: Callable[[], dict[str, str]], origi
     original : str, optional
         URL of the photo, if it is not among these pictures.
     """
-    labels = {"cutout": f"Cutout by {name}", "mask": f"Mask by {name}", "original": "The photo"}
+    labels = {"cutout": t("Cutout by {name}", name=name), "mask": t("Mask by {name}", name=name), "original": t("The photo")}
     try:
         urls = {view: pictures.url(path) for view, path in stored().items()}
     except RmbgError:  # the server cannot write files
@@ -78,7 +80,7 @@ def layer(cutout: Cutout, name: str, stored: Callable[[], dict[str, str]], origi
 
 def photo_layer(url: str) -> Layer:
     """Return the layer of a photo, which is the same in all views."""
-    return Layer(dict.fromkeys(VIEWS, url), dict.fromkeys(VIEWS, "The photo"))
+    return Layer(dict.fromkeys(VIEWS, url), dict.fromkeys(VIEWS, t("The photo")))
 
 
 def scene(panes: Sequence[tuple[Layer, ...]], size: tuple[int, int], full: tuple[int, int]) -> str:
@@ -156,9 +158,9 @@ def answer(layers: Sequence[tuple[Result, View]], area: str, view: View) -> str:
     """
     try:
         if not layers:
-            return json.dumps({"error": "There are no results. Run a comparison first."})
+            return json.dumps({"error": t("There are no results. Run a comparison first.")})
         part = pictures.Part.parse(area, layers[0][0].width, layers[0][0].height)
         urls = [pictures.url(path) for path in pictures.parts(layers, part)]
     except RmbgError as error:
-        return json.dumps({"error": str(error)})
+        return json.dumps({"error": visitor_text(error)})
     return json.dumps({"area": area, "view": view, "pictures": urls})

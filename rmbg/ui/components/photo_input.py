@@ -18,6 +18,7 @@ from gradio.data_classes import ImageData
 
 from rmbg.images.photo import Photo, open_photo
 from rmbg.ui.components.metaclass import AppComponentMeta
+from rmbg.ui.messages import page_error
 from rmbg.ui.storage import storage, visitor
 
 #: Suffixes of the formats that browsers can show.
@@ -73,7 +74,7 @@ def uploaded_path(path: Any) -> str:
         if len(relative.parts) != 2 or stored.resolve(strict=True) != stored or not stat.S_ISREG(stored.lstat().st_mode):
             raise ValueError
     except (ValueError, OSError, RuntimeError):
-        raise gr.Error("The file is not among the uploads of this server. Upload it again.", print_exception=False) from None
+        raise page_error("The file is not among the uploads of this server. Upload it again.") from None
     return str(absolute)
 
 

@@ -13,6 +13,7 @@ from rmbg.providers.base import ProviderInfo, Status
 from rmbg.settings import Settings
 from rmbg.ui.components.key_field import KeyField, key_field
 from rmbg.ui.components.provider_options import key_labels
+from rmbg.ui.languages import t
 from rmbg.ui.messages import status_text
 
 
@@ -99,7 +100,7 @@ def selected_ids(checked: tuple[bool, ...]) -> list[str]:
 def _summary(info: ProviderInfo, status: Status, settings: Settings) -> str:
     """Status unless ready, expected price and seconds, such as ``$0.018 listed, about 4 s``."""
     parts = [] if status.state == "ready" else [status_text(status)]
-    parts.append(str(quote(info, {}, settings)))
-    parts += [] if info.seconds is None else [f"about {info.seconds:g} s"]
+    parts.append(t(str(quote(info, {}, settings))))
+    parts += [] if info.seconds is None else [t("about {seconds} s", seconds=f"{info.seconds:g}")]
     text = ", ".join(parts)
     return text[:1].upper() + text[1:]

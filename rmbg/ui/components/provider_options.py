@@ -14,6 +14,7 @@ from rmbg.providers import find
 from rmbg.providers.base import Option, ProviderInfo
 from rmbg.settings import Settings
 from rmbg.ui.components.key_field import key_field
+from rmbg.ui.languages import t
 
 
 def build(provider: gr.Dropdown, settings: Settings) -> tuple[gr.Textbox, gr.State]:
@@ -61,7 +62,7 @@ def draw_options(
         chosen = [option for option in info.options if option.advanced == advanced]
         if not chosen:
             continue
-        with gr.Accordion(title, open=False, elem_id=f"{section}-{info.id}"):
+        with gr.Accordion(t(title), open=False, elem_id=f"{section}-{info.id}"):
             for option in chosen:
                 field = component(option, f"{prefix}-{option.name}")
                 field.change(partial(changed, name=option.name), [options, field], shown, **_INSTANT)
@@ -70,8 +71,8 @@ def draw_options(
 def component(option: Option, elem_id: str) -> Any:
     """Create the component for an option, by its kind and range."""
     common: dict[str, Any] = {
-        "label": option.title,
-        "info": option.help or None,
+        "label": t(option.title),
+        "info": t(option.help) or None,
         "elem_id": elem_id,
         "interactive": True,
     }
@@ -90,10 +91,10 @@ def component(option: Option, elem_id: str) -> Any:
 
 def key_labels(info: ProviderInfo, settings: Settings) -> tuple[str, str]:
     """Return the label of a key field and the privacy note below it."""
-    note = "Used for your request only and never stored."
+    note = t("Used for your request only and never stored.")
     if api_keys.available(info.key_name, settings):
-        note += " If empty, the key of this server is used."
-    return f"Your key for {info.title.partition(':')[0]}", note
+        note += " " + t("If empty, the key of this server is used.")
+    return t("Your key for {service}", service=info.title.partition(":")[0]), note
 
 
 def key_update(name: str, settings: Settings) -> Any:

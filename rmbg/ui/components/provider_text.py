@@ -11,16 +11,16 @@ from rmbg.billing.quote import quote
 from rmbg.providers import PROVIDERS, find
 from rmbg.providers.base import ProviderInfo, Status
 from rmbg.settings import Settings
+from rmbg.ui.languages import t
 from rmbg.ui.messages import status_text
 from rmbg.ui.origins import public_hosts
-from rmbg.ui.storage import CLOSED_SECONDS
 from rmbg.ui.templates import render
 
 
 def choices(settings: Settings) -> list[tuple[str, str]]:
     """Return the choices of the dropdown as (title and status, id)."""
     best = find("auto", settings).info
-    rows = [(f"Best available ({best.title})", "auto")]
+    rows = [(t("Best available ({title})", title=best.title), "auto")]
     return rows + [(f"{p.info.title}: {status_text(p.status(settings))}", name) for name, p in PROVIDERS.items()]
 
 
@@ -53,9 +53,9 @@ def refresh(name: str, settings: Settings) -> tuple[Any, str]:
 
 def expected(info: ProviderInfo, settings: Settings) -> str:
     """Return expected price and seconds as text."""
-    parts = [quote(info, {}, settings).details()]
+    parts = [t(quote(info, {}, settings).details())]
     if info.seconds is not None:
-        parts.append(f"about {info.seconds:g} s")
+        parts.append(t("about {seconds} s", seconds=f"{info.seconds:g}"))
     return ", ".join(parts) + "."
 
 
@@ -72,21 +72,22 @@ def cards(settings: Settings) -> str:
 def data_use(info: ProviderInfo, settings: Settings) -> str:
     """Return where the photo is processed and when it is deleted, for a visitor of this server."""
     if info.kind == "remote":
-        return info.pixels
+        return t(info.pixels)
     if not _shared(settings):
-        return "The photo stays on this computer."
-    return (
-        f"The photo is processed on {place(settings)} and deleted at the latest {CLOSED_SECONDS // 60} minutes after you close "
-        "this page."
+        return t("The photo stays on this computer.")
+    return t(
+        "The photo is processed on {place} and deleted at the latest {minutes} minutes after you close this page.",
+        place=place(settings),
+        minutes=f"{settings.visit_seconds / 60:g}",
     )
 
 
 def place(settings: Settings) -> str:
     """Return the name of this machine from the visitor's point of view, such as ``this server (studio.example.org)``."""
     if not _shared(settings):
-        return "this computer"
+        return t("this computer")
     names = [name for name in settings.allow_hosts if "*" not in name] + [n.host for n in public_hosts(settings.environ)]
-    return f"this server ({names[0]})" if names else "this server"
+    return t("this server ({name})", name=names[0]) if names else t("this server")
 
 
 def _shared(settings: Settings) -> bool:

@@ -15,10 +15,18 @@ import gradio as gr
 
 from rmbg.errors import OptionError
 from rmbg.matting.retouch import MAX_STROKES, Stroke, check_strokes, parse_stroke
+from rmbg.providers.sam2 import SAM2
+from rmbg.settings import Settings
+from rmbg.ui.languages import t
+from rmbg.ui.messages import status_text, visitor_text
 from rmbg.ui.results import Edits, Result
 from rmbg.ui.session import Session
+from rmbg.ui.templates import render
 
 MODES = [("Keep", "keep"), ("Erase", "erase")]
+
+#: Modes in which a click adds the object at a point to the mask, or removes it; they need SAM 2.
+OBJECT_MODES = [("Add object", "subject"), ("Remove object", "background")]
 
 #: Smallest, largest and first diameter of the brush in pixels of the screen.
 BRUSH = (4, 300, 40)
@@ -38,18 +46,30 @@ class Tools:
         Request and answer.
     done : gr.Button
         Closes the tools.
+    mode : gr.Radio
+    status : gr.HTML
+        Readiness of SAM 2.
+    send_point : gr.Button
+        Pressed by ``retouch.js`` to send the point of a click.
+    point : gr.Textbox
+        Point and answer.
     """
 
     send: gr.Button
     stroke: gr.Textbox
     done: gr.Button
+    mode: gr.Radio
+    status: gr.HTML
+    send_point: gr.Button
+    point: gr.Textbox
 
 
-def build() -> Tools:
+def build(settings: Settings) -> Tools:
     """Create the tools, which ``retouch.css`` shows while they are open."""
     low, high, first = BRUSH
     with gr.Row(elem_id="retouch", equal_height=True):
-        gr.Radio(MODES, value="keep", label="Brush", interactive=True, elem_id="retouch-mode", scale=4, min_width=220)
+        choices, line = _modes(settings)
+        mode = gr.Radio(choices, value="keep", label="Brush", interactive=True, elem_id="retouch-mode", scale=6, min_width=220)
         gr.Slider(
             low, high, value=first, step=1, label="Brush size", interactive=True, elem_id="retouch-size", scale=4, min_width=200
         )
@@ -57,11 +77,27 @@ def build() -> Tools:
             for label, action in (("Undo", "undo"), ("Redo", "redo"), ("Undo all", "clear")):
                 gr.Button(label, size="sm", elem_id=f"retouch-{action}", min_width=0)
             done = gr.Button("Done", size="sm", variant="primary", elem_id="retouch-done", min_width=0)
+        status = gr.HTML(line, elem_classes="bare", elem_id="retouch-status")
     # retouch.js presses the second button, and copies the text of the first one, which is in the visitor's language.
     gr.Button("Retouch", elem_id="retouch-label", visible="hidden")
     send = gr.Button("Send a stroke", elem_id="retouch-send", visible="hidden")
     stroke = gr.Textbox("", label="Stroke", visible="hidden")
-    return Tools(send, stroke, done)
+    send_point = gr.Button("Send a point", elem_id="retouch-send-point", visible="hidden")
+    point = gr.Textbox("", label="Point", visible="hidden")
+    return Tools(send, stroke, done, mode, status, send_point, point)
+
+
+def updates(settings: Settings) -> tuple[Any, str]:
+    """Updates of the modes and of the readiness of SAM 2, whose weights may be downloaded while the page is open."""
+    choices, line = _modes(settings)
+    return gr.update(choices=choices), line
+
+
+def _modes(settings: Settings) -> tuple[list[tuple[str, str]], str]:
+    """Modes that can be chosen, and HTML with the reason if SAM 2 is not ready."""
+    status = SAM2.status(settings)
+    text = "" if status.state == "ready" else t("Objects are found by SAM 2: {status}.", status=status_text(status))
+    return MODES + (OBJECT_MODES if status.usable else []), render("note.html", text=text) if text else ""
 
 
 def receive(session: Session, text: str) -> str:
@@ -84,7 +120,7 @@ def receive(session: Session, text: str) -> str:
         result.edit(partial(_changed, result, request["keep"], added))
         answer["strokes"] = request["keep"] + len(added)
     except OptionError as error:
-        answer["error"] = str(error)
+        answer["error"] = visitor_text(error)
     return json.dumps(answer)
 
 

@@ -10,6 +10,8 @@ import gradio as gr
 from rmbg.billing.quote import quote
 from rmbg.providers import PROVIDERS
 from rmbg.settings import Settings
+from rmbg.ui.languages import t
+from rmbg.ui.messages import status_text
 from rmbg.ui.templates import render
 
 #: Providers that are offered; the checkboxes have all.
@@ -50,8 +52,8 @@ def offers(settings: Settings) -> list[tuple[str, str]]:
     for name, provider in PROVIDERS.items():
         info, status = provider.info, provider.status(settings)
         if info.kind == "local" and status.state == "download":
-            seconds = "" if info.seconds is None else f", about {info.seconds:g} s"
-            found.append((info.seconds or 0.0, f"{info.title}: {status.text}{seconds}. {info.license}", name))
+            seconds = "" if info.seconds is None else ", " + t("about {seconds} s", seconds=f"{info.seconds:g}")
+            found.append((info.seconds or 0.0, f"{info.title}: {status_text(status)}{seconds}. {t(info.license)}", name))
     return [(text, name) for _, text, name in sorted(found)[:OFFERED]]
 
 
@@ -61,8 +63,11 @@ def add(chosen: str | None) -> list[Any]:
 
 
 def _cheapest_key(settings: Settings) -> str:
-    """Title and price of the service with the lowest listed price that needs no more than a key; empty if there is none."""
+    """Sentence on the service with the lowest listed price that needs no more than a key; empty if there is none."""
     services = [p.info for p in PROVIDERS.values() if p.info.price_basis == "listed" and p.status(settings).state == "key"]
     quotes = [(quote(info, {}, settings), info.title) for info in services]
-    priced = [(price.cost.usd, title, str(price)) for price, title in quotes if price.cost.usd is not None]
-    return f"{min(priced)[1]} costs {min(priced)[2]} a picture" if priced else ""
+    priced = [(price.cost.usd, title, t(str(price))) for price, title in quotes if price.cost.usd is not None]
+    if not priced:
+        return ""
+    _, title, price = min(priced)
+    return t("With a key under “Your keys”, {title} costs {price} a picture.", title=title, price=price)

@@ -8,17 +8,20 @@ from collections.abc import Iterable
 from dataclasses import asdict
 
 import numpy as np
+from markupsafe import Markup
 
 from rmbg.cutout import Cutout
 from rmbg.errors import RmbgError
 from rmbg.images import encode
 from rmbg.matting.matte import bounding_box
 from rmbg.matting.retouch import to_json
+from rmbg.message import joined
 from rmbg.providers.builtin import LOW_CONFIDENCE_MEANING, LOW_CONFIDENCE_NOTE
 from rmbg.ui import pictures
 from rmbg.ui.components.finishing_options import scene_canvases
 from rmbg.ui.components.render_options import RenderOptions
-from rmbg.ui.messages import for_visitor
+from rmbg.ui.languages import markup, t
+from rmbg.ui.messages import visitor_text
 from rmbg.ui.results import Result
 from rmbg.ui.session import MAX_RESULTS, Session
 from rmbg.ui.spend import projection
@@ -27,7 +30,7 @@ from rmbg.ui.templates import render
 from rmbg.units import megabytes
 
 #: Message above a result with low confidence; a button in it opens the retouch tools.
-DOUBT = f"{LOW_CONFIDENCE_MEANING} Retouch the result, try another provider, or crop the photo closer to the subject."
+DOUBT = joined(LOW_CONFIDENCE_MEANING, "Retouch the result, try another provider, or crop the photo closer to the subject.")
 
 #: Message for unexpected exceptions, which are logged with a traceback.
 INTERNAL_ERROR = "An internal error occurred. Try again, or choose another provider."
@@ -42,7 +45,16 @@ def data_uri(pixels: np.ndarray, format: str = "") -> str:
 
 def placeholder(title: str, text: str, button: str = "") -> str:
     """Return the HTML shown before the first result: `text`, without a period, and the name of the button to press."""
-    return render("placeholder.html", title=title, text=text, button=button)
+    said = (
+        t("{text}.", text=t(text))
+        if not button
+        else markup("{text}, then press {button}.", text=t(text), button=_em(t(button)))
+    )
+    return render("placeholder.html", title=t(title), text=said)
+
+
+def _em(text: str) -> Markup:
+    return Markup("<em>{}</em>").format(text)
 
 
 def empty() -> str:
@@ -58,7 +70,11 @@ def result(result: Result, options: RenderOptions, session: Session) -> str:
     cutout = result.preview
     rows, columns = bounding_box(cutout.matte)
     name = cutout.photo.name
-    labels = {"cutout": f"The cutout of {name}", "mask": f"The mask of {name}", "original": f"The photo of {name}"}
+    labels = {
+        "cutout": t("The cutout of {name}", name=name),
+        "mask": t("The mask of {name}", name=name),
+        "original": t("The photo of {name}", name=name),
+    }
     scene = {
         "result": result.id,
         "strokes": [to_json(stroke) for stroke in result.edits.strokes],
@@ -112,7 +128,7 @@ def facts(result: Result, title: str) -> str:
         title,
         f"{cutout.seconds:.2f} s",
         f"{result.width} × {result.height}",
-        ", ".join(part for part in (str(cutout.cost), projection(cutout.cost)) if part),
+        ", ".join(t(part) for part in (str(cutout.cost), projection(cutout.cost)) if part),
         " ".join(p for p in (cutout.engine, cutout.device, cutout.precision) if p),
     ]
     notes = [note for note in cutout.notes if note != LOW_CONFIDENCE_NOTE]  # part of the message above the result
@@ -122,7 +138,7 @@ def facts(result: Result, title: str) -> str:
 def result_message(result: Result) -> str:
     """Return the message above a result with low confidence, or of one that is kept in memory only; usually empty."""
     doubt = result.facts.confidence_level == "low"
-    return notice(f"{DOUBT if doubt else ''} {result.note}".strip(), "warning" if doubt else "info", retouch=doubt)
+    return notice(joined(DOUBT if doubt else "", result.note), "warning" if doubt else "info", retouch=doubt)
 
 
 def fact_line(parts: Iterable[str], notes: Iterable[str]) -> str:
@@ -135,9 +151,13 @@ def total(session: Session) -> str:
     line = render("total.html", text=session.spend.line())
     if not session.removed:
         return line
-    evicted = "1 older result was" if session.removed == 1 else f"{session.removed} older results were"
-    limit = f"at most {MAX_RESULTS} results and {megabytes(storage().session_bytes)} per visitor"
-    return line + render("notes.html", notes=[f"{evicted} removed to make room: this server keeps {limit}."])
+    note = t(
+        "{count} older results were removed to make room: this server keeps at most {results} results and {size} per visitor.",
+        count=session.removed,
+        results=MAX_RESULTS,
+        size=megabytes(storage().session_bytes),
+    )
+    return line + render("notes.html", notes=[note])
 
 
 def notice(message: str, kind: str = "error", *, retouch: bool = False) -> str:
@@ -145,4 +165,4 @@ def notice(message: str, kind: str = "error", *, retouch: bool = False) -> str:
 
     With `retouch` it has a button that opens the retouch tools.
     """
-    return render("notice.html", message=for_visitor(message), kind=kind, retouch=retouch) if message else ""
+    return render("notice.html", message=visitor_text(message), kind=kind, retouch=retouch) if message else ""

@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import platform
 
 import gradio as gr
 
+from rmbg.errors import NotReadyError
+from rmbg.inference.device import choose_device, choose_engine
+from rmbg.inference.torch_import import import_torch
 from rmbg.settings import Settings
+from rmbg.threads import cpu_count
 from rmbg.ui.components import provider_text
-from rmbg.ui.storage import CLOSED_SECONDS
+from rmbg.ui.languages import t
 from rmbg.ui.templates import render
 from rmbg.version import __version__
+
+#: Names of the engines.
+ENGINES = {"openvino": "OpenVINO", "torch": "PyTorch"}
 
 
 def build(settings: Settings) -> None:
     """Create the components of the tab."""
     gr.Markdown(
-        "## Providers\nOne provider computes the cutout. All further steps, from background color to file format, run on "
-        f"{provider_text.place(settings)} and use the same cutout at no further cost."
+        f"## {t('Providers')}\n"
+        + t(
+            "One provider computes the cutout. All further steps, from background color to file format, run on {place} and use "
+            "the same cutout at no further cost.",
+            place=provider_text.place(settings),
+        )
     )
     gr.HTML(provider_text.cards(settings), elem_classes="bare", elem_id="providers")
     gr.Markdown(
@@ -25,8 +37,8 @@ def build(settings: Settings) -> None:
             "about.md",
             hourly_usd=settings.hourly_usd,
             place=provider_text.place(settings),
-            minutes=CLOSED_SECONDS // 60,
-            machine=machine(),
+            minutes=f"{settings.visit_seconds / 60:g}",
+            machine=machine(settings),
             version=__version__,
             python=platform.python_version(),
             gradio=gr.__version__,
@@ -34,14 +46,17 @@ def build(settings: Settings) -> None:
     )
 
 
-def machine() -> str:
-    """Return device and engine of this machine in one line."""
-    import torch
-
-    if torch.cuda.is_available():
-        device = torch.cuda.get_device_name(0)
-    elif torch.backends.mps.is_available():
-        device = "Apple GPU (MPS)"
+def machine(settings: Settings) -> str:
+    """Return device and engine of local networks on this machine in one line; torch is imported for a GPU only."""
+    try:
+        name = choose_device(settings.device)
+        engine = choose_engine(settings.engine, name)
+    except NotReadyError as error:
+        return str(error)
+    if name.startswith("cuda"):
+        device = import_torch().cuda.get_device_name(name)
     else:
-        device = f"CPU ({platform.machine()}, {torch.get_num_threads()} threads)"
-    return f"Device: {device}. Engine: PyTorch {torch.__version__}."
+        cpu = t("CPU ({architecture}, {threads} threads)", architecture=platform.machine(), threads=cpu_count())
+        device = "Apple GPU (MPS)" if name == "mps" else cpu
+    version = importlib.metadata.version(engine)
+    return t("Device: {device}. Engine: {engine} {version}.", device=device, engine=ENGINES[engine], version=version)

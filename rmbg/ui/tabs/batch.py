@@ -11,7 +11,7 @@ import gradio as gr
 from rmbg.images import encode
 from rmbg.settings import Settings
 from rmbg.ui.batch.uploads import limits, max_bytes
-from rmbg.ui.components import consent_row, provider_options, provider_text
+from rmbg.ui.components import consent_row, provider_options, provider_text, viewer
 from rmbg.ui.components.files_input import FilesInput, files_input
 from rmbg.ui.components.key_field import key_field
 from rmbg.ui.lanes import SERVICES_AT_ONCE
@@ -86,11 +86,8 @@ def build(session: gr.State, settings: Settings) -> Parts:
                     "Download all (ZIP)", variant="primary", size="sm", interactive=False, elem_id="batch-save", min_width=180
                 )
             table = gr.HTML(
-                render(
-                    "placeholder.html",
-                    title="The cutouts appear here in a table",
-                    text="Drop photos, a folder or a zip archive",
-                    button="Remove all backgrounds",
+                viewer.placeholder(
+                    "The cutouts appear here in a table", "Drop photos, a folder or a zip archive", "Remove all backgrounds"
                 ),
                 elem_classes="bare",
                 elem_id="batch-table",

@@ -23,6 +23,7 @@ from rmbg.ui.components import load_photo, viewer
 from rmbg.ui.components.photo_input import Upload
 from rmbg.ui.components.render_options import RenderOptions
 from rmbg.ui.consent import Charge, charges_of
+from rmbg.ui.languages import t
 from rmbg.ui.messages import page_error
 from rmbg.ui.session import Session
 from rmbg.ui.templates import render
@@ -44,7 +45,7 @@ def chosen(session: Session, uploads: list[Upload]) -> str:
         count = len(UploadSource(uploads, Settings.from_environ()).entries())
     except RmbgError as error:
         return viewer.notice(str(error))
-    return viewer.notice(f"{count:,} photo{'s' if count != 1 else ''} ready. Press Remove all backgrounds.", "info")
+    return viewer.notice(t("{count} photos ready. Press Remove all backgrounds.", count=count), "info")
 
 
 def start(
@@ -156,8 +157,8 @@ def table(batch: Batch, doubtful: bool) -> str:
         total=len(rows),
         finished=sum(row.state != "new" for row in rows),
         parts=_progress(rows),
-        empty="No photo is doubtful or failed so far.",
-        status=lambda row: STATES.get(row.state, "Waiting" if batch.running else "Not processed"),
+        empty=t("No photo is doubtful or failed so far."),
+        status=lambda row: t(STATES.get(row.state, "Waiting" if batch.running else "Not processed")),
         level=lambda row: confidence_level(row.confidence),
         title=lambda name: find(name).info.title,
         url=pictures.url,
@@ -169,7 +170,7 @@ def save(session: Session) -> Any:
     batch = session.batch
     rows = [row for row in batch.rows if row.file] if batch is not None else []
     if batch is None or not rows:
-        raise gr.Error("There are no results to download. Start the batch first.", print_exception=False)
+        raise page_error("There are no results to download. Start the batch first.")
     try:
         return gr.update(value=archive.write(session.owner, (batch.result(row) for row in rows)))
     except RmbgError as error:
@@ -187,7 +188,7 @@ def adopt(session: Session, index: Any) -> str:
     batch = session.batch
     rows = [] if batch is None else batch.rows
     if batch is None or not isinstance(index, str) or not re.fullmatch("[0-9]{1,6}", index) or int(index) >= len(rows):
-        raise gr.Error("There is no such photo. Reload the page.", print_exception=False)
+        raise page_error("There is no such photo. Reload the page.")
     try:
         cutout, upload = batch.cutout(rows[int(index)].name)
         path = upload.path if load_photo.is_shown(upload.name) else load_photo.as_png(cutout.photo)
@@ -222,8 +223,12 @@ def _begin(session: Session, batch: Batch, request: Request, key: str, doubtful:
         usd = None if request.estimate.unknown else request.estimate.usd
         session.consent.request(PLACE, [Charge(f"{info.id} {batch.folder.name} {batch.revision}", info.title, usd)])
         batch.pending = request
-        photos = f"{request.photos:,} photo{'s' if request.photos != 1 else ''}"
-        text = f"This sends {photos} to {info.title}. Expected charge for all: {request.estimate}."
+        text = t(
+            "This sends {count} photos to {service}. Expected charge for all: {price}.",
+            count=request.photos,
+            service=info.title,
+            price=t(str(request.estimate)),
+        )
         return viewer.notice(text, "info"), gr.update(visible=True), *page(session, doubtful)
     batch.start(request, key)
     return "", gr.update(visible=False), *page(session, doubtful)
@@ -239,9 +244,9 @@ def _progress(rows: list[Row]) -> list[str]:
     failed = sum(row.state not in ("new", "done") for row in rows)
     low = sum(confidence_level(row.confidence) == "low" for row in rows)
     costs = [row.cost for row in rows if row.cost is not None]
-    parts = [f"{finished:,} of {len(rows):,} photos"]
-    parts += [f"{failed:,} without a result"] if failed else []
-    parts += [f"{low:,} with low confidence"] if low else []
+    parts = [t("{count} of {total} photos", count=finished, total=len(rows))]
+    parts += [t("{count} without a result", count=failed)] if failed else []
+    parts += [t("{count} with low confidence", count=low)] if low else []
     return parts + ([_cost(costs)] if costs else [])
 
 
@@ -252,8 +257,8 @@ def _cost(costs: list[Cost]) -> str:
         if cost.usd is not None:
             sums[cost.basis] = sums.get(cost.basis, Decimal(0)) + cost.usd
     unknown = sum(cost.usd is None for cost in costs)
-    parts = [str(Cost(usd, basis)) for basis, usd in sums.items()]
-    return " and ".join([*parts, *([f"{unknown:,} of unknown cost"] if unknown else [])])
+    parts = [t(str(Cost(usd, basis))) for basis, usd in sums.items()]
+    return ", ".join([*parts, *([t("{count} of unknown cost", count=unknown)] if unknown else [])])
 
 
 def _final(batch: Batch) -> str:
@@ -262,9 +267,10 @@ def _final(batch: Batch) -> str:
         return batch.message
     rows = batch.rows
     done = sum(bool(row.file) for row in rows)
-    text = f"Done: {done:,} of {len(rows):,} photos have a result."
+    text = t("Done: {count} of {total} photos have a result.", count=done, total=len(rows))
     doubtful = len(batch.doubtful)
     if doubtful:
-        which = "One is doubtful." if doubtful == 1 else f"{doubtful:,} are doubtful."
-        text += f" {which} Choose another provider and run them again, or open them in the Remove tab."
+        text += " " + t(
+            "{count} are doubtful. Choose another provider and run them again, or open them in the Remove tab.", count=doubtful
+        )
     return text

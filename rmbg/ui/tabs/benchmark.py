@@ -18,6 +18,7 @@ from rmbg.benchmark.summary import summarize, without_figures
 from rmbg.billing.quote import Estimate
 from rmbg.cancellation import CancellationToken
 from rmbg.errors import CancelledError, OptionError, RmbgError
+from rmbg.message import Message
 from rmbg.settings import Settings
 from rmbg.ui.cancellation import buttons, run_number, stopping
 from rmbg.ui.components import consent_row, viewer
@@ -25,6 +26,7 @@ from rmbg.ui.components.photo_input import store_file
 from rmbg.ui.components.provider_checkboxes import boxes, key_fields, split
 from rmbg.ui.consent import Charge
 from rmbg.ui.lanes import DEVICE, SERVICES_AT_ONCE
+from rmbg.ui.languages import t
 from rmbg.ui.session import Session
 from rmbg.ui.tabs.remove import EXAMPLES
 from rmbg.ui.templates import render
@@ -50,8 +52,8 @@ def build(session: gr.State, settings: Settings) -> None:
             keys = key_fields("measure", checks, settings)
             start = gr.Button("Measure", variant="primary", size="lg", elem_id="measure-start")
             cancel = gr.Button("Cancel", visible=False, size="lg", elem_id="measure-cancel")
-            consent, yes, no = consent_row.consent_row(PLACE)
             message = gr.HTML("", elem_classes="bare", elem_id="measure-message")
+            consent, yes, no = consent_row.consent_row(PLACE)
         with gr.Column(scale=9, min_width=320):
             report = gr.HTML(
                 viewer.placeholder(
@@ -176,7 +178,7 @@ def _measure(
     paid: bool,
 ) -> tuple[Any, ...]:
     def show(fraction: float | None, text: str) -> None:
-        progress(fraction or 0.0, desc=text)
+        progress(fraction or 0.0, desc=t(text))
 
     settings = Settings.from_environ()
     if not ids:
@@ -206,7 +208,9 @@ def _message_only(message: str) -> tuple[Any, ...]:
 
 
 def _request_consent(dataset: Dataset, charge: Estimate) -> tuple[Any, ...]:
-    text = f"This sends pictures of {dataset.name} to paid services and is expected to cost {charge}."
+    text = Message(
+        "This sends pictures of {name} to paid services and is expected to cost {price}.", name=dataset.name, price=str(charge)
+    )
     return (*(gr.skip() for _ in range(5)), gr.update(visible=True), viewer.notice(text, "info"))
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import gradio as gr
 
 from rmbg.ui.components.photo_input import PhotoInput, Upload
+from rmbg.ui.messages import page_error
 from rmbg.ui.session import Session
 from rmbg.ui.tabs import compare, remove, remove_actions
 
@@ -40,10 +41,10 @@ def use(event: gr.EventData, session: Session, *display: Any) -> tuple[Any, ...]
     comparison = session.comparison
     choice = event._data.get("index") if isinstance(event._data, dict) else None
     if comparison is None or not comparison.complete or comparison.hidden or not isinstance(choice, str):
-        raise gr.Error("There is no such result. Run the comparison again.", print_exception=False)
+        raise page_error("There is no such result. Run the comparison again.")
     provider = comparison.provider_of(choice)
     if provider is None:
-        raise gr.Error("There is no such result. Run the comparison again.", print_exception=False)
+        raise page_error("There is no such result. Run the comparison again.")
     session.adopt(comparison.give(provider), comparison.upload)
     photo = comparison.upload if Path(comparison.upload).is_file() else gr.skip()
     return gr.Tabs(selected="remove"), photo, *remove_actions.restore(session, *display)

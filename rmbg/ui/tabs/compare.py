@@ -78,8 +78,8 @@ def build(session: gr.State, settings: Settings) -> Parts:
             )
             start = gr.Button("Compare", variant="primary", size="lg", elem_id="compare-start")
             cancel = gr.Button("Cancel", visible=False, size="lg", elem_id="compare-cancel")
-            consent, yes, no = consent_row.consent_row(actions.PLACE)
             message = gr.HTML("", elem_classes="bare", elem_id="compare-message")
+            consent, yes, no = consent_row.consent_row(actions.PLACE)
         with gr.Column(scale=9, min_width=320):
             with gr.Row(equal_height=True):
                 view = gr.Radio(VIEWS, value="cutout", label="View of all", elem_id="compare-view", scale=4, min_width=250)

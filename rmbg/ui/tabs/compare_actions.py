@@ -24,6 +24,8 @@ from rmbg.ui.components.provider_checkboxes import selected_ids, split
 from rmbg.ui.components.provider_text import place
 from rmbg.ui.consent import Charge, charge_of, describe, times, total
 from rmbg.ui.lanes import DEVICE
+from rmbg.ui.languages import in_language, t
+from rmbg.ui.messages import visitor_text
 from rmbg.ui.session import Session
 from rmbg.ui.tabs import compare_photos, compare_view
 from rmbg.ui.tabs.compare_downloads import votes_file
@@ -53,11 +55,14 @@ def price_line(settings: Settings, count: int, *checked: bool) -> str:
 def _expected_cost(ids: list[str], settings: Settings, count: int) -> str:
     """Return the expected cost of the providers `ids` in one sentence."""
     if len(ids) < 2:
-        return "Choose two or more providers."
+        return t("Choose two or more providers.")
     charge = total(_charges(ids, settings, count))
     if not charge:
-        return f"Free of charge: the selected providers run on {place(settings)}."
-    return f"Expected charge: {charge}." if count == 1 else f"Expected charge for {count} photos: {charge}."
+        return t("Free of charge: the selected providers run on {place}.", place=place(settings))
+    price = t(str(charge))
+    if count == 1:
+        return t("Expected charge: {price}.", price=price)
+    return t("Expected charge for {count} photos: {price}.", count=count, price=price)
 
 
 def check_request(upload: Upload | None, session: Session, blind: bool, *checked: bool) -> tuple[Any, ...]:
@@ -152,7 +157,9 @@ def _compare(
             comparison.close()
         session.comparison, session.compared = first, [first]
         steps: queue.SimpleQueue[bool] = queue.SimpleQueue()
-        threading.Thread(target=_work, args=(session, first, photos, keys, token, steps), name="comparison").start()
+        threading.Thread(
+            target=in_language(_work), args=(session, first, photos, keys, token, steps), name="comparison"
+        ).start()
         working = True
         yield _running(session)
         while steps.get():
@@ -272,16 +279,19 @@ def restore(session: Session) -> tuple[Any, ...]:
 def _progress(session: Session) -> str:
     comparison = session.comparison
     assert comparison is not None
-    photo = f"Photo {len(session.compared)}: " if len(session.compared) > 1 else ""
-    return viewer.notice(f"{photo}{len(comparison.outcomes)} of {len(comparison.providers)} providers have finished.", "info")
+    counts = {"count": len(comparison.outcomes), "total": len(comparison.providers)}
+    if len(session.compared) == 1:
+        return viewer.notice(t("{count} of {total} providers have finished.", **counts), "info")
+    number = len(session.compared)
+    return viewer.notice(t("Photo {number}: {count} of {total} providers have finished.", number=number, **counts), "info")
 
 
 def _final_message(comparison: Comparison, problem: str = "") -> str:
     failed = len(comparison.outcomes) - len(comparison.succeeded)
     if not comparison.succeeded:
         return viewer.notice("All providers failed. The panes show the errors.")
-    texts = [f"{failed} of {len(comparison.providers)} providers failed."] if failed else []
-    return viewer.notice(" ".join([*texts, *comparison.notes, *([problem] if problem else [])]), "info")
+    texts = [t("{count} of {total} providers failed.", count=failed, total=len(comparison.providers))] if failed else []
+    return viewer.notice(" ".join([*texts, *(visitor_text(note) for note in (*comparison.notes, problem) if note)]), "info")
 
 
 def _page(
@@ -311,7 +321,7 @@ def _controls(
     """Updates of the table, pair and vote controls; `reference`, `first` and `second` stay selected if they are results."""
     choices = comparison.choices()
     values: list[str | None] = [value for _, value in choices]
-    candidates = [(f"Result {name}", value) for name, value in choices] + [("No preference", NONE_BETTER)]
+    candidates = [(t("Result {name}", name=name), value) for name, value in choices] + [(t("No preference"), NONE_BETTER)]
     initial = [*values, None, None]
 
     def dropdown(chosen: str | None, default: str | None) -> Any:
@@ -377,8 +387,8 @@ def vote(session: Session, choice: str | None, *selected: str) -> tuple[Any, ...
     except RmbgError as error:
         return (*skipped, viewer.notice(str(error)))
     comparison.voted = True
-    names = ", ".join(f"{label(i)} was {PROVIDERS[name].info.title}" for i, name in enumerate(comparison.ballot.order))
-    result = f"You chose {PROVIDERS[winner].info.title}" if winner else "You have no preference"
-    comparison.message = viewer.notice(f"{result}: {names}.", "info")
+    names = ", ".join(f"{label(i)}: {PROVIDERS[name].info.title}" for i, name in enumerate(comparison.ballot.order))
+    result = t("You chose {title}.", title=PROVIDERS[winner].info.title) if winner else t("You have no preference.")
+    comparison.message = viewer.notice(f"{result} {names}.", "info")
     page = compare_view.grid(comparison), *_page(comparison, *selected)
     return (*page, gr.skip(), *_controls(comparison, *selected[:3]), ratings(), comparison.message)

@@ -25,7 +25,7 @@ def votes_file() -> Votes:
 def _finished(session: Session) -> Comparison:
     """Return the comparison; raises gr.Error if it has no results or names are hidden."""
     if session.comparison is None or not session.comparison.succeeded or session.comparison.hidden:
-        raise gr.Error("There are no results to save. Run a comparison first, and vote if it is blind.", print_exception=False)
+        raise page_error("There are no results to save. Run a comparison first, and vote if it is blind.")
     return session.comparison
 
 

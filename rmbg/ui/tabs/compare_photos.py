@@ -9,11 +9,14 @@ from typing import Any
 
 import gradio as gr
 
-from rmbg.billing.cost import Cost, dollars
+from rmbg.billing.cost import Cost
 from rmbg.compare.comparison import Outcome
+from rmbg.message import Message
 from rmbg.ui.compare_state import Comparison
 from rmbg.ui.components import viewer
 from rmbg.ui.components.photo_input import Upload
+from rmbg.ui.languages import t
+from rmbg.ui.messages import visitor_text
 from rmbg.ui.session import Session
 from rmbg.ui.tabs.compare_view import title
 from rmbg.ui.templates import render
@@ -41,7 +44,7 @@ def add(session: Session, upload: Upload | None) -> tuple[Any, str]:
     if upload is None:
         return gr.skip(), viewer.notice("Choose a photo first, then add another one.")
     if len(session.added) >= MAX_PHOTOS - 1:
-        return gr.skip(), viewer.notice(f"A comparison takes at most {MAX_PHOTOS} photos.")
+        return gr.skip(), viewer.notice(Message("A comparison takes at most {limit} photos.", limit=MAX_PHOTOS))
     session.added = uploads(session, upload)
     return None, ""
 
@@ -82,12 +85,12 @@ def table(compared: Sequence[Comparison], shown: Comparison | None) -> str:
 def _row(comparison: Comparison, provider: str) -> Row:
     outcome = comparison.outcomes[provider]
     if outcome.cutout is None:
-        return Row(title(provider), "", "", "", outcome.error)
+        return Row(title(provider), "", "", "", visitor_text(outcome.error))
     agreement = comparison.consensus().get(provider) if comparison.complete else None
     return Row(
         title(provider),
-        f"{outcome.cutout.seconds:.2f}",
-        str(outcome.cutout.cost),
+        f"{outcome.cutout.warm_seconds:.2f}",
+        t(str(outcome.cutout.cost)),
         "–" if agreement is None else f"{agreement:.1f}",
     )
 
@@ -95,7 +98,7 @@ def _row(comparison: Comparison, provider: str) -> Row:
 def _summary(compared: Sequence[Comparison], provider: str) -> Row:
     """Mean seconds, total cost including that of failed calls, mean agreement."""
     outcomes = [item.outcomes[provider] for item in compared if provider in item.outcomes]
-    seconds = [outcome.cutout.seconds for outcome in outcomes if outcome.cutout is not None]
+    seconds = [outcome.cutout.warm_seconds for outcome in outcomes if outcome.cutout is not None]
     agreements = [item.consensus()[provider] for item in compared if item.complete and provider in item.consensus()]
     failed = len(outcomes) - len(seconds)
     return Row(
@@ -103,7 +106,7 @@ def _summary(compared: Sequence[Comparison], provider: str) -> Row:
         f"{sum(seconds) / len(seconds):.2f}" if seconds else "–",
         _total(outcomes),
         f"{sum(agreements) / len(agreements):.1f}" if agreements else "–",
-        f"{failed} of {len(outcomes)} photos failed." if failed else "",
+        t("{count} of {total} photos failed.", count=failed, total=len(outcomes)) if failed else "",
     )
 
 
@@ -115,5 +118,5 @@ def _total(outcomes: Sequence[Outcome]) -> str:
         if cost is not None:
             by_basis.setdefault(cost.basis, []).append(cost)
     unknown = len(by_basis.pop("unknown", []))
-    parts = [f"{dollars(sum((c.usd or Decimal(0) for c in group), Decimal(0)))} {basis}" for basis, group in by_basis.items()]
-    return ", ".join([*parts, *([f"{unknown} × cost unknown"] if unknown else [])]) or "–"
+    parts = [t(str(Cost(sum((c.usd or Decimal(0) for c in group), Decimal(0)), group[0].basis))) for group in by_basis.values()]
+    return ", ".join([*parts, *([f"{unknown} × {t('cost unknown')}"] if unknown else [])]) or "–"

@@ -22,6 +22,8 @@ from rmbg.ui.compare_state import Comparison, Pane
 from rmbg.ui.components import panes
 from rmbg.ui.components.panes import PaneContent
 from rmbg.ui.components.viewer import data_uri
+from rmbg.ui.languages import t
+from rmbg.ui.messages import visitor_text
 from rmbg.ui.results import Result
 from rmbg.ui.templates import render
 
@@ -33,7 +35,7 @@ def grid(comparison: Comparison) -> str:
     """Render the photo and all panes, in which the browser composes view and background."""
     photo = comparison.photo
     original = _photo_url(comparison)
-    shown = [PaneContent("Photo", "", panes.photo_layer(original), "The photo")]
+    shown = [PaneContent(t("Photo"), "", panes.photo_layer(original), t("The photo"))]
     shown += [_pane_content(pane, comparison, original) for pane in comparison.panes()]
     return panes.grid(shown, (photo.width, photo.height), comparison.full_size, "grid-keys")
 
@@ -60,14 +62,14 @@ def _shown_outcomes(comparison: Comparison) -> list[Outcome]:
 def _pane_content(pane: Pane, comparison: Comparison, original: str) -> PaneContent:
     outcome = pane.outcome
     if outcome is None:
-        waiting = "Waiting for the other providers" if comparison.hidden and comparison.outcomes else "Working…"
+        waiting = t("Waiting for the other providers") if comparison.hidden and comparison.outcomes else t("Working…")
         return PaneContent(pane.name, "", None, waiting)
     if outcome.cutout is None:
-        return PaneContent(pane.name, "", None, outcome.error)
+        return PaneContent(pane.name, "", None, visitor_text(outcome.error))
     cutout = outcome.cutout
-    details = "" if comparison.hidden else f"{cutout.seconds:.2f} s · {cutout.cost}"
+    details = "" if comparison.hidden else f"{cutout.warm_seconds:.2f} s · {t(str(cutout.cost))}"
     layer = _layer(comparison, outcome.provider, cutout, pane.name, original)
-    label = f"Result of {pane.name}"
+    label = t("Result of {name}", name=pane.name)
     if comparison.hidden or not comparison.complete:
         return PaneContent(pane.name, details, layer, label)
     choice = next(value for _, value in comparison.choices() if comparison.provider_of(value) == outcome.provider)
@@ -109,18 +111,26 @@ def hint(comparison: Comparison) -> str:
     (best, high), (worst, low) = ranked[0], ranked[-1]
     names = comparison.name_of(best), comparison.name_of(worst)
     if low >= SIMILAR:
-        text = f"The results hardly differ in area (mean IoU from {low:.1f}%). Choose by edges, price and license."
+        text = t(
+            "The results hardly differ in area (mean IoU from {low}%). Choose by edges, price and license.", low=f"{low:.1f}"
+        )
     elif len(ranked) == 2:
-        text = (
-            f"The two results differ (IoU {high:.1f}%). Two results have no majority: see the differences below, or add a "
-            "third provider."
+        text = t(
+            "The two results differ (IoU {high}%). Two results have no majority: see the differences below, or add a third "
+            "provider.",
+            high=f"{high:.1f}",
         )
     else:
         verdict = _verdict(comparison, best)
-        text = (
-            f"Estimate without a reference: {names[0]} {verdict}. Mean IoU with the other results: {high:.1f}% for {names[0]}, "
-            f"{low:.1f}% for {names[1]}, which agrees least. Results can share an error, so check the pictures."
+        figures = t(
+            "Mean IoU with the other results: {high}% for {best}, {low}% for {worst}, which agrees least. Results can share an "
+            "error, so check the pictures.",
+            high=f"{high:.1f}",
+            low=f"{low:.1f}",
+            best=names[0],
+            worst=names[1],
         )
+        text = f"{verdict} {figures}"
     return render("note.html", text=" ".join([text, *_confidences(comparison)]))
 
 
@@ -131,11 +141,16 @@ def _verdict(comparison: Comparison, best: str) -> str:
         for name, mean_iou in comparison.consensus().items()
         if name != best and mean_iou < SIMILAR and _confidence_level(comparison, name) == "high"
     ]
+    name_of_best = comparison.name_of(best)
     if _confidence_level(comparison, best) == "low":
-        return "agrees most, but its confidence is low"
+        return t("Estimate without a reference: {name} agrees most, but its confidence is low.", name=name_of_best)
     if confident and _confidence_level(comparison, best) != "high":
-        return f"agrees most, but {confident[0]} has high confidence in another result"
-    return "probably looks best"
+        return t(
+            "Estimate without a reference: {name} agrees most, but {other} has high confidence in another result.",
+            name=name_of_best,
+            other=confident[0],
+        )
+    return t("Estimate without a reference: {name} probably looks best.", name=name_of_best)
 
 
 def _confidence_level(comparison: Comparison, provider: str) -> str:
@@ -147,8 +162,12 @@ def _confidences(comparison: Comparison) -> list[str]:
     """One sentence for each result whose provider predicts a confidence."""
     cutouts = {name: comparison.outcomes[name].cutout for name in comparison.succeeded}
     return [
-        f"{comparison.name_of(name)} predicts an IoU of {100 * cutout.confidence:.0f}% for its own result, "
-        f"which is {cutout.confidence_level} confidence."
+        t(
+            "{name} predicts an IoU of {percent}% for its own result, which is {level} confidence.",
+            name=comparison.name_of(name),
+            percent=f"{100 * cutout.confidence:.0f}",
+            level=t(cutout.confidence_level),
+        )
         for name, cutout in cutouts.items()
         if cutout is not None and cutout.confidence is not None
     ]
@@ -156,7 +175,10 @@ def _confidences(comparison: Comparison) -> list[str]:
 
 def table_of(lines: list[Agreement], reference: str, name_of: Callable[[str], str]) -> str:
     """Render the rows of the table under the names that `name_of` returns for provider ids."""
-    rows = [(name_of(line.outcome.provider), _engine(line), _cells(line, reference), line.outcome.error) for line in lines]
+    rows = [
+        (name_of(line.outcome.provider), _engine(line), _cells(line, reference), visitor_text(line.outcome.error))
+        for line in lines
+    ]
     return render("compare_table.html", rows=rows)
 
 
@@ -164,7 +186,7 @@ def _engine(line: Agreement) -> str:
     cutout = line.outcome.cutout
     if cutout is None:
         return ""
-    return " ".join(part for part in (cutout.engine, cutout.device, cutout.precision) if part) or "remote"
+    return " ".join(part for part in (cutout.engine, cutout.device, cutout.precision) if part) or t("remote")
 
 
 def _cells(line: Agreement, reference: str) -> list[str]:
@@ -174,8 +196,8 @@ def _cells(line: Agreement, reference: str) -> list[str]:
         return []
     figures = [f"{value:.1f}" if value is not None else "–" for value in (line.iou, line.edge_difference, line.soft)]
     if line.outcome.provider == reference:
-        figures[:2] = ["reference", "reference"]
-    return [f"{cutout.seconds:.2f}", str(cutout.cost), dollars(line.usd_100000), *figures]
+        figures[:2] = [t("reference")] * 2
+    return [f"{cutout.warm_seconds:.2f}", t(str(cutout.cost)), dollars(line.usd_100000), *figures]
 
 
 def pair(comparison: Comparison, choices: tuple[str, str], mode: str) -> str:

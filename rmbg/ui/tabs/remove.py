@@ -13,12 +13,14 @@ from PIL import Image
 
 from rmbg.images import encode
 from rmbg.settings import Settings
+from rmbg.ui import sign_in
 from rmbg.ui.cancellation import run_number
 from rmbg.ui.components import (
     clean_up,
     consent_row,
     finishing_options,
     load_photo,
+    mask_tools,
     provider_options,
     provider_text,
     retouch,
@@ -28,14 +30,17 @@ from rmbg.ui.components.photo_input import photo_input
 from rmbg.ui.components.render_options import BACKGROUNDS, VIEWS
 from rmbg.ui.lanes import SERVICES_AT_ONCE
 from rmbg.ui.storage import storage
-from rmbg.ui.tabs import edits, start_at_once, strip, strip_pair
+from rmbg.ui.tabs import edits, masks, start_at_once, strip, strip_pair
 from rmbg.ui.tabs import remove_actions as actions
 from rmbg.ui.templates import render
 
 #: Longest side of an example on the page, in pixels.
 EXAMPLE_SIDE = 160
 
-EXAMPLES = Path(__file__).resolve().parents[3] / "examples"
+PACKAGE = Path(__file__).resolve().parents[2]
+
+#: Photos and mattes: in a checkout beside the package, otherwise in it.
+EXAMPLES = next((folder for folder in (PACKAGE / "examples", PACKAGE.parent / "examples") if folder.is_dir()), PACKAGE)
 
 
 @dataclass(frozen=True)
@@ -88,7 +93,7 @@ def build(session: gr.State, settings: Settings) -> Parts:
             message.render()
             consent = consent_row.restarting_row("remove", session, start, message)
             result = gr.HTML(viewer.empty(), elem_classes="bare", elem_id="result")
-            tools = retouch.build()
+            tools = retouch.build(settings)
             facts = gr.HTML("", elem_classes="bare", elem_id="facts")
             kind = gr.Radio(BACKGROUNDS, value="transparent", label="Background", elem_id="background")
             with gr.Row():
@@ -127,6 +132,7 @@ def build(session: gr.State, settings: Settings) -> Parts:
                 )
             finishing = finishing_options.build(*canvas)
             section = clean_up.build()
+            mask_section = mask_tools.build(settings)
             with gr.Row():
                 to_compare = gr.Button("Compare providers on this photo", size="sm", elem_id="to-compare")
                 to_replace = gr.Button("Generate a new background", size="sm", elem_id="to-replace")
@@ -147,9 +153,10 @@ def build(session: gr.State, settings: Settings) -> Parts:
     uploaded = photo.upload(
         load_photo.check_upload, [photo], [photo, message], concurrency_limit=load_photo.CONCURRENT_LOADS, **private
     )
-    photo.clear(lambda: "", None, message, **instant)
     # Not at a change: that follows the conversion of an upload, and a run may have begun by then.
-    gr.on([photo.input, photo.clear], actions.choose, [session, photo], [result, facts, save], **instant)
+    photo.input(actions.choose, [session, photo], [result, facts, save], **instant)
+    # Without the photo as input: the browser sends the old one with the first click after a reload.
+    photo.clear(actions.clear, session, [result, facts, save, message], **instant)
     downloaded = gr.on(
         [address.submit, load.click],
         load_photo.load,
@@ -188,7 +195,7 @@ def build(session: gr.State, settings: Settings) -> Parts:
     start_at_once.connect(loads, session, at_once, provider, photo, begun, counters["local"])
     removals: list[Any] = [
         counter.change(
-            actions.remove,
+            actions.remove_signed_in if sign_in.available(settings.environ) else actions.remove,
             [run, photo, provider, key, options, session, *display],
             [*shown, results.gallery, total, save],
             show_progress="full",
@@ -232,6 +239,7 @@ def build(session: gr.State, settings: Settings) -> Parts:
     )
     edits.connect_retouch(tools, session, display, shown, results.gallery)
     edits.connect_clean_up(section, session, display, shown, results.gallery)
+    masks.connect(mask_section, tools, session, display, shown, results.gallery, settings)
     file_format.change(lambda name: gr.update(visible=encode.FORMATS[name].lossy), file_format, quality, **instant)
     crop.change(lambda checked: gr.update(visible=checked), crop, margin, **instant)
     results.gallery.select(actions.select, [session, *display], [*shown, save], **instant).then(

@@ -13,18 +13,20 @@ import gradio as gr
 from rmbg.errors import CancelledError, RmbgError
 from rmbg.images import encode
 from rmbg.images.color import parse_color
+from rmbg.message import Message, joined
 from rmbg.providers import find
 from rmbg.remove import remove_background
 from rmbg.render.picture import View
 from rmbg.settings import Settings
-from rmbg.ui import archive, pictures
+from rmbg.ui import archive, pictures, sign_in
 from rmbg.ui.cancellation import buttons
 from rmbg.ui.components import viewer
 from rmbg.ui.components.photo_input import Upload
 from rmbg.ui.components.render_options import RenderOptions
 from rmbg.ui.consent import ConsentError, charges_of
 from rmbg.ui.lanes import DEVICE
-from rmbg.ui.messages import page_error
+from rmbg.ui.languages import t
+from rmbg.ui.messages import page_error, visitor_text
 from rmbg.ui.results import Result
 from rmbg.ui.session import Session
 from rmbg.ui.tabs import strip
@@ -42,6 +44,12 @@ def choose(session: Session, upload: Upload | None) -> tuple[Any, Any, Any]:
     """Set the photo on the page; returns updates of result, facts and download, which a result of another photo leaves."""
     session.choose("" if upload is None else upload.path)
     return strip.empty_stage() if session.current is None else (gr.skip(), gr.skip(), gr.skip())
+
+
+def clear(session: Session) -> tuple[Any, ...]:
+    """Leave the page without a photo; updates of result, facts, download and message."""
+    session.photo = None  # the same photo counts as new
+    return *choose(session, None), ""
 
 
 def start_run(session: Session, upload: Upload | None) -> tuple[Any, ...]:
@@ -74,8 +82,12 @@ def remove(
     session: Session,
     *display: Any,
     progress: gr.Progress = gr.Progress(),
+    visitor: gr.OAuthToken | None = None,
 ) -> tuple[Any, ...]:
-    """Call the provider once and show its cutout; no other handler calls a provider."""
+    """Call the provider once and show its cutout; no other handler calls a provider.
+
+    `visitor` is the token of a visitor who has signed in.
+    """
     message = ""
     token, result = None, None
     provider = session.removals.provider(run) or provider
@@ -88,9 +100,11 @@ def remove(
         if upload is None:
             return _failed(session, "Choose a photo first: upload or paste one, or select an example.")
         RenderOptions(*display).background(session, full=False)  # reports invalid colors before the paid call
-        session.consent.require("remove", charges_of(info, options, key, Settings.from_environ()))
+        key = sign_in.key_of(info, key, visitor)
+        settings = sign_in.settings_of(info, Settings.from_environ(), visitor)
+        session.consent.require("remove", charges_of(info, options, key, settings))
         if kind == "local":
-            progress(0.0, desc="Waiting for this machine")
+            progress(0.0, desc=t("Waiting for this machine"))
         with DEVICE.turn(token.check) if kind == "local" else contextlib.nullcontext():
             cutout = remove_background(
                 upload.open(),
@@ -99,11 +113,12 @@ def remove(
                 key=key,
                 progress=shown_progress(progress),
                 cancelled=token.cancelled,
+                settings=settings,
                 device=DEVICE.turn,
             )
-        progress(PROVIDER_SHARE, desc="Storing the result")
+        progress(PROVIDER_SHARE, desc=t("Storing the result"))
         result = session.add(cutout, upload.path)
-        progress(DISPLAY_SHARE, desc="Preparing the preview")
+        progress(DISPLAY_SHARE, desc=t("Preparing the preview"))
         page = render_page(session, result, RenderOptions(*display))
         message = "The cutout was finished before the cancellation. It is the newest result of this session."
     except RmbgError as error:
@@ -122,9 +137,26 @@ def remove(
     shared = strip.update(session), viewer.total(session)
     if session.current is not result:  # another photo was chosen meanwhile
         result.release()
-        text = f"The cutout of {cutout.photo.name} is finished. Select it in the strip of this session to see it."
-        return gr.skip(), gr.skip(), viewer.notice(f"{text} {result.note}".strip(), "info"), *shared, gr.skip()
+        text = Message(
+            "The cutout of {name} is finished. Select it in the strip of this session to see it.", name=cutout.photo.name
+        )
+        return gr.skip(), gr.skip(), viewer.notice(joined(text, result.note), "info"), *shared, gr.skip()
     return *page, *shared, gr.update(interactive=True)
+
+
+def remove_signed_in(
+    run: int | None,
+    upload: Upload | None,
+    provider: str,
+    key: str,
+    options: dict[str, Any],
+    session: Session,
+    visitor: gr.OAuthToken | None,
+    *display: Any,
+    progress: gr.Progress = gr.Progress(),
+) -> tuple[Any, ...]:
+    """Call `remove` with the token of the visitor, which Gradio passes by its type."""
+    return remove(run, upload, provider, key, options, session, *display, progress=progress, visitor=visitor)
 
 
 def _failed(session: Session, text: str, kind: str = "error", *, added: bool = False) -> tuple[Any, ...]:
@@ -144,7 +176,7 @@ def shown_progress(progress: gr.Progress) -> Callable[[float | None, str], None]
     def show(done: float | None, text: str) -> None:
         nonlocal reached
         reached = reached if done is None else PROVIDER_SHARE * min(max(done, 0.0), 1.0)
-        progress(reached, desc=text)
+        progress(reached, desc=t(text))
 
     return show
 
@@ -205,19 +237,19 @@ def part(session: Session, area: str, view: View) -> str:
     Returns JSON for the viewer, with URLs or an error message.
     """
     if session.current is None:
-        return json.dumps({"error": "There is no result. Remove a background first."})
+        return json.dumps({"error": t("There is no result. Remove a background first.")})
     try:
         area_of_photo = pictures.Part.parse(area, session.current.width, session.current.height)
         paths = pictures.part(session.current, area_of_photo, view)
     except RmbgError as error:
-        return json.dumps({"error": str(error)})
+        return json.dumps({"error": visitor_text(error)})
     return json.dumps({"area": area, "view": view, **{name: pictures.url(path) for name, path in paths.items()}})
 
 
 def copy(session: Session, *display: Any) -> str:
     """Store the displayed picture for the clipboard. Returns JSON for the viewer, with a URL or an error message."""
     if session.current is None:
-        return json.dumps({"error": "There is no result to copy. Remove a background first."})
+        return json.dumps({"error": t("There is no result to copy. Remove a background first.")})
     try:
         options = RenderOptions(*display)
         background = options.background(session, full=True)
@@ -225,15 +257,15 @@ def copy(session: Session, *display: Any) -> str:
             session.current, background, options.view, options.crop_margin(), options.finishing()
         )
     except RmbgError as error:
-        return json.dumps({"error": str(error)})
-    return json.dumps({"url": pictures.url(path), "text": f"Copied, {width} × {height}"})
+        return json.dumps({"error": visitor_text(error)})
+    return json.dumps({"url": pictures.url(path), "text": t("Copied, {width} × {height}", width=width, height=height)})
 
 
 def save(session: Session, format_id: str, quality: int, *display: Any) -> tuple[Any, str]:
     """Render the current result at full size to a file for download."""
     result = session.current
     if result is None:
-        raise gr.Error("There is no result to download. Remove a background first.", print_exception=False)
+        raise page_error("There is no result to download. Remove a background first.")
     try:
         name, data = _encoder(session, format_id, quality, *display)(result)
         path = session.download(data, name)
@@ -248,10 +280,10 @@ def save_all(
     """Render all results of the session at full size to a zip archive for download."""
     results = [result for result in session.results[::-1] if result.is_stored()]
     if not results:
-        raise gr.Error("There are no results to download. Remove a background first.", print_exception=False)
+        raise page_error("There are no results to download. Remove a background first.")
     try:
         encoded = _encoder(session, format_id, quality, *display)
-        packed = progress.tqdm(results, desc="Packing", unit="results")
+        packed = progress.tqdm(results, desc=t("Packing"), unit=t("results"))
         path = archive.write(session.owner, (encoded(result) for result in packed))
     except RmbgError as error:
         raise page_error(error) from None

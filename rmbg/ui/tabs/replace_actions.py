@@ -21,6 +21,7 @@ from rmbg.ui.cancellation import buttons
 from rmbg.ui.components import provider_text, viewer
 from rmbg.ui.components.photo_input import Upload, store_file
 from rmbg.ui.consent import ConsentError, charges_of
+from rmbg.ui.languages import t
 from rmbg.ui.replacement import Picture, Replacement
 from rmbg.ui.results import PREVIEW_SIDE, thumbnail
 from rmbg.ui.session import Session
@@ -51,7 +52,9 @@ def price_line(options: dict[str, Any]) -> str:
         price = quote(INFO, INFO.parse_options(options), Settings.from_environ())
     except RmbgError as error:
         return viewer.notice(str(error))
-    return provider_text.summary(INFO, f"{price.details()}, about {INFO.seconds:g} s.", Settings.from_environ())
+    return provider_text.summary(
+        INFO, t("{price}, about {seconds} s.", price=t(price.details()), seconds=f"{INFO.seconds:g}"), Settings.from_environ()
+    )
 
 
 def begin(session: Session) -> tuple[Any, ...]:
@@ -92,7 +95,7 @@ def replace(
             None if reference is None else reference.open(),
             options,
             key=key,
-            progress=lambda done, text: progress(done or 0.0, desc=text),
+            progress=lambda done, text: progress(done or 0.0, desc=t(text)),
             cancelled=token.cancelled,
         )
         session.spend.add(INFO.id, replaced.cost, len(replaced.pictures))
@@ -123,6 +126,7 @@ def _show(session: Session, replaced: Replaced, prompt: str) -> tuple[Any, ...]:
         hidden = gr.update(visible=False)
         note = viewer.notice(NOT_STORED, "info")
         return "", hidden, hidden, _facts(replaced) + _inline(replaced), note, viewer.total(session)
+    session.check_deleted()
     session.replacement = Replacement(prompt, photo, pictures, _facts(replaced))
     return *_kept(session.replacement), "", viewer.total(session)
 
@@ -130,7 +134,8 @@ def _show(session: Session, replaced: Replaced, prompt: str) -> tuple[Any, ...]:
 def _kept(replacement: Replacement) -> tuple[Any, Any, Any, str]:
     """Updates of result, gallery, download and facts."""
     pictures = replacement.pictures
-    captions = [(picture.thumbnail, f"{number} of {len(pictures)}") for number, picture in enumerate(pictures, start=1)]
+    numbers = (t("{number} of {total}", number=number, total=len(pictures)) for number in range(1, len(pictures) + 1))
+    captions = list(zip((picture.thumbnail for picture in pictures), numbers, strict=True))
     return (
         _html(replacement, 0),
         gr.update(value=captions, visible=len(pictures) > 1, selected_index=None),
@@ -162,7 +167,7 @@ def _html(replacement: Replacement, number: int) -> str:
         "replaced.html",
         width=picture.width,
         height=picture.height,
-        label=f"Picture {number + 1} of {len(replacement.pictures)}",
+        label=t("Picture {number} of {total}", number=number + 1, total=len(replacement.pictures)),
         uri=_file_uri(picture.preview),
         photo=_file_uri(replacement.photo),
     )
@@ -205,8 +210,8 @@ def _inline(replaced: Replaced) -> str:
 def _facts(replaced: Replaced) -> str:
     """Return the line with seed, seconds, size and cost."""
     first = replaced.pictures[0]
-    seed = "seed unknown" if replaced.seed is None else f"seed {replaced.seed}"
-    parts = [INFO.title, seed, f"{replaced.seconds:.1f} s", f"{first.width} × {first.height}", str(replaced.cost)]
+    seed = t("seed unknown") if replaced.seed is None else t("seed {seed}", seed=replaced.seed)
+    parts = [INFO.title, seed, f"{replaced.seconds:.1f} s", f"{first.width} × {first.height}", t(str(replaced.cost))]
     return viewer.fact_line(parts, replaced.notes)
 
 

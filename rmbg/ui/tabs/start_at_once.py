@@ -52,12 +52,6 @@ def connect(
         # Through the queue, in which Gradio detects the change of a State.
         counted = event.then(increment, [session, counter], counter, concurrency_limit=None, **_PRIVATE)
         counted.failure(abandon, session, started[1:3], queue=False, **_PRIVATE)  # the queue is full
-    photo.clear(forget, session, None, queue=False, **_PRIVATE)
-
-
-def forget(session: Session) -> None:
-    """Forget the photo, so that the same one counts as new."""
-    session.photo = None
 
 
 def start(session: Session, at_once: bool, provider: str, upload: Upload | None) -> tuple[Any, ...]:

@@ -12,6 +12,7 @@ from PIL import Image
 
 from rmbg.errors import RmbgError
 from rmbg.images import encode
+from rmbg.message import Message
 from rmbg.providers import find
 from rmbg.ui.components import viewer
 from rmbg.ui.results import PREVIEW_SIDE, Result
@@ -90,7 +91,7 @@ def delete_shown(session: Session) -> tuple[Any, ...]:
     result = session.current
     if result is None:
         return *(gr.skip(),) * 3, viewer.notice("No result is shown. Select one in the strip first."), gr.skip()
-    return _delete(session, [result], f"The result of {result.facts.photo.name} was deleted.")
+    return _delete(session, [result], Message("The result of {name} was deleted.", name=result.facts.photo.name))
 
 
 def delete_all(session: Session) -> tuple[Any, ...]:

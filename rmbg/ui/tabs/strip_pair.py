@@ -11,6 +11,7 @@ from rmbg.render.picture import View
 from rmbg.ui import pictures
 from rmbg.ui.components import panes, viewer
 from rmbg.ui.components.panes import PaneContent
+from rmbg.ui.languages import t
 from rmbg.ui.results import Result
 from rmbg.ui.session import Session
 from rmbg.ui.tabs import strip
@@ -105,7 +106,7 @@ def _panes(results: list[Result], names: list[str]) -> str:
     if full != (results[1].width, results[1].height):
         full = sizes[0]  # parts of photos of different size do not correspond: the previews are zoomed
     contents = [
-        PaneContent(name, "", _layer(result, name), f"Result {name}", size=size)
+        PaneContent(name, "", _layer(result, name), t("Result {name}", name=name), size=size)
         for result, name, size in zip(results, names, sizes, strict=True)
     ]
     return panes.grid(contents, sizes[0], full, KEYS)

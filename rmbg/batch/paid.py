@@ -1,0 +1,243 @@
+"""Cutouts of paid providers in a batch: each call is recorded before it is sent, then resumed, cached and never repeated."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from typing import Any
+
+from rmbg.batch.hooks import NO_HOOKS, Hooks
+from rmbg.batch.manifest import Call, Manifest
+from rmbg.batch.matte_cache import MatteCache
+from rmbg.batch.outcome import HaltError
+from rmbg.batch.outputs import Output
+from rmbg.batch.plan import Task
+from rmbg.batch.recipe import Recipe, inference_of
+from rmbg.batch.spending import SpendingLimit
+from rmbg.billing.cost import Cost
+from rmbg.billing.quote import quote
+from rmbg.cutout import Cutout
+from rmbg.errors import CancelledError, OutputError, RmbgError, ServiceError
+from rmbg.images.photo import Photo
+from rmbg.providers import Provider
+from rmbg.providers.base import PaidJob, RequestContext, run_directly
+from rmbg.providers.delivery import keep_if_paid
+from rmbg.settings import Settings
+
+#: Maximum age in seconds of a job that is resumed; services discard older jobs.
+RESUME_SECONDS = 24 * 3600
+
+#: Free space in bytes that the output must have before a photo is sent to a paid service.
+MIN_FREE_BYTES = 64 << 20
+
+UNKNOWN_OUTCOME = "An earlier attempt of unknown outcome may have been charged. Add --retry to send the photo again."
+
+#: Consecutive failures after which a composite provider does not call a service again in the same run.
+MAX_STEP_FAILURES = 5
+
+NO_RESULT = "An earlier call was charged and gave no result. Add --retry to send the photo again."
+
+
+@dataclass(frozen=True)
+class _Step:
+    """Paid call of one photo: provider, complete options, their fingerprint, and the context of the call."""
+
+    provider: Provider
+    options: Mapping[str, Any]
+    inference: str
+    context: RequestContext
+    of_composite: bool = False
+
+    @property
+    def service(self) -> str:
+        """Key of the price in the spending limit."""
+        return self.inference if self.of_composite else ""
+
+
+class PaidCalls:
+    """Calls of a paid provider on behalf of the workers; thread-safe.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    output : Output
+    manifest : Manifest
+    mattes : MatteCache
+    limit : SpendingLimit
+    settings : Settings
+    retry : bool
+        Send photos again whose last attempt failed and may have been charged.
+    cancelled : callable () -> bool
+        Cancels the current calls.
+    stopping : callable () -> bool
+        Returns True if no further call may start.
+    hooks : Hooks
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        output: Output,
+        manifest: Manifest,
+        mattes: MatteCache,
+        limit: SpendingLimit,
+        settings: Settings,
+        *,
+        retry: bool,
+        cancelled: Callable[[], bool],
+        stopping: Callable[[], bool],
+        hooks: Hooks = NO_HOOKS,
+    ) -> None:
+        self.recipe, self.output, self.manifest, self.mattes = recipe, output, manifest, mattes
+        self.limit, self.settings, self.retry = limit, settings, retry
+        self.cancelled, self.stopping, self.hooks = cancelled, stopping, hooks
+        self.inference = recipe.inference
+        self._sending: set[str] = set()
+        self._failures: Counter[str] = Counter()  # consecutive ones of each service that a composite provider calls
+        self._changed = threading.Condition()
+
+    def cutout(self, task: Task, photo: Photo, digest: str) -> tuple[Cutout, bool]:
+        """Return the cutout of a photo; the second value is False if it comes from the cache.
+
+        Raises
+        ------
+        HaltError
+            If nothing further may be sent.
+        RmbgError
+            If there is no cutout; ``cost`` states the charge.
+        """
+        context = RequestContext(self.settings, self.hooks.key, cancelled=self.cancelled, device=self.hooks.device)
+        with self._exclusive(digest):
+            if self.recipe.provider.composite:
+                return self._composite_cutout(task, photo, digest, context)
+            step = _Step(self.recipe.provider, self.recipe.options, self.inference, context)
+            return self._paid_cutout(task, photo, digest, step)
+
+    @contextmanager
+    def _exclusive(self, digest: str) -> Iterator[None]:
+        """Serialize photos with the same content, so that the second one uses the cached matte of the first."""
+        with self._changed:
+            while digest in self._sending:
+                self._changed.wait(0.2)
+                if self.cancelled():
+                    raise CancelledError("Stopped.")
+            self._sending.add(digest)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._sending.discard(digest)
+                self._changed.notify_all()
+
+    def _composite_cutout(self, task: Task, photo: Photo, digest: str, context: RequestContext) -> tuple[Cutout, bool]:
+        """Return the cutout of a provider that calls others; each paid call is recorded, resumed and cached separately.
+
+        The second value is False for a cutout from the cache.
+        """
+        matte = self.mattes.load(digest, self.inference, photo.height, photo.width)
+        if matte is not None:
+            notes = (task.item.message,) if task.item.state == "done" and task.item.message else photo.notes
+            return replace(self.recipe.restore(photo, matte), notes=notes), False
+
+        def run_paid(provider: Provider, photo: Photo, options: Mapping[str, Any], context: RequestContext) -> Cutout:
+            step = _Step(provider, options, inference_of(provider, options), context, of_composite=True)
+            price = quote(provider.info, options, self.settings).reserve
+            self.limit.add_service(step.service, price, self.manifest.highest_cost(step.inference))
+            if self._failures[step.service] >= MAX_STEP_FAILURES:
+                raise ServiceError(f"It failed on {MAX_STEP_FAILURES} consecutive photos and is not called again in this run.")
+            return self._paid_cutout(task, photo, digest, step)[0]
+
+        cutout = run_directly(self.recipe.provider, photo, self.recipe.options, replace(context, run_paid=run_paid))
+        if not cutout.provisional:
+            with suppress(OutputError):  # the mattes of the paid calls are stored already
+                self.mattes.save(digest, self.inference, cutout.matte)
+        return cutout, True
+
+    def _paid_cutout(self, task: Task, photo: Photo, digest: str, step: _Step) -> tuple[Cutout, bool]:
+        """Return a cutout from the matte cache, from an earlier call that can be resumed, or from a new call.
+
+        The second value is False for a cutout from the cache.
+        """
+        call = self.manifest.open_call(digest, step.inference)
+        matte = self.mattes.load(digest, step.inference, photo.height, photo.width)
+        if matte is not None:
+            if call is not None:  # the process was killed after saving the matte and before settling the call
+                self.manifest.end_call(call.id, "answered", call.reserved, "listed")
+            cutout = self.recipe.restore(photo, matte, step.provider)
+            return replace(cutout, cost=self.manifest.charge(digest, step.inference) or cutout.cost), False
+        if call is not None and (not self._resumable(call, step) or (self.retry and call.state == "unknown")):
+            if not self.retry:
+                self.manifest.end_call(call.id, "unknown", None)
+                raise _charged(UNKNOWN_OUTCOME)
+            call = None
+        elif call is None and not self.retry:
+            if step.of_composite and self.manifest.charge(digest, step.inference) is not None:
+                raise _charged(NO_RESULT)
+            if not step.of_composite and self._charged_before(task, digest):
+                raise _charged(task.item.message)
+        if self.stopping():
+            raise CancelledError("Stopped.")
+        try:
+            self.output.probe(MIN_FREE_BYTES)
+        except OutputError as error:
+            raise HaltError(f"{error} No further photo was sent.") from None
+        if call is not None:
+            return self._send(photo, digest, step, call, None), True
+        reserved = self.limit.reserve(self.stopping, step.service)
+        try:
+            call = self.manifest.begin_call(task.entry.name, digest, step.inference, reserved)
+        except BaseException:
+            self.limit.settle(reserved, None, step.service)
+            raise
+        return self._send(photo, digest, step, call, reserved), True
+
+    def _charged_before(self, task: Task, digest: str) -> bool:
+        item = task.item
+        return item.state == "charged" and (item.digest, item.inference) == (digest, self.inference)
+
+    def _resumable(self, call: Call, step: _Step) -> bool:
+        resumes = step.provider.resumes
+        recent = time.time() - call.at < RESUME_SECONDS
+        return recent and (resumes == "by id" or (resumes == "by handle" and bool(call.handle) and call.state == "sent"))
+
+    def _send(self, photo: Photo, digest: str, step: _Step, call: Call, reserved: Decimal | None) -> Cutout:
+        """Send a photo, save its matte and settle the call; `reserved` is None for a call of an earlier run."""
+        job = PaidJob(call.job, call.handle, lambda handle: self.manifest.set_handle(call.id, handle))
+        cost: Cost | None = Cost(None, "unknown")
+        state = "unknown"
+        try:
+            cutout = run_directly(step.provider, photo, step.options, replace(step.context, job=job))
+            cost, state = cutout.cost, "answered"
+            self._failures[step.service] = 0
+            try:
+                with keep_if_paid([cutout], self.settings):
+                    self.mattes.save(digest, step.inference, cutout.matte)
+            except OutputError:
+                current = self.manifest.open_call(digest, step.inference)
+                if current is not None and self._resumable(current, step):
+                    state = "sent"  # the next run fetches the result from the service again
+                raise
+            return cutout
+        except RmbgError as error:
+            self._failures[step.service] += isinstance(error, ServiceError)
+            if state == "unknown":  # the call returned no result
+                cost = error.cost
+                state = "free" if cost is None else ("unknown" if cost.usd is None else "answered")
+            raise
+        finally:
+            if reserved is not None:
+                self.limit.settle(reserved, cost, step.service)
+            usd, basis = (None, "unknown") if cost is None else (cost.usd, cost.basis)
+            self.manifest.end_call(call.id, state, usd, basis)
+
+
+def _charged(message: str) -> RmbgError:
+    """Return an error of a call that may have been charged."""
+    error = ServiceError(message)
+    error.cost = Cost(None, "unknown")
+    return error

@@ -1,0 +1,43 @@
+"""Constants and weights of the network of the built-in provider, without an engine."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+
+INPUT_SIZE = 320
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
+WEIGHTS = Path(__file__).with_name("builtin.safetensors")
+SHA256 = "a6102965a02877b35d6f7c1ebd5537dc9b1737804f9ca75eb012d933a325c626"
+
+STEM = 16
+WIDTHS = (64, 96, 192, 256)  # channels at 1/4, 1/8, 1/16 and 1/32
+DEPTHS = (1, 3, 4, 2)  # residual blocks at each
+CONTEXT = 128  # channels of the pooled features at 1/32
+POOLS = (1, 2, 5)  # grids of the pyramid pooling
+DECODER = (32, 64, 96)  # channels at 1/4, 1/8 and 1/16
+FOREGROUND = 0.5  # probability above which a pixel counts as foreground
+
+
+def read_weights(path: Path | None = None) -> dict[str, np.ndarray]:
+    """Read the weights as float32 arrays; the file holds them in half precision with the batch norms folded in.
+
+    Parameters
+    ----------
+    path : Path, optional
+        Other weights than those in the package; only the packaged file is checked against its checksum.
+
+    Raises
+    ------
+    ValueError
+        If the checksum of the packaged file does not match.
+    """
+    from safetensors.numpy import load
+
+    data = (path or WEIGHTS).read_bytes()
+    if path is None and hashlib.sha256(data).hexdigest() != SHA256:
+        raise ValueError(f"{WEIGHTS} is damaged or belongs to another version")
+    return {name: array.astype(np.float32) for name, array in load(data).items()}

@@ -1,0 +1,76 @@
+"""Forwarded headers, the format of the log, and the rules for /healthz and /metrics, without a server."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from rmbg.errors import OptionError
+from rmbg.ui.logs import Formatter
+from rmbg.ui.operations import Operations
+from rmbg.ui.origins import Origins, Proxies, own_hosts
+
+SCOPE = {
+    "type": "http",
+    "client": ("10.0.0.2", 4000),
+    "scheme": "http",
+    "headers": [(b"x-forwarded-for", b"1.1.1.1, 203.0.113.7"), (b"x-forwarded-proto", b"https"), (b"accept", b"*/*")],
+}
+
+
+@pytest.mark.parametrize("setting", ["private", "10.0.0.0/8", "10.0.0.2"])
+def test_headers_of_a_trusted_proxy_are_used(setting):
+    received = Proxies.parse((setting,), "NAME").received(SCOPE)
+    assert received["client"][0] == "203.0.113.7" and received["scheme"] == "https"
+    assert SCOPE["client"][0] == "10.0.0.2", "the scope itself is not changed"
+
+
+@pytest.mark.parametrize("setting", ["127.0.0.1", "10.0.0.3", "192.168.0.0/16"])
+def test_headers_of_others_are_removed(setting):
+    received = Proxies.parse((setting,), "NAME").received(SCOPE)
+    assert received["client"][0] == "10.0.0.2" and received["scheme"] == "http"
+    assert received["headers"] == [(b"accept", b"*/*")]
+
+
+def test_invalid_proxies_are_reported():
+    with pytest.raises(OptionError, match=r"NAME has 'proxy\.example'; it must be an address"):
+        Proxies.parse(("proxy.example",), "NAME")
+
+
+def operations(access: str = "local", stopping: bool = False, peer: str = "127.0.0.1") -> TestClient:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        raise AssertionError("passed on")
+
+    middleware = Operations(app, Origins(own_hosts("127.0.0.1")), access, lambda: stopping, lambda: b"rmbg_x 1\n")
+    return TestClient(middleware, base_url="http://127.0.0.1", client=(peer, 1))
+
+
+@pytest.mark.parametrize(
+    ("access", "peer", "status"),
+    [("local", "127.0.0.1", 200), ("local", "10.0.0.9", 404), ("all", "10.0.0.9", 200), ("off", "127.0.0.1", 404)],
+)
+def test_access_to_the_metrics(access, peer, status):
+    client = operations(access, peer=peer)
+    assert client.get("/metrics").status_code == status
+    assert client.head("/metrics").content == b""
+
+
+def test_health_while_stopping():
+    assert operations().get("/healthz").json() == {"status": "ok"}
+    response = operations(stopping=True).get("/healthz")
+    assert response.status_code == 503 and response.headers["cache-control"] == "no-store"
+
+
+def test_log_has_no_keys_and_pictures():
+    error = ValueError("key-1:key-2 and data:image/png;base64,AAAA")
+    record = logging.LogRecord("rmbg.x", logging.ERROR, "", 1, "%s\nsecond line", ("key-1:key-2 " + "A" * 500,), None)
+    record.exc_info = (ValueError, error, None)
+    entry = json.loads(Formatter(True, ("key-1:key-2",)).format(record))
+    assert entry["message"] == "[key] [data] second line" and entry["level"] == "error"
+    text = Formatter(False, ("key-1:key-2",)).format(record)
+    assert "key-" not in text + json.dumps(entry) and "AAAA" not in text + json.dumps(entry)
+    assert text.splitlines()[-1] == "ValueError: [key] and [picture]"
