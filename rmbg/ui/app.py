@@ -26,7 +26,7 @@ from rmbg.ui.api import providers as providers_api
 from rmbg.ui.api import remove as remove_api
 from rmbg.ui.api import replace as replace_api
 from rmbg.ui.estimates import NoEstimates
-from rmbg.ui.guard import upload_limit
+from rmbg.ui.guard.body import upload_limit
 from rmbg.ui.languages import marked
 from rmbg.ui.origins import Origins, Proxies
 from rmbg.ui.payload import CheckedBlocks

@@ -19,7 +19,8 @@ from rmbg.errors import RmbgError
 from rmbg.settings import Settings
 from rmbg.ui import sign_in
 from rmbg.ui.batch.uploads import max_bytes
-from rmbg.ui.guard import Guard, Rules
+from rmbg.ui.guard.limits import Limits
+from rmbg.ui.guard.middleware import Guard, Rules
 from rmbg.ui.lanes import DEVICE, SERVICES
 from rmbg.ui.metrics import Metrics
 from rmbg.ui.operations import Operations
@@ -84,15 +85,13 @@ def lifespan(blocks: gr.Blocks, origins: Origins, proxies: Proxies, settings: Se
             proxies=proxies,
             max_bytes=settings.max_bytes,
             max_upload=largest_upload(settings),
-            upload_bytes=settings.session_bytes,
             embeddable="SPACE_ID" in settings.environ,
             sign_in=sign_in.available(settings.environ),
-            shared=lambda: Settings.from_environ().shared,
             proxied=_proxied,
-            queued=lambda: _queued(blocks),
         )
         plain = app.middleware_stack
-        guard = Guard(_compressed(plain), rules, visitors.open_page)
+        limits = Limits(settings.session_bytes, lambda: Settings.from_environ().shared, lambda: _queued(blocks))
+        guard = Guard(_compressed(plain), rules, limits, visitors.open_page)
         metrics = Metrics(_gauges(blocks, visitors))
         app.middleware_stack = Operations(guard, origins, settings.metrics, guard.ending.is_set, metrics.text)
         loop = asyncio.get_running_loop()

@@ -20,9 +20,10 @@ from rmbg.images.pillow import formats
 from rmbg.providers import PROVIDERS, find
 from rmbg.providers.base import Status
 from rmbg.settings import Settings
-from rmbg.ui import guard, messages
+from rmbg.ui import messages
 from rmbg.ui.components import load_photo, provider_checkboxes, provider_text, viewer
 from rmbg.ui.components.photo_input import Upload
+from rmbg.ui.guard.body import upload_limit
 from rmbg.ui.session import Session
 from rmbg.ui.tabs import remove_actions
 from rmbg.units import megabytes, megapixels
@@ -156,7 +157,7 @@ def test_sizes_have_one_format():
 @pytest.mark.parametrize("limit", [Settings.max_bytes, 1_000_000, 250_000_000])
 def test_limit_of_gradio_reads_as_ours(limit):
     """Gradio's page divides by 1024 * 1024 and shows one decimal."""
-    assert f"{guard.upload_limit(limit) / 1024**2:.1f}" == f"{limit / 1e6:.1f}"
+    assert f"{upload_limit(limit) / 1024**2:.1f}" == f"{limit / 1e6:.1f}"
 
 
 def test_large_upload_is_rejected_with_the_limit_of_a_batch(app):
