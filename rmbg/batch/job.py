@@ -32,6 +32,7 @@ from rmbg.batch.summary import summarize, write_summary
 from rmbg.batch.worker import Worker
 from rmbg.billing.quote import Estimate
 from rmbg.errors import InputError, NotReadyError, OptionError
+from rmbg.message import Message
 from rmbg.providers import Provider, find
 from rmbg.providers.base import READY, never_cancelled
 from rmbg.settings import Settings
@@ -86,7 +87,8 @@ class Job:
         price = recipe.quote(self.settings)
         title = recipe.provider.info.title
         if price.cost.usd is None and max_cost is not None:
-            raise OptionError(f"{title} does not report its charges. Omit --max-cost or choose another provider.")
+            text = "{title} does not report its charges. Choose another provider, or set no limit."
+            raise OptionError(Message(text, title=title))
         if price.cost.usd is None:
             return Estimate(unknown=(title,))
         if price.local:

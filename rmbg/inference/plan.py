@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rmbg.errors import ModelError
+from rmbg.message import Message, OwnerMessage
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,9 @@ def check_output(model_id: str, plan: Plan, *arrays: np.ndarray) -> None:
     """Raise ModelError if a network's output holds NaN or infinity, which would look like an empty cutout."""
     if not all(np.isfinite(array).all() for array in arrays):
         raise ModelError(
-            f"{model_id} computed NaN or infinite values on {plan.device} ({plan.engine}, {plan.precision}). "
-            "Set RMBG_PRECISION to fp32; if that does not help, delete its weights and get them again."
+            OwnerMessage(
+                f"{model_id} computed NaN or infinite values on {plan.device} ({plan.engine}, {plan.precision}). "
+                "Set RMBG_PRECISION to fp32; if that does not help, delete its weights and get them again.",
+                Message("{model} computed invalid values. Choose another provider.", model=model_id),
+            )
         )

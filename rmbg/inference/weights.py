@@ -18,7 +18,7 @@ from rmbg.errors import ModelError, NotReadyError, printable
 from rmbg.inference import hub
 from rmbg.inference.catalog import Model
 from rmbg.inference.hub import Progress, offline, token
-from rmbg.message import Message
+from rmbg.message import NOT_SET_UP, Message, OwnerMessage
 from rmbg.settings import Settings
 
 __all__ = ["MANIFEST", "Progress", "WeightsFile", "fetch", "offline", "present", "read", "sha256", "token"]
@@ -117,10 +117,11 @@ def read(weights: WeightsFile) -> dict[str, Any]:
     try:
         return load_file(weights.path)
     except (SafetensorError, OSError, ValueError) as error:
-        raise ModelError(
+        text = (
             f"{weights.path} cannot be read as weights ({error}). It is incomplete or not a safetensors file. Delete it and "
             "download it again."
-        ) from None
+        )
+        raise ModelError(OwnerMessage(text, NOT_SET_UP)) from None
 
 
 def sha256(path: Path) -> str:
@@ -142,7 +143,8 @@ def sha256(path: Path) -> str:
             _checksums[key] = digest.hexdigest()
         return _checksums[key]
     except OSError as error:
-        raise ModelError(f"{path} cannot be read ({error.strerror or type(error).__name__}). Check its permissions.") from None
+        text = f"{path} cannot be read ({error.strerror or type(error).__name__}). Check its permissions."
+        raise ModelError(OwnerMessage(text, NOT_SET_UP)) from None
 
 
 def _file_in_folder(model: Model, settings: Settings) -> Path | None:
@@ -153,12 +155,14 @@ def _file_in_folder(model: Model, settings: Settings) -> Path | None:
     shown = printable(str(folder), 120)
     try:
         if not folder.is_dir():
-            raise NotReadyError(f"RMBG_WEIGHTS is {shown!r}, which is not a folder. Set it to the folder with your weights.")
+            text = f"RMBG_WEIGHTS is {shown!r}, which is not a folder. Set it to the folder with your weights."
+            raise NotReadyError(OwnerMessage(text, NOT_SET_UP))
         path = folder / f"{model.id}.safetensors"
         return path if path.is_file() else None
     except OSError as error:
         reason = error.strerror or type(error).__name__
-        raise NotReadyError(f"RMBG_WEIGHTS is {shown!r}, which cannot be read ({reason}). Check its permissions.") from None
+        text = f"RMBG_WEIGHTS is {shown!r}, which cannot be read ({reason}). Check its permissions."
+        raise NotReadyError(OwnerMessage(text, NOT_SET_UP)) from None
 
 
 def _read_manifest(settings: Settings) -> dict[str, Download]:

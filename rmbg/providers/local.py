@@ -13,7 +13,7 @@ from rmbg.images.photo import Photo
 from rmbg.inference import device, preprocess, weights
 from rmbg.inference.catalog import Model
 from rmbg.inference.model_cache import MODEL_CACHE
-from rmbg.message import Message
+from rmbg.message import Message, OwnerMessage
 from rmbg.providers.base import READY, Provider, ProviderInfo, RequestContext, Status
 from rmbg.providers.local_cutout import local_cutout
 from rmbg.settings import Settings
@@ -60,7 +60,7 @@ def model_status(model: Model, settings: Settings) -> Status:
         if weights.present(model, settings):
             return READY
     except NotReadyError as error:
-        return Status("unavailable", str(error))
+        return Status("unavailable", OwnerMessage(str(error), Message("not set up here")))
     if weights.offline(settings):
         advice = "; unset HF_HUB_OFFLINE to download them"
         text = Message("its weights ({size} MB) are not downloaded", owner=advice, size=model.megabytes)

@@ -26,6 +26,7 @@ from rmbg.ui.metrics import Metrics
 from rmbg.ui.operations import Operations
 from rmbg.ui.origins import Origins, Proxies, is_loopback, own_hosts, parse_hosts, public_hosts
 from rmbg.ui.request_checks import PREFIX
+from rmbg.ui.sign_in_pages import SignInPages
 from rmbg.ui.storage import storage
 from rmbg.ui.visitors import Visitors
 
@@ -91,7 +92,8 @@ def lifespan(blocks: gr.Blocks, origins: Origins, proxies: Proxies, settings: Se
         )
         plain = app.middleware_stack
         limits = Limits(settings.session_bytes, lambda: Settings.from_environ().shared, lambda: _queued(blocks))
-        guard = Guard(_compressed(plain), rules, limits, visitors.open_page)
+        inner = SignInPages(plain) if rules.sign_in else plain
+        guard = Guard(_compressed(inner), rules, limits, visitors.open_page)
         metrics = Metrics(_gauges(blocks, visitors))
         app.middleware_stack = Operations(guard, origins, settings.metrics, guard.ending.is_set, metrics.text)
         loop = asyncio.get_running_loop()

@@ -104,7 +104,8 @@ class Cascade(Provider):
         without_key = [title for title, status in missing if status.state == "key"]
         if without_key:
             return Status("key", Message("needs a key for {titles}", titles=", ".join(without_key)))
-        return Status("unavailable", "; ".join(f"{title}: {status.text}" for title, status in missing))
+        texts: list[str] = [Message("{title}: {text}", title=title, text=status.text) for title, status in missing]
+        return Status("unavailable", reduce(lambda text, other: Message("{first}; {second}", first=text, second=other), texts))
 
     def cut(self, photo: Photo, options: Mapping[str, Any], context: RequestContext) -> Cutout:
         if context.key:

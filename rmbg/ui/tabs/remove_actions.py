@@ -82,11 +82,11 @@ def remove(
     session: Session,
     *display: Any,
     progress: gr.Progress = gr.Progress(),
-    visitor: gr.OAuthToken | None = None,
+    visitor: sign_in.SignIn | None = None,
 ) -> tuple[Any, ...]:
     """Call the provider once and show its cutout; no other handler calls a provider.
 
-    `visitor` is the token of a visitor who has signed in.
+    `visitor` is the sign-in of the visitor.
     """
     message = ""
     token, result = None, None
@@ -151,11 +151,12 @@ def remove_signed_in(
     key: str,
     options: dict[str, Any],
     session: Session,
-    visitor: gr.OAuthToken | None,
+    request: gr.Request,
     *display: Any,
     progress: gr.Progress = gr.Progress(),
 ) -> tuple[Any, ...]:
-    """Call `remove` with the token of the visitor, which Gradio passes by its type."""
+    """Call `remove` with the sign-in of the visitor. Gradio passes the request by its type."""
+    visitor = sign_in.of_request(request)
     return remove(run, upload, provider, key, options, session, *display, progress=progress, visitor=visitor)
 
 
