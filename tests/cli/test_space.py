@@ -66,7 +66,7 @@ def test_folder_runs_as_a_space(rmbg, tmp_path):
     folder = tmp_path / "space"
     arguments = ("--hardware", "t4-small", "--preload", "birefnet", "--preload", "rmbg-1.4", "--sign-in")
     assert rmbg("space", folder, *arguments)[0] == 0
-    assert sorted(path.name for path in folder.iterdir()) == sorted(CONTENT)
+    assert sorted(path.name for path in folder.iterdir()) == sorted((*CONTENT, ".gitattributes"))
     front = front_matter((folder / "README.md").read_text(encoding="utf-8"))
     assert front == front_matter((ROOT / "README.md").read_text(encoding="utf-8")) | {
         "suggested_hardware": "t4-small",
@@ -76,6 +76,20 @@ def test_folder_runs_as_a_space(rmbg, tmp_path):
     }
     with Server(tmp_path / "server", entry=("app.py",), cwd=folder, **SPACE) as server:
         check_removal(server, tmp_path)
+
+
+def test_binary_files_are_pushed_through_git_lfs(rmbg, tmp_path):
+    """The hub rejects pushes with other binary files, or with files above 10 MB."""
+    folder = tmp_path / "space"
+    assert rmbg("space", folder)[0] == 0
+    subprocess.run(["git", "init", "--quiet"], cwd=folder, check=True)
+    files = [path for path in folder.rglob("*") if path.is_file() and ".git" not in path.relative_to(folder).parts]
+    binary = {path.relative_to(folder).as_posix() for path in files if b"\0" in path.read_bytes()[:8000]}
+    binary |= {path.relative_to(folder).as_posix() for path in files if path.stat().st_size > 10_000_000}
+    assert "rmbg/networks/builtin.safetensors" in binary
+    check = ["git", "check-attr", "filter", "--stdin"]
+    run = subprocess.run(check, cwd=folder, input="\n".join(sorted(binary)), capture_output=True, text=True, check=True)
+    assert [line for line in run.stdout.splitlines() if not line.endswith(": filter: lfs")] == []
 
 
 def check_removal(server: Server, folder: Path) -> None:
