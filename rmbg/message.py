@@ -77,6 +77,11 @@ NOT_SET_UP = Message(
 )
 
 
+def public_text(text: str, *, shared: bool) -> str:
+    """Return a message as a plain text: without the part for the owner if the server is shared, as visitors read it then."""
+    return f"{text.public if shared and isinstance(text, Message) else text}"
+
+
 def _restored(template: str, owner: str, values: dict[str, Any]) -> Message:
     return Message(template, owner=owner, **values)
 

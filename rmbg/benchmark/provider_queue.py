@@ -14,6 +14,7 @@ from rmbg.billing.cost import Cost
 from rmbg.cancellation import CancellationToken
 from rmbg.errors import CancelledError, InputError, NoSubjectError, RmbgError
 from rmbg.matting.matte import to_bytes
+from rmbg.message import public_text
 from rmbg.providers import Provider
 from rmbg.providers.base import DeviceTurn, RequestContext, run_directly
 from rmbg.providers.delivery import keep_if_paid
@@ -113,11 +114,15 @@ class ProviderQueue:
             raise
         except NoSubjectError as error:
             if record:
-                self._journal.add(name, sample, "nothing", cost=error.cost or NO_COST, message=str(error))
+                self._journal.add(
+                    name, sample, "nothing", cost=error.cost or NO_COST, message=public_text(str(error), shared=settings.shared)
+                )
             return True
         except RmbgError as error:
             if record:
-                self._journal.add(name, sample, "failed", cost=error.cost or NO_COST, message=str(error))
+                self._journal.add(
+                    name, sample, "failed", cost=error.cost or NO_COST, message=public_text(str(error), shared=settings.shared)
+                )
             return isinstance(error, InputError)  # an invalid picture is no failure of the provider
         except Exception:  # a bug in one provider must not end the run
             log.exception("%s failed", name)

@@ -21,6 +21,7 @@ from rmbg.billing.cost import dollars
 from rmbg.billing.quote import Estimate, estimate
 from rmbg.cancellation import CancellationToken
 from rmbg.errors import CancelledError, NotReadyError, OutputError, RmbgError
+from rmbg.message import Message
 from rmbg.metrics import quality
 from rmbg.providers import Provider, find
 from rmbg.providers.base import DeviceTurn, RequestContext, never_cancelled, no_progress, no_turn
@@ -123,7 +124,7 @@ def ready_providers(ids: Sequence[str], settings: Settings, keys: Mapping[str, s
     for provider in providers:
         status = provider.status(settings)
         if not status.usable and not (keys or {}).get(provider.info.id):
-            raise NotReadyError(f"{provider.info.title} is not ready: {status.text}.")
+            raise NotReadyError(Message("{title} is not ready: {text}.", title=provider.info.title, text=status.text))
     return providers
 
 

@@ -18,7 +18,7 @@ from PIL import Image
 from rmbg.billing import api_keys
 from rmbg.errors import NotReadyError
 from rmbg.images.pillow import formats
-from rmbg.message import NOT_SET_UP, Message, OwnerMessage, joined
+from rmbg.message import NOT_SET_UP, Message, OwnerMessage, joined, public_text
 from rmbg.providers import PROVIDERS, find
 from rmbg.providers.base import Status
 from rmbg.settings import Settings
@@ -121,10 +121,9 @@ def test_messages_for_the_owner_are_logged_and_replaced(caplog):
         caplog.clear()
         assert not OWNERS.search(messages.visitor_text(text)) and "not set up here" in messages.visitor_text(text)
         assert "RMBG_DEVICE is 'tpu'" in caplog.text
-    assert (
-        messages.status_text(Status("unavailable", OwnerMessage("RMBG_DEVICE", Message("not set up here"))))
-        == "not set up here"
-    )
+    assert public_text(message, shared=False) == f"{message}" and "not set up here" in public_text(message, shared=True)
+    status = Status("unavailable", OwnerMessage("RMBG_DEVICE is 'tpu'.", Message("not set up here")))
+    assert messages.status_text(status) == "not set up here"
 
 
 @pytest.mark.parametrize("settings", [PRIVATE, SHARED, Settings(environ={"HF_HUB_OFFLINE": "1"}), Settings(device="tpu")])
