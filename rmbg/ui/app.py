@@ -78,7 +78,7 @@ def build() -> gr.Blocks:
         session = gr.State(Session(), delete_callback=Session.leave)
         gr.HTML(render("masthead.html"), elem_classes="bare")
         if sign_in.available(settings.environ):
-            sign_in.button()
+            sign_in.button(app)
         with gr.Tabs() as tabs:
             with gr.Tab("Remove", id="remove"):
                 removal = remove.build(session, settings)

@@ -58,9 +58,15 @@ def available(environ: Mapping[str, str]) -> bool:
     return all(environ.get(name) for name in VARIABLES) and all(importlib.util.find_spec(name) for name in PACKAGES)
 
 
-def button() -> gr.LoginButton:
-    """Create the button, which also signs out."""
-    return gr.LoginButton(size="sm", elem_id="sign-in", variant="secondary")
+def button(app: gr.Blocks) -> None:
+    """Create the button, which also signs out, and the event that sets its label when the page is opened.
+
+    Gradio would make the event an endpoint of the API and a tool of MCP.
+    """
+    created = gr.LoginButton(size="sm", elem_id="sign-in", variant="secondary")
+    event: Any = created.load_event_to_attach
+    created.load_event_to_attach = None
+    app.load(event[0], None, created, queue=False, show_progress="hidden", api_visibility="private")
 
 
 def of_request(request: gr.Request) -> SignIn | None:

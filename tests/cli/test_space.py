@@ -124,7 +124,8 @@ def test_folder_runs_in_an_environment_with_the_packages_of_a_space(rmbg, tmp_pa
         with server.client() as http:
             assert '"sign-in"' in http.get("/config").text and http.get("/healthz").is_success
         tools = with_session(f"{server.url}/gradio_api/mcp/", lambda session: session.list_tools()).tools
-        assert "remove_background" in {tool.name for tool in tools}
+        names = ("remove_background", "compare_providers", "replace_background", "batch", "list_providers")
+        assert {tool.name for tool in tools} == {f"studio_{name}" for name in names}, "Gradio prefixes the name of the Space"
 
     # `app.py` imports the package of ZeroGPU on such hardware only; without it, its decorator has no effect.
     code = (

@@ -28,6 +28,8 @@ from tests.servers.openid import CLIENT, SECRET, OpenId
 
 HOST = "ann-studio.hf.space"
 
+ENDPOINTS = {"/remove_background", "/compare", "/replace_background", "/batch", "/list_providers"}
+
 #: Token of an account that has not accepted the license of any model.
 OTHER_TOKEN = "hf_zyxwvutsrqponmlkjihgfedcba9876"
 
@@ -139,7 +141,7 @@ def label(space: Space, name: str, cookies: str) -> str:
     with Visitor(space.server.url, name, Cookie=cookies) as visitor:
         (button,) = (part for part, props in visitor.parts.items() if props.get("elem_id") == "sign-in")
         event = next(event for event in visitor.events if event["outputs"] == [button] and event["backend_fn"])
-        return visitor.queued(event, {})["output"]["data"][0]["value"]
+        return visitor.call(event, {}).raise_for_status().json()["data"][0]["value"]
 
 
 def stored(space: Space, text: str) -> list[Path]:
@@ -152,6 +154,8 @@ def test_visitor_signs_in_and_out(space):
     browser = Browser(space)
     response = browser.sign_in()
     assert response.status_code == 307 and response.headers["location"] == "/"
+    with space.server.client() as http:
+        assert set(http.get("/gradio_api/info").json()["named_endpoints"]) == ENDPOINTS, "those of the sign-in are private"
     asked = space.openid.asked[-1]
     assert asked["client_id"] == CLIENT and asked["response_type"] == "code" and len(asked["state"]) > 20
     assert asked["redirect_uri"].startswith(f"https://{HOST}/login/callback?")
