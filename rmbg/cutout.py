@@ -233,12 +233,14 @@ class Cutout:
         matte, foreground = finish(self.photo, matte)
         return replace(self, matte=matte, foreground=foreground, edges=UNCHANGED, alpha_matting=None)
 
-    def cleaned(self, edges: EdgeSettings) -> Cutout:
+    def cleaned(self, edges: EdgeSettings, *, draft: bool = False) -> Cutout:
         """Apply edge settings to the matte and estimate the foreground again; no provider runs.
 
         Parameters
         ----------
         edges : EdgeSettings
+        draft : bool
+            Estimate the foreground faster, with a larger error.
 
         Returns
         -------
@@ -251,7 +253,7 @@ class Cutout:
         from rmbg.matting.finish import finish
 
         matte = clean(self.matte, edges, self.photo.alpha)
-        matte, foreground = finish(self.photo, matte, own_alpha_applied=True)
+        matte, foreground = finish(self.photo, matte, own_alpha_applied=True, draft=draft)
         return replace(self, matte=matte, foreground=foreground, edges=edges)
 
     def retouched(self, strokes: Sequence[Stroke]) -> Cutout:

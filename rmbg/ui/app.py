@@ -53,6 +53,7 @@ SCRIPTS = (
     "viewer.js",
     "viewer_controls.js",
     "retouch.js",
+    "drafts.js",
     "controls.js",
 )
 

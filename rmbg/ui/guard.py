@@ -23,10 +23,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rmbg.ui.languages import LANGUAGE, preferred, t
 from rmbg.ui.origins import FORWARDED, Origins, Proxies
-from rmbg.ui.request_checks import Refused, check_content_type, check_origin, check_route
+from rmbg.ui.request_checks import DRAFT, Refused, check_content_type, check_origin, check_route
 from rmbg.units import megabytes
 
-DIRECT = re.compile("(run|api)/.*")
+DIRECT = re.compile(f"(run|api)/.*|{DRAFT}")
 QUEUED = re.compile("queue/join/?|call/.*")
 
 #: Concurrent direct calls; they bypass Gradio's queue and its concurrency limits.

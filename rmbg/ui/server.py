@@ -19,6 +19,7 @@ from rmbg.errors import RmbgError
 from rmbg.settings import Settings
 from rmbg.ui import sign_in
 from rmbg.ui.batch.uploads import max_bytes
+from rmbg.ui.drafts import Drafts
 from rmbg.ui.guard import Guard, Rules
 from rmbg.ui.lanes import DEVICE, SERVICES
 from rmbg.ui.metrics import Metrics
@@ -92,7 +93,7 @@ def lifespan(blocks: gr.Blocks, origins: Origins, proxies: Proxies, settings: Se
             queued=lambda: _queued(blocks),
         )
         plain = app.middleware_stack
-        guard = Guard(_compressed(plain), rules, visitors.open_page)
+        guard = Guard(Drafts(_compressed(plain)), rules, visitors.open_page)
         metrics = Metrics(_gauges(blocks, visitors))
         app.middleware_stack = Operations(guard, origins, settings.metrics, guard.ending.is_set, metrics.text)
         loop = asyncio.get_running_loop()

@@ -77,6 +77,7 @@ def result(result: Result, options: RenderOptions, session: Session) -> str:
     }
     scene = {
         "result": result.id,
+        "edition": result.edition,
         "strokes": [to_json(stroke) for stroke in result.edits.strokes],
         "pictures": _pictures(result, cutout, options, session),
         "unretouched": _unretouched(result),
