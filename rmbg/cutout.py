@@ -16,7 +16,8 @@ from rmbg.images.encode import QUALITY, encode, format_named
 from rmbg.images.photo import Photo
 from rmbg.inference.vitmatte import predict_alpha
 from rmbg.matting.edges import UNCHANGED, AlphaMatting, EdgeSettings
-from rmbg.matting.retouch import Stroke, retouch
+from rmbg.matting.retouch import retouch
+from rmbg.matting.strokes import Stroke
 from rmbg.render.backgrounds import TRANSPARENT, Background, parse_background
 from rmbg.render.finishing import UNFINISHED, Finishing
 from rmbg.render.picture import View, render

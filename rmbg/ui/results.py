@@ -19,7 +19,7 @@ from rmbg.errors import OutputError, PhotoError, reason
 from rmbg.images.photo import Photo
 from rmbg.matting.edges import UNCHANGED, EdgeSettings
 from rmbg.matting.matte import resize
-from rmbg.matting.retouch import Stroke
+from rmbg.matting.strokes import Stroke
 from rmbg.message import Message
 from rmbg.ui.storage import storage
 

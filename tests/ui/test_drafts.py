@@ -15,7 +15,7 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from rmbg.matting.edges import UNCHANGED, EdgeSettings
-from rmbg.matting.retouch import Stroke
+from rmbg.matting.strokes import Stroke
 from rmbg.ui.drafts import MAX_BODY, Drafts
 from rmbg.ui.results import DRAFT_SIDE, PREVIEW_SIDE, Edits
 from rmbg.ui.session import TOKENS, Session

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from rmbg.matting.edges import EdgeSettings
-from rmbg.matting.retouch import Stroke
+from rmbg.matting.strokes import Stroke
 from rmbg.ui import results
 from rmbg.ui.components import retouch
 from rmbg.ui.results import Edits, Result
@@ -101,7 +101,7 @@ def test_request_cannot_change_the_result_of_another_visitor(session):
 
 
 def test_number_of_strokes_is_limited(session, monkeypatch):
-    monkeypatch.setattr("rmbg.matting.retouch.MAX_STROKES", 2)
+    monkeypatch.setattr("rmbg.matting.strokes.MAX_STROKES", 2)
     result = session.add(cutout())
     dot = {"mode": "keep", "radius": 2, "points": [5, 5]}
     assert [send(session, result, keep, dot)["strokes"] for keep in range(3)] == [1, 2, 2]

@@ -14,7 +14,7 @@ from typing import Any
 import gradio as gr
 
 from rmbg.errors import OptionError
-from rmbg.matting.retouch import MAX_STROKES, Stroke, check_strokes, parse_stroke
+from rmbg.matting.strokes import MAX_STROKES, Stroke, check_strokes, parse_stroke
 from rmbg.providers.sam2 import SAM2
 from rmbg.settings import Settings
 from rmbg.ui.languages import t
