@@ -6,7 +6,7 @@
   const WAITS = "#save, #strip-zip, [data-viewer=copy]"; // need the settings on the server
   const DEFAULTS = { largest: false, specks: 0, holes: 0, smooth: 0, shift: 0, feather: 0, invert: false };
   let wanted = null, running = false; // the draft to request next, and whether one is requested
-  let timer = 0, result = "", waiting = []; // of the settings that the server does not have
+  let timer = 0, sent = 0, result = "", waiting = []; // of the settings that the server does not have yet
 
   const value = (name) => {
     const input = document.querySelector(`#clean-${name} input`);
@@ -43,10 +43,12 @@
   const send = () => {
     clearTimeout(timer);
     timer = 0;
+    sent += 1;
     document.querySelector("#clean-send").click();
   };
   const applied = () => {
-    for (const resolve of waiting.splice(0)) resolve();
+    sent -= 1;
+    if (!sent && !timer) for (const resolve of waiting.splice(0)) resolve();
   };
 
   document.addEventListener("input", (event) => {
@@ -58,15 +60,17 @@
   document.addEventListener("click", async (event) => {
     const button = event.target.closest?.("button");
     if (button?.id === "clean-reset") return draw(DEFAULTS);
-    if (!timer || !button?.matches(WAITS)) return;
+    if (!(timer || sent) || !button?.matches(WAITS) || button.dataset.waited) return;
     event.preventDefault();
     event.stopImmediatePropagation();
     await new Promise((resolve) => {
       waiting.push(resolve);
       setTimeout(resolve, PATIENCE);
-      send();
+      if (timer) send();
     });
+    button.dataset.waited = "yes"; // a lost connection does not lock the button
     button.click();
+    delete button.dataset.waited;
   }, true);
   window.rmbgDrafts = { result: () => result, applied };
 })();
