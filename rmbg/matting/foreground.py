@@ -14,6 +14,9 @@ from rmbg.threads import run_parallel
 #: restores the detail at full size.
 WORKING_PIXELS = 150_000
 
+#: The same for pictures that are displayed until the colors are estimated on a larger copy.
+DRAFT_PIXELS = 40_000
+
 #: Weight of a neighbor's color where alpha is constant (epsilon_r of the paper).
 REGULARIZATION = np.float32(1e-5)
 
@@ -24,7 +27,7 @@ COARSE_SIDE, COARSE_ITERATIONS, FINE_ITERATIONS = 32, 10, 2
 WINDOW_MARGIN = 32
 
 
-def estimate_foreground(rgb: np.ndarray, matte: np.ndarray) -> np.ndarray:
+def estimate_foreground(rgb: np.ndarray, matte: np.ndarray, *, draft: bool = False) -> np.ndarray:
     """Estimate colors F such that the photo is alpha * F + (1 - alpha) * B with smooth F and B.
 
     On a copy of about `WORKING_PIXELS`, F and B come from the multi-level method of T. Germer, T. Uelwer, S. Conrad and S.
@@ -37,6 +40,8 @@ def estimate_foreground(rgb: np.ndarray, matte: np.ndarray) -> np.ndarray:
     rgb : uint8 array (H, W, 3)
     matte : float32 array (H, W)
         Alpha in [0, 1].
+    draft : bool
+        Use a copy of `DRAFT_PIXELS`: faster, with a larger error.
 
     Returns
     -------
@@ -63,7 +68,8 @@ def estimate_foreground(rgb: np.ndarray, matte: np.ndarray) -> np.ndarray:
     if not soft.any():
         return result
     rows, columns = _window(soft)
-    _fill_soft_pixels(rgb[rows, columns], matte[rows, columns], soft[rows, columns], result[rows, columns])
+    working_pixels = DRAFT_PIXELS if draft else WORKING_PIXELS
+    _fill_soft_pixels(rgb[rows, columns], matte[rows, columns], soft[rows, columns], result[rows, columns], working_pixels)
     return result
 
 
@@ -77,10 +83,12 @@ def _window(soft: np.ndarray) -> tuple[slice, slice]:
     )
 
 
-def _fill_soft_pixels(rgb: np.ndarray, matte: np.ndarray, soft_pixels: np.ndarray, result: np.ndarray) -> None:
+def _fill_soft_pixels(
+    rgb: np.ndarray, matte: np.ndarray, soft_pixels: np.ndarray, result: np.ndarray, working_pixels: int
+) -> None:
     """Write the estimated colors of soft pixels into `result`, uint8 (h, w, 3), in place."""
     height, width = matte.shape
-    scale = min(1.0, (WORKING_PIXELS / (height * width)) ** 0.5)
+    scale = min(1.0, (working_pixels / (height * width)) ** 0.5)
     size = max(1, round(width * scale)), max(1, round(height * scale))
     small = np.asarray(Image.fromarray(rgb).resize(size, Image.Resampling.BOX), dtype=np.float32) / 255
     alpha = np.asarray(Image.fromarray(matte).resize(size, Image.Resampling.BOX))

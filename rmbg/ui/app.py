@@ -52,7 +52,11 @@ SCRIPTS = (
     "finishing.js",
     "viewer.js",
     "viewer_controls.js",
+    "stroke_points.js",
+    "stroke_sync.js",
+    "stroke_canvas.js",
     "retouch.js",
+    "drafts.js",
     "controls.js",
 )
 

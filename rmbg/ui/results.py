@@ -19,12 +19,15 @@ from rmbg.errors import OutputError, PhotoError, reason
 from rmbg.images.photo import Photo
 from rmbg.matting.edges import UNCHANGED, EdgeSettings
 from rmbg.matting.matte import resize
-from rmbg.matting.retouch import Stroke
+from rmbg.matting.strokes import Stroke
 from rmbg.message import Message
 from rmbg.ui.storage import storage
 
 #: Longest side of a preview, in pixels: sharp on a large screen, and rendered in a few milliseconds.
 PREVIEW_SIDE = 1200
+
+#: Longest side of a draft, which is displayed until the preview of new edits is computed: that of the viewer on most screens.
+DRAFT_SIDE = 800
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,8 @@ class Result:
         Random name of this result on the page.
     edits : Edits
         Replaced as a whole by `edit`.
+    edition : int
+        Number of times that they were replaced.
     """
 
     def __init__(
@@ -83,11 +88,13 @@ class Result:
         self.source, self.thumbnail = "", ""
         self.id = secrets.token_hex(8)
         self.edits = self.thumbnail_edits = Edits()
+        self.edition = 0
         self.pictures: dict[str, tuple[int, str]] = {}  # those in the viewer: name to fingerprint and path
         self._preview: Cutout | None = preview
         self._has_alpha = preview.photo.alpha is not None
         self._previews: tuple[Edits, Cutout, Cutout] | None = None  # of these edits: without and with strokes
         self._cleaned: tuple[str, EdgeSettings, str] = "", UNCHANGED, ""  # base, settings, prefix of the files with both
+        self._small: tuple[Cutout, Cutout] | None = None  # the cutout at screen size before the edits, and reduced for drafts
         self._replaced: tuple[str, Cutout] | None = None  # base and preview of another mask
         self._masks: dict[str, Cutout] = {}  # other masks of a cutout in memory, at full size
         self._lock, self._edit_lock = threading.Lock(), threading.Lock()
@@ -119,16 +126,34 @@ class Result:
         """Replace the edits by `change` of them."""
         with self._edit_lock:
             self.edits = change(self.edits)
+            self.edition += 1
 
     def _edited(self) -> tuple[Edits, Cutout, Cutout]:
         edits, found = self.edits, self._previews
         if found is None or found[0] is not edits:
-            provided = self._provided(edits.base)
-            ratio = max(provided.width, provided.height) / max(self.width, self.height)
-            cleaned = provided.cleaned(_scaled_settings(edits.edges, ratio))
-            found = edits, cleaned, cleaned.retouched([stroke.transformed(ratio) for stroke in edits.strokes])
+            found = edits, *self._apply(edits, self._provided(edits.base))
             self._previews = found
         return found
+
+    def _apply(self, edits: Edits, provided: Cutout, *, draft: bool = False) -> tuple[Cutout, Cutout]:
+        """Apply edits to a copy of the cutout; returns it without and with strokes."""
+        ratio = max(provided.width, provided.height) / max(self.width, self.height)
+        cleaned = provided.cleaned(_scaled_settings(edits.edges, ratio), draft=draft)
+        return cleaned, cleaned.retouched([stroke.transformed(ratio) for stroke in edits.strokes])
+
+    def draft(self, edges: EdgeSettings, *, strokes: bool = True) -> Cutout:
+        """The cutout of at most `DRAFT_SIDE` pixels a side with other clean-up settings; raises as `preview`."""
+        edits = replace(self.edits, edges=edges)
+        provided, found = self._provided(edits.base), self._small
+        if found is None or found[0] is not provided:
+            self._small = found = provided, shrink(provided, DRAFT_SIDE)
+        return self._apply(edits, found[1], draft=True)[strokes]
+
+    @property
+    def preview_size(self) -> tuple[int, int]:
+        """Width and height of `preview` in pixels; raises as `preview`."""
+        provided = self._provided(self.edits.base)
+        return provided.width, provided.height
 
     def _provided(self, base: str = "") -> Cutout:
         """The cutout at screen size before clean-up and strokes."""
@@ -148,7 +173,7 @@ class Result:
     def release(self) -> None:
         """Free the memory of the preview if it can be read again."""
         if self.folder is not None and (self.folder / "preview-matte.npy").exists():
-            self._preview = self._previews = self._replaced = None
+            self._preview = self._previews = self._replaced = self._small = None
 
     def is_stored(self) -> bool:
         """True if the full size is still on disk, or in memory."""

@@ -19,6 +19,7 @@ from rmbg.errors import RmbgError
 from rmbg.settings import Settings
 from rmbg.ui import sign_in
 from rmbg.ui.batch.uploads import max_bytes
+from rmbg.ui.drafts import Drafts
 from rmbg.ui.guard.limits import Limits
 from rmbg.ui.guard.middleware import Guard, Rules
 from rmbg.ui.lanes import DEVICE, SERVICES
@@ -93,7 +94,7 @@ def lifespan(blocks: gr.Blocks, origins: Origins, proxies: Proxies, settings: Se
         plain = app.middleware_stack
         limits = Limits(settings.session_bytes, lambda: Settings.from_environ().shared, lambda: _queued(blocks))
         inner = SignInPages(plain) if rules.sign_in else plain
-        guard = Guard(_compressed(inner), rules, limits, visitors.open_page)
+        guard = Guard(Drafts(_compressed(inner)), rules, limits, visitors.open_page)
         metrics = Metrics(_gauges(blocks, visitors))
         app.middleware_stack = Operations(guard, origins, settings.metrics, guard.ending.is_set, metrics.text)
         loop = asyncio.get_running_loop()

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 
 from rmbg.inference import sam2_runner
 from rmbg.matting.edges import AlphaMatting, EdgeSettings
-from rmbg.matting.retouch import Stroke
+from rmbg.matting.strokes import Stroke
 from rmbg.ui.components.photo_input import Upload
 from rmbg.ui.results import Edits, Result
 from rmbg.ui.session import Session

@@ -1,7 +1,7 @@
 """Tools that retouch the result with a brush, and the requests in which the page sends its strokes.
 
-``retouch.js`` draws the strokes in the browser. Each request replaces the end of the list that the server has: ``keep`` is the
-number of strokes at its beginning that stay, ``stroke`` the one that follows, if any.
+``stroke_canvas.js`` draws the strokes in the browser, and ``stroke_sync.js`` sends them. Each request replaces the end of the
+list that the server has: ``keep`` is the number of strokes at its beginning that stay, ``stroke`` the one that follows, if any.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 import gradio as gr
 
 from rmbg.errors import OptionError
-from rmbg.matting.retouch import MAX_STROKES, Stroke, check_strokes, parse_stroke
+from rmbg.matting.strokes import MAX_STROKES, Stroke, check_strokes, parse_stroke
 from rmbg.providers.sam2 import SAM2
 from rmbg.settings import Settings
 from rmbg.ui.languages import t
@@ -41,7 +41,7 @@ class Tools:
     Attributes
     ----------
     send : gr.Button
-        Pressed by ``retouch.js`` to send a stroke.
+        Pressed by ``stroke_sync.js`` to send a stroke.
     stroke : gr.Textbox
         Request and answer.
     done : gr.Button

@@ -14,7 +14,7 @@ from rmbg.cutout import Cutout
 from rmbg.errors import RmbgError
 from rmbg.images import encode
 from rmbg.matting.matte import bounding_box
-from rmbg.matting.retouch import to_json
+from rmbg.matting.strokes import to_json
 from rmbg.message import joined
 from rmbg.providers.builtin import LOW_CONFIDENCE_MEANING, LOW_CONFIDENCE_NOTE
 from rmbg.ui import pictures
@@ -77,6 +77,7 @@ def result(result: Result, options: RenderOptions, session: Session) -> str:
     }
     scene = {
         "result": result.id,
+        "edition": result.edition,
         "strokes": [to_json(stroke) for stroke in result.edits.strokes],
         "pictures": _pictures(result, cutout, options, session),
         "unretouched": _unretouched(result),

@@ -21,9 +21,9 @@ from rmbg.ui.guard.limits import Limits, address_of
 from rmbg.ui.guard.response import GuardedResponse
 from rmbg.ui.languages import LANGUAGE, preferred
 from rmbg.ui.origins import FORWARDED, Origins, Proxies
-from rmbg.ui.request_checks import Refused, check_content_type, check_origin, check_route
+from rmbg.ui.request_checks import DRAFT, Refused, check_content_type, check_origin, check_route
 
-DIRECT = re.compile("(run|api)/.*")
+DIRECT = re.compile(f"(run|api)/.*|{DRAFT}")
 QUEUED = re.compile("queue/join/?|call/.*")
 
 #: The address of the client whose request is being handled.
