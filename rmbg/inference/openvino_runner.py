@@ -24,7 +24,7 @@ from rmbg.inference.torch_import import import_torch
 from rmbg.inference.weights import Progress, WeightsFile
 from rmbg.message import Message
 from rmbg.settings import Settings
-from rmbg.threads import limited_cpu_count
+from rmbg.threads import cpu_count, limited_cpu_count
 
 PRECISIONS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 
@@ -124,10 +124,13 @@ def source_checksum() -> str:
     return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()
 
 
-def config(plan: Plan) -> dict[str, str]:
-    """OpenVINO's properties for a plan."""
+def config(plan: Plan, streams: int = 1) -> dict[str, str]:
+    """OpenVINO's properties for a plan: one inference on all cores, or `streams` concurrent ones that share the cores."""
     properties = {"INFERENCE_PRECISION_HINT": PRECISIONS[plan.precision], "PERFORMANCE_HINT": "LATENCY"}
     threads = limited_cpu_count()
+    if streams > 1:
+        properties |= {"PERFORMANCE_HINT": "THROUGHPUT", "NUM_STREAMS": str(streams)}
+        threads = cpu_count()
     return properties if threads is None else {**properties, "INFERENCE_NUM_THREADS": str(threads)}
 
 

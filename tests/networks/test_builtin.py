@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +59,17 @@ def test_engines_agree() -> None:
     (logits, confidence), (other_logits, other_confidence) = (load()(x) for load in ENGINES.values())
     np.testing.assert_allclose(sigmoid(logits), sigmoid(other_logits), atol=1e-5)
     assert confidence == pytest.approx(other_confidence, abs=1e-5)
+
+
+def test_concurrent_runs_return_the_bytes_of_a_single_one() -> None:
+    pytest.importorskip("openvino")
+    inputs = [np.random.default_rng(i).normal(0, 1, (1, 3, 64 + 32 * (i % 2), 96)).astype(np.float32) for i in range(8)]
+    single, streams = OpenVinoForward(), OpenVinoForward(4)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(streams, inputs))
+    for x, (logits, confidence) in zip(inputs, found, strict=True):
+        expected = single(x)
+        assert np.array_equal(logits, expected[0]) and confidence == expected[1]
 
 
 @pytest.mark.parametrize("engine", ENGINES)
