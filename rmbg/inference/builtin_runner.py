@@ -8,24 +8,28 @@ from __future__ import annotations
 
 import functools
 import threading
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from rmbg.errors import ModelError
 from rmbg.inference.device import choose_engine
-from rmbg.inference.plan import Plan
+from rmbg.inference.plan import Plan, on_streams
 from rmbg.inference.torch_import import import_torch
 from rmbg.networks import tta
 from rmbg.networks.builtin_spec import read_weights
 from rmbg.settings import Settings
-from rmbg.threads import cpu_count, one_core
 from rmbg.timing import Timer
+
+if TYPE_CHECKING:
+    from rmbg.inference.openvino_runner import Requests
 
 #: Compiled sizes of the input that are kept; each holds a copy of the weights (23 MB).
 MAX_SIZES = 4
 
 _load_lock = threading.Lock()
+
+OPENVINO = Plan("openvino", "cpu", "fp32")
 
 
 def choose_plan(settings: Settings) -> Plan:
@@ -48,7 +52,7 @@ def predict(rgb: np.ndarray, plan: Plan, timer: Timer) -> tuple[np.ndarray, floa
         If the weights of the package are damaged.
     """
     with timer.phase("load"), _load_lock:
-        forward, runs = _load(plan.engine, cpu_count() if one_core() and plan.engine == "openvino" else 1)
+        forward, runs = _load(on_streams(plan))
     with timer.phase("queue"):
         runs.acquire()
     try:
@@ -59,25 +63,25 @@ def predict(rgb: np.ndarray, plan: Plan, timer: Timer) -> tuple[np.ndarray, floa
 
 
 @functools.cache
-def _load(engine: str, streams: int) -> tuple[tta.Forward, threading.Semaphore]:
+def _load(plan: Plan) -> tuple[tta.Forward, threading.Semaphore]:
     """Load the network and run it once, as the first run compiles it or takes several times as long as later ones.
 
     Returns
     -------
     forward : tta.Forward
     runs : threading.Semaphore
-        Limits the concurrent runs to `streams`. A single one uses all cores, so that concurrent ones would be slower.
+        Limits the concurrent runs to the streams. A single one uses all cores, so that concurrent ones would be slower.
     """
     try:
-        if engine == "openvino":
-            forward: tta.Forward = OpenVinoForward(streams)
+        if plan.engine == "openvino":
+            forward: tta.Forward = OpenVinoForward(plan)
         else:
             import_torch()
             from rmbg.networks.builtin import load, on_arrays
 
             forward = on_arrays(load())
         tta.predict(forward, np.zeros((32, 32, 3), np.uint8))
-        return forward, threading.Semaphore(streams)
+        return forward, threading.Semaphore(plan.streams)
     except (OSError, ValueError) as error:
         raise ModelError(f"The built-in network could not be loaded ({error}). Reinstall the package.") from None
 
@@ -87,35 +91,28 @@ class OpenVinoForward:
 
     Parameters
     ----------
-    streams : int
-        Concurrent runs that share the cores.
+    plan : Plan
     """
 
-    def __init__(self, streams: int = 1) -> None:
-        self._weights, self._streams = read_weights(), streams
+    def __init__(self, plan: Plan = OPENVINO) -> None:
+        self._weights, self._plan = read_weights(), plan
         self._lock = threading.Lock()
-        self._compiled: dict[tuple[int, ...], tuple[Any, list[Any]]] = {}
+        self._compiled: dict[tuple[int, ...], Requests] = {}
 
     def __call__(self, x: np.ndarray) -> tuple[np.ndarray, float]:
         with self._lock:
-            compiled, idle = self._compile(*x.shape[2:])
-            request = idle.pop() if idle else compiled.create_infer_request()
-        logits, confidence = request.infer([x], share_inputs=True, share_outputs=True).values()
-        result = logits[0, 0].copy(), float(confidence[0, 0])
-        idle.append(request)
-        return result
+            run = self._compile(*x.shape[2:])
+        logits, confidence = run(x)
+        return logits[0, 0], float(confidence[0, 0])
 
-    def _compile(self, height: int, width: int) -> tuple[Any, list[Any]]:
-        """Return the network for one size of the input, and its requests that are not in use."""
+    def _compile(self, height: int, width: int) -> Requests:
+        """Return the network for one size of the input."""
         from rmbg.inference.openvino_builtin import build_graph
-        from rmbg.inference.openvino_runner import config, core
+        from rmbg.inference.openvino_runner import Requests, config, core
 
         if (height, width) not in self._compiled:
             while len(self._compiled) >= MAX_SIZES:
                 del self._compiled[next(iter(self._compiled))]
-            graph, properties = (
-                build_graph(self._weights, height, width),
-                config(Plan("openvino", "cpu", "fp32"), self._streams),
-            )
-            self._compiled[height, width] = core().compile_model(graph, "CPU", properties), []
+            graph = build_graph(self._weights, height, width)
+            self._compiled[height, width] = Requests(core().compile_model(graph, "CPU", config(self._plan)))
         return self._compiled[height, width]

@@ -3,12 +3,14 @@
 import hashlib
 import json
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from rmbg.inference import builtin_runner
 from rmbg.inference.builtin_runner import OpenVinoForward
 from rmbg.matting.color_prior import sigmoid
 from rmbg.networks import builtin, builtin_spec, tta
@@ -64,7 +66,7 @@ def test_engines_agree() -> None:
 def test_concurrent_runs_return_the_bytes_of_a_single_one() -> None:
     pytest.importorskip("openvino")
     inputs = [np.random.default_rng(i).normal(0, 1, (1, 3, 64 + 32 * (i % 2), 96)).astype(np.float32) for i in range(8)]
-    single, streams = OpenVinoForward(), OpenVinoForward(4)
+    single, streams = OpenVinoForward(), OpenVinoForward(replace(builtin_runner.OPENVINO, streams=4))
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(streams, inputs))
     for x, (logits, confidence) in zip(inputs, found, strict=True):
