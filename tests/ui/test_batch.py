@@ -386,8 +386,8 @@ def test_options_and_key_of_a_caller(client, tmp_path, tuned, monkeypatch):
         service.key = "the-callers-own-key"
         for name, value in environment(service, tmp_path / "data", RUNWARE_API_KEY="").items():
             monkeypatch.setenv(name, value)
-        job = Client(client.src, verbose=False, headers={"X-Runware-Api-Key": service.key})
-        table, _ = job.predict(
+        caller = Client(client.src, verbose=False, headers={"X-Runware-Api-Key": service.key})
+        table, _ = caller.predict(
             images=files(tmp_path, 2),
             provider="runware-rembg-1.4",
             confirm_paid=True,
@@ -395,7 +395,7 @@ def test_options_and_key_of_a_caller(client, tmp_path, tuned, monkeypatch):
             api_name="/batch",
         )
     assert [row["state"] for row in table] == ["done", "done"], table
-    assert [task["settings"]["postProcessMask"] for task in service.jobs] == [True, True]
+    assert [job["task"]["settings"]["postProcessMask"] for job in service.jobs] == [True, True]
 
 
 @pytest.mark.parametrize(

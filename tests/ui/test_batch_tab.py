@@ -160,7 +160,7 @@ def test_paid_batch_is_asked_for_once_and_running_batch_survives_a_reload(opened
         page.click("#batch-yes", timeout=WAIT)
         wait_for_message(page, "Done: 3 of 3 photos have a result.")
         assert len(service.jobs) == 3 and "charged" in page.inner_text("#batch-table")
-        assert all(task["settings"]["postProcessMask"] for task in service.jobs)
+        assert all(job["task"]["settings"]["postProcessMask"] for job in service.jobs)
         shown = page.get_attribute("#batch-table img", "src")
         page.click("#batch-background label:has-text('White')")
         page.click("#batch-start")
