@@ -12,6 +12,7 @@ from pathlib import Path
 import fsspec
 import pytest
 
+from rmbg.batch.cluster.connection import redirected_log
 from rmbg.batch.cluster.node import NodeJob
 from rmbg.batch.cluster.run import Pool, plan_pool
 from rmbg.batch.recipe import Recipe
@@ -141,6 +142,13 @@ def test_folders_that_the_nodes_do_not_have(cluster, batch, tmp_path):
     assert status == 2 and "does not share OUT. Give a folder that all nodes mount" in sentence(err.strip())
     status, _, err = batch("memory://only-here", tmp_path / "out", "--ray", cluster.address)
     assert status == 2 and "cannot use IN or OUT." in sentence(err.strip()) and results(tmp_path / "out") == []
+
+
+def test_lines_of_the_native_log_are_not_printed(capfd):
+    with redirected_log():
+        os.write(2, b"[2026-11-23 00:00:00,123 I 12 34] logging.cc:303: Set ray log level to 4\nrmbg: Stopped.\n")
+    os.write(2, b"[2026-11-23 00:00:01,123 I 12 34] later\n")
+    assert capfd.readouterr().err == "rmbg: Stopped.\n[2026-11-23 00:00:01,123 I 12 34] later\n"
 
 
 @pytest.mark.parametrize(

@@ -80,7 +80,7 @@ def connection(address: str) -> Iterator[Any]:
         _check_port(target)
     with contextlib.redirect_stdout(_MessageLog()):
         try:
-            with _redirected_log():
+            with redirected_log():
                 ray.init(target, log_to_driver=False, logging_level=logging.CRITICAL, namespace="rmbg")
         except ConnectionError:
             where = "on this machine" if target == "auto" else f"at {printable(target, 60)}"
@@ -148,7 +148,7 @@ def check_nodes(ray: Any, job: NodeJob, plan: Plan) -> list[dict[str, float]]:
 
 
 @contextlib.contextmanager
-def _redirected_log() -> Iterator[None]:
+def redirected_log() -> Iterator[None]:
     """Pass lines that Ray's native code writes to standard error to the log, such as the level of its own log.
 
     They are written to the file descriptor, before Ray opens its log files. Other lines are written to standard error.
