@@ -7,7 +7,8 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeVar
 
@@ -17,7 +18,7 @@ from rmbg.errors import ModelError, RmbgError
 from rmbg.inference import device as devices
 from rmbg.inference import weights, zerogpu
 from rmbg.inference.catalog import Model
-from rmbg.inference.plan import Plan, check_output
+from rmbg.inference.plan import Plan, check_output, on_streams
 from rmbg.inference.torch_import import import_torch
 from rmbg.inference.weights import Progress, WeightsFile
 from rmbg.message import Message
@@ -28,6 +29,9 @@ T = TypeVar("T")
 
 #: Fraction of a device's memory that loaded networks may hold. The rest is for activations and for other programs.
 MEMORY_FRACTION = 0.4
+
+#: Maximum number of concurrent runs of an architecture. Each run holds its activations, 0.2 GB for IS-Net.
+MAX_STREAMS = {"isnet": 8}
 
 
 class Runner(Protocol):
@@ -49,9 +53,23 @@ class Runner(Protocol):
 
 @dataclass
 class CacheEntry:
-    """State of one network. Its runner is loaded, run and unloaded only while the lock is held."""
+    """State of one network.
 
+    Attributes
+    ----------
+    turns : threading.Semaphore
+        Limits the concurrent runs to the streams of the plan.
+    lock : threading.Lock
+        Held while the runner is loaded or unloaded.
+    running : int
+        Number of current runs; the runner is unloaded at 0 only.
+    runner : Runner or None
+    last_used : float
+    """
+
+    turns: threading.Semaphore
     lock: threading.Lock = field(default_factory=threading.Lock)
+    running: int = 0
     runner: Runner | None = None
     last_used: float = 0.0
 
@@ -127,7 +145,8 @@ class ModelCache:
         ----------
         model : Model
         function : callable (runner) -> T
-            Has exclusive use of the runner. It is called again if memory runs out and other networks could be unloaded.
+            Has exclusive use of the runner, or of one of its streams. It is called again if memory runs out and other networks
+            could be unloaded.
         settings : Settings
         progress : callable (fraction or None, text)
         check : callable
@@ -151,6 +170,7 @@ class ModelCache:
         if zerogpu.is_zerogpu():
             settings = replace(settings, device="cpu")  # on the shared GPU only preloaded networks can run
         plan = devices.choose(settings, model.engines)
+        plan = on_streams(plan, MAX_STREAMS.get(model.architecture, 1))
 
         def download_progress(fraction: float | None, text: str) -> None:
             check()  # a download takes minutes, and can be cancelled from this callback only
@@ -161,7 +181,36 @@ class ModelCache:
             file = weights.fetch(model, settings, download_progress)
         check()
         with self._guard:
-            entry = self._entries.setdefault((model.id, plan, file), CacheEntry())
+            entry = self._entries.setdefault((model.id, plan, file), CacheEntry(threading.Semaphore(plan.streams)))
+        with timer.phase("queue"):
+            entry.turns.acquire()
+        try:
+            with self._loaded_runner(model, file, plan, entry, settings, progress, timer) as runner:
+                check()
+                progress(None, Message("Running {model} on {device}", model=model.id, device=str(plan.device)))
+                entry.last_used = time.monotonic()
+                with timer.phase("inference"):
+                    return self._retry(model, plan, entry, lambda: function(runner)), plan
+        finally:
+            entry.turns.release()
+
+    def loaded(self) -> list[str]:
+        """Ids of the networks that are in memory."""
+        with self._guard:
+            return [key[0] for key, entry in self._entries.items() if entry.runner is not None]
+
+    @contextmanager
+    def _loaded_runner(
+        self,
+        model: Model,
+        file: WeightsFile,
+        plan: Plan,
+        entry: CacheEntry,
+        settings: Settings,
+        progress: Progress,
+        timer: Timer,
+    ) -> Iterator[Runner]:
+        """Load the runner if necessary; it is not unloaded within the context."""
         with timer.phase("queue"):
             entry.lock.acquire()
         try:
@@ -169,19 +218,15 @@ class ModelCache:
                 with timer.phase("load"):
                     entry.runner = self._retry(model, plan, entry, lambda: self._load(model, file, plan, settings, progress))
                     self._free_memory(plan.device, 0, entry)
-            check()
-            progress(None, Message("Running {model} on {device}", model=model.id, device=str(plan.device)))
-            entry.last_used = time.monotonic()
             runner = entry.runner
-            with timer.phase("inference"):
-                return self._retry(model, plan, entry, lambda: function(runner)), plan
+            entry.running += 1
         finally:
             entry.lock.release()
-
-    def loaded(self) -> list[str]:
-        """Ids of the networks that are in memory."""
-        with self._guard:
-            return [key[0] for key, entry in self._entries.items() if entry.runner is not None]
+        try:
+            yield runner
+        finally:
+            with entry.lock:
+                entry.running -= 1
 
     def _load(self, model: Model, file: WeightsFile, plan: Plan, settings: Settings, progress: Progress) -> Runner:
         self._free_memory(plan.device, file.path.stat().st_size, None)
@@ -209,11 +254,14 @@ class ModelCache:
         for entry in sorted(candidates, key=lambda entry: entry.last_used):
             if entry.lock.acquire(blocking=False):
                 try:
-                    entry.runner = None
+                    idle = not entry.running
+                    if idle:
+                        entry.runner = None
                 finally:
                     entry.lock.release()
-                release_memory()
-                return True
+                if idle:
+                    release_memory()
+                    return True
         return False
 
     def _retry(self, model: Model, plan: Plan, entry: CacheEntry, function: Callable[[], T]) -> T:

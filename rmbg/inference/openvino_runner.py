@@ -11,7 +11,9 @@ import functools
 import hashlib
 import importlib.metadata
 import secrets
+import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,7 @@ from rmbg.inference.torch_import import import_torch
 from rmbg.inference.weights import Progress, WeightsFile
 from rmbg.message import Message
 from rmbg.settings import Settings
-from rmbg.threads import limited_cpu_count
+from rmbg.threads import cpu_count, limited_cpu_count
 
 PRECISIONS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 
@@ -51,7 +53,7 @@ class OpenVinoRunner:
             progress(None, Message("Preparing {model} for this processor (once)", model=model.id))
             compiled = compile_model(model, file, plan)
             save_compiled(compiled, path, model)
-        self.compiled = compiled
+        self._requests = Requests(compiled)
         try:
             self.memory = path.stat().st_size
         except OSError:  # not written, or deleted by another process
@@ -59,7 +61,31 @@ class OpenVinoRunner:
 
     def run(self, images: np.ndarray) -> np.ndarray:
         """Compute masks, float32 (N, size, size) in [0, 1], of normalized images, float32 (N, 3, size, size)."""
-        return np.stack([self.compiled([image[None]])[0][0, 0] for image in images])
+        return np.stack([self._requests(image[None])[0][0, 0] for image in images])
+
+
+class Requests:
+    """Runs of a compiled model, each in a request of its own; thread-safe.
+
+    Parameters
+    ----------
+    compiled : openvino.CompiledModel
+        With one input.
+    """
+
+    def __init__(self, compiled: Any) -> None:
+        self._compiled = compiled
+        self._idle: list[Any] = []
+        self._lock = threading.Lock()
+
+    def __call__(self, x: np.ndarray) -> list[np.ndarray]:
+        """Compute the outputs of an input."""
+        with self._lock:
+            request = self._idle.pop() if self._idle else self._compiled.create_infer_request()
+        outputs = list(request.infer([x], share_inputs=True).values())
+        with self._lock:
+            self._idle.append(request)
+        return outputs
 
 
 def compile_model(model: Model, file: WeightsFile, plan: Plan) -> Any:
@@ -113,7 +139,8 @@ def save_compiled(compiled: Any, path: Path, model: Model) -> None:
 def fingerprint(model: Model, file: WeightsFile, plan: Plan) -> str:
     """Hash of everything that a compiled model depends on: weights, model data, code, OpenVINO, CPU, precision."""
     openvino, cpu = importlib.metadata.version("openvino"), core().get_property("CPU", "FULL_DEVICE_NAME")
-    return hashlib.sha256(repr(((file.sha256, model, plan, openvino, cpu), source_checksum())).encode()).hexdigest()[:20]
+    facts = file.sha256, model, replace(plan, streams=1), openvino, cpu
+    return hashlib.sha256(repr((facts, source_checksum())).encode()).hexdigest()[:20]
 
 
 @functools.cache
@@ -125,9 +152,12 @@ def source_checksum() -> str:
 
 
 def config(plan: Plan) -> dict[str, str]:
-    """OpenVINO's properties for a plan."""
+    """OpenVINO's properties for a plan: one run on all cores, or concurrent ones that share the cores."""
     properties = {"INFERENCE_PRECISION_HINT": PRECISIONS[plan.precision], "PERFORMANCE_HINT": "LATENCY"}
     threads = limited_cpu_count()
+    if plan.streams > 1:
+        properties |= {"PERFORMANCE_HINT": "THROUGHPUT", "NUM_STREAMS": str(plan.streams)}
+        threads = cpu_count()
     return properties if threads is None else {**properties, "INFERENCE_NUM_THREADS": str(threads)}
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from rmbg.errors import ModelError
 from rmbg.message import Message, OwnerMessage
+from rmbg.threads import cpu_count, one_core
 
 
 @dataclass(frozen=True)
@@ -22,11 +23,24 @@ class Plan:
         ``cpu``, ``cuda:0``, ``mps``.
     precision : str
         ``fp32``, ``bf16`` or ``fp16``.
+    streams : int
+        Concurrent runs that share the cores of a CPU.
     """
 
     engine: str
     device: str
     precision: str
+    streams: int = 1
+
+
+def on_streams(plan: Plan, limit: int | None = None) -> Plan:
+    """Return the plan with a stream for each core, at most `limit`, if the current thread is restricted to one core.
+
+    Engines without streams have the same plan in all threads.
+    """
+    if plan.engine != "openvino" or not one_core():
+        return plan
+    return replace(plan, streams=min(limit or cpu_count(), cpu_count()))
 
 
 def check_output(model_id: str, plan: Plan, *arrays: np.ndarray) -> None:

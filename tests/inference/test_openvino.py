@@ -89,6 +89,18 @@ def test_compiled_models_are_cached(settings, tmp_path):
     assert newer != blob
 
 
+def test_streams_load_the_same_file_and_return_the_same_bytes(settings, tmp_path):
+    settings = replace(settings, data=tmp_path)
+    model = replace(MODELS["rmbg-1.4"], size=64)
+    file = weights.fetch(model, settings, no_progress)
+    images = [network_input(seed, 64, 64).numpy() for seed in range(6)]
+    expected = [OpenVinoRunner(model, file, FP32, settings, no_progress).run(image) for image in images]
+    (blob,) = (tmp_path / "engines").iterdir()
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(OpenVinoRunner(model, file, replace(FP32, streams=2), settings, no_progress).run, images))
+    assert np.array_equal(found, expected) and list((tmp_path / "engines").iterdir()) == [blob]
+
+
 def test_compiled_models_of_other_networks_are_kept(tmp_path):
     class Compiled:
         def export_model(self):
