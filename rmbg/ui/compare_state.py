@@ -12,10 +12,12 @@ from rmbg.compare.agreement import Agreement, agreement, consensus
 from rmbg.compare.comparison import Outcome
 from rmbg.compare.votes import Ballot
 from rmbg.images.photo import Photo
+from rmbg.images.shrink import shrink_photo
 from rmbg.providers import find
 from rmbg.ui import pictures
 from rmbg.ui.messages import for_visitor
-from rmbg.ui.results import Result, shrink, shrink_photo
+from rmbg.ui.results import Result
+from rmbg.ui.shrink import shrink
 from rmbg.ui.storage import storage
 
 #: Longest side of a pane's picture, in pixels; zoomed panes load a part at full size.

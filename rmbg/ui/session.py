@@ -29,7 +29,9 @@ from rmbg.ui.compare_state import Comparison
 from rmbg.ui.components.photo_input import Upload
 from rmbg.ui.consent import Consent
 from rmbg.ui.replacement import Replacement
-from rmbg.ui.results import PREVIEW_SIDE, Result, save, shrink, thumbnail
+from rmbg.ui.result_files import save
+from rmbg.ui.results import Result
+from rmbg.ui.shrink import PREVIEW_SIDE, shrink, thumbnail
 from rmbg.ui.spend import Spend
 from rmbg.ui.storage import Storage, storage, visitor
 from rmbg.ui.tokens import Tokens

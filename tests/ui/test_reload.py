@@ -15,7 +15,7 @@ from rmbg.errors import CancelledError
 from rmbg.providers import PROVIDERS
 from rmbg.ui import visit
 from rmbg.ui.components.photo_input import Upload
-from rmbg.ui.results import save
+from rmbg.ui.result_files import save
 from rmbg.ui.session import TOKENS, Session
 from rmbg.ui.storage import VISITOR, storage
 from rmbg.ui.tokens import Tokens

@@ -44,7 +44,7 @@ from rmbg.ui.batch.uploads import UploadSource
 from rmbg.ui.components.photo_input import Upload
 from rmbg.ui.lanes import BATCH_LOCAL, BATCH_SERVICES, DEVICE
 from rmbg.ui.messages import for_visitor
-from rmbg.ui.results import shrink
+from rmbg.ui.shrink import shrink
 from rmbg.ui.shutdown import BATCH_NAME
 from rmbg.ui.storage import storage
 from rmbg.ui.workspace import workspace
