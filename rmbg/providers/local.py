@@ -37,12 +37,14 @@ class LocalNetwork(Provider):
         images = preprocess.prepare(self.model, photo.flattened())
         masks, plan = MODEL_CACHE.predict(self.model, images, context.settings, context.progress, context.check, timer)
         context.check()
-        context.progress(None, "Estimating the foreground colors")
-        alpha = preprocess.alpha(self.model, masks[0], photo.height, photo.width)
+
+        def matte(sized: Photo) -> np.ndarray:
+            return preprocess.alpha(self.model, masks[0], sized.height, sized.width) * np.float32(1 / 255)
+
         return local_cutout(
             self.info.id,
             photo,
-            alpha * np.float32(1 / 255),
+            matte,
             timer,
             context,
             engine=plan.engine,

@@ -23,7 +23,7 @@ from rmbg.ui.storage import storage
 class Result:
     """One cutout of the session. The provider's matte stays as it is; edits are applied to what is read.
 
-    A result may begin as a preview, which `complete` or `fail` ends. Until then `full` and `part` wait.
+    A result may begin as a preview, which `complete` or `discard` ends. Until then `full` and `part` wait.
 
     Parameters
     ----------
@@ -76,7 +76,7 @@ class Result:
         self._replaced: tuple[str, Cutout] | None = None  # base and preview of another mask
         self._masks: dict[str, Cutout] = {}  # other masks of a cutout in memory, at full size
         self._lock, self._edit_lock = threading.Lock(), threading.Lock()
-        self._ended, self._error = threading.Event(), ""
+        self._ended, self._unfinished = threading.Event(), False
         if not pending:
             self._ended.set()
         self._facts = _without_pixels(preview)
@@ -97,16 +97,11 @@ class Result:
         self._facts = _without_pixels(cutout)
         self._ended.set()
 
-    def fail(self, message: str) -> None:
-        """End a preview without a cutout at full size; calls that wait for that raise PhotoError with `message`."""
-        self._error = message
-        self._ended.set()
-
     def _wait(self) -> None:
-        """Wait for the cutout at full size."""
+        """Wait for the cutout at full size; raises PhotoError if the result was discarded before."""
         self._ended.wait()
-        if self._error:
-            raise PhotoError(self._error)
+        if self._unfinished:
+            raise PhotoError("This result was not finished. Remove the background of the photo again.")
 
     @property
     def preview(self) -> Cutout:
@@ -118,6 +113,11 @@ class Result:
             If the result was evicted.
         """
         return self._edited()[2]
+
+    @property
+    def unedited(self) -> Cutout:
+        """The cutout of the provider at screen size."""
+        return self._provided()
 
     @property
     def unretouched(self) -> Cutout:
@@ -164,7 +164,10 @@ class Result:
         return self.folder is None or (self.folder / "matte.npy").exists()
 
     def discard(self) -> None:
-        """Remove the files of this result."""
+        """Remove the files of this result, of which no full size follows any more."""
+        if self.pending:
+            self._unfinished = True
+            self._ended.set()
         pictures = [path for _, path in list(self.pictures.values())]  # another event may add one meanwhile
         for path in filter(None, (self.thumbnail, *pictures)):
             storage().discard(Path(path))

@@ -15,7 +15,7 @@ from rmbg.ui.components.photo_input import Upload
 from rmbg.ui.components.provider_checkboxes import key_names
 from rmbg.ui.consent import Charge, Consent, ConsentError, charges_of, times
 from rmbg.ui.session import Session
-from rmbg.ui.tabs import compare_actions, remove_actions
+from rmbg.ui.tabs import compare_actions, removal
 from tests.benchmark.fakes import Fake
 from tests.pictures import scene
 from tests.sentences import sentence
@@ -80,7 +80,8 @@ def test_removal_without_consent_is_not_sent(far, upload):
     def remove() -> str:
         display = ("cutout", "transparent", "#ffffff", "#ffffff", "#ffffff", None, False, 5)
         arguments = (None, upload, "far", "", {}, session, *display)
-        return str(remove_actions.remove(*arguments, progress=gr.Progress())[2])
+        *_, last = removal.remove(*arguments, progress=gr.Progress())
+        return str(last[2])
 
     assert "Expected charge: about $0.02." in remove() and not far.calls
     session.consent.accept("remove")

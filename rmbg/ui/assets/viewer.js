@@ -289,7 +289,7 @@ const createViewer = (place, partButton) => {
   });
   return {
     place, viewer, stages, camera, loupe, move, zoomTo, fitScale, address, say, setOptions, setLoupe, moveLoupe, magnify, showPart,
-    reframe, edit, mapping, area: () => (request ? areaText(request) : ""), scene: () => scene, view: () => options().view,
+    reframe, edit, mapping, refine: () => scene && viewer() && move(), area: () => (request ? areaText(request) : ""), scene: () => scene, view: () => options().view,
   };
 };
 window.rmbgViewers = {

@@ -122,17 +122,40 @@ def _unretouched(result: Result) -> dict[str, str]:
 
 
 def facts(result: Result, title: str) -> str:
-    """Return the line below a result: photo, confidence, provider, seconds, size, cost, engine; and the notes."""
+    """Return the line below a result: photo, confidence, provider, seconds, size, cost, engine; and the notes.
+
+    Of a preview, seconds and cost are not known yet.
+    """
     cutout: Cutout = result.facts
+    if result.pending:
+        size = f"{result.width} × {result.height}"
+        parts = [title, size, t("The cutout at full size is being computed…")]
+        return render("facts.html", cutout=cutout, parts=parts, notes=[], preview=result.id)
     parts = [
         title,
-        f"{cutout.seconds:.2f} s",
+        *seconds_of(cutout),
         f"{result.width} × {result.height}",
         ", ".join(t(part) for part in (str(cutout.cost), projection(cutout.cost)) if part),
         " ".join(p for p in (cutout.engine, cutout.device, cutout.precision) if p),
     ]
     notes = [note for note in cutout.notes if note != LOW_CONFIDENCE_NOTE]  # part of the message above the result
-    return render("facts.html", cutout=cutout, parts=[part for part in parts if part], notes=notes)
+    return render("facts.html", cutout=cutout, parts=[part for part in parts if part], notes=notes, preview="")
+
+
+def seconds_of(cutout: Cutout) -> list[str]:
+    """Return the seconds of a cutout: all, and by phase as far as they can be seen."""
+    total = f"{cutout.seconds:.2f} s"
+    if cutout.timings is None:
+        return [total]
+    names = {
+        "download": t("model download"),
+        "load": t("loading"),
+        "queue": t("waiting"),
+        "inference": t("inference"),
+        "processing": t("post-processing"),
+    }
+    shown = [(name, seconds) for name, seconds in asdict(cutout.timings).items() if seconds >= 0.005]
+    return [f"{total} ({', '.join(f'{names[name]} {seconds:.2f}' for name, seconds in shown)})" if shown else total]
 
 
 def result_message(result: Result) -> str:
@@ -143,7 +166,7 @@ def result_message(result: Result) -> str:
 
 def fact_line(parts: Iterable[str], notes: Iterable[str]) -> str:
     """Return non-empty facts in one line, with the notes below it."""
-    return render("facts.html", cutout=None, parts=[part for part in parts if part], notes=notes)
+    return render("facts.html", cutout=None, parts=[part for part in parts if part], notes=notes, preview="")
 
 
 def total(session: Session) -> str:
