@@ -54,6 +54,7 @@ class CacheEntry:
     lock: threading.Lock = field(default_factory=threading.Lock)
     runner: Runner | None = None
     last_used: float = 0.0
+    warm: bool = False  # it has run since it was loaded
 
 
 class ModelCache:
@@ -168,15 +169,33 @@ class ModelCache:
             if entry.runner is None:
                 with timer.phase("load"):
                     entry.runner = self._retry(model, plan, entry, lambda: self._load(model, file, plan, settings, progress))
+                    entry.warm = False
                     self._free_memory(plan.device, 0, entry)
             check()
             progress(None, Message("Running {model} on {device}", model=model.id, device=str(plan.device)))
             entry.last_used = time.monotonic()
             runner = entry.runner
             with timer.phase("inference"):
-                return self._retry(model, plan, entry, lambda: function(runner)), plan
+                result = self._retry(model, plan, entry, lambda: function(runner))
+            entry.warm = True
+            return result, plan
         finally:
             entry.lock.release()
+
+    def warm_up(self, model: Model, settings: Settings, progress: Progress, check: Callable[[], None]) -> None:
+        """Load a network and run it once, unless it has run since it was loaded; raises as `run`."""
+        if zerogpu.is_zerogpu():
+            return
+        blank = np.zeros((1, 3, model.size, model.size), np.float32)
+        plan = devices.choose(settings, model.engines)
+        with self._guard:
+            warm = any(
+                entry.warm and entry.runner is not None
+                for (name, used, _), entry in self._entries.items()
+                if (name, used) == (model.id, plan)
+            )
+        if not warm:
+            self.run(model, lambda runner: runner.run(blank), settings, progress, check)
 
     def loaded(self) -> list[str]:
         """Ids of the networks that are in memory."""

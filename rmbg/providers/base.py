@@ -300,6 +300,15 @@ class Provider(ABC):
         """Return the current status; fast, and without network access."""
         return READY
 
+    def warm_up(self, context: RequestContext) -> None:  # noqa: B027 - most providers have nothing to warm up
+        """Load the network and run it once if it has not run in this process, so that the next run takes its usual time.
+
+        Raises
+        ------
+        RmbgError
+            As `cut`.
+        """
+
     @abstractmethod
     def cut(self, photo: Photo, options: Mapping[str, Any], context: RequestContext) -> Cutout:
         """Remove the background of `photo`.

@@ -49,6 +49,9 @@ class Builtin(Provider):
         supports=("offline", "soft alpha", "deterministic"),
     )
 
+    def warm_up(self, context: RequestContext) -> None:
+        warm_up(context.settings)
+
     def cut(self, photo: Photo, options: Mapping[str, Any], context: RequestContext) -> Cutout:
         timer = Timer()
         rgb = photo.flattened()

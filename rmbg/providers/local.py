@@ -32,6 +32,9 @@ class LocalNetwork(Provider):
     def status(self, settings: Settings) -> Status:
         return model_status(self.model, settings)
 
+    def warm_up(self, context: RequestContext) -> None:
+        MODEL_CACHE.warm_up(self.model, context.settings, context.progress, context.check)
+
     def cut(self, photo: Photo, options: Mapping[str, Any], context: RequestContext) -> Cutout:
         timer = Timer()
         images = preprocess.prepare(self.model, photo.flattened())

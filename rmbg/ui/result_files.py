@@ -13,6 +13,7 @@ import numpy as np
 from rmbg.cutout import Cutout
 from rmbg.errors import OutputError, PhotoError, reason
 from rmbg.message import Message
+from rmbg.providers import find
 from rmbg.ui.storage import storage
 
 
@@ -42,6 +43,38 @@ def save(cutout: Cutout, preview: Cutout, parent: Path) -> Path:
 
 def _sixteen_bits(matte: np.ndarray) -> np.ndarray:
     return np.rint(matte * np.float32(65535)).astype(np.uint16)
+
+
+def store(cutout: Cutout, preview: Cutout, parent: Path, owner: str) -> tuple[Path | None, Cutout | None, str]:
+    """Write a cutout to a new folder below `parent`, which belongs to the visitor `owner`.
+
+    Returns
+    -------
+    folder : Path or None
+        None if the folder cannot be written.
+    cutout : Cutout or None
+        The cutout itself if it is the result of a service and cannot be written.
+    note : str
+        Message for the visitor about this cutout.
+
+    Raises
+    ------
+    OutputError
+        If the result of a local provider cannot be written.
+    """
+    try:
+        folder = save(cutout, preview, parent)
+    except OSError as error:
+        if find(cutout.provider).info.kind == "local":
+            text = Message("The server cannot store the result: {reason}. Try again later.", reason=reason(error))
+            raise OutputError(text) from None
+        note = Message(
+            "The server cannot store this paid result on its disk: {reason}. It is kept in memory only. Download it now.",
+            reason=reason(error),
+        )
+        return None, cutout, note
+    storage().keep(owner, folder)
+    return folder, None, ""
 
 
 def load(folder: Path, *names: str, mapped: bool = False) -> list[np.ndarray]:

@@ -227,6 +227,13 @@ class Result:
         photo = replace(self._facts.photo, rgb=rgb, alpha=None if alpha is None else np.array(alpha[rows, columns]))
         return replace(self._facts, photo=photo, foreground=foreground, matte=matte)
 
+    def provided_matte(self) -> np.ndarray:
+        """The provider's matte at full size, float32 (H, W); raises PhotoError if the result was evicted."""
+        self._wait()
+        if self.memory is not None:
+            return self.memory.matte
+        return self._load("matte")[0].astype(np.float32) / np.float32(65535)
+
     def coarse(self) -> Cutout:
         """The cutout at full size before alpha matting, clean-up and strokes; raises PhotoError if the result was evicted."""
         self._wait()

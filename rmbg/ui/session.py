@@ -19,10 +19,10 @@ import numpy as np
 
 from rmbg.compare.comparison import Outcome
 from rmbg.cutout import Cutout
-from rmbg.errors import CancelledError, OutputError, reason
+from rmbg.errors import CancelledError, OutputError
 from rmbg.message import Message
-from rmbg.providers import find
 from rmbg.render.backgrounds import Background, picture
+from rmbg.ui import result_files
 from rmbg.ui.batch.run import Batch
 from rmbg.ui.cancellation import Runs
 from rmbg.ui.compare_state import Comparison
@@ -30,7 +30,6 @@ from rmbg.ui.components.photo_input import Upload
 from rmbg.ui.consent import Consent
 from rmbg.ui.decoded import DECODED
 from rmbg.ui.replacement import Replacement
-from rmbg.ui.result_files import save
 from rmbg.ui.results import Result
 from rmbg.ui.shrink import PREVIEW_SIDE, shrink, thumbnail
 from rmbg.ui.spend import Spend
@@ -238,20 +237,12 @@ class Session:
     def _store(self, cutout: Cutout, preview: Cutout) -> tuple[Path | None, Cutout | None, str]:
         """Write a cutout to disk; returns its folder, or the cutout itself and a message for the visitor."""
         try:
-            folder = save(cutout, preview, self.own_folder())
-        except OSError as error:
+            stored = result_files.store(cutout, preview, self.own_folder(), self.owner)
+        except OutputError:
             self.check_deleted()
-            if find(cutout.provider).info.kind == "local":
-                text = Message("The server cannot store the result: {reason}. Try again later.", reason=reason(error))
-                raise OutputError(text) from None
-            note = Message(
-                "The server cannot store this paid result on its disk: {reason}. It is kept in memory only. Download it now.",
-                reason=reason(error),
-            )
-            return None, cutout, note
-        storage().keep(self.owner, folder)
+            raise
         self.check_deleted()
-        return folder, None, ""
+        return stored
 
     def record(self, outcome: Outcome, comparison: Comparison) -> None:
         """Add an outcome to a comparison; stores its cutout and counts its cost."""

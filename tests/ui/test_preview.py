@@ -16,7 +16,7 @@ from rmbg.images.photo import Photo, open_photo
 from rmbg.matting.finish import finish
 from rmbg.providers import local_cutout
 from rmbg.remove import remove_background
-from rmbg.ui import session as sessions
+from rmbg.ui import result_files
 from rmbg.ui.components.photo_input import Upload
 from rmbg.ui.decoded import DecodedPhotos
 from rmbg.ui.session import Session
@@ -135,7 +135,7 @@ def test_error_after_the_preview_is_shown_in_its_place(session, upload, monkeypa
     def full(*arguments: Any) -> Path:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(sessions, "save", full)
+    monkeypatch.setattr(result_files, "save", full)
     preview, last = begin(session, upload)
     assert "data-scene" in preview[0]
     assert "appears here" in last[0] and last[1] == "" and "notice error" in last[2] and "No space left" in last[2]

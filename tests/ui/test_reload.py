@@ -123,7 +123,7 @@ def test_run_that_ends_after_the_deletion_adds_nothing(monkeypatch):
         other = Session()
         VISITOR.set("hurried")
         other.move("hurried")
-        monkeypatch.setattr("rmbg.ui.session.save", lambda *args: (save(*args), other.clear())[0])
+        monkeypatch.setattr("rmbg.ui.result_files.save", lambda *args: (save(*args), other.clear())[0])
         with pytest.raises(CancelledError, match="were deleted"):
             other.add(cutout(20, 20))
         assert other.results == [] and storage().bytes_of("hurried") == 0 and not list(other.own_folder().iterdir())

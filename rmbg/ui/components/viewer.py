@@ -18,6 +18,7 @@ from rmbg.matting.retouch import to_json
 from rmbg.message import joined
 from rmbg.providers.builtin import LOW_CONFIDENCE_MEANING, LOW_CONFIDENCE_NOTE
 from rmbg.ui import pictures
+from rmbg.ui.components import seconds
 from rmbg.ui.components.finishing_options import scene_canvases
 from rmbg.ui.components.render_options import RenderOptions
 from rmbg.ui.languages import markup, t
@@ -131,31 +132,16 @@ def facts(result: Result, title: str) -> str:
         size = f"{result.width} × {result.height}"
         parts = [title, size, t("The cutout at full size is being computed…")]
         return render("facts.html", cutout=cutout, parts=parts, notes=[], preview=result.id)
+    phases = seconds.by_phase(cutout)
     parts = [
         title,
-        *seconds_of(cutout),
+        f"{cutout.seconds:.2f} s" + (f" ({phases})" if phases else ""),
         f"{result.width} × {result.height}",
         ", ".join(t(part) for part in (str(cutout.cost), projection(cutout.cost)) if part),
         " ".join(p for p in (cutout.engine, cutout.device, cutout.precision) if p),
     ]
     notes = [note for note in cutout.notes if note != LOW_CONFIDENCE_NOTE]  # part of the message above the result
     return render("facts.html", cutout=cutout, parts=[part for part in parts if part], notes=notes, preview="")
-
-
-def seconds_of(cutout: Cutout) -> list[str]:
-    """Return the seconds of a cutout: all, and by phase as far as they can be seen."""
-    total = f"{cutout.seconds:.2f} s"
-    if cutout.timings is None:
-        return [total]
-    names = {
-        "download": t("model download"),
-        "load": t("loading"),
-        "queue": t("waiting"),
-        "inference": t("inference"),
-        "processing": t("post-processing"),
-    }
-    shown = [(name, seconds) for name, seconds in asdict(cutout.timings).items() if seconds >= 0.005]
-    return [f"{total} ({', '.join(f'{names[name]} {seconds:.2f}' for name, seconds in shown)})" if shown else total]
 
 
 def result_message(result: Result) -> str:
