@@ -9,7 +9,6 @@ from decimal import Decimal
 from typing import Any
 
 import numpy as np
-from scipy import ndimage
 
 from rmbg.billing.prices import monthly
 from rmbg.compare.comparison import Outcome
@@ -140,6 +139,8 @@ def _row(outcome: Outcome, matte: np.ndarray | None, reference_matte: np.ndarray
 
 def edge_band(matte: np.ndarray) -> np.ndarray:
     """Pixels within the band of the edge quality around the boundary of a matte: bool (H, W)."""
+    from scipy import ndimage  # deferred, as SciPy takes long to import
+
     edge, width = boundary(matte > 0.5), band_width(matte.shape)
     if not edge.any():
         return edge
