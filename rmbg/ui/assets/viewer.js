@@ -266,6 +266,12 @@ const createViewer = (place, partButton) => {
     if (JSON.stringify(frame()) !== before) Object.assign(camera, { zoom: 1, x: 0, y: 0 });
     draw();
   };
+  // Called once the full size of a preview is available: a part that was refused is requested again.
+  const refine = () => {
+    if (!scene || !viewer()) return;
+    say("");
+    move();
+  };
   const edit = (on) => editing !== on && reframe(() => (editing = on));
   const setOptions = (view, kind, color, top, bottom, crop, margin, format) => {
     reframe(() => (chosen = { view, kind, color, top, bottom, crop, margin, format }));
@@ -289,7 +295,7 @@ const createViewer = (place, partButton) => {
   });
   return {
     place, viewer, stages, camera, loupe, move, zoomTo, fitScale, address, say, setOptions, setLoupe, moveLoupe, magnify, showPart,
-    reframe, edit, mapping, refine: () => scene && viewer() && move(), area: () => (request ? areaText(request) : ""), scene: () => scene, view: () => options().view,
+    reframe, edit, mapping, refine, area: () => (request ? areaText(request) : ""), scene: () => scene, view: () => options().view,
   };
 };
 window.rmbgViewers = {
