@@ -72,6 +72,7 @@ class CacheEntry:
     running: int = 0
     runner: Runner | None = None
     last_used: float = 0.0
+    warm: bool = False  # it has run since it was loaded
 
 
 class ModelCache:
@@ -169,8 +170,7 @@ class ModelCache:
         """
         if zerogpu.is_zerogpu():
             settings = replace(settings, device="cpu")  # on the shared GPU only preloaded networks can run
-        plan = devices.choose(settings, model.engines)
-        plan = on_streams(plan, MAX_STREAMS.get(model.architecture, 1))
+        plan = _plan(model, settings)
 
         def download_progress(fraction: float | None, text: str) -> None:
             check()  # a download takes minutes, and can be cancelled from this callback only
@@ -190,9 +190,26 @@ class ModelCache:
                 progress(None, Message("Running {model} on {device}", model=model.id, device=str(plan.device)))
                 entry.last_used = time.monotonic()
                 with timer.phase("inference"):
-                    return self._retry(model, plan, entry, lambda: function(runner)), plan
+                    result = self._retry(model, plan, entry, lambda: function(runner))
+                entry.warm = True
+                return result, plan
         finally:
             entry.turns.release()
+
+    def warm_up(self, model: Model, settings: Settings, progress: Progress, check: Callable[[], None]) -> None:
+        """Load a network and run it once, unless it has run since it was loaded; raises as `run`."""
+        if zerogpu.is_zerogpu():
+            return
+        blank = np.zeros((1, 3, model.size, model.size), np.float32)
+        plan = _plan(model, settings)
+        with self._guard:
+            warm = any(
+                entry.warm and entry.runner is not None
+                for (name, used, _), entry in self._entries.items()
+                if (name, used) == (model.id, plan)
+            )
+        if not warm:
+            self.run(model, lambda runner: runner.run(blank), settings, progress, check)
 
     def loaded(self) -> list[str]:
         """Ids of the networks that are in memory."""
@@ -217,6 +234,7 @@ class ModelCache:
             if entry.runner is None:
                 with timer.phase("load"):
                     entry.runner = self._retry(model, plan, entry, lambda: self._load(model, file, plan, settings, progress))
+                    entry.warm = False
                     self._free_memory(plan.device, 0, entry)
             runner = entry.runner
             entry.running += 1
@@ -296,6 +314,11 @@ class ModelCache:
                         model=model.id,
                     )
                 )
+
+
+def _plan(model: Model, settings: Settings) -> Plan:
+    """Engine, device, precision and streams for a network; raises NotReadyError as `devices.choose`."""
+    return on_streams(devices.choose(settings, model.engines), MAX_STREAMS.get(model.architecture, 1))
 
 
 def open_on_engine(model: Model, file: WeightsFile, plan: Plan, settings: Settings, progress: Progress) -> Runner:

@@ -32,17 +32,22 @@ class LocalNetwork(Provider):
     def status(self, settings: Settings) -> Status:
         return model_status(self.model, settings)
 
+    def warm_up(self, context: RequestContext) -> None:
+        MODEL_CACHE.warm_up(self.model, context.settings, context.progress, context.check)
+
     def cut(self, photo: Photo, options: Mapping[str, Any], context: RequestContext) -> Cutout:
         timer = Timer()
         images = preprocess.prepare(self.model, photo.flattened())
         masks, plan = MODEL_CACHE.predict(self.model, images, context.settings, context.progress, context.check, timer)
         context.check()
-        context.progress(None, "Estimating the foreground colors")
-        alpha = preprocess.alpha(self.model, masks[0], photo.height, photo.width)
+
+        def matte(sized: Photo) -> np.ndarray:
+            return preprocess.alpha(self.model, masks[0], sized.height, sized.width) * np.float32(1 / 255)
+
         return local_cutout(
             self.info.id,
             photo,
-            alpha * np.float32(1 / 255),
+            matte,
             timer,
             context,
             engine=plan.engine,

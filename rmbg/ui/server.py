@@ -19,6 +19,7 @@ from rmbg.errors import RmbgError
 from rmbg.settings import Settings
 from rmbg.ui import sign_in
 from rmbg.ui.batch.uploads import max_bytes
+from rmbg.ui.decoded import DECODED
 from rmbg.ui.drafts import Drafts
 from rmbg.ui.guard.limits import Limits
 from rmbg.ui.guard.middleware import Guard, Rules
@@ -157,6 +158,7 @@ async def _sweep(blocks: gr.Blocks, visitors: Visitors) -> None:
     while True:
         await asyncio.sleep(SWEEP_SECONDS)
         try:
+            DECODED.sweep()
             removed = await anyio.to_thread.run_sync(storage().sweep, visitors.is_live, _files_in_use(blocks))
             for paths in blocks.temp_file_sets:
                 paths -= removed

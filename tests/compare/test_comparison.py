@@ -6,6 +6,7 @@ import csv
 import io
 import threading
 import zipfile
+from dataclasses import replace
 from decimal import Decimal
 
 import numpy as np
@@ -24,6 +25,7 @@ from rmbg.providers import PROVIDERS
 from rmbg.providers.base import Status
 from rmbg.render.backgrounds import parse_background
 from rmbg.settings import Settings
+from rmbg.timing import Timings
 from tests.benchmark.fakes import Fake
 from tests.pictures import scene
 from tests.servers.web import until
@@ -183,6 +185,11 @@ def test_exports(add):
     assert [line["usd"] for line in lines] == ["0.018", "", ""]
     assert [line["basis"] for line in lines] == ["charged", "unknown", "unknown"]
     assert lines[0]["iou_with_a"] == "100.000" and lines[2]["error"] == "It failed."
+    assert outcomes[0].cutout is not None
+    timed = Outcome("a", replace(outcomes[0].cutout, timings=Timings(load=2.0, inference=0.25, processing=0.5)))
+    (line,) = csv.DictReader(io.StringIO(table_csv(agreement([timed], "a"), "a")))
+    assert line["seconds"] == "0.750" and line["load_seconds"] == "2.000" and line["inference_seconds"] == "0.250"
+    assert lines[1]["inference_seconds"] == "", "of a service"
 
 
 def test_a_contact_sheet_of_a_narrow_photo_keeps_its_labels():

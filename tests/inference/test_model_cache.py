@@ -26,8 +26,10 @@ class FakeRunner:
         self.plan = plan
         self.memory = memory
         self.errors = []
+        self.sides = []
 
     def run(self, images):
+        self.sides.append(images.shape[-1])
         if self.errors:
             raise self.errors.pop()
         return images[:, 0]
@@ -100,6 +102,22 @@ def test_streams_run_at_the_same_time_and_are_not_unloaded(cache, settings, monk
     assert first is second and plan.streams == 2
     run(cache, LARGE, settings)
     assert cache.loaded() == ["birefnet", "rmbg-2.0"]
+
+
+def test_a_network_is_warmed_up_once_after_each_load(cache, opened, settings):
+    def warm_up(model):
+        cache.warm_up(model, settings, lambda fraction, text: None, lambda: None)
+
+    warm_up(SMALL)
+    assert opened[0][1].sides == [SMALL.size], "at the size of its input"
+    warm_up(SMALL)
+    assert len(opened[0][1].sides) == 1
+    run(cache, LARGE, settings)
+    run(cache, MODELS["rmbg-2.0"], settings)  # unloads the first one
+    warm_up(SMALL)
+    warm_up(MODELS["rmbg-2.0"])
+    assert [name for name, _ in opened] == ["rmbg-1.4", "birefnet", "rmbg-2.0", "rmbg-1.4"]
+    assert opened[3][1].sides == [SMALL.size] and len(opened[2][1].sides) == 1
 
 
 def test_changed_weights_are_reloaded(cache, opened, settings):

@@ -11,9 +11,10 @@ import pytest
 
 from rmbg.matting.edges import EdgeSettings
 from rmbg.matting.strokes import Stroke
-from rmbg.ui import results
+from rmbg.ui import result_files
 from rmbg.ui.components import retouch
-from rmbg.ui.results import Edits, Result
+from rmbg.ui.edits import Edits
+from rmbg.ui.results import Result
 from rmbg.ui.session import Session
 from rmbg.ui.storage import storage
 from rmbg.ui.tabs import edits, remove_actions, strip
@@ -137,7 +138,7 @@ def test_clean_up_without_room_on_the_disk(session, monkeypatch):
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(results.np, "save", full)
+    monkeypatch.setattr(result_files.np, "save", full)
     result.edit(lambda edits: replace(edits, edges=EdgeSettings(invert=True), strokes=(Stroke("keep", 9, ((5.0, 5.0),)),)))
     assert result.full().matte[150, 200] == 0 and result.full().matte[5, 5] == 1
 

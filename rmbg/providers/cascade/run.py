@@ -170,6 +170,7 @@ class Run:
             context,
             progress=lambda fraction, text: context.progress(fraction, f"{info.title}: {text}"),
             job=None,
+            preview=None,  # a later step may give the result
         )
         if info.kind == "local":
             return run_directly(provider, self.photo, info.parse_options({}), local)

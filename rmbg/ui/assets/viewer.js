@@ -267,6 +267,12 @@ const createViewer = (place, partButton) => {
     if (JSON.stringify(frame()) !== before) Object.assign(camera, { zoom: 1, x: 0, y: 0 });
     draw();
   };
+  // Called once the full size of a preview is available: a part that was refused is requested again.
+  const refine = () => {
+    if (!scene || !viewer()) return;
+    say("");
+    move();
+  };
   const edit = (on) => editing !== on && reframe(() => (editing = on));
   const setOptions = (view, kind, color, top, bottom, crop, margin, format) => {
     reframe(() => (chosen = { view, kind, color, top, bottom, crop, margin, format }));
@@ -299,7 +305,8 @@ const createViewer = (place, partButton) => {
   });
   return {
     place, viewer, stages, camera, loupe, move, zoomTo, fitScale, address, say, setOptions, setLoupe, moveLoupe, magnify, showPart,
-    showDraft, reframe, edit, mapping, area: () => (request ? areaText(request) : ""), scene: () => scene, view: () => options().view,
+    showDraft, reframe, edit, mapping, refine, area: () => (request ? areaText(request) : ""), scene: () => scene,
+    view: () => options().view,
   };
 };
 window.rmbgViewers = {

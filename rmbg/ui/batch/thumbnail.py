@@ -5,7 +5,7 @@ from __future__ import annotations
 from rmbg.cutout import Cutout
 from rmbg.images import encode
 from rmbg.render.backgrounds import Background
-from rmbg.ui.results import shrink
+from rmbg.ui.shrink import shrink
 from rmbg.ui.storage import storage
 
 #: Longest side of a thumbnail in pixels.

@@ -17,9 +17,10 @@ from rmbg.errors import OptionError
 from rmbg.matting.strokes import MAX_STROKES, Stroke, check_strokes, parse_stroke
 from rmbg.providers.sam2 import SAM2
 from rmbg.settings import Settings
+from rmbg.ui.edits import Edits
 from rmbg.ui.languages import t
 from rmbg.ui.messages import status_text, visitor_text
-from rmbg.ui.results import Edits, Result
+from rmbg.ui.results import Result
 from rmbg.ui.session import Session
 from rmbg.ui.templates import render
 
