@@ -193,7 +193,8 @@ def small_lab(rgb: np.ndarray) -> np.ndarray:
     xyz = linear @ to_xyz.T / np.array([0.9505, 1.0, 1.089], np.float32)
     f = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
     lab = np.stack([116 * f[..., 1] - 16, 500 * (f[..., 0] - f[..., 1]), 200 * (f[..., 1] - f[..., 2])], axis=-1)
-    return np.stack(run_parallel(lambda c: gaussian(lab[..., c], 0.7), range(3)), axis=-1)
+    # Channels are contiguous in memory: most steps process one at a time.
+    return np.moveaxis(np.stack(run_parallel(lambda c: gaussian(lab[..., c], 0.7), range(3))), 0, -1)
 
 
 def sigmoid(logits: np.ndarray) -> np.ndarray:

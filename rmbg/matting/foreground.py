@@ -146,7 +146,7 @@ def estimate_multilevel(image: np.ndarray, alpha: np.ndarray) -> tuple[np.ndarra
     for level in range(levels + 1):
         rows, columns = (max(1, round(side ** (level / levels))) for side in (height, width))
         down = np.ix_(_nearest(height, rows), _nearest(width, columns))
-        up = np.ix_(range(3), _nearest(foreground.shape[1], rows), _nearest(foreground.shape[2], columns))
+        up = np.ix_(np.arange(3), _nearest(foreground.shape[1], rows), _nearest(foreground.shape[2], columns))
         iterations = COARSE_ITERATIONS if max(rows, columns) <= COARSE_SIDE else FINE_ITERATIONS
         foreground, background = _solve(image[:, down[0], down[1]], alpha[down], foreground[up], background[up], iterations)
     return foreground, background
