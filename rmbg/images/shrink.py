@@ -6,6 +6,7 @@ import numpy as np
 from PIL import Image
 
 from rmbg.images.photo import Photo
+from rmbg.threads import run_parallel
 
 
 def shrink_photo(photo: Photo, side: int) -> Photo:
@@ -25,8 +26,8 @@ def shrink_photo(photo: Photo, side: int) -> Photo:
 def weighted_colors(colors: np.ndarray, alpha: np.ndarray, width: int, height: int) -> np.ndarray:
     """Average colors with alpha as weight; black under alpha zero would cause a dark fringe."""
     total = np.maximum(_scaled(alpha, width, height), 1e-4)
-    planes = (_scaled(colors[..., c] * alpha, width, height) / total for c in range(3))
-    return np.clip(np.stack(list(planes), axis=-1) + 0.5, 0, 255).astype(np.uint8)
+    planes = run_parallel(lambda c: _scaled(colors[..., c] * alpha, width, height) / total, range(3))
+    return np.clip(np.stack(planes, axis=-1) + 0.5, 0, 255).astype(np.uint8)
 
 
 def _scaled(pixels: np.ndarray, width: int, height: int) -> np.ndarray:

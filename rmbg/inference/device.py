@@ -26,12 +26,17 @@ def choose(settings: Settings, engines: tuple[str, ...] = ("openvino", "torch"))
     NotReadyError
         If the settings name an engine, device or precision that is not available. It is never replaced by a slower one.
     """
-    # OpenVINO runs on the CPU only, so RMBG_ENGINE=openvino selects the CPU as well.
-    device = choose_device("cpu" if settings.engine == "openvino" and settings.device == "auto" else settings.device)
-    engine = choose_engine(settings.engine, device) if "openvino" in engines else "torch"
+    engine, device = choose_engine_and_device(settings, engines)
     if engine == "openvino":
         return Plan(engine, device, openvino_precision(settings.precision))
     return Plan(engine, device, settings.precision if settings.precision != "auto" else torch_precision(device))
+
+
+def choose_engine_and_device(settings: Settings, engines: tuple[str, ...] = ("openvino", "torch")) -> tuple[str, str]:
+    """Engine and device of a model, as in `choose`; probes no precision."""
+    # OpenVINO runs on the CPU only, so RMBG_ENGINE=openvino selects the CPU as well.
+    device = choose_device("cpu" if settings.engine == "openvino" and settings.device == "auto" else settings.device)
+    return choose_engine(settings.engine, device) if "openvino" in engines else "torch", device
 
 
 def choose_engine(requested: str, device: str) -> str:

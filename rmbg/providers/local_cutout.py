@@ -15,7 +15,7 @@ from rmbg.providers.base import RequestContext
 from rmbg.timing import Timer
 
 #: Pixels of the photo for each pixel of a preview below which there is no preview: the full size follows at once.
-PREVIEW_RATIO = 2.0
+PREVIEW_RATIO = 1.5
 
 
 def local_cutout(

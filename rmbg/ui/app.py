@@ -17,6 +17,7 @@ import gradio as gr
 from gradio.queueing import ProcessTime
 
 from rmbg.errors import RmbgError
+from rmbg.inference.model_cache import release_memory
 from rmbg.providers.builtin import warm_up
 from rmbg.settings import Settings
 from rmbg.ui import logs, sign_in, visit
@@ -219,3 +220,4 @@ def _warm_up(settings: Settings) -> None:
     """Load the built-in network before the first request, which reports errors."""
     with contextlib.suppress(RmbgError):
         warm_up(settings)
+    release_memory()  # of imports and of the compilation

@@ -42,7 +42,8 @@ def save(cutout: Cutout, preview: Cutout, parent: Path) -> Path:
 
 
 def _sixteen_bits(matte: np.ndarray) -> np.ndarray:
-    return np.rint(matte * np.float32(65535)).astype(np.uint16)
+    # Rounds half down: pixels of alpha 0.5 stay outside of a mask that is binarized above 0.5.
+    return np.ceil(matte * np.float32(65535) - np.float32(0.5)).astype(np.uint16)
 
 
 def store(cutout: Cutout, preview: Cutout, parent: Path, owner: str) -> tuple[Path | None, Cutout | None, str]:

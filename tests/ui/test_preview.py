@@ -27,6 +27,8 @@ from tests.pictures import scene
 
 WIDTH, HEIGHT = 2000, 1500
 
+WAIT = 60_000
+
 
 class Gate:
     """Holds the computation at full size until it is opened."""
@@ -171,3 +173,22 @@ def test_decoded_photo_is_taken_once_and_expires(tmp_path):
     assert photos.bytes == 300
     photos.forget("one")
     assert photos.bytes == 0
+
+
+@pytest.mark.browser
+def test_page_shows_the_preview_and_keeps_the_focus(page, upload, gate):
+    page.set_input_files("#photo input[type=file]", upload.path)
+    page.wait_for_selector("#photo img")
+    page.click("#start")
+    page.wait_for_selector("#facts [data-preview]", timeout=WAIT)
+    page.wait_for_function("document.querySelector('#result img.after').naturalWidth > 0")
+    page.wait_for_function("document.activeElement.id === 'result'")
+    assert page.is_visible("#cancel") and page.is_enabled("#save"), "the run has not ended"
+    page.click("[data-viewer=actual]")
+    page.wait_for_function("document.querySelector('.viewer-status').textContent.includes('being computed')")
+    page.focus("#format input")
+    gate.opened.set()
+    page.wait_for_function("document.querySelector('#facts .facts:not([data-preview])')", timeout=WAIT)
+    page.wait_for_function("!document.querySelector('#result img.detail').hidden", timeout=WAIT)
+    assert page.evaluate("document.activeElement.closest('#format') !== null")
+    page.wait_for_selector("#start:visible", timeout=WAIT)
