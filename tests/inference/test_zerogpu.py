@@ -14,6 +14,7 @@ from rmbg.errors import CancelledError, ModelError, NotReadyError
 from rmbg.inference import model_cache, torch_runner, weights, zerogpu
 from rmbg.inference.catalog import MODELS
 from rmbg.inference.plan import Plan
+from rmbg.message import Message
 from rmbg.settings import Settings
 
 IMAGES = np.zeros((2, 3, 4, 4), np.float32)
@@ -138,6 +139,7 @@ def test_errors_of_the_shared_card_are_sentences(space, monkeypatch, error, kind
     with pytest.raises(kind, match=words) as caught:
         space.predict(MODELS["birefnet"], IMAGES)
     assert str(caught.value).endswith(".") and "<" not in str(caught.value)
+    assert isinstance(str(caught.value), Message) or kind is CancelledError, "the page translates it"
 
 
 def test_package_has_the_known_errors():
