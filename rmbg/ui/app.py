@@ -203,6 +203,7 @@ def _start(
         prevent_thread_lock=True,
         quiet=quiet,
         mcp_server=mcp_is_available(),
+        _frontend=False,  # otherwise the start fails if a busy machine answers its first request after 3 seconds
     )
     share_host = urlsplit(app.share_url or "").hostname
     if share_host:
