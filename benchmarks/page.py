@@ -1,6 +1,7 @@
 """Weight and response times of the page: ``python -m benchmarks.page [server] [browser]``; both parts without an argument.
 
-``server`` measures the pictures of the viewer and the encoding of the download for a photo of 12 megapixels, in this process.
+``server`` measures the pictures of the viewer, drafts of the clean-up and the encoding of the download for a photo of 12
+megapixels, in this process.
 
 ``browser`` drives the page in Chromium on a line of 1.6 Mbit/s: start and second start, click to result, a new color, and the
 tab stops from the start button to the download. Bytes are those on the wire. ``benchmarks.traffic`` lists further actions.
@@ -12,6 +13,7 @@ import statistics
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from decimal import Decimal
 
 import numpy as np
@@ -20,8 +22,11 @@ from scipy import ndimage
 from rmbg.billing.cost import Cost
 from rmbg.cutout import Cutout
 from rmbg.images.photo import Photo
+from rmbg.matting.edges import EdgeSettings
 from rmbg.matting.foreground import estimate_foreground
 from rmbg.ui.components.render_options import RenderOptions
+from rmbg.ui.drafts import draw
+from rmbg.ui.results import Result
 from rmbg.ui.session import Session
 from rmbg.ui.tabs.remove_actions import part, render_page, save
 
@@ -48,17 +53,33 @@ def server() -> None:
         ("pictures of a new result", lambda: (result.pictures.clear(), render_page(session, result, RenderOptions()))),
         ("earlier result", lambda: render_page(session, result, RenderOptions())),
         ("part at full size, 1600 x 1200", lambda: part(session, "100,100,1700,1300,1600", "cutout")),
+        ("draft, edge shifted", lambda: draw(result, EdgeSettings(shift=4), "cutout", strokes=True)),
+        ("draft, edge feathered", lambda: draw(result, EdgeSettings(feather=4), "cutout", strokes=True)),
+        ("draft, outline smoothed", lambda: draw(result, EdgeSettings(smooth=4), "cutout", strokes=True)),
+        ("draft, specks removed", lambda: draw(result, EdgeSettings(specks=5000), "cutout", strokes=True)),
+        ("draft, largest region", lambda: draw(result, EdgeSettings(largest=True), "cutout", strokes=True)),
+        ("preview, edge shifted", lambda: shifted(session, result)),
     ):
-        times = []
+        times, used = [], []
         for _ in range(ROUNDS):
-            started = time.perf_counter()
+            started, cpu = time.perf_counter(), time.process_time()
             act()
             times.append(time.perf_counter() - started)
-        print(f"{title}: {statistics.median(times) * 1000:.0f} ms (median of {ROUNDS})")
+            used.append(time.process_time() - cpu)
+        print(
+            f"{title}: {statistics.median(times) * 1000:.0f} ms, {statistics.median(used) * 1000:.0f} ms of CPU "
+            f"(median of {ROUNDS})"
+        )
     started = time.perf_counter()
     save(session, "png", 90)
     print(f"PNG at full size: {time.perf_counter() - started:.2f} s")
     session.close()
+
+
+def shifted(session: Session, result: Result) -> None:
+    """Show the result with another shift of the edge."""
+    result.edit(lambda edits: replace(edits, edges=EdgeSettings(shift=4.0 if edits.edges.shift == 3 else 3.0)))
+    render_page(session, result, RenderOptions())
 
 
 def browser() -> None:
