@@ -198,6 +198,7 @@ def _start(
         prevent_thread_lock=True,
         quiet=quiet,
         mcp_server=mcp_is_available(),
+        _frontend=False,  # no request to the page at the start, whose deadline of 3 seconds a busy machine can miss
     )
     share_host = urlsplit(app.share_url or "").hostname
     if share_host:
