@@ -6,6 +6,7 @@ import csv
 import io
 import threading
 import zipfile
+from dataclasses import replace
 from decimal import Decimal
 
 import numpy as np
@@ -24,6 +25,7 @@ from rmbg.providers import PROVIDERS
 from rmbg.providers.base import Status
 from rmbg.render.backgrounds import parse_background
 from rmbg.settings import Settings
+from rmbg.timing import Timings
 from tests.benchmark.fakes import Fake
 from tests.pictures import scene
 from tests.servers.web import until
@@ -50,6 +52,23 @@ def run(ids, **more):
 def outcome(name: str, matte: np.ndarray, price: str | None = None) -> Outcome:
     cost = Cost(None, "unknown") if price is None else Cost(Decimal(price), "charged")
     return Outcome(name, Cutout(PHOTO, matte.astype(np.float32), FORE.copy(), name, 1.5, cost, engine="fake", device="cpu"))
+
+
+@pytest.mark.parametrize(("kind", "load", "calls"), [("local", 3.0, 2), ("local", 0.001, 1), ("remote", 3.0, 1)])
+def test_a_network_that_had_to_be_loaded_runs_twice(add, kind, load, calls):
+    """A cold start is no part of seconds and cost; paid calls are never repeated."""
+
+    class Timed(Fake):
+        def cut(self, photo, options, call):
+            cutout = super().cut(photo, options, call)
+            first = len(self.calls) == 1
+            timings = Timings(load=load if first else 0.0, inference=2.0 if first else 0.5, processing=0.1)
+            return replace(cutout, timings=timings)
+
+    (fake,) = add(Timed("near", kind, "0.02"))
+    (found,) = run(["near"])
+    assert len(fake.calls) == calls
+    assert found.cutout.warm_seconds == (0.6 if calls == 2 else 2.1)
 
 
 def test_outcomes_are_yielded_when_available_and_remote_ones_do_not_wait(add):
