@@ -1,20 +1,26 @@
-"""Weight and response times of the page: ``python -m benchmarks.page [server] [browser]``; both parts without an argument.
+"""Weight and response times of the page: ``python -m benchmarks.page [server] [browser] [display]``, or all parts.
 
 ``server`` measures the pictures of the viewer, drafts of the clean-up and the encoding of the download for a photo of 12
 megapixels, in this process.
 
 ``browser`` drives the page in Chromium on a line of 1.6 Mbit/s: start and second start, click to result, a new color, and the
 tab stops from the start button to the download. Bytes are those on the wire. ``benchmarks.traffic`` lists further actions.
+
+``display`` measures the time from the click to the result on the screen at several sizes, on the same machine without a limit
+of the line. A photo is uploaded before the click, and a removal of another size precedes the first one.
 """
 
 from __future__ import annotations
 
+import argparse
+import importlib.util
 import statistics
 import subprocess
 import sys
 import time
 from dataclasses import replace
 from decimal import Decimal
+from pathlib import Path
 
 import numpy as np
 from scipy import ndimage
@@ -31,6 +37,20 @@ from rmbg.ui.session import Session
 from rmbg.ui.tabs.remove_actions import part, render_page, save
 
 HEIGHT, WIDTH, ROUNDS = 3000, 4000, 9
+DISPLAY_ROUNDS = 5
+
+#: Milliseconds from the click on the start button until the result has been painted.
+CLICK_TO_RESULT = """() => new Promise((resolve, reject) => {
+    const begin = performance.now();
+    document.querySelector("#start").click();
+    const check = () => {
+        if (performance.now() - begin > 60000) return reject(new Error("no result"));
+        const shown = document.querySelector("#result .stage img.after");
+        if (!shown || !shown.complete || !shown.naturalWidth) return requestAnimationFrame(check);
+        requestAnimationFrame(() => requestAnimationFrame(() => resolve(performance.now() - begin)));
+    };
+    check();
+})"""
 
 
 def cutout() -> Cutout:
@@ -90,13 +110,61 @@ def browser() -> None:
         visit(page, url, photo)
 
 
+def display(folder: Path) -> None:
+    """Measure the time from the click to the result on the screen."""
+    if not importlib.util.find_spec("playwright"):
+        print("Playwright is not installed; the page is not measured.")
+        return
+    from playwright.sync_api import Error
+
+    try:
+        measure_display(folder)
+    except Error as error:
+        if "Executable doesn't exist" not in str(error):
+            raise
+        print("Chromium is not installed; the page is not measured.")
+
+
+def measure_display(folder: Path) -> None:
+    """Measure and record the times of all sizes."""
+    from benchmarks.photos import jpeg
+    from benchmarks.table import record
+    from benchmarks.traffic import WAIT, launched_page, open_app
+
+    paths = {title: jpeg(title, folder) for title in ("1.5 MP", "1.7 MP", "12 MP", "24 MP")}
+    seconds: dict[str, list[float]] = {}
+    with launched_page() as (page, url, _):
+        open_app(page, url)
+        for title, path in paths.items():
+            for _ in range(DISPLAY_ROUNDS):
+                if seconds:
+                    page.wait_for_selector("#start", timeout=WAIT)
+                    page.click("#photo button[aria-label='Remove Image']")
+                    page.wait_for_selector("#result .empty", timeout=WAIT)
+                page.set_input_files("#photo input[type=file]", str(path))
+                page.wait_for_selector("#photo img", timeout=WAIT)
+                page.wait_for_load_state("networkidle")
+                found = page.evaluate(CLICK_TO_RESULT) / 1000
+                seconds.setdefault(title, []).append(found)
+                page.wait_for_selector("#save:enabled", timeout=WAIT)
+    titles = list(paths)[1:]
+    medians = [statistics.median(seconds[title]) for title in titles]
+    lines = [f"page, click to result, {t}: {m:.2f} s, median of {DISPLAY_ROUNDS}" for t, m in zip(titles, medians, strict=True)]
+    record("display", medians, lines)
+
+
 def main() -> None:
-    parts = {"server": server, "browser": browser}
-    names = sys.argv[1:] or list(parts)
+    parser = argparse.ArgumentParser(description="Weight and response times of the page.")
+    parser.add_argument("parts", nargs="*", metavar="PART", help="of server, browser, display; all by default")
+    parser.add_argument("--photos", type=Path, default=Path(__file__).parents[1] / "examples", help="folder of photos")
+    arguments = parser.parse_args()
+    parts = {"server": server, "browser": browser, "display": lambda: display(arguments.photos)}
+    names = arguments.parts or list(parts)
     if len(names) == 1:
         return parts[names[0]]()
     for name in names:  # in processes of their own, as a process has one folder for temporary files
-        subprocess.run([sys.executable, "-m", "benchmarks.page", name], check=True)
+        words = [sys.executable, "-m", "benchmarks.page", name, "--photos", str(arguments.photos)]
+        subprocess.run(words, check=True)
 
 
 if __name__ == "__main__":

@@ -92,6 +92,7 @@ class ProviderQueue:
                 # The first call also loads and compiles the network, so the first picture is processed twice.
                 warm = True
                 self._process(sample, record=False)
+                self._journal.update_conditions(self.provider.info.id)  # the weights are known now
             started = time.perf_counter()
             if self._process(sample):
                 self._failures = 0
@@ -110,7 +111,10 @@ class ProviderQueue:
                 self._journal.add(name, sample, "sent")
             with self._device(self._call.check):
                 cutout = run_directly(self.provider, photo, self.provider.info.parse_options({}), self._call)
-        except CancelledError:
+        except CancelledError as error:
+            if record and self.provider.info.kind == "remote":
+                # Without a charge the next run sends the photo again.
+                self._journal.add(name, sample, "failed", cost=error.cost or NO_COST, message=str(error))
             raise
         except NoSubjectError as error:
             if record:

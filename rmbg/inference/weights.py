@@ -6,7 +6,6 @@ Files are in safetensors format, which holds tensors only: loading one runs no c
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import threading
 from dataclasses import asdict, dataclass
@@ -15,7 +14,7 @@ from typing import Any
 
 from rmbg import files
 from rmbg.errors import ModelError, NotReadyError, printable
-from rmbg.inference import hub
+from rmbg.inference import digests, hub
 from rmbg.inference.catalog import Model
 from rmbg.inference.hub import Progress, offline, token
 from rmbg.message import NOT_SET_UP, Message, OwnerMessage
@@ -28,8 +27,6 @@ MANIFEST = "weights.json"
 
 #: Held while the manifest is read and rewritten, as several models may be downloaded at once.
 _manifest_lock = threading.Lock()
-
-_checksums: dict[tuple[str, int, int], str] = {}
 
 
 @dataclass(frozen=True)
@@ -80,14 +77,14 @@ def fetch(model: Model, settings: Settings, progress: Progress) -> WeightsFile:
     """
     own = _file_in_folder(model, settings)
     if own is not None:
-        return WeightsFile(own, sha256(own))
+        return WeightsFile(own, sha256(own, settings))
     entry = _read_manifest(settings).get(model.id)
     if entry is not None and entry.hub != model.hub:
         entry = None
     try:
         path = hub.download(model, entry.revision if entry else model.revision, settings, progress)
         progress(None, Message("Checking the weights of {model}", model=model.id))
-        digest = sha256(path)
+        digest = sha256(path, settings)
         expected = entry.sha256 if entry else hub.published_sha256(model, path, settings)
     except hub.RevisionGoneError:
         _update_manifest(settings, model.id, None)
@@ -124,8 +121,8 @@ def read(weights: WeightsFile) -> dict[str, Any]:
         raise ModelError(OwnerMessage(text, NOT_SET_UP)) from None
 
 
-def sha256(path: Path) -> str:
-    """SHA-256 checksum of a file, cached until its size or modification time changes.
+def sha256(path: Path, settings: Settings) -> str:
+    """SHA-256 checksum of a file, see `digests.sha256`.
 
     Raises
     ------
@@ -133,15 +130,7 @@ def sha256(path: Path) -> str:
         If the file cannot be read.
     """
     try:
-        state = path.stat()
-        key = str(path), state.st_size, state.st_mtime_ns
-        if key not in _checksums:
-            with open(path, "rb") as file:
-                digest = hashlib.sha256()
-                while chunk := file.read(2**22):
-                    digest.update(chunk)
-            _checksums[key] = digest.hexdigest()
-        return _checksums[key]
+        return digests.sha256(path, settings.data)
     except OSError as error:
         text = f"{path} cannot be read ({error.strerror or type(error).__name__}). Check its permissions."
         raise ModelError(OwnerMessage(text, NOT_SET_UP)) from None

@@ -175,6 +175,24 @@ class Status:
 READY = Status("ready", Message("ready"))
 
 
+@dataclass(frozen=True)
+class Execution:
+    """Network of a provider and what runs it.
+
+    Attributes
+    ----------
+    revision : str
+        Checksum of the weights, or the endpoint of a service; empty if the weights are not downloaded yet.
+    engine, device, precision : str
+        On this machine; empty for a service.
+    """
+
+    revision: str
+    engine: str = ""
+    device: str = ""
+    precision: str = ""
+
+
 def no_progress(fraction: float | None, text: str) -> None:
     """Progress callback that discards its arguments."""
 
@@ -299,6 +317,16 @@ class Provider(ABC):
     def status(self, settings: Settings) -> Status:
         """Return the current status; fast, and without network access."""
         return READY
+
+    def executions(self, settings: Settings) -> tuple[Execution, ...]:
+        """Return the networks that the next call runs, without network access.
+
+        Raises
+        ------
+        NotReadyError
+            If the settings name an engine or a device that is not available.
+        """
+        return (Execution(self.info.model),)
 
     def warm_up(self, context: RequestContext) -> None:  # noqa: B027 - most providers have nothing to warm up
         """Load the network and run it once if it has not run in this process, so that the next run takes its usual time.

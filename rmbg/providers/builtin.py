@@ -16,7 +16,8 @@ from rmbg.matting import color_prior
 from rmbg.matting.guided_filter import upsample_guided
 from rmbg.matting.matte import sharpen_edges
 from rmbg.message import joined
-from rmbg.providers.base import Provider, ProviderInfo, RequestContext
+from rmbg.networks.builtin_spec import SHA256
+from rmbg.providers.base import Execution, Provider, ProviderInfo, RequestContext
 from rmbg.providers.local_cutout import local_cutout
 from rmbg.settings import Settings
 from rmbg.timing import Timer
@@ -48,6 +49,10 @@ class Builtin(Provider):
         input_size="320 x 320, edges at full size",
         supports=("offline", "soft alpha", "deterministic"),
     )
+
+    def executions(self, settings: Settings) -> tuple[Execution, ...]:
+        plan = builtin_runner.choose_plan(settings)
+        return (Execution(SHA256, plan.engine, plan.device, plan.precision),)
 
     def warm_up(self, context: RequestContext) -> None:
         warm_up(context.settings)

@@ -10,11 +10,11 @@ import numpy as np
 from rmbg.cutout import Cutout
 from rmbg.errors import NotReadyError
 from rmbg.images.photo import Photo
-from rmbg.inference import device, preprocess, weights
+from rmbg.inference import device, preprocess, weights, zerogpu
 from rmbg.inference.catalog import Model
 from rmbg.inference.model_cache import MODEL_CACHE
 from rmbg.message import Message, OwnerMessage
-from rmbg.providers.base import READY, Provider, ProviderInfo, RequestContext, Status
+from rmbg.providers.base import READY, Execution, Provider, ProviderInfo, RequestContext, Status
 from rmbg.providers.local_cutout import local_cutout
 from rmbg.settings import Settings
 from rmbg.timing import Timer
@@ -31,6 +31,12 @@ class LocalNetwork(Provider):
 
     def status(self, settings: Settings) -> Status:
         return model_status(self.model, settings)
+
+    def executions(self, settings: Settings) -> tuple[Execution, ...]:
+        plan = zerogpu.PLAN if zerogpu.is_zerogpu() else device.choose(settings, self.model.engines)
+        path = weights.present(self.model, settings)
+        checksum = "" if path is None else weights.sha256(path, settings)
+        return (Execution(checksum, plan.engine, plan.device, plan.precision),)
 
     def warm_up(self, context: RequestContext) -> None:
         MODEL_CACHE.warm_up(self.model, context.settings, context.progress, context.check)

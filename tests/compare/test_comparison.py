@@ -19,13 +19,12 @@ from rmbg.compare.agreement import FIRST_COLOR, SECOND_COLOR, agreement, differe
 from rmbg.compare.comparison import Outcome, compare, select_providers
 from rmbg.compare.export import contact_sheet, cutouts_zip, table_csv
 from rmbg.cutout import Cutout
-from rmbg.errors import OptionError, PhotoError
+from rmbg.errors import ModelError, OptionError, PhotoError
 from rmbg.images.photo import Photo
 from rmbg.providers import PROVIDERS
 from rmbg.providers.base import Status
 from rmbg.render.backgrounds import parse_background
 from rmbg.settings import Settings
-from rmbg.timing import Timings
 from tests.benchmark.fakes import Fake
 from tests.pictures import scene
 from tests.servers.web import until
@@ -52,6 +51,26 @@ def run(ids, **more):
 def outcome(name: str, matte: np.ndarray, price: str | None = None) -> Outcome:
     cost = Cost(None, "unknown") if price is None else Cost(Decimal(price), "charged")
     return Outcome(name, Cutout(PHOTO, matte.astype(np.float32), FORE.copy(), name, 1.5, cost, engine="fake", device="cpu"))
+
+
+def test_local_networks_are_warmed_up_before_their_run(add):
+    """A cold start is no part of seconds and cost."""
+    events = []
+
+    class Warmed(Fake):
+        def warm_up(self, context):
+            events.append("warm-up")
+            if self.info.id == "broken":
+                raise ModelError("The network cannot be loaded.")
+
+        def cut(self, photo, options, call):
+            events.append("run")
+            return super().cut(photo, options, call)
+
+    add(Warmed("near"), Warmed("broken"))
+    near, broken = run(["near", "broken"])
+    assert events == ["warm-up", "run", "warm-up"]
+    assert near.cutout is not None and broken.error == "The network cannot be loaded."
 
 
 def test_outcomes_are_yielded_when_available_and_remote_ones_do_not_wait(add):
