@@ -137,8 +137,9 @@ class MappedModel:
             self._compiled = core().import_model(mapped.tobytes(), "CPU", config(plan))
         self._mapped = mapped  # after the model, as attributes are released in this order
 
-    def __call__(self, inputs: list[np.ndarray]) -> Any:
-        return self._compiled(inputs)
+    def create_infer_request(self) -> Any:
+        """Return a request, as ``openvino.CompiledModel`` does."""
+        return self._compiled.create_infer_request()
 
 
 def save_compiled(compiled: Any, path: Path, model: Model, data: Path) -> None:

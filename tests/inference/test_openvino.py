@@ -29,6 +29,7 @@ from openvino import opset15
 
 from rmbg.inference.openvino_runner import (
     OpenVinoRunner,
+    Requests,
     config,
     core,
     load_compiled,
@@ -139,7 +140,7 @@ def stored(tmp_path):
 
 def check(compiled):
     gc.collect()  # memory that the model still reads would be released
-    assert compiled([np.ones((1, 3), np.float32)])[0].tolist() == [[0, 1, 2]]
+    assert Requests(compiled)(np.ones((1, 3), np.float32))[0].tolist() == [[0, 1, 2]]
 
 
 def test_a_prepared_model_is_not_read_for_its_checksum(stored, monkeypatch):
