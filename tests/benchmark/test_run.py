@@ -96,8 +96,9 @@ def test_a_journal_on_disk_is_read(dataset, add, tmp_path):
     assert len(far.calls) == len(dataset.samples) - 2
 
 
-def test_a_killed_run_resumes(dataset, tmp_path):
+def test_a_killed_run_resumes(dataset, add, tmp_path):
     """The process is killed by SIGKILL while a paid provider runs."""
+    add(Fake("far", "remote", "0.02"))
     script = tmp_path / "script.py"
     script.write_text(
         f"import sys, time; sys.path.insert(0, {str(Path(__file__).resolve().parents[2])!r})\n"
