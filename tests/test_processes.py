@@ -43,10 +43,12 @@ def test_variables_read_at_import_start_a_new_interpreter(more):
     assert done.stdout.strip() == "False", done
 
 
-def test_processes_are_forked_after_the_page_was_built_in_the_test_process(app):
-    """Variables that are set meanwhile would start a new interpreter for each command."""
+@pytest.mark.parametrize("name", ["FORWARDED_ALLOW_IPS", "TORCHINDUCTOR_CACHE_DIR", "RAY_BACKEND_LOG_LEVEL"])
+def test_variables_that_other_tests_set_do_not_start_a_new_interpreter(app, name):
+    """They are set where the page is built, a network of transformers is loaded, or Ray is imported."""
     code = "import sys; print('torch' in sys.modules)"
-    done = subprocess.run(python("-c", code), cwd=ROOT, capture_output=True, text=True, timeout=LIMIT)
+    env = {**os.environ, name: "another"}
+    done = subprocess.run(python("-c", code), env=env, cwd=ROOT, capture_output=True, text=True, timeout=LIMIT)
     assert done.stdout.strip() == "True", done
 
 

@@ -29,11 +29,11 @@ from typing import Any
 SENTINELS: dict[str, Any] = {"GRADIO_TEMP_DIR": "/nonexistent/fork-server", "GRADIO_SERVER_PORT": 54_321}
 
 #: Variables that nothing reads at import, and those in `SENTINELS`. If another one differs, a new interpreter is started.
-RUN_TIME_PREFIXES = ("RMBG_", "PYTEST_", *SENTINELS)
+RUN_TIME_PREFIXES = ("RMBG_", "PYTEST_", "RAY_", *SENTINELS)
 RUN_TIME_VARIABLES = {
     *("FAL_KEY", "RUNWARE_API_KEY", "REMOVEBG_API_KEY", "GIGAROUTER_API_KEY", "HF_TOKEN"),
     *("TMPDIR", "TEMP", "TMP", "PYTHONUNBUFFERED", "PWD", "OLDPWD", "_", "SHLVL", "LINES", "COLUMNS", "LC_CTYPE"),
-    *("GRADIO_ANALYTICS_ENABLED", "FORWARDED_ALLOW_IPS"),
+    *("GRADIO_ANALYTICS_ENABLED", "FORWARDED_ALLOW_IPS", "TORCHINDUCTOR_CACHE_DIR"),
 }
 
 #: The environment before the imports, which add variables to it.
