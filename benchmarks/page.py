@@ -147,7 +147,7 @@ def measure_display(folder: Path) -> None:
                     page.wait_for_selector("#result .empty", timeout=WAIT)
                 page.set_input_files("#photo input[type=file]", str(path))
                 page.wait_for_selector("#photo img", timeout=WAIT)
-                page.wait_for_load_state("networkidle")
+                page.wait_for_timeout(1500)  # the upload has been checked
                 seconds.setdefault(title, []).append([milliseconds / 1000 for milliseconds in page.evaluate(CLICK)])
                 page.wait_for_selector("#save:enabled", timeout=WAIT)
     medians = {title: [statistics.median(values) for values in zip(*seconds[title], strict=True)] for title in list(paths)[1:]}
