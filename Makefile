@@ -30,10 +30,11 @@ lint: $(VENV)/test.done
 audit: $(VENV)/app.done
 	$(BIN)/python tests/audit.py
 
-# Also installs the packages that the benchmarks compare with. Weights are synthetic; nothing is downloaded from the hub.
+# Also installs the packages that the benchmarks compare with, and Chromium. Weights are synthetic; nothing is downloaded from the
+# hub. `make bench ARGS="--photos FOLDER"` measures other photos than those in examples/.
 bench: $(VENV)/bench.done
-	$(BIN)/python -m benchmarks.speed
-	$(BIN)/python -m benchmarks.page server
+	-@$(BIN)/python tests/browser.py --install
+	$(BIN)/python -m benchmarks.table $(ARGS)
 
 .PHONY: browser
 browser: $(VENV)/test.done

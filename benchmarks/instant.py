@@ -52,6 +52,36 @@ input.dispatchEvent(new PointerEvent("pointerup", {{ bubbles: true }}));
 
 CLICK = 'document.querySelector("{}").click()'
 BACKDROP = "document.querySelector('#result .backdrop').style.background"
+CHECK = 'document.querySelector("#{} input").click()'
+NUMBER = """
+const input = document.querySelector("#{name} input");
+Object.getOwnPropertyDescriptor(HTMLInputElement.prototype, "value").set.call(input, {value});
+input.dispatchEvent(new Event("input", {{ bubbles: true }}));
+input.dispatchEvent(new Event("change", {{ bubbles: true }}));
+"""
+#: Script that paints a stroke across the middle of the stage.
+PAINT = """
+document.querySelector("#retouch-mode input[value={mode}]").click();
+const stage = document.querySelector("#result .stage"), box = stage.getBoundingClientRect();
+const at = (type, u) => stage.dispatchEvent(new PointerEvent(type, {{
+    bubbles: true, pointerId: 1, clientX: box.left + u * box.width, clientY: box.top + box.height / 2,
+}}));
+at("pointerdown", 0.4);
+for (let u = 0.41; u < 0.6; u += 0.01) at("pointermove", u);
+at("pointerup", 0.6);
+"""
+PAINTED = """
+(() => {{
+    const canvas = document.querySelector("canvas.retouch"), middle = [canvas.width / 2, canvas.height / 2];
+    return canvas.getContext("2d").getImageData(...middle.map(Math.floor), 1, 1).data[3] {condition};
+}})()
+"""
+SETTLED = """
+() => {
+    const image = document.querySelector("#result img.after");
+    return image.complete && !image.getAttribute("src").startsWith("data:");
+}
+"""
 NEW_PICTURE = (
     "document.querySelector('#result img.after').getAttribute('src') !== before"
     " && document.querySelector('#result img.after').complete"
@@ -82,7 +112,18 @@ def changes() -> dict[str, list[tuple[str, str]]]:
     found["crop"] = [(f"window.shown = {frame}; {crop}", f"{frame} !== window.shown")] * 2
     for name in ("shift", "feather", "smooth"):
         found[f"clean-up: {name}"] = [(SLIDE.format(name=f"clean-{name}", value=value), NEW_PICTURE) for value in (4, 0)]
+    for name, pixels in (("specks", 5000), ("holes", 5000)):
+        found[f"clean-up: {name}"] = [(NUMBER.format(name=f"clean-{name}", value=value), NEW_PICTURE) for value in (pixels, 0)]
+    found["clean-up: largest only"] = [(CHECK.format("clean-largest"), NEW_PICTURE)] * 2
     return found
+
+
+def strokes() -> list[tuple[str, str]]:
+    """Scripts that erase and restore the middle of the subject, and the conditions under which it shows."""
+    return [
+        (PAINT.format(mode=mode), PAINTED.format(condition=condition).strip())
+        for mode, condition in (("erase", "< 90"), ("keep", "> 200"))
+    ]
 
 
 def picture(page: Page, path: Path) -> float:
@@ -141,6 +182,20 @@ def main() -> None:
         measure(playwright, Path(folder), megapixels)
 
 
+def report(page: Page, title: str, pair: list[tuple[str, str]]) -> None:
+    """Make a pair of changes in turns, each after the previous one has settled, and print the times."""
+    times, settled = [], []
+    for _ in range(ROUNDS):
+        for change in pair:
+            page.wait_for_function(SETTLED, timeout=WAIT)
+            started = time.perf_counter()
+            times.append(page.evaluate(MEASURE, list(change)))
+            page.wait_for_function(SETTLED, timeout=WAIT)
+            settled.append((time.perf_counter() - started) * 1000)
+    final = f", final picture {statistics.median(settled):.0f} ms" if pair[0][1] == NEW_PICTURE else ""
+    print(f"{title}: {statistics.median(times):.0f} ms (slowest {max(times):.0f}){final}")
+
+
 def measure(playwright: Playwright, folder: Path, megapixels: float) -> None:
     """Run the app and print all times."""
     with launched() as url:
@@ -148,8 +203,12 @@ def measure(playwright: Playwright, folder: Path, megapixels: float) -> None:
         page = opened(browser, url, megapixels, folder)
         print(f"{megapixels:g} megapixels, median of {ROUNDS} rounds")
         for title, pair in changes().items():
-            times = [page.evaluate(MEASURE, list(change)) for _ in range(ROUNDS) for change in pair]
-            print(f"{title}: {statistics.median(times):.0f} ms (slowest {max(times):.0f})")
+            report(page, title, pair)
+        page.click("[data-viewer=retouch]")
+        page.wait_for_selector(".stage.composed", timeout=WAIT)
+        report(page, "stroke of the brush", strokes())
+        page.click("#retouch-done")
+        page.wait_for_selector("#retouch", state="hidden", timeout=WAIT)
         print(f"background picture with its upload: {picture(page, folder / 'photo.jpg'):.2f} s")
         print(f"copy to the clipboard: {min(copy(page) for _ in range(2)):.2f} s")
         print(f"download as PNG: {min(save(page) for _ in range(2)):.2f} s")

@@ -1,13 +1,15 @@
 """Refiner, and a third pass of the built-in network: edge error and IoU for three kinds of coarse mattes.
 
-    python -m benchmarks.refiner [--photos FOLDER] [--half 1|2] [--every N] [--side PIXELS] [--weights FILE]
-                                 [--closed-form] [--gallery FILE]
+    python -m benchmarks.refiner [--photos FOLDER] [--half 1|2] [--every N] [--side PIXELS] [--kinds KIND ...]
+                                 [--weights FILE] [--closed-form] [--gallery FILE]
 
 FOLDER has CATEGORY/im and CATEGORY/gt. Coarse mattes are those of the built-in network with two and with three passes, of a
 network of medium quality (the truth at 256 pixels with displaced outline and closed gaps), and of a good provider (the truth at
 1024 pixels, blurred by one pixel). Each is enlarged as in use; with ``--weights``, of ``train.refiner``, it is refined in
-addition. ``--half`` takes the photos with an odd or even hash of their name, so that choices are made on one half and reported
-on the other. The gallery has the 24 windows that the third pass changes most, before and after, on white, black and magenta.
+addition, and with ``--closed-form`` alpha matting is applied. ``--half`` takes the photos with an odd or even hash of their
+name, so that choices are made on one half and reported on the other. The gallery has the 24 windows of the built-in network's
+mattes that the last method changes most (the third pass without another method): the photo, before and after on white, black
+and magenta.
 """
 
 from __future__ import annotations
@@ -36,6 +38,9 @@ from rmbg.networks.tta import predict
 from train.coarse import perturbed
 from train.refiner_network import load_refiner, normalize, refine
 
+#: Coarse mattes.
+KINDS = ("two passes", "three passes", "medium", "good")
+
 #: Longest sides of the mattes of the simulated providers.
 MEDIUM_SIDE, GOOD_SIDE = 256, 1024
 
@@ -51,15 +56,19 @@ BACKGROUNDS = ((255, 255, 255), (0, 0, 0), (255, 0, 255))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Edge error of the third pass and of the refiner.")
+    parser = argparse.ArgumentParser(description="Edge error of the third pass, of the refiner and of alpha matting.")
     parser.add_argument("--photos", type=Path, default=Path(__file__).parents[1] / "examples")
     parser.add_argument("--half", type=int, choices=(1, 2), help="half of the photos, by the hash of their name")
     parser.add_argument("--every", type=int, default=1, metavar="N", help="use every Nth photo of a category")
     parser.add_argument("--side", type=int, default=4096, help="reduce larger photos to this longest side")
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS, help="coarse mattes; all by default")
     parser.add_argument("--weights", type=Path, help="weights of the refiner")
     parser.add_argument("--closed-form", action="store_true", help="with alpha matting, which takes seconds a photo")
-    parser.add_argument("--gallery", type=Path, help="PNG file for windows before and after the third pass")
+    parser.add_argument("--gallery", type=Path, help="PNG file for windows before and after")
     arguments = parser.parse_args()
+    needed = {"two passes"} if arguments.weights or arguments.closed_form else {"two passes", "three passes"}
+    if arguments.gallery and not needed <= set(arguments.kinds):
+        parser.error(f"--gallery needs --kinds {' and '.join(sorted(needed))}")
     network = load()
     refiner = load_refiner(arguments.weights) if arguments.weights else None
     table: dict[tuple[str, str, str], list[tuple[float, float, float]]] = defaultdict(list)
@@ -69,7 +78,8 @@ def main() -> None:
             continue
         rgb, truth = load_pair(photo, path, arguments.side)
         enlarged = {}
-        for kind, coarse in coarse_mattes(rgb, truth, photo.stem, network).items():
+        for kind in arguments.kinds:
+            coarse = coarse_matte(kind, rgb, truth, photo.stem, network)
             enlarged[kind] = resample(coarse, *truth.shape) if kind == "good" else upsample_guided(coarse, rgb)
             mattes = {"as in use": enlarged[kind]}
             if refiner:
@@ -78,8 +88,12 @@ def main() -> None:
                 mattes["closed form"] = refine_alpha(rgb, enlarged[kind], AlphaMatting())
             for name, matte in mattes.items():
                 table[kind, category, name].append(scores(matte, truth))
+            if kind == "two passes":
+                refined = mattes
         if arguments.gallery:
-            windows.append(most_changed(rgb, enlarged["two passes"], enlarged["three passes"]))
+            *_, last = refined.values()
+            after = enlarged["three passes"] if len(refined) == 1 else last
+            windows.append(most_changed(rgb, enlarged["two passes"], after))
     print("| coarse matte | category | method | photos | edge error | edge quality | IoU |\n|---|---|---|---|---|---|---|")
     for (kind, category, name), rows in sorted(table.items()):
         error, edge, iou = np.mean(rows, axis=0)
@@ -89,17 +103,16 @@ def main() -> None:
         Image.fromarray(np.concatenate([row for _, row in largest])).save(arguments.gallery)
 
 
-def coarse_mattes(rgb: np.ndarray, truth: np.ndarray, name: str, network: BuiltinNet) -> dict[str, np.ndarray]:
-    """Coarse mattes, float32 (h, w), by kind."""
+def coarse_matte(kind: str, rgb: np.ndarray, truth: np.ndarray, name: str, network: BuiltinNet) -> np.ndarray:
+    """Coarse matte of one of `KINDS`: float32 (h, w)."""
+    if kind == "medium":
+        return perturbed(reduced(truth, MEDIUM_SIDE), np.random.default_rng(zlib.crc32(name.encode())))
+    if kind == "good":
+        return np.rint(ndimage.gaussian_filter(reduced(truth, GOOD_SIDE), 1) * 255) / np.float32(255)
     logits, _ = predict(on_arrays(network), rgb)
-    mattes = {
-        kind: sharpen_edges(apply_color_prior(values, rgb))
-        for kind, values in (("two passes", logits), ("three passes", with_third_pass(logits, rgb, network)))
-    }
-    mattes["medium"] = perturbed(reduced(truth, MEDIUM_SIDE), np.random.default_rng(zlib.crc32(name.encode())))
-    blurred = ndimage.gaussian_filter(reduced(truth, GOOD_SIDE), 1)
-    mattes["good"] = np.rint(blurred * 255) / np.float32(255)
-    return mattes
+    if kind == "three passes":
+        logits = with_third_pass(logits, rgb, network)
+    return sharpen_edges(apply_color_prior(logits, rgb))
 
 
 @torch.inference_mode()

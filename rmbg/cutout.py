@@ -16,7 +16,8 @@ from rmbg.images.encode import QUALITY, encode, format_named
 from rmbg.images.photo import Photo
 from rmbg.inference.vitmatte import predict_alpha
 from rmbg.matting.edges import UNCHANGED, AlphaMatting, EdgeSettings
-from rmbg.matting.retouch import Stroke, retouch
+from rmbg.matting.retouch import retouch
+from rmbg.matting.strokes import Stroke
 from rmbg.render.backgrounds import TRANSPARENT, Background, parse_background
 from rmbg.render.finishing import UNFINISHED, Finishing
 from rmbg.render.picture import View, render
@@ -233,12 +234,14 @@ class Cutout:
         matte, foreground = finish(self.photo, matte)
         return replace(self, matte=matte, foreground=foreground, edges=UNCHANGED, alpha_matting=None)
 
-    def cleaned(self, edges: EdgeSettings) -> Cutout:
+    def cleaned(self, edges: EdgeSettings, *, draft: bool = False) -> Cutout:
         """Apply edge settings to the matte and estimate the foreground again; no provider runs.
 
         Parameters
         ----------
         edges : EdgeSettings
+        draft : bool
+            Estimate the foreground faster, with a larger error.
 
         Returns
         -------
@@ -251,7 +254,7 @@ class Cutout:
         from rmbg.matting.finish import finish
 
         matte = clean(self.matte, edges, self.photo.alpha)
-        matte, foreground = finish(self.photo, matte, own_alpha_applied=True)
+        matte, foreground = finish(self.photo, matte, own_alpha_applied=True, draft=draft)
         return replace(self, matte=matte, foreground=foreground, edges=edges)
 
     def retouched(self, strokes: Sequence[Stroke]) -> Cutout:

@@ -44,6 +44,44 @@ class Message(str):
         return Message(self.template, **values)
 
 
+class OwnerMessage(Message):
+    """Message about the configuration of the machine, for its owner: on the command line, and in the log of a server.
+
+    Parameters
+    ----------
+    text : str
+        In English.
+    visitor : Message
+        What visitors of a server read instead.
+    """
+
+    visitor: Message
+
+    def __new__(cls, text: str, visitor: Message) -> OwnerMessage:
+        self = str.__new__(cls, text)
+        self.template, self.owner, self.values, self.visitor = text, "", {}, visitor
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return OwnerMessage, (self.template, self.visitor)
+
+    @property
+    def public(self) -> Message:
+        """The message for visitors."""
+        return self.visitor
+
+
+#: For visitors, in the place of messages about the settings of a provider's engine, device or weights.
+NOT_SET_UP = Message(
+    "This provider is not set up here. Choose another one. The log of the server has the details for its owner."
+)
+
+
+def public_text(text: str, *, shared: bool) -> str:
+    """Return a message as a plain text: without the part for the owner if the server is shared, as visitors read it then."""
+    return f"{text.public if shared and isinstance(text, Message) else text}"
+
+
 def _restored(template: str, owner: str, values: dict[str, Any]) -> Message:
     return Message(template, owner=owner, **values)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 from rmbg.cutout import OWN_MASK, Cutout
@@ -14,7 +15,7 @@ from rmbg.matting.edges import UNCHANGED, AlphaMatting, EdgeSettings
 from rmbg.matting.own_mask import read_mask
 from rmbg.message import Message
 from rmbg.providers import RequestContext, find
-from rmbg.providers.base import DeviceTurn, never_cancelled, no_progress, no_turn, run_directly
+from rmbg.providers.base import DeviceTurn, Preview, never_cancelled, no_progress, no_turn, run_directly
 from rmbg.providers.delivery import keep_if_paid
 from rmbg.providers.local import model_status
 from rmbg.providers.local_cutout import local_cutout
@@ -35,6 +36,7 @@ def remove_background(
     cancelled: Callable[[], bool] | None = None,
     settings: Settings | None = None,
     device: DeviceTurn = no_turn,
+    preview: Preview | None = None,
 ) -> Cutout:
     """Remove the background of a picture.
 
@@ -60,6 +62,9 @@ def remove_background(
         By default those of the environment.
     device : callable (check) -> context manager, optional
         Held by a cascade while it runs a local provider, and for alpha matting after a remote one.
+    preview : Preview, optional
+        Receives the cutout at screen size before the one at full size is computed, from local providers and for large photos.
+        Not used with a mask, edge settings or alpha matting.
 
     Returns
     -------
@@ -84,9 +89,9 @@ def remove_background(
     check_alpha_matting(alpha_matting, settings)
     photo = open_photo(source, settings=settings)
     context = RequestContext(settings, key, progress or no_progress, cancelled or never_cancelled, device=device)
+    if mask is None and edges == UNCHANGED and alpha_matting is None:
+        return run_directly(chosen, photo, checked, replace(context, preview=preview))
     cutout = run_directly(chosen, photo, checked, context) if mask is None else _masked(photo, mask, context)
-    if edges == UNCHANGED and alpha_matting is None:
-        return cutout
     with keep_if_paid([cutout], settings):
         if alpha_matting is not None:
             with device(context.check) if remote else nullcontext():
@@ -100,7 +105,7 @@ def _masked(photo: Photo, mask: Any, context: RequestContext) -> Cutout:
     """Cutout of a photo by a mask that the user gave."""
     timer = Timer()
     matte = read_mask(mask, photo.width, photo.height, context.settings)
-    return local_cutout(OWN_MASK, photo, matte, timer, context, engine="", device="", precision="")
+    return local_cutout(OWN_MASK, photo, lambda sized: matte, timer, context, engine="", device="", precision="")
 
 
 def check_alpha_matting(alpha_matting: AlphaMatting | None, settings: Settings) -> None:

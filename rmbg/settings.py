@@ -12,9 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from rmbg.errors import OptionError, printable
+from rmbg.message import Message, OwnerMessage
 
 #: Default price of this machine in US dollars an hour, about that of a rented two-core server.
 HOURLY_USD = Decimal("0.05")
+
+#: For visitors, in the place of an invalid setting.
+INVALID = Message("A setting of this server is invalid. Its log has the details for its owner.")
 
 #: Persistent storage of a Space, if it has one.
 SPACE_STORAGE = Path("/data")
@@ -154,8 +158,13 @@ def _lowercase(env: Mapping[str, str], name: str) -> str:
 def _choice(env: Mapping[str, str], name: str, choices: tuple[str, ...], default: str = "auto") -> str:
     value = env.get(name, "").strip().lower() or default
     if value not in choices:
-        raise OptionError(f"{name} is {printable(value, 60)!r}; it must be one of {', '.join(choices)}.")
+        raise _invalid(name, value, f"one of {', '.join(choices)}.")
     return value
+
+
+def _invalid(name: str, value: str, expected: str) -> OptionError:
+    """Return the error for the value of a variable; `expected` is the end of the sentence."""
+    return OptionError(OwnerMessage(f"{name} is {printable(value, 60)!r}; it must be {expected}", INVALID))
 
 
 def _positive_int(env: Mapping[str, str], name: str, default: int) -> int:
@@ -163,7 +172,7 @@ def _positive_int(env: Mapping[str, str], name: str, default: int) -> int:
     if not text:
         return default
     if not re.fullmatch("[0-9]{1,18}", text) or int(text) < 1:
-        raise OptionError(f"{name} is {printable(text, 60)!r}; it must be a whole number of at least 1.")
+        raise _invalid(name, text, "a whole number of at least 1.")
     return int(text)
 
 
@@ -180,9 +189,9 @@ def _dollars(env: Mapping[str, str], name: str, default: Decimal | None, maximum
     except InvalidOperation:
         value = Decimal("NaN")
     if not value.is_finite() or value < 0:
-        raise OptionError(f"{name} is {printable(text, 60)!r}; it must be an amount of US dollars such as 0.50.")
+        raise _invalid(name, text, "an amount of US dollars such as 0.50.")
     if value > maximum:
-        raise OptionError(f"{name} is {printable(text, 60)!r}; it must be at most {maximum:,} US dollars.")
+        raise _invalid(name, text, f"at most {maximum:,} US dollars.")
     return value
 
 
@@ -194,7 +203,7 @@ def _duration(env: Mapping[str, str], name: str, default: float, maximum: float,
     except ValueError:
         value = 0.0
     if not 0 < value <= maximum:
-        raise OptionError(f"{name} is {printable(text, 60)!r}; it must be a number of {expected}.")
+        raise _invalid(name, text, f"a number of {expected}.")
     return value
 
 

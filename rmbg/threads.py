@@ -5,8 +5,10 @@ from __future__ import annotations
 import functools
 import math
 import os
-from collections.abc import Callable, Iterable
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -79,13 +81,35 @@ def _limit(folder: Path) -> list[float]:
         return []
 
 
+@contextmanager
+def on_one_core() -> Iterator[None]:
+    """Restrict the current thread to one core: `run_parallel` starts no other threads, and networks run on one core.
+
+    Photos that are processed at the same time, each on one core, take less time than on all cores in turn, as no thread waits
+    for the others.
+    """
+    before, _current.one_core = one_core(), True
+    try:
+        yield
+    finally:
+        _current.one_core = before
+
+
+def one_core() -> bool:
+    """True in a thread within `on_one_core`."""
+    return getattr(_current, "one_core", False)
+
+
+_current = threading.local()
+
+
 def run_parallel(function: Callable[[T], R], values: Iterable[T]) -> list[R]:
     """Call `function` for each value in the pool of the process, and return the results in order.
 
     The functions must not call `run_parallel` themselves, as they would wait for their own threads. The first exception is
-    raised after all calls have ended.
+    raised after all calls have ended. Within `on_one_core` all calls are made by the calling thread.
     """
-    if cpu_count() == 1:
+    if cpu_count() == 1 or one_core():
         return [function(value) for value in values]
     futures = [_pool().submit(function, value) for value in values]
     for future in futures:

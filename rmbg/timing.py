@@ -68,6 +68,15 @@ class Timer:
         finally:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
 
+    @contextmanager
+    def excluded(self) -> Iterator[None]:
+        """Exclude the seconds in the context: work for the display, without which the result is the same."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.started += time.perf_counter() - started
+
     def stop(self) -> tuple[float, Timings]:
         """Return the seconds since the start, and their parts."""
         total = time.perf_counter() - self.started

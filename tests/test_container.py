@@ -46,6 +46,11 @@ def instructions() -> dict[str, list[tuple[str, str]]]:
     return stages
 
 
+def bases() -> set[str]:
+    """Images that stages are based on, and names of earlier stages."""
+    return set(re.findall(r"^FROM (\S+)", (ROOT / "Dockerfile").read_text(), re.MULTILINE))
+
+
 def arguments(stage: str, name: str) -> list[str]:
     return [argument for found, argument in instructions()[stage] if found == name]
 
@@ -152,3 +157,20 @@ def test_installation_of_the_cpu_image(tmp_path):
     subprocess.run(command, cwd=ROOT, check=True)
     subprocess.run([command[0], "-c", "import rmbg.ui.app, transformers, openvino"], cwd=ROOT, check=True)
     assert size < 1.4e9, f"{size / 1e9:.2f} GB"
+
+
+@pytest.mark.long
+def test_requirements_of_the_cuda_image_have_wheels(tmp_path):
+    """pip finds wheels with CUDA for the Python and the C library of the image; it reads their metadata only."""
+    (base,) = bases() - set(instructions())
+    version = re.fullmatch(r"python:(3\.[0-9]+)-slim-bookworm", base)
+    assert version and "pip install -r /src/requirements.txt" in arguments("build-cuda", "RUN")[0]
+    report = tmp_path / "report.json"
+    command = [sys.executable, "-m", "pip", "install", "--dry-run", "--quiet", "--ignore-installed", "--only-binary=:all:"]
+    command += ["--python-version", version[1], "--target", str(tmp_path / "target"), "--report", str(report)]
+    for tag in ("manylinux_2_28", "manylinux_2_27", "manylinux_2_17", "manylinux2014"):  # bookworm has glibc 2.36
+        command += ["--platform", f"{tag}_x86_64"]
+    environment = {**os.environ, "PIP_FIND_LINKS": ""}
+    subprocess.run([*command, "-r", str(ROOT / "requirements.txt")], env=environment, check=True)
+    found = {item["metadata"]["name"]: item["metadata"]["version"] for item in json.loads(report.read_text())["install"]}
+    assert "+cpu" not in found["torch"] and any(name.startswith("nvidia-cuda-runtime") for name in found), found

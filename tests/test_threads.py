@@ -1,5 +1,7 @@
 """rmbg.threads: the limits of control groups, and the pool."""
 
+import threading
+
 import pytest
 
 from rmbg import threads
@@ -38,3 +40,14 @@ def test_results_are_in_order_and_errors_are_raised():
     assert threads.run_parallel(lambda value: value * 2, range(20)) == list(range(0, 40, 2))
     with pytest.raises(ZeroDivisionError):
         threads.run_parallel(lambda value: 1 // value, [1, 0, 1])
+
+
+def test_one_core_is_the_calling_thread(monkeypatch):
+    monkeypatch.setattr(threads, "cpu_count", lambda: 4)
+
+    def thread(_: int) -> int:
+        return threading.get_ident()
+
+    with threads.on_one_core():
+        assert threads.one_core() and set(threads.run_parallel(thread, range(8))) == {threading.get_ident()}
+    assert not threads.one_core() and threading.get_ident() not in threads.run_parallel(thread, range(8))

@@ -27,6 +27,19 @@ def test_phases_and_the_rest_add_up():
     assert timings.download == timings.queue == 0
 
 
+def test_excluded_seconds_are_not_counted(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("rmbg.timing.time.perf_counter", lambda: now[0])
+    timer = Timer(started=0.0)
+    with timer.phase("inference"):
+        now[0] += 2
+    with timer.excluded():
+        now[0] += 50
+    now[0] += 1
+    seconds, timings = timer.stop()
+    assert (seconds, timings.inference, timings.processing) == (3.0, 2.0, 1.0)
+
+
 def test_timings_of_several_runs():
     first, second = Timings(1.0, 2.0, 0.0, 0.5, 0.25), Timings(0.0, 0.0, 3.0, 0.5, 0.25)
     assert add_timings([first, second], 8.0) == Timings(1.0, 2.0, 3.0, 1.0, 1.0)

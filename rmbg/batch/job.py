@@ -32,6 +32,7 @@ from rmbg.batch.summary import summarize, write_summary
 from rmbg.batch.worker import Worker
 from rmbg.billing.quote import Estimate
 from rmbg.errors import InputError, NotReadyError, OptionError
+from rmbg.message import Message
 from rmbg.providers import Provider, find
 from rmbg.providers.base import READY, never_cancelled
 from rmbg.settings import Settings
@@ -86,7 +87,8 @@ class Job:
         price = recipe.quote(self.settings)
         title = recipe.provider.info.title
         if price.cost.usd is None and max_cost is not None:
-            raise OptionError(f"{title} does not report its charges. Omit --max-cost or choose another provider.")
+            text = "{title} does not report its charges. Choose another provider, or set no limit."
+            raise OptionError(Message(text, title=title))
         if price.cost.usd is None:
             return Estimate(unknown=(title,))
         if price.local:
@@ -145,7 +147,7 @@ class Job:
             If the manifest or the output cannot be written.
         """
         self.manifest.set_fact("edges", json.dumps(recipe.edge_facts))
-        run = self._open_run(plan, recipe, jobs, ray)
+        run = self._open_run(plan, recipe, jobs, ray, exclusive=hooks.device is not NO_HOOKS.device)
         spent, highest = self.manifest.spent()
         limit = SpendingLimit(max_cost, spent, recipe.quote(self.settings).reserve, highest)
         context: dict[str, Any] = {"cancelled": run.abort.is_set, "stopping": run.stop.is_set, "hooks": hooks}
@@ -175,10 +177,10 @@ class Job:
         figures = summarize(plan, progress, recipe, self.manifest, self.settings)
         return (figures, *write_summary(self.output.summary, figures, plan, self.manifest))
 
-    def _open_run(self, plan: Plan, recipe: Recipe, jobs: int | None, ray: str | None) -> Run:
+    def _open_run(self, plan: Plan, recipe: Recipe, jobs: int | None, ray: str | None, *, exclusive: bool) -> Run:
         """Return a run on this machine, or on a cluster if `ray` is its address."""
         if ray is None:
-            return Pipeline(plan, self.source, recipe, jobs)
+            return Pipeline(plan, self.source, recipe, jobs, exclusive=exclusive)
         from rmbg.batch.cluster.node import NodeJob
         from rmbg.batch.cluster.run import ClusterRun
 

@@ -24,6 +24,7 @@ from rmbg.billing.quote import quote
 from rmbg.cutout import Cutout
 from rmbg.errors import CancelledError, OutputError, RmbgError, ServiceError
 from rmbg.images.photo import Photo
+from rmbg.message import Message
 from rmbg.providers import Provider
 from rmbg.providers.base import PaidJob, RequestContext, run_directly
 from rmbg.providers.delivery import keep_if_paid
@@ -35,12 +36,18 @@ RESUME_SECONDS = 24 * 3600
 #: Free space in bytes that the output must have before a photo is sent to a paid service.
 MIN_FREE_BYTES = 64 << 20
 
-UNKNOWN_OUTCOME = "An earlier attempt of unknown outcome may have been charged. Add --retry to send the photo again."
+#: End of messages on the command line.
+_RETRY = " Add --retry to send the photo again."
+
+UNKNOWN_OUTCOME = Message("An earlier attempt of unknown outcome may have been charged.", owner=_RETRY)
 
 #: Consecutive failures after which a composite provider does not call a service again in the same run.
 MAX_STEP_FAILURES = 5
 
-NO_RESULT = "An earlier call was charged and gave no result. Add --retry to send the photo again."
+NO_RESULT = Message("An earlier call was charged and gave no result.", owner=_RETRY)
+
+#: The messages above by their texts, which a manifest records.
+_EARLIER = {str(message): message for message in (UNKNOWN_OUTCOME, NO_RESULT)}
 
 
 @dataclass(frozen=True)
@@ -179,7 +186,7 @@ class PaidCalls:
             if step.of_composite and self.manifest.charge(digest, step.inference) is not None:
                 raise _charged(NO_RESULT)
             if not step.of_composite and self._charged_before(task, digest):
-                raise _charged(task.item.message)
+                raise _charged(_EARLIER.get(task.item.message, task.item.message))
         if self.stopping():
             raise CancelledError("Stopped.")
         try:

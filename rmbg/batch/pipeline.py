@@ -1,7 +1,7 @@
 """Pipeline of a batch: reader threads load inputs while worker threads turn them into results.
 
-Each worker handles a photo from its bytes to its result. Networks run in one thread at a time, so other photos are decoded,
-refined and encoded meanwhile. The number of photos and of their pixels in memory is bounded.
+Each worker handles a photo from its bytes to its result. With a worker for each core, every photo stays on one core, except
+large ones. The number of photos and of their pixels in memory is bounded.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import io
 import queue
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from PIL import Image
 
@@ -22,7 +22,7 @@ from rmbg.batch.run import POLL_INTERVAL, Run
 from rmbg.batch.worker import Worker
 from rmbg.errors import CancelledError, RmbgError
 from rmbg.images.decode import formats
-from rmbg.threads import cpu_count
+from rmbg.threads import cpu_count, on_one_core
 
 #: Default number of concurrent photos at a paid service.
 PAID_JOBS = 4
@@ -75,12 +75,28 @@ class PixelBudget:
 
 
 class Pipeline(Run):
-    """Threads and queues of one run on this machine."""
+    """Threads and queues of one run on this machine.
 
-    def __init__(self, plan: Plan, source: Source, recipe: Recipe, jobs: int | None) -> None:
+    Parameters
+    ----------
+    plan : Plan
+    source : Source
+    recipe : Recipe
+    jobs : int, optional
+        Number of concurrent photos; by default `default_jobs`.
+    cores : int, optional
+        Number of cores that the run may use; by default `cpu_count`.
+    exclusive : bool
+        True if the caller admits one local network at a time, which then uses all cores.
+    """
+
+    def __init__(
+        self, plan: Plan, source: Source, recipe: Recipe, jobs: int | None, cores: int | None = None, exclusive: bool = False
+    ) -> None:
         super().__init__(len(plan.tasks), paid=recipe.paid)
         self.source = source
         self.jobs = jobs or default_jobs(recipe)
+        self._one_core = not exclusive and self.jobs >= (cores or cpu_count())
         self._tasks = iter(plan.tasks)
         self._budget = PixelBudget(self.jobs * MEGAPIXELS_PER_WORKER * 1_000_000)
         self._inputs: queue.Queue[Input | None] = queue.Queue(maxsize=self.jobs)
@@ -97,6 +113,10 @@ class Pipeline(Run):
             self._readers = []
             self._start(self._put_end)
         return any(thread.is_alive() for thread in self._workers)
+
+    def _cores(self, pixels: int) -> AbstractContextManager[None]:
+        """Return a context for one photo: on one core, or on all cores for a photo that may be alone."""
+        return on_one_core() if self._one_core and pixels <= MEGAPIXELS_PER_WORKER * 1_000_000 else nullcontext()
 
     def _read(self) -> None:
         while not self.stop.is_set():
@@ -139,7 +159,8 @@ class Pipeline(Run):
                 return
             task, data = item
             try:
-                with self._budget.hold(0 if isinstance(data, RmbgError) else pixel_count(data)):
+                pixels = 0 if isinstance(data, RmbgError) else pixel_count(data)
+                with self._budget.hold(pixels), self._cores(pixels):
                     if self.stop.is_set():
                         return
                     outcome = worker.process(task, data)

@@ -8,6 +8,7 @@ from decimal import Decimal
 
 from rmbg.billing.cost import Cost, dollars
 from rmbg.errors import CancelledError, NotReadyError
+from rmbg.message import Message
 
 #: Calls run concurrently while the limit covers all of them at this multiple of their price. Closer to the limit, and until
 #: the first price is known, calls are serialized, so that a price increase is recorded before the next call is sent.
@@ -106,6 +107,5 @@ class SpendingLimit:
     def _refusal(self, service: str) -> str:
         limit = dollars(self.limit or Decimal(0))
         spent, price = dollars(self.spent), dollars(self._prices[service])
-        return (
-            f"The limit of {limit} is reached: {spent} are spent, and a photo costs {price}. Increase --max-cost to continue."
-        )
+        text = "The limit of {limit} is reached: {spent} are spent, and a photo costs {price}."
+        return Message(text, owner=" Increase --max-cost to continue.", limit=limit, spent=spent, price=price)

@@ -22,6 +22,7 @@ import numpy as np
 from rmbg.errors import CancelledError, InputError
 from rmbg.images.decode import open_image, orientation
 from rmbg.images.photo import Photo, open_photo
+from rmbg.message import public_text
 from rmbg.providers.base import never_cancelled, no_progress
 from rmbg.settings import Settings
 from rmbg.units import megabytes, megapixels
@@ -203,7 +204,7 @@ def open_dataset(
         try:
             digest = _check_pair(source, photo_name, truth_name, settings)
         except InputError as error:
-            problems.append(str(error))
+            problems.append(public_text(str(error), shared=settings.shared))
         else:
             samples.append(Sample(category, stem, digest, source, photo_name, truth_name))
     if problems:

@@ -152,7 +152,9 @@ def _leaderboard(summary: Summary) -> Table:
             low, high = row.interval
             cells[0] = Cell(f"{composite:.1f}", f"{low:.1f} to {high:.1f}", bar=round(composite))
         cells += [
-            Cell(DASH if row.seconds is None else f"{row.seconds:.2f}", row.runs_on),
+            Cell(DASH, "timed on another machine" if row.measured else "")
+            if row.seconds is None
+            else Cell(f"{row.seconds:.2f}", row.runs_on),
             Cell(dollars(row.usd), row.basis),
             Cell(dollars(row.monthly_usd)),
             Cell(f"{row.measured} of {row.pictures}", f"{row.failed} failed" if row.failed else ""),

@@ -8,6 +8,11 @@ mattes are stored beside it as PNG, so scores can be computed again without call
     nothing  the provider found no subject
     failed   the provider raised an error, with its message
     scored   metrics of the matte
+
+Each event has the key of its conditions (see conditions.py), and the first one of a key is preceded by an event with the
+conditions. Only results of the present conditions are returned; the others stay in the file, and are found again if the
+conditions return. Journals of earlier versions have no conditions: answers of services are kept, without their seconds, and
+results of this machine are computed again.
 """
 
 from __future__ import annotations
@@ -23,12 +28,14 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
+from rmbg.benchmark.conditions import Conditions, conditions
 from rmbg.benchmark.dataset import Sample
 from rmbg.billing.cost import Cost
 from rmbg.errors import InputError, OutputError
 from rmbg.files import write
 from rmbg.images.encode import FORMATS, encode
-from rmbg.providers import file_name
+from rmbg.providers import file_name, find
+from rmbg.settings import Settings
 
 State = Literal["sent", "got", "nothing", "failed"]
 
@@ -47,10 +54,13 @@ class Result:
     state : str
         The last event other than ``scored``.
     seconds : float or None
+        None also for the answer of a service that was received on another machine.
     cost : Cost
     engine, device, precision : str
     message : str
         Message of the error, if the provider failed or found no subject.
+    under, machine : str
+        Keys of its conditions and of its machine; empty in journals of earlier versions.
     scores : dict of metric id to float or None, or None
         The metrics of ``rmbg.metrics.quality.METRICS``; None for one that does not apply. None as a whole until computed.
     """
@@ -66,6 +76,8 @@ class Result:
     device: str = ""
     precision: str = ""
     message: str = ""
+    under: str = ""
+    machine: str = ""
     scores: dict[str, float | None] | None = None
 
     @property
@@ -77,15 +89,30 @@ class Result:
         """True if the result can be scored: a matte, or the statement that there is no subject."""
         return self.state in ("got", "nothing")
 
+    @property
+    def possibly_charged(self) -> bool:
+        """True if there is no result, and the service may have charged for it."""
+        return not self.completed and self.cost.usd is None
+
 
 class Journal:
-    """The results in one folder. Thread-safe."""
+    """The results in one folder. Thread-safe.
 
-    def __init__(self, folder: str | os.PathLike[str]) -> None:
+    Parameters
+    ----------
+    folder : str or path
+    settings : Settings, optional
+        Determine the present conditions; from the environment by default.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], settings: Settings | None = None) -> None:
         self.folder = Path(folder)
+        self._settings = settings or Settings.from_environ()
+        self._conditions: dict[str, Conditions] = {}
+        self._described: set[str] = set()
         self._path = self.folder / "journal.jsonl"
         self._lock = threading.Lock()
-        self._results: dict[tuple[str, str], Result] = {}
+        self._results: dict[tuple[str, str, str], Result] = {}
         if self._path.exists():
             for line in self._path.read_bytes().split(b"\n"):
                 self._apply(line)
@@ -96,19 +123,38 @@ class Journal:
             event = json.loads(line)
         except ValueError:
             return
-        key = event.pop("provider"), event.pop("digest")
-        kind = event.pop("event")
+        kind, provider = event.pop("event"), event.pop("provider")
+        if kind == "conditions":
+            self._described.add(event["under"])
+            return
+        digest = event.pop("digest")
+        key = provider, event.get("under", ""), digest
         if kind == "scored":
             if event["formulas"] == FORMULA_VERSION and key in self._results:
                 self._results[key] = replace(self._results[key], scores=event["scores"])
             return
         usd, basis = event.pop("usd", None), event.pop("basis", "unknown")
         cost = Cost(None if usd is None else Decimal(usd), basis)
-        self._results[key] = Result(key[0], digest=key[1], state=kind, cost=cost, **event)
+        self._results[key] = Result(provider, digest=digest, state=kind, cost=cost, **event)
+
+    def conditions(self, provider: str) -> Conditions:
+        """Present conditions of a provider, computed once, and again after `update_conditions`."""
+        if provider not in self._conditions:
+            self._conditions[provider] = conditions(find(provider), self._settings)
+        return self._conditions[provider]
+
+    def update_conditions(self, provider: str) -> None:
+        """Compute the conditions again, after weights were downloaded."""
+        self._conditions.pop(provider, None)
 
     def result(self, provider: str, sample: Sample) -> Result | None:
+        """Result of a provider on a picture under the present conditions; None if there is none."""
+        present = self.conditions(provider)
         with self._lock:
-            return self._results.get((provider, sample.digest))
+            result = self._results.get((provider, present.key, sample.digest))
+            if result is None and find(provider).info.kind == "remote":
+                result = self._results.get((provider, "", sample.digest))
+        return result if result is None or result.machine == present.machine else replace(result, seconds=None)
 
     def results(self, provider: str, samples: tuple[Sample, ...]) -> list[Result]:
         """The existing results of `provider` on `samples`, in the order of the samples."""
@@ -123,17 +169,28 @@ class Journal:
         OutputError
             If the journal cannot be written.
         """
+        present = self.conditions(provider)
         event: dict[str, Any] = {"event": state, "category": sample.category, "stem": sample.stem, **fields}
+        event |= {"under": present.key, "machine": present.machine}
         if cost is not None:
             event |= {"usd": None if cost.usd is None else str(cost.usd), "basis": cost.basis}
-        self._append(provider, sample, event)
+        if present.key not in self._described:
+            self._append({"provider": provider, "event": "conditions", "under": present.key, **present.facts})
+        self._append({"provider": provider, "digest": sample.digest, **event})
 
     def add_scores(self, provider: str, sample: Sample, scores: dict[str, float | None]) -> None:
         """Append the scores of a result. Raises `OutputError` as `add` does."""
-        self._append(provider, sample, {"event": "scored", "formulas": FORMULA_VERSION, "scores": scores})
+        event: dict[str, Any] = {"event": "scored", "formulas": FORMULA_VERSION, "scores": scores}
+        under = self._under(provider, sample)
+        self._append({"provider": provider, "digest": sample.digest, **({"under": under} if under else {}), **event})
 
-    def _append(self, provider: str, sample: Sample, event: dict[str, Any]) -> None:
-        line = json.dumps({"provider": provider, "digest": sample.digest, **event}, ensure_ascii=False).encode()
+    def _under(self, provider: str, sample: Sample) -> str:
+        """Key of the conditions of a result; the present one if there is no result."""
+        result = self.result(provider, sample)
+        return self.conditions(provider).key if result is None else result.under
+
+    def _append(self, event: dict[str, Any]) -> None:
+        line = json.dumps(event, ensure_ascii=False, default=str).encode()
         with self._lock:
             try:
                 self.folder.mkdir(parents=True, exist_ok=True)
@@ -150,8 +207,10 @@ class Journal:
                 raise OutputError(f"{self._path} cannot be written: {error.strerror or error}.") from None
             self._apply(line)
 
-    def matte_path(self, provider: str, sample: Sample) -> Path:
-        return self.folder / "mattes" / file_name(provider) / sample.category / f"{sample.stem}.{sample.digest[:8]}.png"
+    def matte_path(self, provider: str, sample: Sample, under: str) -> Path:
+        """File of a matte that was computed under the conditions with the key `under`."""
+        parts = [sample.stem, sample.digest[:8], *([under[:8]] if under else []), "png"]
+        return self.folder / "mattes" / file_name(provider) / sample.category / ".".join(parts)
 
     def save_matte(self, provider: str, sample: Sample, matte: np.ndarray) -> None:
         """Save a matte, uint8 (H, W), as PNG.
@@ -161,7 +220,7 @@ class Journal:
         OutputError
             If it cannot be written.
         """
-        path = self.matte_path(provider, sample)
+        path = self.matte_path(provider, sample, self.conditions(provider).key)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -176,7 +235,7 @@ class Journal:
         InputError
             If the file is missing or damaged.
         """
-        path = self.matte_path(provider, sample)
+        path = self.matte_path(provider, sample, self._under(provider, sample))
         try:
             with Image.open(path) as image:
                 return np.array(image.convert("L"))

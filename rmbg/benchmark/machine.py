@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
-import sys
 from importlib import metadata
 from pathlib import Path
 
+from rmbg.inference.torch_import import import_torch
 from rmbg.threads import cpu_count
 from rmbg.version import __version__
 
@@ -15,6 +16,7 @@ from rmbg.version import __version__
 PACKAGES = ("numpy", "scipy", "pillow", "torch", "openvino", "transformers")
 
 
+@functools.cache
 def describe() -> dict[str, str]:
     """Names and values, in display order; unknown values are left out."""
     found = {
@@ -50,10 +52,10 @@ def _memory() -> str:
 
 
 def _accelerator() -> str:
-    """Name of torch's GPU, or empty. Torch is not imported for this, as that takes seconds."""
-    torch = sys.modules.get("torch")
-    if torch is None:
+    """Name of torch's GPU, or empty. A torch for CPUs is not imported for this, as that takes seconds."""
+    if metadata.version("torch").endswith("+cpu"):
         return ""
+    torch = import_torch()
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
     return "Apple MPS" if torch.backends.mps.is_available() else ""

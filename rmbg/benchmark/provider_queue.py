@@ -14,6 +14,7 @@ from rmbg.billing.cost import Cost
 from rmbg.cancellation import CancellationToken
 from rmbg.errors import CancelledError, InputError, NoSubjectError, RmbgError
 from rmbg.matting.matte import to_bytes
+from rmbg.message import public_text
 from rmbg.providers import Provider
 from rmbg.providers.base import DeviceTurn, RequestContext, run_directly
 from rmbg.providers.delivery import keep_if_paid
@@ -91,6 +92,7 @@ class ProviderQueue:
                 # The first call also loads and compiles the network, so the first picture is processed twice.
                 warm = True
                 self._process(sample, record=False)
+                self._journal.update_conditions(self.provider.info.id)  # the weights are known now
             started = time.perf_counter()
             if self._process(sample):
                 self._failures = 0
@@ -109,15 +111,22 @@ class ProviderQueue:
                 self._journal.add(name, sample, "sent")
             with self._device(self._call.check):
                 cutout = run_directly(self.provider, photo, self.provider.info.parse_options({}), self._call)
-        except CancelledError:
+        except CancelledError as error:
+            if record and self.provider.info.kind == "remote":
+                # Without a charge the next run sends the photo again.
+                self._journal.add(name, sample, "failed", cost=error.cost or NO_COST, message=str(error))
             raise
         except NoSubjectError as error:
             if record:
-                self._journal.add(name, sample, "nothing", cost=error.cost or NO_COST, message=str(error))
+                self._journal.add(
+                    name, sample, "nothing", cost=error.cost or NO_COST, message=public_text(str(error), shared=settings.shared)
+                )
             return True
         except RmbgError as error:
             if record:
-                self._journal.add(name, sample, "failed", cost=error.cost or NO_COST, message=str(error))
+                self._journal.add(
+                    name, sample, "failed", cost=error.cost or NO_COST, message=public_text(str(error), shared=settings.shared)
+                )
             return isinstance(error, InputError)  # an invalid picture is no failure of the provider
         except Exception:  # a bug in one provider must not end the run
             log.exception("%s failed", name)

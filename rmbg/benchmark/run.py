@@ -17,10 +17,12 @@ from rmbg.benchmark.dataset import Dataset, Sample
 from rmbg.benchmark.journal import Journal
 from rmbg.benchmark.progress import ProgressTracker
 from rmbg.benchmark.provider_queue import ProviderQueue
+from rmbg.benchmark.summary import listed
 from rmbg.billing.cost import dollars
 from rmbg.billing.quote import Estimate, estimate
 from rmbg.cancellation import CancellationToken
 from rmbg.errors import CancelledError, NotReadyError, OutputError, RmbgError
+from rmbg.message import Message
 from rmbg.metrics import quality
 from rmbg.providers import Provider, find
 from rmbg.providers.base import DeviceTurn, RequestContext, never_cancelled, no_progress, no_turn
@@ -99,7 +101,7 @@ def run(
             if not isinstance(error, Exception):
                 token.cancel(wait=False)
             wait(futures)
-            raise _final_error(error, futures) from None
+            raise _final_error(error, futures, dataset, names, journal) from None
     unscored = unscored_results(dataset, names, journal)
     tracker.add(SCORING, len(unscored), SCORING_SECONDS, workers, "scoring")
     with ThreadPoolExecutor(workers) as pool:
@@ -107,7 +109,7 @@ def run(
         try:
             _wait_for(futures, tracker, halt, token)
         except CancelledError as error:
-            raise _final_error(error, futures) from None
+            raise _final_error(error, futures, dataset, names, journal) from None
     tracker.report()
 
 
@@ -123,7 +125,7 @@ def ready_providers(ids: Sequence[str], settings: Settings, keys: Mapping[str, s
     for provider in providers:
         status = provider.status(settings)
         if not status.usable and not (keys or {}).get(provider.info.id):
-            raise NotReadyError(f"{provider.info.title} is not ready: {status.text}.")
+            raise NotReadyError(Message("{title} is not ready: {text}.", title=provider.info.title, text=status.text))
     return providers
 
 
@@ -178,8 +180,13 @@ def _score(
     tracker.advance(SCORING, time.perf_counter() - started)
 
 
-def _final_error(error: BaseException, futures: list[Future]) -> BaseException:
-    """The error of a run that ended early, with the charges of all its calls in flight and not only of the first."""
+def _final_error(
+    error: BaseException, futures: list[Future], dataset: Dataset, names: Sequence[str], journal: Journal
+) -> BaseException:
+    """The error of a run that ended early, with the charges of all its calls in flight and not only of the first.
+
+    Its message names the pictures that may have been charged without a result; the next run does not send them again.
+    """
     errors = [future.exception() for future in futures if future.done() and not future.cancelled()]
     more = sum(isinstance(e, OutputError) and e.cost is not None for e in errors) - 1
     if isinstance(error, OutputError) and more > 0:
@@ -190,7 +197,13 @@ def _final_error(error: BaseException, futures: list[Future]) -> BaseException:
     known = [e.cost.usd for e in errors if isinstance(e, CancelledError) and e.cost is not None and e.cost.usd is not None]
     money = f"You may have been charged {dollars(sum(unknown, Decimal(0)))}. " if unknown else ""
     money += f"Calls without a result cost {dollars(sum(known, Decimal(0)))}. " if any(known) else ""
-    return CancelledError(f"Stopped. {money}The results so far are kept, and the next run resumes from there.")
+    uncertain = [
+        f"{find(name).info.title}: {listed([result.id for result in results])}"
+        for name in names
+        if (results := [result for result in journal.results(name, dataset.samples) if result.possibly_charged])
+    ]
+    left = f" It leaves out those that may have been charged: {'; '.join(uncertain)}." if uncertain else ""
+    return CancelledError(f"Stopped. {money}The results so far are kept, and the next run resumes from there.{left}")
 
 
 def _wait_for(futures: list[Future], tracker: ProgressTracker, halt: CancellationToken, token: CancellationToken) -> None:

@@ -19,6 +19,9 @@ from rmbg.providers import find
 #: Bootstrap resamplings for the interval of the composite. With a fixed seed, equal results give equal intervals.
 RESAMPLINGS, SEED = 2000, 1
 
+#: Pictures that a message names.
+MAX_NAMES = 5
+
 
 @dataclass(frozen=True)
 class Row:
@@ -107,12 +110,28 @@ def without_figures(summary: Summary) -> dict[str, str]:
             continue
         results = [picture.results[row.provider] for picture in summary.pictures if row.provider in picture.results]
         reasons = [result.message for result in results if result.message]
-        if any(result.state == "sent" for result in results):
-            reasons.append("An earlier run ended before the service answered, which may have charged for them.")
         reason = f" {reasons[0]}" if reasons else ""
         title = find(row.provider).info.title
         messages[row.provider] = f"{title}: None of the {row.pictures} pictures was measured.{reason}"
     return messages
+
+
+def unknown_charges(summary: Summary) -> list[str]:
+    """A sentence for each service that may have charged for pictures without a result, with their names."""
+    sentences = []
+    for row in summary.rows:
+        names = [p.sample.id for p in summary.pictures if (r := p.results.get(row.provider)) and r.possibly_charged]
+        if names:
+            sentences.append(f"{find(row.provider).info.title} may have charged for {listed(sorted(names))} without a result.")
+    return sentences
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names in a sentence; from the sixth on they are counted."""
+    shown = list(names[:MAX_NAMES])
+    if len(names) > MAX_NAMES:
+        shown.append(f"{len(names) - MAX_NAMES} more")
+    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
 
 
 def _sort_key(row: Row) -> tuple[float, str]:

@@ -15,9 +15,13 @@ from pathlib import Path
 from urllib.parse import quote
 
 from rmbg.errors import NotReadyError
+from rmbg.message import Message, OwnerMessage
 
 #: Schema version, stored in the file as ``user_version``.
 VERSION = 2
+
+#: For visitors, in the place of messages about the ledger's file.
+NO_LEDGER = Message("The ledger of this server cannot be used. Choose a free provider.")
 
 _TABLE = """
 CREATE TABLE calls (
@@ -73,7 +77,7 @@ def connection(path: Path, *, write: bool) -> Iterator[sqlite3.Connection]:
         text = f"The ledger {path} cannot be {verb}: {error.strerror or error}."
         # Another folder is recommended on a first start only: later, it would hide the spending so far.
         advice = f"Make {path.parent} {state}." if path.parent.is_dir() else "Set RMBG_DATA to a folder that can be created."
-        raise NotReadyError(f"{text} {advice}") from None
+        raise NotReadyError(OwnerMessage(f"{text} {advice}", NO_LEDGER)) from None
 
 
 def damaged(path: Path, reason: str) -> NotReadyError:

@@ -10,7 +10,7 @@ from rmbg.benchmark.journal import Journal
 from rmbg.benchmark.report import write_report
 from rmbg.benchmark.run import expected_charge, ready_providers
 from rmbg.benchmark.run import run as run_benchmark
-from rmbg.benchmark.summary import Summary, summarize, without_figures
+from rmbg.benchmark.summary import Summary, summarize, unknown_charges, without_figures
 from rmbg.billing.cost import dollars
 from rmbg.cancellation import CancellationToken
 from rmbg.cli import output
@@ -41,18 +41,18 @@ def run(arguments: argparse.Namespace, token: CancellationToken) -> None:
     if not ids:
         raise OptionError("--providers is empty. Pass at least one provider id.")
     dataset = open_dataset(arguments.dataset, settings=settings, progress=progress)
-    journal = Journal(make_folder(arguments.out))
+    journal = Journal(make_folder(arguments.out), settings)
     confirm(expected_charge(dataset, ids, journal, settings, retry=arguments.retry), yes=arguments.yes)
     token.begin(paid=any(find(name).info.kind == "remote" for name in ids))
     run_benchmark(dataset, ids, journal, settings=settings, retry=arguments.retry, progress=progress, cancelled=token.cancelled)
     summary = summarize(dataset, ids, journal)
     path = write_report(summary, journal, settings=settings)
-    missing = without_figures(summary)
+    missing, uncertain = without_figures(summary), unknown_charges(summary)
+    if uncertain:
+        uncertain.append("Add --retry to send them again.")
     if len(missing) == len(summary.providers):
-        has_unknown_outcome = any(result.state == "sent" for picture in summary.pictures for result in picture.results.values())
-        retry = " Add --retry to repeat the requests of unknown outcome." if has_unknown_outcome else ""
-        raise RmbgError(" ".join(missing.values()) + retry)
-    for sentence in missing.values():
+        raise RmbgError(" ".join((*missing.values(), *uncertain)))
+    for sentence in (*missing.values(), *uncertain):
         output.report(sentence)
     if arguments.json:
         output.write_text((path.parent / "results.json").read_text(encoding="utf-8") + "\n")

@@ -79,6 +79,7 @@ def run(arguments: argparse.Namespace, token: CancellationToken) -> None:
         output.write_text(f"{json.dumps(result)}\n")
     else:
         _print_table(lines, reference)
+        output.report("Seconds: inference and post-processing, after one run of each local network that is not timed.")
 
 
 def _cancellation_message(outcomes: list[Outcome]) -> str:

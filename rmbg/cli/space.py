@@ -28,6 +28,9 @@ HARDWARE = re.compile(r"[a-z0-9][a-z0-9-]{1,40}")
 #: Scopes of the tokens of visitors: inference, and files whose license they have accepted.
 SCOPES = ("inference-api", "gated-repos")
 
+#: Suffixes of binary files. The hub accepts them in a push with git only through git-lfs; `upload` does not depend on this.
+BINARY = (".jpg", ".jpeg", ".png", ".webp", ".safetensors")
+
 REPO = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}")
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}")
 
@@ -75,7 +78,7 @@ def run(arguments: argparse.Namespace, token: CancellationToken) -> None:
     write(folder, arguments.hardware, arguments.preload, sign_in=arguments.sign_in)
     if not arguments.repo:
         output.write_text(
-            f"{folder}\nPush it to a Space with git, or run the command with --repo OWNER/NAME and another folder.\n"
+            f"{folder}\nPush it to a Space with git-lfs, or run the command with --repo OWNER/NAME and another folder.\n"
         )
         return
     url = upload(folder, arguments.repo, settings, secrets, variables, arguments.hardware, private=arguments.private)
@@ -152,6 +155,8 @@ def write(folder: Path, hardware: str | None = None, preload: list[str] | None =
             else:
                 shutil.copy(ROOT / name, temporary / name)
         _configure(temporary / "README.md", hardware, preload or [], sign_in)
+        lines = [f"*{suffix} filter=lfs diff=lfs merge=lfs -text\n" for suffix in BINARY]
+        (temporary / ".gitattributes").write_text("".join(lines), encoding="utf-8")
         temporary.chmod(0o755)
         if folder.exists():
             folder.rmdir()

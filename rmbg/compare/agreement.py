@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
 import numpy as np
-from scipy import ndimage
 
 from rmbg.billing.prices import monthly
 from rmbg.compare.comparison import Outcome
@@ -80,33 +80,57 @@ class Agreement:
         }
 
 
-def agreement(outcomes: Sequence[Outcome], reference: str) -> list[Agreement]:
-    """Agreement of each outcome with that of the provider `reference`, in the same order."""
-    mattes = (o.cutout.matte for o in outcomes if o.provider == reference and o.cutout is not None)
-    reference_matte = next(mattes, None)
+#: Function that returns the matte of an outcome, float (H, W) in [0, 1]; None if there is none.
+MatteOf = Callable[[Outcome], np.ndarray | None]
+
+
+def own_matte(outcome: Outcome) -> np.ndarray | None:
+    """Matte of the outcome's cutout; None for a provider that failed."""
+    return None if outcome.cutout is None else outcome.cutout.matte
+
+
+def agreement(outcomes: Sequence[Outcome], reference: str, matte_of: MatteOf = own_matte) -> list[Agreement]:
+    """Agreement of each outcome with that of the provider `reference`, in the same order.
+
+    Besides that of the reference, one matte at a time is in memory.
+    """
+    references = (matte_of(outcome) for outcome in outcomes if outcome.provider == reference)
+    reference_matte = next(references, None)
     band = None if reference_matte is None else edge_band(reference_matte)
-    return [_row(outcome, reference_matte, band) for outcome in outcomes]
+    return [
+        _row(outcome, reference_matte if outcome.provider == reference else matte_of(outcome), reference_matte, band)
+        for outcome in outcomes
+    ]
 
 
-def consensus(outcomes: Sequence[Outcome]) -> dict[str, float]:
+def consensus(outcomes: Sequence[Outcome], matte_of: MatteOf = own_matte) -> dict[str, float]:
     """Mean IoU of each cutout with the others, 0 to 100, by provider id; empty for fewer than two cutouts.
 
     It is an estimate of quality without a reference: a result that differs from all others is likely, but not certain, to be
     the worse one.
     """
-    mattes = {o.provider: o.cutout.matte for o in outcomes if o.cutout is not None}
-    if len(mattes) < 2:
+    masks: dict[str, np.ndarray] = {}
+    for outcome in outcomes:
+        matte = matte_of(outcome)
+        if matte is not None:
+            masks[outcome.provider] = np.packbits(matte > 0.5)
+    if len(masks) < 2:
         return {}
-    others = len(mattes) - 1
-    return {name: sum(iou(matte, mattes[o]) for o in mattes if o != name) / others for name, matte in mattes.items()}
+    others = len(masks) - 1
+    return {name: sum(_packed_iou(mask, masks[o]) for o in masks if o != name) / others for name, mask in masks.items()}
 
 
-def _row(outcome: Outcome, reference_matte: np.ndarray | None, band: np.ndarray | None) -> Agreement:
-    if outcome.cutout is None:
-        return Agreement(outcome)
-    matte = outcome.cutout.matte
+def _packed_iou(first: np.ndarray, second: np.ndarray) -> float:
+    """`iou` of masks with eight pixels a byte."""
+    union = int(np.bitwise_count(first | second).sum())
+    return 100.0 * int(np.bitwise_count(first & second).sum()) / union if union else 100.0
+
+
+def _row(outcome: Outcome, matte: np.ndarray | None, reference_matte: np.ndarray | None, band: np.ndarray | None) -> Agreement:
+    usd = None if outcome.cutout is None else monthly(outcome.cutout.cost)
+    if matte is None:
+        return Agreement(outcome, usd)
     soft = 100 * float(((matte > SOFT[0]) & (matte < SOFT[1])).mean())
-    usd = monthly(outcome.cutout.cost)
     if reference_matte is None or band is None:
         return Agreement(outcome, usd, soft=soft)
     edge_difference = 100 * float(np.abs(matte - reference_matte)[band].mean()) if band.any() else None
@@ -115,7 +139,17 @@ def _row(outcome: Outcome, reference_matte: np.ndarray | None, band: np.ndarray 
 
 def edge_band(matte: np.ndarray) -> np.ndarray:
     """Pixels within the band of the edge quality around the boundary of a matte: bool (H, W)."""
-    edge = boundary(matte > 0.5)
+    from scipy import ndimage  # deferred, as SciPy takes long to import
+
+    edge, width = boundary(matte > 0.5), band_width(matte.shape)
     if not edge.any():
         return edge
-    return ndimage.distance_transform_edt(~edge) <= band_width(matte.shape)
+    # The distances are computed in the bounding box of the band only.
+    margin = math.ceil(width) + 1
+    box = tuple(
+        slice(max(0, int(places[0]) - margin), int(places[-1]) + margin + 1)
+        for places in (np.flatnonzero(edge.any(axis=1)), np.flatnonzero(edge.any(axis=0)))
+    )
+    band = np.zeros_like(edge)
+    band[box] = ndimage.distance_transform_edt(~edge[box]) <= width
+    return band

@@ -68,8 +68,9 @@ def compare(
 ) -> Iterator[Outcome]:
     """Run all providers on one photo; yields the outcome of each as soon as it is available.
 
-    Local providers run one after another, because they share the device; remote ones run in parallel. A failure of one
-    provider does not affect the others. Closing the iterator, or `cancelled`, stops the providers that are still running.
+    Local providers run one after another, because they share the device, each after a warm-up; remote ones run in parallel. A
+    failure of one provider does not affect the others. Closing the iterator, or `cancelled`, stops the providers that are
+    still running.
 
     Parameters
     ----------
@@ -124,6 +125,7 @@ def _run(
             if not status.usable and not call.key:
                 raise NotReadyError(Message("{title} is not ready: {status}.", title=info.title, status=status.text))
             with (device if info.kind == "local" else no_turn)(call.check):
+                provider.warm_up(call)
                 cutout = run_directly(provider, photo, options[info.id], call)
             outcomes.put(Outcome(info.id, cutout))
         except RmbgError as error:

@@ -6,6 +6,7 @@ import csv
 import io
 import zipfile
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict, fields
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -17,6 +18,7 @@ from rmbg.images.encode import FORMATS, encode
 from rmbg.providers import file_name
 from rmbg.render.backgrounds import TRANSPARENT, Background
 from rmbg.render.checkerboard import checkerboard
+from rmbg.timing import Timings
 
 #: Layout of the contact sheet in pixels: longest side of a pane, gap between panes, height of a label.
 PANE_SIDE, GAP, LABEL_HEIGHT = 520, 20, 58
@@ -24,6 +26,10 @@ MAX_COLUMNS = 4
 
 #: Minimum width of a label; narrow photos get wider panes.
 MIN_LABEL_WIDTH = 160
+
+#: Phases of a run.
+PHASES = tuple(field.name for field in fields(Timings))
+
 SHEET_COLOR, TITLE_COLOR, DETAIL_COLOR = (255, 255, 255), (27, 36, 48), (86, 98, 115)
 
 
@@ -88,18 +94,24 @@ def cutouts_zip(outcomes: Iterable[Outcome], background: Background = TRANSPAREN
 
 
 def table_csv(lines: Sequence[Agreement], reference: str) -> str:
-    """The table of a comparison as CSV; unknown values are empty."""
+    """The table of a comparison as CSV; unknown values are empty.
+
+    ``seconds`` are those that every picture takes. The last columns have the seconds of each phase of this one.
+    """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     head = ["provider", "seconds", "engine", "device", "usd", "basis", "usd_100000"]
-    writer.writerow([*head, f"iou_with_{reference}", f"edge_difference_from_{reference}", "soft_percent", "error"])
+    scores = [f"iou_with_{reference}", f"edge_difference_from_{reference}", "soft_percent"]
+    writer.writerow([*head, *scores, "error", *(f"{phase}_seconds" for phase in PHASES)])
     for line in lines:
         cutout = line.outcome.cutout
-        run = ["", "", "", "", "unknown"]
+        run, phases = ["", "", "", "", "unknown"], [""] * len(PHASES)
         if cutout is not None:
             usd = "" if cutout.cost.usd is None else f"{cutout.cost.usd:f}"
             run = [f"{cutout.warm_seconds:.3f}", cutout.engine, cutout.device, usd, cutout.cost.basis]
+            if cutout.timings is not None:
+                phases = [f"{seconds:.3f}" for seconds in asdict(cutout.timings).values()]
         usd_100000 = "" if line.usd_100000 is None else f"{line.usd_100000:f}"
         figures = ["" if value is None else f"{value:.3f}" for value in (line.iou, line.edge_difference, line.soft)]
-        writer.writerow([line.outcome.provider, *run, usd_100000, *figures, line.outcome.error])
+        writer.writerow([line.outcome.provider, *run, usd_100000, *figures, line.outcome.error, *phases])
     return out.getvalue()

@@ -8,6 +8,7 @@ import importlib.util
 from rmbg.errors import NotReadyError
 from rmbg.inference.plan import Plan
 from rmbg.inference.torch_import import import_torch
+from rmbg.message import NOT_SET_UP, OwnerMessage
 from rmbg.settings import Settings
 
 
@@ -25,12 +26,17 @@ def choose(settings: Settings, engines: tuple[str, ...] = ("openvino", "torch"))
     NotReadyError
         If the settings name an engine, device or precision that is not available. It is never replaced by a slower one.
     """
-    # OpenVINO runs on the CPU only, so RMBG_ENGINE=openvino selects the CPU as well.
-    device = choose_device("cpu" if settings.engine == "openvino" and settings.device == "auto" else settings.device)
-    engine = choose_engine(settings.engine, device) if "openvino" in engines else "torch"
+    engine, device = choose_engine_and_device(settings, engines)
     if engine == "openvino":
         return Plan(engine, device, openvino_precision(settings.precision))
     return Plan(engine, device, settings.precision if settings.precision != "auto" else torch_precision(device))
+
+
+def choose_engine_and_device(settings: Settings, engines: tuple[str, ...] = ("openvino", "torch")) -> tuple[str, str]:
+    """Engine and device of a model, as in `choose`; probes no precision."""
+    # OpenVINO runs on the CPU only, so RMBG_ENGINE=openvino selects the CPU as well.
+    device = choose_device("cpu" if settings.engine == "openvino" and settings.device == "auto" else settings.device)
+    return choose_engine(settings.engine, device) if "openvino" in engines else "torch", device
 
 
 def choose_engine(requested: str, device: str) -> str:
@@ -38,11 +44,11 @@ def choose_engine(requested: str, device: str) -> str:
     installed = importlib.util.find_spec("openvino") is not None
     if requested == "openvino":
         if not installed:
-            raise NotReadyError(
+            raise _not_set_up(
                 "RMBG_ENGINE is 'openvino', which is not installed. Run pip install openvino or set RMBG_ENGINE to auto."
             )
         if device != "cpu":
-            raise NotReadyError(f"RMBG_ENGINE is 'openvino', which does not run on {device}. Set RMBG_DEVICE to cpu or auto.")
+            raise _not_set_up(f"RMBG_ENGINE is 'openvino', which does not run on {device}. Set RMBG_DEVICE to cpu or auto.")
     return "openvino" if requested != "torch" and installed and device == "cpu" else "torch"
 
 
@@ -57,18 +63,16 @@ def choose_device(requested: str) -> str:
         return "mps" if torch.backends.mps.is_available() else "cpu"
     if requested == "mps":
         if not torch.backends.mps.is_available():
-            raise NotReadyError("RMBG_DEVICE is 'mps', and torch finds no Apple GPU. Set RMBG_DEVICE to cpu or auto.")
+            raise _not_set_up("RMBG_DEVICE is 'mps', and torch finds no Apple GPU. Set RMBG_DEVICE to cpu or auto.")
         return "mps"
     kind, colon, number = requested.partition(":")
     if kind == "cuda" and (number.isdecimal() or not colon):
         count, index = torch.cuda.device_count(), int(number or 0)
         if index >= count:
             found = f"torch finds {count} CUDA device{'s' * (count != 1)}"
-            raise NotReadyError(
-                f"RMBG_DEVICE is {requested!r}, and {found}. Set it to cpu or auto, or install torch with CUDA."
-            )
+            raise _not_set_up(f"RMBG_DEVICE is {requested!r}, and {found}. Set it to cpu or auto, or install torch with CUDA.")
         return f"cuda:{index}"
-    raise NotReadyError(f"RMBG_DEVICE is {requested!r}. Set it to auto, cpu, cuda, cuda:1 or mps.")
+    raise _not_set_up(f"RMBG_DEVICE is {requested!r}. Set it to auto, cpu, cuda, cuda:1 or mps.")
 
 
 def openvino_precision(requested: str) -> str:
@@ -79,7 +83,7 @@ def openvino_precision(requested: str) -> str:
     if requested == "auto":
         return "bf16" if "bf16" in supported else "fp32"
     if requested not in supported:
-        raise NotReadyError(
+        raise _not_set_up(
             f"RMBG_PRECISION is {requested!r}, and this CPU supports {', '.join(supported)}. Set RMBG_PRECISION to auto."
         )
     return requested
@@ -90,3 +94,8 @@ def torch_precision(device: str) -> str:
     if device.startswith("cuda"):
         return "bf16" if import_torch().cuda.is_bf16_supported(including_emulation=False) else "fp16"
     return "fp32"
+
+
+def _not_set_up(text: str) -> NotReadyError:
+    """Return the error for a setting that this machine does not support."""
+    return NotReadyError(OwnerMessage(text, NOT_SET_UP))

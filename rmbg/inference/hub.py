@@ -13,7 +13,7 @@ from typing import Any
 
 from rmbg.errors import NotReadyError, RmbgError
 from rmbg.inference.catalog import Model
-from rmbg.message import Message
+from rmbg.message import NOT_SET_UP, Message, OwnerMessage
 from rmbg.settings import Settings
 
 Progress = Callable[[float | None, str], None]
@@ -176,56 +176,96 @@ def _errors_as_sentences(model: Model, revision: str, settings: Settings) -> Ite
         raise (RevisionGoneError if gone else NotReadyError)(_message(error, model, revision, settings)) from error
 
 
-def _message(error: Exception, model: Model, revision: str, settings: Settings) -> str:
+def _message(error: Exception, model: Model, revision: str, settings: Settings) -> Message:
     """Message for a failed download: the cause, then the remedy."""
     from huggingface_hub import errors
 
     cause = error.__cause__ if isinstance(error, errors.LocalEntryNotFoundError) and error.__cause__ else error
     status = getattr(getattr(cause, "response", None), "status_code", None)
-    by_hand = f"download {model.file} from {model.page}, name it {model.id}.safetensors and set RMBG_WEIGHTS to its folder"
     if isinstance(cause, errors.GatedRepoError):
-        if status == 401 or not token(settings):
-            return (
-                f"{model.id} needs a Hugging Face token. Accept its license at {model.page}, create a token at "
-                "https://huggingface.co/settings/tokens and set HF_TOKEN to it."
-            )
-        return (
-            f"The account of this Hugging Face token has not accepted the license of {model.id}. Accept it at {model.page} and "
-            "try again."
-        )
+        return _gated(model, status, settings)
     if isinstance(cause, errors.RevisionNotFoundError):
-        return f"{model.page} no longer has the version {revision[:12]} of {model.id}. Try again to download the current one."
-    if isinstance(cause, errors.RepositoryNotFoundError):
-        return f"{model.page} does not exist, or HF_TOKEN has no access to it. Check HF_TOKEN and HF_ENDPOINT, or {by_hand}."
-    if isinstance(cause, errors.EntryNotFoundError) and not isinstance(cause, errors.LocalEntryNotFoundError):
-        return f"{model.page} has no file {model.file} any more. Set RMBG_WEIGHTS to a folder with {model.id}.safetensors."
-    if offline(settings) or isinstance(cause, errors.OfflineModeIsEnabled):
-        return f"The weights of {model.id} are not on this machine and HF_HUB_OFFLINE is set. Unset it, or {by_hand}."
+        text = "{page} no longer has the version {revision} of {model}. Try again to download the current one."
+        return Message(text, page=model.page, revision=revision[:12], model=model.id)
     if _disk_full(cause):
-        return (
+        text = (
             f"The disk is full. The weights of {model.id} from {model.page} need {model.megabytes} MB. Free some space, or set "
             "HF_HOME to a folder on a larger disk, and try again."
         )
-    if isinstance(cause, errors.FileMetadataError):
-        return (
-            f"{endpoint(settings) or 'huggingface.co'} did not respond as a hub does. Check HF_ENDPOINT and the login of your "
-            f"network, or {by_hand}."
-        )
-    if status in (401, 403):
-        return f"{model.page} refused the download (HTTP {status}). Check HF_TOKEN and HF_ENDPOINT, or {by_hand}."
+        visitor = "The disk is full. The weights of {model} need {size} MB. Free some space, or choose another provider."
+        return OwnerMessage(text, Message(visitor, model=model.id, size=model.megabytes))
+    setup = _setup_problem(cause, model, status, settings)
+    if setup is not None:
+        return setup
+    by_hand = _by_hand(model)
     if status is not None:
-        return f"The hub responded with HTTP {status} to the request for {model.id}. Try again later, or {by_hand}."
+        text = f"The hub responded with HTTP {status} to the request for {model.id}. Try again later, or {by_hand}."
+        visitor = "The Hugging Face Hub responded with HTTP {status}. Try again later, or choose another provider."
+        return OwnerMessage(text, Message(visitor, status=status))
     if "Consistency check failed" in str(cause):
-        return f"The download of {model.id} ended early and was discarded. Try again, or {by_hand}."
-    if isinstance(cause, OSError) and cause.errno is not None:
-        return (
-            f"The weights of {model.id} from {model.page} could not be stored ({cause.strerror}). Set HF_HOME to another "
-            "folder and try again."
-        )
-    return (
+        text = f"The download of {model.id} ended early and was discarded. Try again, or {by_hand}."
+        visitor = "The download of {model} ended early. Try again, or choose another provider."
+        return OwnerMessage(text, Message(visitor, model=model.id))
+    text = (
         f"The hub could not be reached for the weights of {model.id} ({type(cause).__name__}). Check the connection and try "
         f"again, or {by_hand}."
     )
+    visitor = "The Hugging Face Hub could not be reached for {model}. Try again later, or choose another provider."
+    return OwnerMessage(text, Message(visitor, model=model.id))
+
+
+def _gated(model: Model, status: int | None, settings: Settings) -> Message:
+    """Message for weights whose license has to be accepted."""
+    if not token(settings):
+        text = (
+            f"{model.id} needs a Hugging Face token. Accept its license at {model.page}, create a token at "
+            "https://huggingface.co/settings/tokens and set HF_TOKEN to it."
+        )
+        visitor = "{model} needs a Hugging Face account that has accepted its license. Sign in, or choose another provider."
+        return OwnerMessage(text, Message(visitor, model=model.id))
+    if status == 401:
+        text = (
+            f"The hub rejected the token for {model.id}. Set HF_TOKEN to a valid token from "
+            "https://huggingface.co/settings/tokens, and accept the license at "
+            f"{model.page}."
+        )
+        visitor = "The Hugging Face Hub rejected the token for {model}. Sign in again, or choose another provider."
+        return OwnerMessage(text, Message(visitor, model=model.id))
+    text = "The account of this Hugging Face token has not accepted the license of {model}. Accept it at {page} and try again."
+    return Message(text, model=model.id, page=model.page)
+
+
+def _by_hand(model: Model) -> str:
+    """Advice at the end of messages for the owner of the machine."""
+    return f"download {model.file} from {model.page}, name it {model.id}.safetensors and set RMBG_WEIGHTS to its folder"
+
+
+def _setup_problem(cause: BaseException, model: Model, status: int | None, settings: Settings) -> OwnerMessage | None:
+    """Message for a download that fails until the owner of the machine changes something; None for other failures."""
+    from huggingface_hub import errors
+
+    by_hand = _by_hand(model)
+    if isinstance(cause, errors.RepositoryNotFoundError):
+        text = f"{model.page} does not exist, or HF_TOKEN has no access to it. Check HF_TOKEN and HF_ENDPOINT, or {by_hand}."
+    elif isinstance(cause, errors.EntryNotFoundError) and not isinstance(cause, errors.LocalEntryNotFoundError):
+        text = f"{model.page} has no file {model.file} any more. Set RMBG_WEIGHTS to a folder with {model.id}.safetensors."
+    elif offline(settings) or isinstance(cause, errors.OfflineModeIsEnabled):
+        text = f"The weights of {model.id} are not on this machine and HF_HUB_OFFLINE is set. Unset it, or {by_hand}."
+    elif isinstance(cause, errors.FileMetadataError):
+        text = (
+            f"{endpoint(settings) or 'huggingface.co'} did not respond as a hub does. Check HF_ENDPOINT and the login of your "
+            f"network, or {by_hand}."
+        )
+    elif status in (401, 403):
+        text = f"{model.page} refused the download (HTTP {status}). Check HF_TOKEN and HF_ENDPOINT, or {by_hand}."
+    elif isinstance(cause, OSError) and cause.errno is not None:
+        text = (
+            f"The weights of {model.id} from {model.page} could not be stored ({cause.strerror}). Set HF_HOME to another "
+            "folder and try again."
+        )
+    else:
+        return None
+    return OwnerMessage(text, NOT_SET_UP)
 
 
 def _disk_full(error: BaseException) -> bool:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import gc
 import os
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeVar
 
@@ -17,7 +20,7 @@ from rmbg.errors import ModelError, RmbgError
 from rmbg.inference import device as devices
 from rmbg.inference import weights, zerogpu
 from rmbg.inference.catalog import Model
-from rmbg.inference.plan import Plan, check_output
+from rmbg.inference.plan import Plan, check_output, on_streams
 from rmbg.inference.torch_import import import_torch
 from rmbg.inference.weights import Progress, WeightsFile
 from rmbg.message import Message
@@ -28,6 +31,9 @@ T = TypeVar("T")
 
 #: Fraction of a device's memory that loaded networks may hold. The rest is for activations and for other programs.
 MEMORY_FRACTION = 0.4
+
+#: Maximum number of concurrent runs of an architecture. Each run holds its activations, 0.2 GB for IS-Net.
+MAX_STREAMS = {"isnet": 8}
 
 
 class Runner(Protocol):
@@ -49,11 +55,26 @@ class Runner(Protocol):
 
 @dataclass
 class CacheEntry:
-    """State of one network. Its runner is loaded, run and unloaded only while the lock is held."""
+    """State of one network.
 
+    Attributes
+    ----------
+    turns : threading.Semaphore
+        Limits the concurrent runs to the streams of the plan.
+    lock : threading.Lock
+        Held while the runner is loaded or unloaded.
+    running : int
+        Number of current runs; the runner is unloaded at 0 only.
+    runner : Runner or None
+    last_used : float
+    """
+
+    turns: threading.Semaphore
     lock: threading.Lock = field(default_factory=threading.Lock)
+    running: int = 0
     runner: Runner | None = None
     last_used: float = 0.0
+    warm: bool = False  # it has run since it was loaded
 
 
 class ModelCache:
@@ -127,7 +148,8 @@ class ModelCache:
         ----------
         model : Model
         function : callable (runner) -> T
-            Has exclusive use of the runner. It is called again if memory runs out and other networks could be unloaded.
+            Has exclusive use of the runner, or of one of its streams. It is called again if memory runs out and other networks
+            could be unloaded.
         settings : Settings
         progress : callable (fraction or None, text)
         check : callable
@@ -150,7 +172,7 @@ class ModelCache:
         """
         if zerogpu.is_zerogpu():
             settings = replace(settings, device="cpu")  # on the shared GPU only preloaded networks can run
-        plan = devices.choose(settings, model.engines)
+        plan = _plan(model, settings)
 
         def download_progress(fraction: float | None, text: str) -> None:
             check()  # a download takes minutes, and can be cancelled from this callback only
@@ -161,27 +183,70 @@ class ModelCache:
             file = weights.fetch(model, settings, download_progress)
         check()
         with self._guard:
-            entry = self._entries.setdefault((model.id, plan, file), CacheEntry())
+            entry = self._entries.setdefault((model.id, plan, file), CacheEntry(threading.Semaphore(plan.streams)))
+        with timer.phase("queue"):
+            entry.turns.acquire()
+        try:
+            with self._loaded_runner(model, file, plan, entry, settings, progress, timer) as runner:
+                check()
+                progress(None, Message("Running {model} on {device}", model=model.id, device=str(plan.device)))
+                entry.last_used = time.monotonic()
+                with timer.phase("inference"):
+                    result = self._retry(model, plan, entry, lambda: function(runner))
+                entry.warm = True
+                return result, plan
+        finally:
+            entry.turns.release()
+
+    def warm_up(self, model: Model, settings: Settings, progress: Progress, check: Callable[[], None]) -> None:
+        """Load a network and run it once, unless it has run since it was loaded; raises as `run`."""
+        if zerogpu.is_zerogpu():
+            return
+        blank = np.zeros((1, 3, model.size, model.size), np.float32)
+        plan = _plan(model, settings)
+        with self._guard:
+            warm = any(
+                entry.warm and entry.runner is not None
+                for (name, used, _), entry in self._entries.items()
+                if (name, used) == (model.id, plan)
+            )
+        if not warm:
+            self.run(model, lambda runner: runner.run(blank), settings, progress, check)
+
+    def loaded(self) -> list[str]:
+        """Ids of the networks that are in memory."""
+        with self._guard:
+            return [key[0] for key, entry in self._entries.items() if entry.runner is not None]
+
+    @contextmanager
+    def _loaded_runner(
+        self,
+        model: Model,
+        file: WeightsFile,
+        plan: Plan,
+        entry: CacheEntry,
+        settings: Settings,
+        progress: Progress,
+        timer: Timer,
+    ) -> Iterator[Runner]:
+        """Load the runner if necessary; it is not unloaded within the context."""
         with timer.phase("queue"):
             entry.lock.acquire()
         try:
             if entry.runner is None:
                 with timer.phase("load"):
                     entry.runner = self._retry(model, plan, entry, lambda: self._load(model, file, plan, settings, progress))
+                    entry.warm = False
                     self._free_memory(plan.device, 0, entry)
-            check()
-            progress(None, Message("Running {model} on {device}", model=model.id, device=str(plan.device)))
-            entry.last_used = time.monotonic()
             runner = entry.runner
-            with timer.phase("inference"):
-                return self._retry(model, plan, entry, lambda: function(runner)), plan
+            entry.running += 1
         finally:
             entry.lock.release()
-
-    def loaded(self) -> list[str]:
-        """Ids of the networks that are in memory."""
-        with self._guard:
-            return [key[0] for key, entry in self._entries.items() if entry.runner is not None]
+        try:
+            yield runner
+        finally:
+            with entry.lock:
+                entry.running -= 1
 
     def _load(self, model: Model, file: WeightsFile, plan: Plan, settings: Settings, progress: Progress) -> Runner:
         self._free_memory(plan.device, file.path.stat().st_size, None)
@@ -209,11 +274,14 @@ class ModelCache:
         for entry in sorted(candidates, key=lambda entry: entry.last_used):
             if entry.lock.acquire(blocking=False):
                 try:
-                    entry.runner = None
+                    idle = not entry.running
+                    if idle:
+                        entry.runner = None
                 finally:
                     entry.lock.release()
-                release_memory()
-                return True
+                if idle:
+                    release_memory()
+                    return True
         return False
 
     def _retry(self, model: Model, plan: Plan, entry: CacheEntry, function: Callable[[], T]) -> T:
@@ -248,6 +316,11 @@ class ModelCache:
                         model=model.id,
                     )
                 )
+
+
+def _plan(model: Model, settings: Settings) -> Plan:
+    """Engine, device, precision and streams for a network; raises NotReadyError as `devices.choose`."""
+    return on_streams(devices.choose(settings, model.engines), MAX_STREAMS.get(model.architecture, 1))
 
 
 def open_on_engine(model: Model, file: WeightsFile, plan: Plan, settings: Settings, progress: Progress) -> Runner:
@@ -287,8 +360,11 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def release_memory() -> None:
-    """Collect garbage and return cached GPU memory to the driver, which torch does not do by itself."""
+    """Collect garbage, and return free memory to the system and cached GPU memory to the driver."""
     gc.collect()
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):  # musl has no malloc_trim
+            ctypes.CDLL(None).malloc_trim(0)
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():
         torch.cuda.empty_cache()

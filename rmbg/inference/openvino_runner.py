@@ -10,26 +10,33 @@ import contextlib
 import functools
 import hashlib
 import importlib.metadata
+import os
 import secrets
+import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from rmbg import networks
+from rmbg.inference import digests
 from rmbg.inference.catalog import Model
 from rmbg.inference.plan import Plan
 from rmbg.inference.torch_import import import_torch
 from rmbg.inference.weights import Progress, WeightsFile
 from rmbg.message import Message
 from rmbg.settings import Settings
-from rmbg.threads import limited_cpu_count
+from rmbg.threads import cpu_count, limited_cpu_count
 
 PRECISIONS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 
 #: Seconds after which the temporary file of a compiled model counts as left over by a killed process.
 UNFINISHED_SECONDS = 3600
+
+#: Bytes of the checksum at the end of a compiled model. It is not at the start, as OpenVINO needs aligned weights.
+TRAILER = 32
 
 
 class OpenVinoRunner:
@@ -46,12 +53,12 @@ class OpenVinoRunner:
         self.plan = plan
         folder = settings.data / "engines"
         path = folder / f"{model.id}-{fingerprint(model, file, plan)}.blob"
-        compiled = load_compiled(path, plan, progress, model)
+        compiled = load_compiled(path, plan, progress, model, settings.data)
         if compiled is None:
             progress(None, Message("Preparing {model} for this processor (once)", model=model.id))
             compiled = compile_model(model, file, plan)
-            save_compiled(compiled, path, model)
-        self.compiled = compiled
+            save_compiled(compiled, path, model, settings.data)
+        self._requests = Requests(compiled)
         try:
             self.memory = path.stat().st_size
         except OSError:  # not written, or deleted by another process
@@ -59,7 +66,31 @@ class OpenVinoRunner:
 
     def run(self, images: np.ndarray) -> np.ndarray:
         """Compute masks, float32 (N, size, size) in [0, 1], of normalized images, float32 (N, 3, size, size)."""
-        return np.stack([self.compiled([image[None]])[0][0, 0] for image in images])
+        return np.stack([self._requests(image[None])[0][0, 0] for image in images])
+
+
+class Requests:
+    """Runs of a compiled model, each in a request of its own; thread-safe.
+
+    Parameters
+    ----------
+    compiled : openvino.CompiledModel
+        With one input.
+    """
+
+    def __init__(self, compiled: Any) -> None:
+        self._compiled = compiled
+        self._idle: list[Any] = []
+        self._lock = threading.Lock()
+
+    def __call__(self, x: np.ndarray) -> list[np.ndarray]:
+        """Compute the outputs of an input."""
+        with self._lock:
+            request = self._idle.pop() if self._idle else self._compiled.create_infer_request()
+        outputs = list(request.infer([x], share_inputs=True).values())
+        with self._lock:
+            self._idle.append(request)
+        return outputs
 
 
 def compile_model(model: Model, file: WeightsFile, plan: Plan) -> Any:
@@ -71,22 +102,48 @@ def compile_model(model: Model, file: WeightsFile, plan: Plan) -> Any:
     return core().compile_model(build_graph(load_network(model, file), model.size), "CPU", config(plan))
 
 
-def load_compiled(path: Path, plan: Plan, progress: Progress, model: Model) -> Any:
-    """Load a model that `save_compiled` has written; None if it is missing or damaged."""
+def load_compiled(path: Path, plan: Plan, progress: Progress, model: Model, data: Path) -> Any:
+    """Load a model that `save_compiled` has written; None if it is missing or damaged.
+
+    The file is mapped into memory, so that its pages are shared by processes and are not copied. OpenVINO crashes on damaged
+    files, so the checksum is verified first; a file that has not changed since the last time is not read for that.
+    """
     if not path.is_file():
         return None
     progress(None, Message("Loading {model} on {device}", model=model.id, device=str(plan.device)))
     try:
         with open(path, "rb") as file:
-            checksum, data = file.read(32), file.read()
-        # OpenVINO crashes on damaged files, so the checksum is verified first.
-        return core().import_model(data, "CPU", config(plan)) if hashlib.sha256(data).digest() == checksum else None
+            if file.seek(0, os.SEEK_END) <= TRAILER:
+                return None
+            file.seek(-TRAILER, os.SEEK_END)
+            checksum = file.read(TRAILER)
+        if digests.sha256(path, data, TRAILER) != checksum.hex():
+            return None
+        return MappedModel(path, plan)
     except (RuntimeError, OSError):
         return None
 
 
-def save_compiled(compiled: Any, path: Path, model: Model) -> None:
-    """Write a compiled model and its checksum to `path` and delete older ones of the same model.
+class MappedModel:
+    """Compiled model in a mapped file. OpenVINO reads the weights in place, so the file stays mapped as long as the model."""
+
+    def __init__(self, path: Path, plan: Plan) -> None:
+        import openvino as ov
+
+        mapped = np.memmap(path, np.uint8, "c")[:-TRAILER]  # OpenVINO accepts writable memory only
+        try:
+            self._compiled = core().import_model(ov.Tensor(mapped, shared_memory=True), "CPU", config(plan))
+        except TypeError:  # before OpenVINO 2025.4
+            self._compiled = core().import_model(mapped.tobytes(), "CPU", config(plan))
+        self._mapped = mapped  # after the model, as attributes are released in this order
+
+    def create_infer_request(self) -> Any:
+        """Return a request, as ``openvino.CompiledModel`` does."""
+        return self._compiled.create_infer_request()
+
+
+def save_compiled(compiled: Any, path: Path, model: Model, data: Path) -> None:
+    """Write a compiled model, followed by its checksum, to `path`, and delete older ones of the same model.
 
     Errors of the file system are ignored: the next start compiles the model again.
     """
@@ -95,16 +152,21 @@ def save_compiled(compiled: Any, path: Path, model: Model) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         for stale in path.parent.glob("*.blob"):
             if stale.stem.rpartition("-")[0] == model.id and stale != path:  # a prefix would also match other models
-                stale.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):  # mapped by another process, which prevents it on Windows
+                    stale.unlink()
         for unfinished in path.parent.glob("*.part"):
             with contextlib.suppress(FileNotFoundError):  # another process may have completed it
                 if time.time() - unfinished.stat().st_mtime > UNFINISHED_SECONDS:
                     unfinished.unlink()
-        data = compiled.export_model().getbuffer()
+        contents = compiled.export_model().getbuffer()
+        checksum = hashlib.sha256(contents)
         with open(temporary, "wb") as file:
-            file.write(hashlib.sha256(data).digest())
-            file.write(data)
+            file.write(contents)
+            file.write(checksum.digest())
+        inode = temporary.stat().st_ino
         temporary.replace(path)
+        if (state := digests.State.of(path)).inode == inode:  # another process may have replaced it since
+            digests.remember(path, checksum.hexdigest(), data, state)
     except OSError:
         with contextlib.suppress(OSError):
             temporary.unlink()
@@ -113,7 +175,8 @@ def save_compiled(compiled: Any, path: Path, model: Model) -> None:
 def fingerprint(model: Model, file: WeightsFile, plan: Plan) -> str:
     """Hash of everything that a compiled model depends on: weights, model data, code, OpenVINO, CPU, precision."""
     openvino, cpu = importlib.metadata.version("openvino"), core().get_property("CPU", "FULL_DEVICE_NAME")
-    return hashlib.sha256(repr(((file.sha256, model, plan, openvino, cpu), source_checksum())).encode()).hexdigest()[:20]
+    facts = file.sha256, model, replace(plan, streams=1), openvino, cpu
+    return hashlib.sha256(repr((facts, source_checksum())).encode()).hexdigest()[:20]
 
 
 @functools.cache
@@ -125,9 +188,12 @@ def source_checksum() -> str:
 
 
 def config(plan: Plan) -> dict[str, str]:
-    """OpenVINO's properties for a plan."""
+    """OpenVINO's properties for a plan: one run on all cores, or concurrent ones that share the cores."""
     properties = {"INFERENCE_PRECISION_HINT": PRECISIONS[plan.precision], "PERFORMANCE_HINT": "LATENCY"}
     threads = limited_cpu_count()
+    if plan.streams > 1:
+        properties |= {"PERFORMANCE_HINT": "THROUGHPUT", "NUM_STREAMS": str(plan.streams)}
+        threads = cpu_count()
     return properties if threads is None else {**properties, "INFERENCE_NUM_THREADS": str(threads)}
 
 

@@ -6,7 +6,6 @@ Files are in safetensors format, which holds tensors only: loading one runs no c
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import threading
 from dataclasses import asdict, dataclass
@@ -15,10 +14,10 @@ from typing import Any
 
 from rmbg import files
 from rmbg.errors import ModelError, NotReadyError, printable
-from rmbg.inference import hub
+from rmbg.inference import digests, hub
 from rmbg.inference.catalog import Model
 from rmbg.inference.hub import Progress, offline, token
-from rmbg.message import Message
+from rmbg.message import NOT_SET_UP, Message, OwnerMessage
 from rmbg.settings import Settings
 
 __all__ = ["MANIFEST", "Progress", "WeightsFile", "fetch", "offline", "present", "read", "sha256", "token"]
@@ -28,8 +27,6 @@ MANIFEST = "weights.json"
 
 #: Held while the manifest is read and rewritten, as several models may be downloaded at once.
 _manifest_lock = threading.Lock()
-
-_checksums: dict[tuple[str, int, int], str] = {}
 
 
 @dataclass(frozen=True)
@@ -80,14 +77,14 @@ def fetch(model: Model, settings: Settings, progress: Progress) -> WeightsFile:
     """
     own = _file_in_folder(model, settings)
     if own is not None:
-        return WeightsFile(own, sha256(own))
+        return WeightsFile(own, sha256(own, settings))
     entry = _read_manifest(settings).get(model.id)
     if entry is not None and entry.hub != model.hub:
         entry = None
     try:
         path = hub.download(model, entry.revision if entry else model.revision, settings, progress)
         progress(None, Message("Checking the weights of {model}", model=model.id))
-        digest = sha256(path)
+        digest = sha256(path, settings)
         expected = entry.sha256 if entry else hub.published_sha256(model, path, settings)
     except hub.RevisionGoneError:
         _update_manifest(settings, model.id, None)
@@ -117,14 +114,15 @@ def read(weights: WeightsFile) -> dict[str, Any]:
     try:
         return load_file(weights.path)
     except (SafetensorError, OSError, ValueError) as error:
-        raise ModelError(
+        text = (
             f"{weights.path} cannot be read as weights ({error}). It is incomplete or not a safetensors file. Delete it and "
             "download it again."
-        ) from None
+        )
+        raise ModelError(OwnerMessage(text, NOT_SET_UP)) from None
 
 
-def sha256(path: Path) -> str:
-    """SHA-256 checksum of a file, cached until its size or modification time changes.
+def sha256(path: Path, settings: Settings) -> str:
+    """SHA-256 checksum of a file, see `digests.sha256`.
 
     Raises
     ------
@@ -132,17 +130,10 @@ def sha256(path: Path) -> str:
         If the file cannot be read.
     """
     try:
-        state = path.stat()
-        key = str(path), state.st_size, state.st_mtime_ns
-        if key not in _checksums:
-            with open(path, "rb") as file:
-                digest = hashlib.sha256()
-                while chunk := file.read(2**22):
-                    digest.update(chunk)
-            _checksums[key] = digest.hexdigest()
-        return _checksums[key]
+        return digests.sha256(path, settings.data)
     except OSError as error:
-        raise ModelError(f"{path} cannot be read ({error.strerror or type(error).__name__}). Check its permissions.") from None
+        text = f"{path} cannot be read ({error.strerror or type(error).__name__}). Check its permissions."
+        raise ModelError(OwnerMessage(text, NOT_SET_UP)) from None
 
 
 def _file_in_folder(model: Model, settings: Settings) -> Path | None:
@@ -153,12 +144,14 @@ def _file_in_folder(model: Model, settings: Settings) -> Path | None:
     shown = printable(str(folder), 120)
     try:
         if not folder.is_dir():
-            raise NotReadyError(f"RMBG_WEIGHTS is {shown!r}, which is not a folder. Set it to the folder with your weights.")
+            text = f"RMBG_WEIGHTS is {shown!r}, which is not a folder. Set it to the folder with your weights."
+            raise NotReadyError(OwnerMessage(text, NOT_SET_UP))
         path = folder / f"{model.id}.safetensors"
         return path if path.is_file() else None
     except OSError as error:
         reason = error.strerror or type(error).__name__
-        raise NotReadyError(f"RMBG_WEIGHTS is {shown!r}, which cannot be read ({reason}). Check its permissions.") from None
+        text = f"RMBG_WEIGHTS is {shown!r}, which cannot be read ({reason}). Check its permissions."
+        raise NotReadyError(OwnerMessage(text, NOT_SET_UP)) from None
 
 
 def _read_manifest(settings: Settings) -> dict[str, Download]:

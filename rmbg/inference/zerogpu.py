@@ -18,6 +18,7 @@ from rmbg.errors import CancelledError, ModelError, NotReadyError, RmbgError, pr
 from rmbg.inference import weights
 from rmbg.inference.catalog import MODELS, Model
 from rmbg.inference.plan import Plan
+from rmbg.message import Message
 from rmbg.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -28,6 +29,19 @@ PLAN = Plan("torch", "cuda", "bf16")
 
 #: Longest duration of a call in seconds. Calls with a shorter one have priority in the queue.
 MAX_SECONDS = 20
+
+TOO_LONG = (
+    "This Space requests more time on the shared GPU for {model} than your account may use. Log in to Hugging Face, or choose "
+    "the built-in provider."
+)
+USED_UP = "The time on the shared GPU is used up. Try again later, log in to Hugging Face, or choose the built-in provider."
+USED_UP_UNTIL = (
+    "The time on the shared GPU is used up. Try again in {time}, log in to Hugging Face, or choose the built-in provider."
+)
+BUSY = "The shared GPU is busy. Try again in a minute, or choose the built-in provider, which does not use it."
+WITHDRAWN = "The shared GPU was withdrawn before {model} was done. Try again, or choose the built-in provider."
+FAILED = "{model} failed on the shared GPU ({reason}). Try again, or choose the built-in provider."
+UNREACHABLE = "The shared GPU could not be reached. Try again in a minute, or choose the built-in provider."
 
 #: The networks on the GPU, by model id.
 RUNNERS: dict[str, Any] = {}
@@ -66,9 +80,8 @@ def predict(model: Model, images: np.ndarray) -> np.ndarray:
         If the visitor left while waiting for the GPU.
     """
     if model.id not in RUNNERS:
-        raise NotReadyError(
-            f"{model.id} was not loaded when this Space started. Choose another provider; the log of the Space has the reason."
-        )
+        text = "{model} was not loaded when this Space started. Choose another provider; the log of the Space has the reason."
+        raise NotReadyError(Message(text, model=model.id))
     try:
         return run(model.id, images)
     except RmbgError:
@@ -85,24 +98,19 @@ def explained(model: Model, error: Exception) -> RmbgError:
     """
     title, text = str(getattr(error, "title", "")), printable(str(error), 200)
     retry = re.search(r"Try again in (\d[\d:]{0,20})", text)
-    when = f"Try again in {retry[1]}" if retry else "Try again later"
-    other = "or choose the built-in provider, which does not use it"
     if title == "ZeroGPU illegal duration":
-        return NotReadyError(
-            f"This Space requests more time on the shared GPU for {model.id} than your account may use. "
-            "Log in to Hugging Face, or choose the built-in provider."
-        )
+        return NotReadyError(Message(TOO_LONG, model=model.id))
     if title in ("ZeroGPU quota exceeded", "ZeroGPU pending credits exceeded") and "No GPU" not in text:
-        return NotReadyError(f"The time on the shared GPU is used up. {when}, log in to Hugging Face, {other}.")
+        return NotReadyError(Message(USED_UP_UNTIL, time=retry[1]) if retry else Message(USED_UP))
     if title in ("ZeroGPU queue timeout", "ZeroGPU quota exceeded", "ZeroGPU client error"):
-        return NotReadyError(f"The shared GPU is busy. Try again in a minute, {other}.")
+        return NotReadyError(Message(BUSY))
     if title == "ZeroGPU worker error" and "aborted" in text:
-        return ModelError(f"The shared GPU was withdrawn before {model.id} was done. Try again, {other}.")
+        return ModelError(Message(WITHDRAWN, model=model.id))
     if title == "ZeroGPU worker error":
-        return ModelError(f"{model.id} failed on the shared GPU ({text}). Try again, {other}.")
+        return ModelError(Message(FAILED, model=model.id, reason=text))
     if "closed by visitor" in text:
         return CancelledError("Stopped.")
-    return NotReadyError(f"The shared GPU could not be reached. Try again in a minute, {other}.")
+    return NotReadyError(Message(UNREACHABLE))
 
 
 def load_networks(settings: Settings) -> dict[str, str]:

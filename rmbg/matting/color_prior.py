@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from rmbg.matting.filters import dilate, erode_cross, gaussian, gradient_magnitude, label
+from rmbg.threads import run_parallel
 
 #: Longest side, in pixels, of the copy that pixels are classified on, and of the one that color statistics are taken on.
 WORKING_SIDE, STATISTICS_SIDE = 640, 80
@@ -115,12 +116,14 @@ def _unsupported_removals(prior: np.ndarray, posterior: np.ndarray, lab: np.ndar
 
 def log_likelihood_ratio(lab: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     """Log-likelihood ratio of each pixel's color under the foreground's and the background's color model: float32 (h, w)."""
-    penalties = []
-    for weights in (_sample_weights(1 - alpha), _sample_weights(alpha)):
+
+    def penalty(weights: np.ndarray) -> np.ndarray:
         mean, variance = _local_color_statistics(lab, weights)
         variance = variance + MIN_STANDARD_DEVIATION**2
-        penalties.append(((lab - mean) ** 2 / variance + np.log(variance)).sum(axis=-1))
-    return 0.5 * (penalties[0] - penalties[1])
+        return ((lab - mean) ** 2 / variance + np.log(variance)).sum(axis=-1)
+
+    background, foreground = run_parallel(penalty, (_sample_weights(1 - alpha), _sample_weights(alpha)))
+    return 0.5 * (background - foreground)
 
 
 def background_variation(lab: np.ndarray, alpha: np.ndarray) -> float:
@@ -190,7 +193,8 @@ def small_lab(rgb: np.ndarray) -> np.ndarray:
     xyz = linear @ to_xyz.T / np.array([0.9505, 1.0, 1.089], np.float32)
     f = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
     lab = np.stack([116 * f[..., 1] - 16, 500 * (f[..., 0] - f[..., 1]), 200 * (f[..., 1] - f[..., 2])], axis=-1)
-    return np.stack([gaussian(lab[..., c], 0.7) for c in range(3)], axis=-1)
+    # Channels are contiguous in memory: most steps process one at a time.
+    return np.moveaxis(np.stack(run_parallel(lambda c: gaussian(lab[..., c], 0.7), range(3))), 0, -1)
 
 
 def sigmoid(logits: np.ndarray) -> np.ndarray:

@@ -14,6 +14,9 @@ from rmbg.threads import run_parallel
 #: restores the detail at full size.
 WORKING_PIXELS = 150_000
 
+#: The same for pictures that are displayed until the colors are estimated on a larger copy.
+DRAFT_PIXELS = 40_000
+
 #: Weight of a neighbor's color where alpha is constant (epsilon_r of the paper).
 REGULARIZATION = np.float32(1e-5)
 
@@ -24,7 +27,7 @@ COARSE_SIDE, COARSE_ITERATIONS, FINE_ITERATIONS = 32, 10, 2
 WINDOW_MARGIN = 32
 
 
-def estimate_foreground(rgb: np.ndarray, matte: np.ndarray) -> np.ndarray:
+def estimate_foreground(rgb: np.ndarray, matte: np.ndarray, *, draft: bool = False) -> np.ndarray:
     """Estimate colors F such that the photo is alpha * F + (1 - alpha) * B with smooth F and B.
 
     On a copy of about `WORKING_PIXELS`, F and B come from the multi-level method of T. Germer, T. Uelwer, S. Conrad and S.
@@ -37,6 +40,8 @@ def estimate_foreground(rgb: np.ndarray, matte: np.ndarray) -> np.ndarray:
     rgb : uint8 array (H, W, 3)
     matte : float32 array (H, W)
         Alpha in [0, 1].
+    draft : bool
+        Use a copy of `DRAFT_PIXELS`: faster, with a larger error.
 
     Returns
     -------
@@ -63,7 +68,8 @@ def estimate_foreground(rgb: np.ndarray, matte: np.ndarray) -> np.ndarray:
     if not soft.any():
         return result
     rows, columns = _window(soft)
-    _fill_soft_pixels(rgb[rows, columns], matte[rows, columns], soft[rows, columns], result[rows, columns])
+    working_pixels = DRAFT_PIXELS if draft else WORKING_PIXELS
+    _fill_soft_pixels(rgb[rows, columns], matte[rows, columns], soft[rows, columns], result[rows, columns], working_pixels)
     return result
 
 
@@ -77,19 +83,17 @@ def _window(soft: np.ndarray) -> tuple[slice, slice]:
     )
 
 
-def _fill_soft_pixels(rgb: np.ndarray, matte: np.ndarray, soft_pixels: np.ndarray, result: np.ndarray) -> None:
+def _fill_soft_pixels(
+    rgb: np.ndarray, matte: np.ndarray, soft_pixels: np.ndarray, result: np.ndarray, working_pixels: int
+) -> None:
     """Write the estimated colors of soft pixels into `result`, uint8 (h, w, 3), in place."""
     height, width = matte.shape
-    scale = min(1.0, (WORKING_PIXELS / (height * width)) ** 0.5)
+    scale = min(1.0, (working_pixels / (height * width)) ** 0.5)
     size = max(1, round(width * scale)), max(1, round(height * scale))
     small = np.asarray(Image.fromarray(rgb).resize(size, Image.Resampling.BOX), dtype=np.float32) / 255
     alpha = np.asarray(Image.fromarray(matte).resize(size, Image.Resampling.BOX))
     foreground, background = estimate_multilevel(small, alpha)
-    planes = [
-        Image.fromarray(np.ascontiguousarray(colors[..., c], dtype=np.float32))
-        for colors in (foreground, background)
-        for c in range(3)
-    ]
+    planes = [Image.fromarray(plane) for plane in (*foreground, *background)]
     scale_x, scale_y = size[0] / width, size[1] / height
 
     def fill_tile(tile: tuple[slice, slice]) -> None:
@@ -131,20 +135,20 @@ def estimate_multilevel(image: np.ndarray, alpha: np.ndarray) -> tuple[np.ndarra
 
     Returns
     -------
-    foreground, background : float32 arrays (H, W, 3)
+    foreground, background : float32 arrays (3, H, W)
         In [0, 1].
     """
     height, width = alpha.shape
     levels = max(1, math.ceil(math.log2(max(height, width))))
-    weight = alpha[..., None]
-    foreground = np.full((1, 1, 3), (image * weight).sum((0, 1)) / max(float(alpha.sum()), 1e-6), np.float32)
-    background = np.full((1, 1, 3), (image * (1 - weight)).sum((0, 1)) / max(float((1 - alpha).sum()), 1e-6), np.float32)
+    image = np.ascontiguousarray(image.transpose(2, 0, 1))
+    foreground = ((image * alpha).sum((1, 2), keepdims=True) / max(float(alpha.sum()), 1e-6)).astype(np.float32)
+    background = ((image * (1 - alpha)).sum((1, 2), keepdims=True) / max(float((1 - alpha).sum()), 1e-6)).astype(np.float32)
     for level in range(levels + 1):
         rows, columns = (max(1, round(side ** (level / levels))) for side in (height, width))
         down = np.ix_(_nearest(height, rows), _nearest(width, columns))
-        up = np.ix_(_nearest(foreground.shape[0], rows), _nearest(foreground.shape[1], columns))
+        up = np.ix_(np.arange(3), _nearest(foreground.shape[1], rows), _nearest(foreground.shape[2], columns))
         iterations = COARSE_ITERATIONS if max(rows, columns) <= COARSE_SIDE else FINE_ITERATIONS
-        foreground, background = _solve(image[down], alpha[down], foreground[up], background[up], iterations)
+        foreground, background = _solve(image[:, down[0], down[1]], alpha[down], foreground[up], background[up], iterations)
     return foreground, background
 
 
@@ -156,32 +160,34 @@ def _nearest(old: int, new: int) -> np.ndarray:
 def _solve(
     image: np.ndarray, alpha: np.ndarray, foreground: np.ndarray, background: np.ndarray, iterations: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Jacobi iterations at one level of the pyramid; colors are float32 (h, w, 3)."""
+    """Jacobi iterations at one level of the pyramid; colors are float32 (3, h, w)."""
     weights = [REGULARIZATION + np.abs(alpha - neighbor) for neighbor in _neighbors(alpha)]
     total = sum(weights)
     a, b = alpha, 1 - alpha
     # The symmetric system [[m11, m12], [m12, m22]] @ (foreground, background) = (r1, r2), solved by Cramer's rule.
     m11, m12, m22 = a * a + total, a * b, b * b + total
-    inverse_determinant = (1 / (m11 * m22 - m12 * m12))[..., None]
-    m11, m12, m22, a, b = (plane[..., None] for plane in (m11, m12, m22, a, b))
-    weights = [weight[..., None] for weight in weights]
-    for _ in range(iterations):
-        r1, r2 = a * image, b * image
-        for weight, near_foreground, near_background in zip(
-            weights, _neighbors(foreground), _neighbors(background), strict=True
-        ):
-            r1 += weight * near_foreground
-            r2 += weight * near_background
-        foreground = np.clip((m22 * r1 - m12 * r2) * inverse_determinant, 0.0, 1.0)
-        background = np.clip((m11 * r2 - m12 * r1) * inverse_determinant, 0.0, 1.0)
-    return foreground, background
+    inverse_determinant = 1 / (m11 * m22 - m12 * m12)
+
+    def solve_channel(c: int) -> tuple[np.ndarray, np.ndarray]:
+        f, g = foreground[c], background[c]
+        for _ in range(iterations):
+            r1, r2 = a * image[c], b * image[c]
+            for weight, near_f, near_g in zip(weights, _neighbors(f), _neighbors(g), strict=True):
+                r1 += weight * near_f
+                r2 += weight * near_g
+            f = np.clip((m22 * r1 - m12 * r2) * inverse_determinant, 0.0, 1.0)
+            g = np.clip((m11 * r2 - m12 * r1) * inverse_determinant, 0.0, 1.0)
+        return f, g
+
+    is_small = alpha.size <= COARSE_SIDE**2
+    solved = [solve_channel(c) for c in range(3)] if is_small else run_parallel(solve_channel, range(3))
+    return np.stack([f for f, _ in solved]), np.stack([g for _, g in solved])
 
 
 def _neighbors(plane: np.ndarray) -> list[np.ndarray]:
-    """Planes of the left, right, upper and lower neighbors; border pixels are repeated."""
-    return [
-        np.concatenate([plane[:, :1], plane[:, :-1]], axis=1),
-        np.concatenate([plane[:, 1:], plane[:, -1:]], axis=1),
-        np.concatenate([plane[:1], plane[:-1]], axis=0),
-        np.concatenate([plane[1:], plane[-1:]], axis=0),
-    ]
+    """Planes of the left, right, upper and lower neighbors, float32 (h, w); border pixels are repeated."""
+    height, width = plane.shape
+    padded = np.empty((height + 2, width + 2), np.float32)
+    padded[1:-1, 1:-1] = plane
+    padded[0, 1:-1], padded[-1, 1:-1], padded[1:-1, 0], padded[1:-1, -1] = plane[0], plane[-1], plane[:, 0], plane[:, -1]
+    return [padded[1:-1, :-2], padded[1:-1, 2:], padded[:-2, 1:-1], padded[2:, 1:-1]]

@@ -12,7 +12,6 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
-from scipy import ndimage
 
 #: Standard deviation in pixels of the Gaussian derivative filters of the gradient error.
 SIGMA = 1.4
@@ -44,6 +43,8 @@ def gradient(matte: np.ndarray, truth: np.ndarray) -> float:
 
 def _gradient_magnitude(alpha: np.ndarray) -> np.ndarray:
     """Gradient magnitude by Gaussian derivative filters, each kernel of unit norm: float (H, W)."""
+    from scipy import ndimage  # deferred, as SciPy takes long to import
+
     radius = int(np.ceil(SIGMA * np.sqrt(-2 * np.log(np.sqrt(2 * np.pi) * SIGMA * 1e-2))))
     x = np.arange(-radius, radius + 1)
     smooth = np.exp(-(x**2) / (2 * SIGMA**2)) / (SIGMA * np.sqrt(2 * np.pi))
@@ -82,6 +83,8 @@ def connectivity(matte: np.ndarray, truth: np.ndarray) -> float:
 
 def _largest(mask: np.ndarray) -> np.ndarray:
     """The largest 4-connected region of a mask: bool (H, W)."""
+    from scipy import ndimage  # deferred, as SciPy takes long to import
+
     regions, count = ndimage.label(mask)
     if count < 2:
         return mask

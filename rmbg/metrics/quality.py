@@ -10,7 +10,6 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage
 
 from rmbg.metrics import matting, saliency
 
@@ -106,6 +105,8 @@ def edge(matte: np.ndarray, truth: np.ndarray) -> float | None:
 
     None if the truth has no boundary inside the picture.
     """
+    from scipy import ndimage  # deferred, as SciPy takes long to import
+
     true_edge = boundary(truth > 0.5)
     if not true_edge.any():
         return None
@@ -148,6 +149,8 @@ def accuracy(matte: np.ndarray, truth: np.ndarray) -> float:
 
 def boundary(mask: np.ndarray) -> np.ndarray:
     """Pixels of a mask with a 4-neighbor outside it; the picture's border is not a boundary."""
+    from scipy import ndimage  # deferred, as SciPy takes long to import
+
     return mask & ~ndimage.binary_erosion(mask, border_value=1)
 
 
@@ -163,5 +166,7 @@ def semi_transparent(truth: np.ndarray) -> np.ndarray:
 
 def _opening(mask: np.ndarray, side: int) -> np.ndarray:
     """Morphological opening by a square, by separable filters whose time does not depend on the side."""
+    from scipy import ndimage  # deferred, as SciPy takes long to import
+
     low = ndimage.minimum_filter(mask.view(np.uint8), side, mode="constant", cval=0)
     return ndimage.maximum_filter(low, side, mode="constant", cval=0).view(bool)

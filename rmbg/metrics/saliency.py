@@ -8,7 +8,6 @@ to the full range first, as a faint matte is a faint cutout.
 from __future__ import annotations
 
 import numpy as np
-from scipy import ndimage
 
 #: Weight of precision against recall in the F measure, the usual value.
 BETA_SQUARED = 0.3
@@ -42,6 +41,8 @@ def f_weighted(matte: np.ndarray, inside: np.ndarray) -> float:
 
     R. Margolin, L. Zelnik-Manor and A. Tal, "How to Evaluate Foreground Maps?", CVPR 2014, with beta 1.
     """
+    from scipy import ndimage  # deferred, as SciPy takes long to import
+
     if not inside.any():
         return 0.0
     distance, nearest = ndimage.distance_transform_edt(~inside, return_indices=True)

@@ -175,6 +175,24 @@ class Status:
 READY = Status("ready", Message("ready"))
 
 
+@dataclass(frozen=True)
+class Execution:
+    """Network of a provider and what runs it.
+
+    Attributes
+    ----------
+    revision : str
+        Checksum of the weights, or the endpoint of a service; empty if the weights are not downloaded yet.
+    engine, device, precision : str
+        On this machine; empty for a service.
+    """
+
+    revision: str
+    engine: str = ""
+    device: str = ""
+    precision: str = ""
+
+
 def no_progress(fraction: float | None, text: str) -> None:
     """Progress callback that discards its arguments."""
 
@@ -231,6 +249,22 @@ class PaidJob:
 
 
 @dataclass(frozen=True)
+class Preview:
+    """Receiver of the cutout at screen size, before the one at full size is computed.
+
+    Attributes
+    ----------
+    side : int
+        Longest side in pixels.
+    show : callable (cutout, width, height)
+        Receives the cutout, whose seconds and cost are not final, and the size of the photo; called at most once.
+    """
+
+    side: int
+    show: Callable[[Cutout, int, int], None]
+
+
+@dataclass(frozen=True)
 class RequestContext:
     """Settings, key and callbacks of one request.
 
@@ -249,6 +283,8 @@ class RequestContext:
         Held by a provider that calls others while a local one runs.
     run_paid : callable (provider, photo, options, context) -> Cutout
         Used by a provider that calls others for the paid ones.
+    preview : Preview or None
+        Used by local providers for photos that are much larger than a preview.
     """
 
     settings: Settings = field(default_factory=Settings.from_environ)
@@ -258,6 +294,7 @@ class RequestContext:
     job: PaidJob | None = None
     device: DeviceTurn = no_turn
     run_paid: Runner = run_directly
+    preview: Preview | None = None
 
     def check(self) -> None:
         """Raise CancelledError if the user has cancelled the request; to be called between steps."""
@@ -280,6 +317,25 @@ class Provider(ABC):
     def status(self, settings: Settings) -> Status:
         """Return the current status; fast, and without network access."""
         return READY
+
+    def executions(self, settings: Settings) -> tuple[Execution, ...]:
+        """Return the networks that the next call runs, without network access.
+
+        Raises
+        ------
+        NotReadyError
+            If the settings name an engine or a device that is not available.
+        """
+        return (Execution(self.info.model),)
+
+    def warm_up(self, context: RequestContext) -> None:  # noqa: B027 - most providers have nothing to warm up
+        """Load the network and run it once if it has not run in this process, so that the next run takes its usual time.
+
+        Raises
+        ------
+        RmbgError
+            As `cut`.
+        """
 
     @abstractmethod
     def cut(self, photo: Photo, options: Mapping[str, Any], context: RequestContext) -> Cutout:

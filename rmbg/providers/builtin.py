@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,8 @@ from rmbg.matting import color_prior
 from rmbg.matting.guided_filter import upsample_guided
 from rmbg.matting.matte import sharpen_edges
 from rmbg.message import joined
-from rmbg.providers.base import Provider, ProviderInfo, RequestContext, no_progress
+from rmbg.networks.builtin_spec import SHA256
+from rmbg.providers.base import Execution, Provider, ProviderInfo, RequestContext
 from rmbg.providers.local_cutout import local_cutout
 from rmbg.settings import Settings
 from rmbg.timing import Timer
@@ -49,19 +50,26 @@ class Builtin(Provider):
         supports=("offline", "soft alpha", "deterministic"),
     )
 
+    def executions(self, settings: Settings) -> tuple[Execution, ...]:
+        plan = builtin_runner.choose_plan(settings)
+        return (Execution(SHA256, plan.engine, plan.device, plan.precision),)
+
+    def warm_up(self, context: RequestContext) -> None:
+        warm_up(context.settings)
+
     def cut(self, photo: Photo, options: Mapping[str, Any], context: RequestContext) -> Cutout:
         timer = Timer()
         rgb = photo.flattened()
         context.progress(0.05, "Detecting the subject")
         plan = builtin_runner.choose_plan(context.settings)
-        matte, confidence = self.matte(rgb, plan, context.progress, timer)
+        small, confidence = self._small_matte(rgb, plan, timer)
         context.check()
-        context.progress(0.7, "Estimating the foreground colors")
+        context.progress(0.45, "Refining the edges")
         notes = (LOW_CONFIDENCE_NOTE,) if confidence < LOW_CONFIDENCE else ()
         return local_cutout(
             self.info.id,
             photo,
-            matte,
+            lambda sized: upsample_guided(small, rgb if sized is photo else sized.flattened()),
             timer,
             context,
             engine=plan.engine,
@@ -71,24 +79,12 @@ class Builtin(Provider):
             confidence=confidence,
         )
 
-    def matte(
-        self,
-        rgb: np.ndarray,
-        plan: Plan | None = None,
-        progress: Callable[[float | None, str], None] = no_progress,
-        timer: Timer | None = None,
-    ) -> tuple[np.ndarray, float]:
-        """Predict the matte of a photo and its confidence.
+    def matte(self, rgb: np.ndarray) -> tuple[np.ndarray, float]:
+        """Predict the matte of a photo and its confidence, with the settings of the environment.
 
         Parameters
         ----------
         rgb : uint8 array (H, W, 3)
-        plan : Plan, optional
-            By default the one that ``builtin_runner.choose_plan`` returns for the settings of the environment.
-        progress : callable (fraction, text), optional
-            Fractions are shares of the usual time of `cut`.
-        timer : Timer, optional
-            Receives the seconds of load, queue and inference.
 
         Returns
         -------
@@ -102,16 +98,18 @@ class Builtin(Provider):
         NoSubjectError
             If the subject is smaller than `MIN_SUBJECT_AREA` or the confidence is below `MIN_CONFIDENCE`.
         """
-        logits, confidence = builtin_runner.predict(
-            rgb, plan or builtin_runner.choose_plan(Settings.from_environ()), timer or Timer()
-        )
-        progress(0.45, "Refining the edges")
+        small, confidence = self._small_matte(rgb, builtin_runner.choose_plan(Settings.from_environ()), Timer())
+        return upsample_guided(small, rgb), confidence
+
+    def _small_matte(self, rgb: np.ndarray, plan: Plan, timer: Timer) -> tuple[np.ndarray, float]:
+        """Return the matte of a photo at the size of the network's output, float32 (h, w), and its confidence."""
+        logits, confidence = builtin_runner.predict(rgb, plan, timer)
         small = sharpen_edges(color_prior.apply_color_prior(logits, rgb))
         if confidence < MIN_CONFIDENCE or (small > 0.5).mean() < MIN_SUBJECT_AREA:
             raise NoSubjectError(
                 "No clear subject was found in the photo. Try another provider or a photo with a plainer background."
             )
-        return upsample_guided(small, rgb), confidence
+        return small, confidence
 
 
 def warm_up(settings: Settings) -> None:

@@ -10,11 +10,11 @@ import numpy as np
 from rmbg.cutout import Cutout
 from rmbg.errors import NotReadyError
 from rmbg.images.photo import Photo
-from rmbg.inference import device, preprocess, weights
+from rmbg.inference import device, preprocess, weights, zerogpu
 from rmbg.inference.catalog import Model
 from rmbg.inference.model_cache import MODEL_CACHE
-from rmbg.message import Message
-from rmbg.providers.base import READY, Provider, ProviderInfo, RequestContext, Status
+from rmbg.message import Message, OwnerMessage
+from rmbg.providers.base import READY, Execution, Provider, ProviderInfo, RequestContext, Status
 from rmbg.providers.local_cutout import local_cutout
 from rmbg.settings import Settings
 from rmbg.timing import Timer
@@ -32,17 +32,28 @@ class LocalNetwork(Provider):
     def status(self, settings: Settings) -> Status:
         return model_status(self.model, settings)
 
+    def executions(self, settings: Settings) -> tuple[Execution, ...]:
+        plan = zerogpu.PLAN if zerogpu.is_zerogpu() else device.choose(settings, self.model.engines)
+        path = weights.present(self.model, settings)
+        checksum = "" if path is None else weights.sha256(path, settings)
+        return (Execution(checksum, plan.engine, plan.device, plan.precision),)
+
+    def warm_up(self, context: RequestContext) -> None:
+        MODEL_CACHE.warm_up(self.model, context.settings, context.progress, context.check)
+
     def cut(self, photo: Photo, options: Mapping[str, Any], context: RequestContext) -> Cutout:
         timer = Timer()
         images = preprocess.prepare(self.model, photo.flattened())
         masks, plan = MODEL_CACHE.predict(self.model, images, context.settings, context.progress, context.check, timer)
         context.check()
-        context.progress(None, "Estimating the foreground colors")
-        alpha = preprocess.alpha(self.model, masks[0], photo.height, photo.width)
+
+        def matte(sized: Photo) -> np.ndarray:
+            return preprocess.alpha(self.model, masks[0], sized.height, sized.width) * np.float32(1 / 255)
+
         return local_cutout(
             self.info.id,
             photo,
-            alpha * np.float32(1 / 255),
+            matte,
             timer,
             context,
             engine=plan.engine,
@@ -60,7 +71,7 @@ def model_status(model: Model, settings: Settings) -> Status:
         if weights.present(model, settings):
             return READY
     except NotReadyError as error:
-        return Status("unavailable", str(error))
+        return Status("unavailable", OwnerMessage(str(error), Message("not set up here")))
     if weights.offline(settings):
         advice = "; unset HF_HUB_OFFLINE to download them"
         text = Message("its weights ({size} MB) are not downloaded", owner=advice, size=model.megabytes)

@@ -83,10 +83,11 @@ class Sam2(LocalNetwork):
         context.check()
         context.progress(None, "Refining the edge")
         logits = select_foreground(masks) if point is None and box is None else best_mask(masks)
+        small = 1 / (1 + np.exp(-logits))
         return local_cutout(
             self.info.id,
             photo,
-            upsample_guided(1 / (1 + np.exp(-logits)), rgb),
+            lambda sized: upsample_guided(small, rgb if sized is photo else sized.flattened()),
             timer,
             context,
             engine=plan.engine,

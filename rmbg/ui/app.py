@@ -17,6 +17,7 @@ import gradio as gr
 from gradio.queueing import ProcessTime
 
 from rmbg.errors import RmbgError
+from rmbg.inference.model_cache import release_memory
 from rmbg.providers.builtin import warm_up
 from rmbg.settings import Settings
 from rmbg.ui import logs, sign_in, visit
@@ -26,7 +27,7 @@ from rmbg.ui.api import providers as providers_api
 from rmbg.ui.api import remove as remove_api
 from rmbg.ui.api import replace as replace_api
 from rmbg.ui.estimates import NoEstimates
-from rmbg.ui.guard import upload_limit
+from rmbg.ui.guard.body import upload_limit
 from rmbg.ui.languages import marked
 from rmbg.ui.origins import Origins, Proxies
 from rmbg.ui.payload import CheckedBlocks
@@ -52,7 +53,11 @@ SCRIPTS = (
     "finishing.js",
     "viewer.js",
     "viewer_controls.js",
+    "stroke_points.js",
+    "stroke_sync.js",
+    "stroke_canvas.js",
     "retouch.js",
+    "drafts.js",
     "controls.js",
 )
 
@@ -78,7 +83,7 @@ def build() -> gr.Blocks:
         session = gr.State(Session(), delete_callback=Session.leave)
         gr.HTML(render("masthead.html"), elem_classes="bare")
         if sign_in.available(settings.environ):
-            sign_in.button()
+            sign_in.button(app)
         with gr.Tabs() as tabs:
             with gr.Tab("Remove", id="remove"):
                 removal = remove.build(session, settings)
@@ -198,6 +203,7 @@ def _start(
         prevent_thread_lock=True,
         quiet=quiet,
         mcp_server=mcp_is_available(),
+        _frontend=False,  # otherwise the start fails if a busy machine answers its first request after 3 seconds
     )
     share_host = urlsplit(app.share_url or "").hostname
     if share_host:
@@ -215,3 +221,4 @@ def _warm_up(settings: Settings) -> None:
     """Load the built-in network before the first request, which reports errors."""
     with contextlib.suppress(RmbgError):
         warm_up(settings)
+    release_memory()  # of imports and of the compilation

@@ -7,15 +7,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from rmbg.cancellation import CancellationToken
 from rmbg.compare.agreement import Agreement, agreement, consensus
 from rmbg.compare.comparison import Outcome
 from rmbg.compare.votes import Ballot
+from rmbg.errors import PhotoError
 from rmbg.images.photo import Photo
+from rmbg.images.shrink import shrink_photo
 from rmbg.providers import find
 from rmbg.ui import pictures
 from rmbg.ui.messages import for_visitor
-from rmbg.ui.results import Result, shrink, shrink_photo
+from rmbg.ui.results import Result
+from rmbg.ui.shrink import shrink
 from rmbg.ui.storage import storage
 
 #: Longest side of a pane's picture, in pixels; zoomed panes load a part at full size.
@@ -33,7 +38,7 @@ class Pane:
 class Comparison:
     """The comparison that the page shows.
 
-    Figures are computed from the cutouts at screen size, so that a change of the reference takes milliseconds.
+    Figures are computed once for each reference, from the cutouts at full size, as the command line does.
 
     Attributes
     ----------
@@ -64,7 +69,8 @@ class Comparison:
         self._given: set[str] = set()  # providers whose results belong to the session
         self._consensus: dict[str, float] | None = None
         self._picture = ""
-        self._lock, self._released = threading.RLock(), False
+        self._tables: dict[tuple[str, int], list[Agreement]] = {}  # by reference and number of rows
+        self._lock, self._figures, self._released = threading.RLock(), threading.Lock(), False
 
     def add(self, outcome: Outcome, result: Result | None) -> None:
         """Add an outcome; `result` is its stored cutout, None if the provider failed."""
@@ -137,7 +143,31 @@ class Comparison:
     def table(self, reference: str) -> list[Agreement]:
         """Rows of the table, one for each completed provider, in the order of the panes."""
         self.load()
-        return agreement([self.outcomes[name] for name in self._ordered()], reference)
+        outcomes = [self.outcomes[name] for name in self._ordered()]
+        with self._figures:
+            key = reference, len(outcomes)
+            if key not in self._tables:
+                self._tables[key] = [
+                    replace(row, outcome=Outcome(row.outcome.provider, None))  # without pixels
+                    for row in agreement(outcomes, reference, self._full_matte)
+                ]
+            rows = {row.outcome.provider: row for row in self._tables[key]}
+        return [replace(rows[outcome.provider], outcome=outcome) for outcome in outcomes]
+
+    def _full_matte(self, outcome: Outcome) -> np.ndarray | None:
+        """Matte at full size; None if the provider failed, or its result was removed to make room."""
+        if outcome.cutout is None:
+            return None
+        try:
+            return self._results[outcome.provider].provided_matte()
+        except PhotoError:
+            return None
+
+    def compute_figures(self) -> None:
+        """Compute the figures that the page shows first."""
+        self.consensus()
+        if self.succeeded:
+            self.table(self.succeeded[0])
 
     def _ordered(self) -> list[str]:
         """Ids of the completed providers; those of a ballot first, in its order."""
@@ -146,9 +176,10 @@ class Comparison:
 
     def consensus(self) -> dict[str, float]:
         """Mean IoU of each result with the others, in percent, by provider id; computed once."""
-        if self._consensus is None:
-            self._consensus = consensus([self.outcomes[name] for name in self.succeeded])
-        return self._consensus
+        with self._figures:
+            if self._consensus is None:
+                self._consensus = consensus([self.outcomes[name] for name in self.succeeded], self._full_matte)
+            return self._consensus
 
     def give(self, provider: str) -> Result:
         """Hand over a stored result, whose files then belong to the caller and outlive the comparison."""

@@ -3,43 +3,27 @@
 from __future__ import annotations
 
 import logging
-import re
 
 import gradio as gr
 
 from rmbg.errors import RmbgError
-from rmbg.message import Message
+from rmbg.message import Message, OwnerMessage
 from rmbg.providers.base import Status
 from rmbg.ui.languages import t
 
 log = logging.getLogger(__name__)
 
-#: Environment variables, commands and options of the command line in messages. Names of photos such as IMG_2041.HEIC are none.
-OWNERS = re.compile(
-    r"\b(?:RMBG_[A-Z_]{3,}|HF_(?:TOKEN|HOME|ENDPOINT|HUB_OFFLINE)|[A-Z]+_API_KEY|FAL_KEY|TMPDIR)\b|\bpip install\b"
-    r"|(?<!\S)--(?:retry|max-cost)\b"
-)
-
-#: Advice in the place of that which was removed, and the message in the place of one about the configuration.
-ANOTHER = "Choose another provider."
-NOT_SET_UP = "This provider is not set up here. Choose another one. The log of the server has the details for its owner."
-
 
 def for_visitor(text: str) -> str:
     """Return a message without the part for the owner of the server.
 
-    Of a text that does not mark this part, the sentences about environment variables and packages are left out. One about the
-    configuration of the server, which the first sentence names, is logged for its owner and replaced.
+    A message about the configuration of the server is logged for its owner and replaced.
     """
-    if isinstance(text, Message):
-        return text.public
-    if not OWNERS.search(text):
+    if not isinstance(text, Message):
         return text
-    cause, *advice = re.split(r"(?<=[.!?]) (?=[A-Z])", text)
-    if OWNERS.search(cause):
+    if any(isinstance(part, OwnerMessage) for part in (text, *text.values.values())):
         log.warning("%s", text)
-        return NOT_SET_UP
-    return " ".join([cause, *([sentence for sentence in advice if not OWNERS.search(sentence)] or [ANOTHER])])
+    return text.public
 
 
 def visitor_text(message: str | RmbgError) -> str:
@@ -48,12 +32,8 @@ def visitor_text(message: str | RmbgError) -> str:
 
 
 def status_text(status: Status) -> str:
-    """Return the status of a provider in the language of the request, without the clauses about environment variables."""
-    if isinstance(status.text, Message):
-        return visitor_text(status.text)
-    if status.state == "unavailable" and OWNERS.search(status.text.partition("; ")[0]):
-        return t("not set up here")
-    return t("; ".join(part for part in status.text.split("; ") if not OWNERS.search(part)))
+    """Return the status of a provider in the language of the request, without the advice for the owner of the server."""
+    return t(status.text.public if isinstance(status.text, Message) else status.text)
 
 
 def page_error(message: str | RmbgError) -> gr.Error:

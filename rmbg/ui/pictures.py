@@ -25,7 +25,8 @@ from rmbg.render.backgrounds import Background, blurred
 from rmbg.render.finishing import UNFINISHED, Finishing
 from rmbg.render.picture import View
 from rmbg.threads import cpu_count
-from rmbg.ui.results import Result, shrink, thumbnail
+from rmbg.ui.results import Result
+from rmbg.ui.shrink import shrink, thumbnail
 from rmbg.ui.storage import storage
 
 #: Quality of previews and of parts at full size.

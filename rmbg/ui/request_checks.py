@@ -11,13 +11,16 @@ from rmbg.ui.origins import Origins, parse_netloc, parse_origin, server_host
 
 PREFIX = "/gradio_api/"
 
+#: Route of the drafts, which is not one of Gradio.
+DRAFT = "draft"
+
 #: The routes that the page and the API clients use, by method; Gradio has more.
 ROUTES = {
     "GET": re.compile(
         "(app_id|info|user|token|login_check|startup-events|theme\\.css|queue/(data|status)|upload_progress|openapi\\.json)/?"
         "|heartbeat/[^/]+|call/(v2/)?[^/]+/[^/]+|custom_component/.+|file=(?![a-zA-Z][a-zA-Z0-9+.-]*:/).+|mcp(/.*)?"
     ),
-    "POST": re.compile("(run|api|call|call/v2)/[^/]+/?|(queue/join|cancel|reset|upload|mcp)/?|mcp/.*"),
+    "POST": re.compile(f"(run|api|call|call/v2)/[^/]+/?|{DRAFT}|(queue/join|cancel|reset|upload|mcp)/?|mcp/.*"),
     "DELETE": re.compile("mcp(/.*)?"),
 }
 

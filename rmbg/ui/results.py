@@ -2,53 +2,31 @@
 
 from __future__ import annotations
 
-import contextlib
 import secrets
-import shutil
-import tempfile
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from rmbg.cutout import Cutout
-from rmbg.errors import OutputError, PhotoError, reason
+from rmbg.errors import PhotoError
 from rmbg.images.photo import Photo
 from rmbg.matting.edges import UNCHANGED, EdgeSettings
-from rmbg.matting.matte import resize
-from rmbg.matting.retouch import Stroke
-from rmbg.message import Message
+from rmbg.ui import result_files
+from rmbg.ui.edits import Edits, scaled_settings
+from rmbg.ui.shrink import shrink
 from rmbg.ui.storage import storage
 
-#: Longest side of a preview, in pixels: sharp on a large screen, and rendered in a few milliseconds.
-PREVIEW_SIDE = 1200
-
-
-@dataclass(frozen=True)
-class Edits:
-    """Changes that a visitor has made to a result: another mask, then a clean-up, then strokes of the brush.
-
-    Attributes
-    ----------
-    base : str
-        Prefix of the files of the mask and its foreground; empty for those of the provider.
-    coarse : str
-        Prefix of the mask that alpha matting was applied to; `base` without alpha matting.
-    edges : EdgeSettings
-    strokes : tuple of Stroke
-    """
-
-    base: str = ""
-    coarse: str = ""
-    edges: EdgeSettings = UNCHANGED
-    strokes: tuple[Stroke, ...] = ()
+#: Longest side of a draft, which is displayed until the preview of new edits is computed: that of the viewer on most screens.
+DRAFT_SIDE = 800
 
 
 class Result:
     """One cutout of the session. The provider's matte stays as it is; edits are applied to what is read.
+
+    A result may begin as a preview, which `complete` or `discard` ends. Until then `full` and `part` wait.
 
     Parameters
     ----------
@@ -57,11 +35,13 @@ class Result:
     width, height : int
         Full size in pixels.
     folder : Path or None
-        Folder of the full-size arrays; None if they are in memory.
+        Folder of the full-size arrays; None if they are in memory, or not computed yet.
     memory : Cutout or None
         The cutout at full size, if it could not be written to disk.
     note : str
         Message for the visitor about a cutout that is kept in memory.
+    pending : bool
+        True if the cutout at full size follows.
 
     Attributes
     ----------
@@ -73,31 +53,62 @@ class Result:
         Random name of this result on the page.
     edits : Edits
         Replaced as a whole by `edit`.
+    edition : int
+        Number of times that they were replaced.
     """
 
     def __init__(
-        self, preview: Cutout, width: int, height: int, folder: Path | None, memory: Cutout | None = None, note: str = ""
+        self,
+        preview: Cutout,
+        width: int,
+        height: int,
+        folder: Path | None,
+        memory: Cutout | None = None,
+        note: str = "",
+        *,
+        pending: bool = False,
     ) -> None:
         self.width, self.height, self.folder = width, height, folder
         self.memory, self.note = memory, note
         self.source, self.thumbnail = "", ""
         self.id = secrets.token_hex(8)
         self.edits = self.thumbnail_edits = Edits()
+        self.edition = 0
         self.pictures: dict[str, tuple[int, str]] = {}  # those in the viewer: name to fingerprint and path
         self._preview: Cutout | None = preview
         self._has_alpha = preview.photo.alpha is not None
         self._previews: tuple[Edits, Cutout, Cutout] | None = None  # of these edits: without and with strokes
         self._cleaned: tuple[str, EdgeSettings, str] = "", UNCHANGED, ""  # base, settings, prefix of the files with both
+        self._small: tuple[Cutout, Cutout] | None = None  # the cutout at screen size before the edits, and reduced for drafts
         self._replaced: tuple[str, Cutout] | None = None  # base and preview of another mask
         self._masks: dict[str, Cutout] = {}  # other masks of a cutout in memory, at full size
         self._lock, self._edit_lock = threading.Lock(), threading.Lock()
-        empty = Photo(np.zeros((0, 0, 3), np.uint8), None, preview.photo.name, preview.photo.notes)
-        self._facts = replace(preview, photo=empty, matte=np.zeros((0, 0), np.float32), foreground=empty.rgb)
+        self._ended, self._unfinished = threading.Event(), False
+        if not pending:
+            self._ended.set()
+        self._facts = _without_pixels(preview)
 
     @property
     def facts(self) -> Cutout:
-        """The cutout without its pixels."""
+        """The cutout without its pixels; seconds and cost are final once the result is not `pending`."""
         return self._facts
+
+    @property
+    def pending(self) -> bool:
+        """True while the cutout at full size is computed."""
+        return not self._ended.is_set()
+
+    def complete(self, cutout: Cutout, folder: Path | None, memory: Cutout | None = None, note: str = "") -> None:
+        """Add the cutout at full size, which is stored in `folder` or `memory`, to a preview; its edits stay."""
+        self.folder, self.memory, self.note = folder, memory, note
+        self._facts = _without_pixels(cutout)
+        self._ended.set()
+
+    def _wait(self) -> None:
+        """Wait for the cutout at full size; raises PhotoError if the result was discarded before."""
+        self._ended.wait()
+        if self._unfinished:
+            raise PhotoError("This result was not finished. Remove the background of the photo again.")
 
     @property
     def preview(self) -> Cutout:
@@ -111,6 +122,11 @@ class Result:
         return self._edited()[2]
 
     @property
+    def unedited(self) -> Cutout:
+        """The cutout of the provider at screen size."""
+        return self._provided()
+
+    @property
     def unretouched(self) -> Cutout:
         """The cutout at screen size without the strokes of the brush."""
         return self._edited()[1]
@@ -119,16 +135,34 @@ class Result:
         """Replace the edits by `change` of them."""
         with self._edit_lock:
             self.edits = change(self.edits)
+            self.edition += 1
 
     def _edited(self) -> tuple[Edits, Cutout, Cutout]:
         edits, found = self.edits, self._previews
         if found is None or found[0] is not edits:
-            provided = self._provided(edits.base)
-            ratio = max(provided.width, provided.height) / max(self.width, self.height)
-            cleaned = provided.cleaned(_scaled_settings(edits.edges, ratio))
-            found = edits, cleaned, cleaned.retouched([stroke.transformed(ratio) for stroke in edits.strokes])
+            found = edits, *self._apply(edits, self._provided(edits.base))
             self._previews = found
         return found
+
+    def _apply(self, edits: Edits, provided: Cutout, *, draft: bool = False) -> tuple[Cutout, Cutout]:
+        """Apply edits to a copy of the cutout; returns it without and with strokes."""
+        ratio = max(provided.width, provided.height) / max(self.width, self.height)
+        cleaned = provided.cleaned(scaled_settings(edits.edges, ratio), draft=draft)
+        return cleaned, cleaned.retouched([stroke.transformed(ratio) for stroke in edits.strokes])
+
+    def draft(self, edges: EdgeSettings, *, strokes: bool = True) -> Cutout:
+        """The cutout of at most `DRAFT_SIDE` pixels a side with other clean-up settings; raises as `preview`."""
+        edits = replace(self.edits, edges=edges)
+        provided, found = self._provided(edits.base), self._small
+        if found is None or found[0] is not provided:
+            self._small = found = provided, shrink(provided, DRAFT_SIDE)
+        return self._apply(edits, found[1], draft=True)[strokes]
+
+    @property
+    def preview_size(self) -> tuple[int, int]:
+        """Width and height of `preview` in pixels; raises as `preview`."""
+        provided = self._provided(self.edits.base)
+        return provided.width, provided.height
 
     def _provided(self, base: str = "") -> Cutout:
         """The cutout at screen size before clean-up and strokes."""
@@ -148,14 +182,17 @@ class Result:
     def release(self) -> None:
         """Free the memory of the preview if it can be read again."""
         if self.folder is not None and (self.folder / "preview-matte.npy").exists():
-            self._preview = self._previews = self._replaced = None
+            self._preview = self._previews = self._replaced = self._small = None
 
     def is_stored(self) -> bool:
-        """True if the full size is still on disk, or in memory."""
+        """True if the full size is still on disk or in memory, or follows."""
         return self.folder is None or (self.folder / "matte.npy").exists()
 
     def discard(self) -> None:
-        """Remove the files of this result."""
+        """Remove the files of this result, of which no full size follows any more."""
+        if self.pending:
+            self._unfinished = True
+            self._ended.set()
         pictures = [path for _, path in list(self.pictures.values())]  # another event may add one meanwhile
         for path in filter(None, (self.thumbnail, *pictures)):
             storage().discard(Path(path))
@@ -164,12 +201,7 @@ class Result:
 
     def _load(self, *names: str, mapped: bool = False) -> list[np.ndarray]:
         assert self.folder is not None
-        try:
-            return [np.load(self.folder / f"{name}.npy", mmap_mode="r" if mapped else None) for name in names]
-        except FileNotFoundError:
-            raise PhotoError(
-                "This result was removed to make room for newer ones. Remove the background of the photo again."
-            ) from None
+        return result_files.load(self.folder, *names, mapped=mapped)
 
     def _load_alpha(self, name: str, *, mapped: bool = False) -> np.ndarray | None:
         """Alpha of the photo; None if it is opaque."""
@@ -199,6 +231,7 @@ class Result:
         PhotoError
             If the result was evicted.
         """
+        self._wait()
         edits = self.edits
         cutout = self._read(rows, columns, self._clean(edits.base, edits.edges))
         if not strokes:
@@ -219,8 +252,16 @@ class Result:
         photo = replace(self._facts.photo, rgb=rgb, alpha=None if alpha is None else np.array(alpha[rows, columns]))
         return replace(self._facts, photo=photo, foreground=foreground, matte=matte)
 
+    def provided_matte(self) -> np.ndarray:
+        """The provider's matte at full size, float32 (H, W); raises PhotoError if the result was evicted."""
+        self._wait()
+        if self.memory is not None:
+            return self.memory.matte
+        return self._load("matte")[0].astype(np.float32) / np.float32(65535)
+
     def coarse(self) -> Cutout:
         """The cutout at full size before alpha matting, clean-up and strokes; raises PhotoError if the result was evicted."""
+        self._wait()
         return self._read(slice(None), slice(None), self._mask(self.edits.coarse))
 
     def replace_mask(self, cutout: Cutout | None, *, refined: bool = False) -> None:
@@ -240,6 +281,7 @@ class Result:
         PhotoError
             If the result was evicted.
         """
+        self._wait()
         base = ""
         if cutout is not None:
             base = f"mask-{secrets.token_hex(4)}-"
@@ -248,7 +290,7 @@ class Result:
             if self.memory is not None or self.folder is None:
                 self._masks[base] = cutout
             else:
-                self._store_mask(self.folder, base, cutout, preview)
+                result_files.save_mask(self.folder, base, cutout, preview)
             self._replaced = base, preview
 
         def changed(edits: Edits) -> Edits:
@@ -257,25 +299,11 @@ class Result:
         self.edit(changed)
         self._remove_masks({base, self.edits.coarse})
 
-    def _store_mask(self, folder: Path, base: str, cutout: Cutout, preview: Cutout) -> None:
-        try:
-            np.save(folder / f"{base}foreground.npy", cutout.foreground)
-            np.save(folder / f"{base}matte.npy", _sixteen_bits(cutout.matte))
-            np.save(folder / f"{base}preview-foreground.npy", preview.foreground)
-            np.save(folder / f"{base}preview-matte.npy", preview.matte)
-        except OSError as error:
-            raise OutputError(
-                Message("The server cannot store the mask: {reason}. Try again later.", reason=reason(error))
-            ) from None
-        storage().measure(folder)
-
     def _remove_masks(self, kept: set[str]) -> None:
         """Remove other masks than those of the prefixes `kept`."""
         self._masks = {base: cutout for base, cutout in self._masks.items() if base in kept}
-        for path in self.folder.glob("mask-*.npy") if self.folder is not None else ():
-            if not path.name.startswith(tuple(filter(None, kept)) or ("/",)):
-                with contextlib.suppress(OSError):
-                    path.unlink()
+        if self.folder is not None:
+            result_files.remove(self.folder, "mask-*.npy", kept - {""})
 
     def _mask(self, base: str) -> str | Cutout:
         """Source of the mask of a prefix for `_read`."""
@@ -302,102 +330,14 @@ class Result:
                 return prefix
             cutout = self._read(*everything, base).cleaned(edges)
             prefix = f"cleaned-{secrets.token_hex(4)}-"
-            try:
-                np.save(self.folder / f"{prefix}foreground.npy", cutout.foreground)
-                np.save(self.folder / f"{prefix}matte.npy", _sixteen_bits(cutout.matte))
-            except OSError:  # the disk is full
+            if not result_files.save_cleaned(self.folder, prefix, cutout):
                 return cutout
             former, self._cleaned = self._cleaned[2], (base, edges, prefix)
-            for path in self.folder.glob(f"{former}*.npy") if former else ():
-                with contextlib.suppress(OSError):
-                    path.unlink()
-        storage().measure(self.folder)
+            if former:
+                result_files.remove(self.folder, f"{former}*.npy")
         return prefix
 
 
-def _scaled_settings(edges: EdgeSettings, ratio: float) -> EdgeSettings:
-    """Settings for a copy of the photo that is smaller by `ratio`."""
-    return replace(
-        edges,
-        specks=round(edges.specks * ratio**2),
-        holes=round(edges.holes * ratio**2),
-        smooth=edges.smooth * ratio,
-        shift=edges.shift * ratio,
-        feather=edges.feather * ratio,
-    )
-
-
-def _sixteen_bits(matte: np.ndarray) -> np.ndarray:
-    return np.rint(matte * np.float32(65535)).astype(np.uint16)
-
-
-def save(cutout: Cutout, preview: Cutout, parent: Path) -> Path:
-    """Write the arrays of a cutout and of its preview to a new folder below `parent`; returns the folder.
-
-    Raises
-    ------
-    OSError
-        If a file cannot be written; the folder is then removed.
-    """
-    folder = Path(tempfile.mkdtemp(dir=parent))
-    try:
-        np.save(folder / "rgb.npy", cutout.photo.rgb)
-        np.save(folder / "foreground.npy", cutout.foreground)
-        np.save(folder / "matte.npy", _sixteen_bits(cutout.matte))
-        np.save(folder / "preview-rgb.npy", preview.photo.rgb)
-        np.save(folder / "preview-foreground.npy", preview.foreground)
-        np.save(folder / "preview-matte.npy", preview.matte)
-        if cutout.photo.alpha is not None and preview.photo.alpha is not None:
-            np.save(folder / "alpha.npy", cutout.photo.alpha)
-            np.save(folder / "preview-alpha.npy", preview.photo.alpha)
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
-    return folder
-
-
-def shrink(cutout: Cutout, side: int) -> Cutout:
-    """Downscale a cutout to at most `side` pixels on its longer side; returns the same cutout if it is not larger."""
-    scale = side / max(cutout.width, cutout.height)
-    if scale >= 1:
-        return cutout
-    width, height = max(1, round(cutout.width * scale)), max(1, round(cutout.height * scale))
-    return replace(
-        cutout,
-        photo=shrink_photo(cutout.photo, side),
-        matte=resize(cutout.matte, height, width),
-        foreground=_scaled_colors(cutout.foreground, cutout.matte, width, height),
-    )
-
-
-def shrink_photo(photo: Photo, side: int) -> Photo:
-    """Downscale a photo to at most `side` pixels on its longer side; returns the same photo if it is not larger."""
-    scale = side / max(photo.width, photo.height)
-    if scale >= 1:
-        return photo
-    width, height = max(1, round(photo.width * scale)), max(1, round(photo.height * scale))
-    rgb, alpha = _scaled(photo.rgb, width, height), photo.alpha
-    if alpha is not None:
-        weighted = _scaled_colors(photo.rgb, alpha.astype(np.float32) / np.float32(255), width, height)
-        alpha = _scaled(alpha, width, height)
-        rgb = np.where((alpha > 0)[..., None], weighted, rgb)
-    return Photo(rgb, alpha, photo.name, photo.notes)
-
-
-def _scaled_colors(colors: np.ndarray, alpha: np.ndarray, width: int, height: int) -> np.ndarray:
-    """Average colors with alpha as weight; black under alpha zero would cause a dark fringe."""
-    total = np.maximum(_scaled(alpha, width, height), 1e-4)
-    planes = (_scaled(colors[..., c] * alpha, width, height) / total for c in range(3))
-    return np.clip(np.stack(list(planes), axis=-1) + 0.5, 0, 255).astype(np.uint8)
-
-
-def _scaled(pixels: np.ndarray, width: int, height: int) -> np.ndarray:
-    image = Image.fromarray(np.ascontiguousarray(pixels))
-    return np.asarray(image.resize((width, height), Image.Resampling.BOX))
-
-
-def thumbnail(pixels: np.ndarray, side: int) -> Image.Image:
-    """Downscale pixels to at most `side` pixels on their longer side."""
-    image = Image.fromarray(pixels)
-    image.thumbnail((side, side), Image.Resampling.BOX)
-    return image
+def _without_pixels(cutout: Cutout) -> Cutout:
+    empty = Photo(np.zeros((0, 0, 3), np.uint8), None, cutout.photo.name, cutout.photo.notes)
+    return replace(cutout, photo=empty, matte=np.zeros((0, 0), np.float32), foreground=empty.rgb)

@@ -19,12 +19,16 @@ from rmbg.errors import RmbgError
 from rmbg.settings import Settings
 from rmbg.ui import sign_in
 from rmbg.ui.batch.uploads import max_bytes
-from rmbg.ui.guard import Guard, Rules
+from rmbg.ui.decoded import DECODED
+from rmbg.ui.drafts import Drafts
+from rmbg.ui.guard.limits import Limits
+from rmbg.ui.guard.middleware import Guard, Rules
 from rmbg.ui.lanes import DEVICE, SERVICES
 from rmbg.ui.metrics import Metrics
 from rmbg.ui.operations import Operations
 from rmbg.ui.origins import Origins, Proxies, is_loopback, own_hosts, parse_hosts, public_hosts
 from rmbg.ui.request_checks import PREFIX
+from rmbg.ui.sign_in_pages import SignInPages
 from rmbg.ui.storage import storage
 from rmbg.ui.visitors import Visitors
 
@@ -84,15 +88,14 @@ def lifespan(blocks: gr.Blocks, origins: Origins, proxies: Proxies, settings: Se
             proxies=proxies,
             max_bytes=settings.max_bytes,
             max_upload=largest_upload(settings),
-            upload_bytes=settings.session_bytes,
             embeddable="SPACE_ID" in settings.environ,
             sign_in=sign_in.available(settings.environ),
-            shared=lambda: Settings.from_environ().shared,
             proxied=_proxied,
-            queued=lambda: _queued(blocks),
         )
         plain = app.middleware_stack
-        guard = Guard(_compressed(plain), rules, visitors.open_page)
+        limits = Limits(settings.session_bytes, lambda: Settings.from_environ().shared, lambda: _queued(blocks))
+        inner = SignInPages(plain) if rules.sign_in else plain
+        guard = Guard(Drafts(_compressed(inner)), rules, limits, visitors.open_page)
         metrics = Metrics(_gauges(blocks, visitors))
         app.middleware_stack = Operations(guard, origins, settings.metrics, guard.ending.is_set, metrics.text)
         loop = asyncio.get_running_loop()
@@ -155,6 +158,7 @@ async def _sweep(blocks: gr.Blocks, visitors: Visitors) -> None:
     while True:
         await asyncio.sleep(SWEEP_SECONDS)
         try:
+            DECODED.sweep()
             removed = await anyio.to_thread.run_sync(storage().sweep, visitors.is_live, _files_in_use(blocks))
             for paths in blocks.temp_file_sets:
                 paths -= removed

@@ -19,17 +19,19 @@ import numpy as np
 
 from rmbg.compare.comparison import Outcome
 from rmbg.cutout import Cutout
-from rmbg.errors import CancelledError, OutputError, reason
+from rmbg.errors import CancelledError, OutputError
 from rmbg.message import Message
-from rmbg.providers import find
 from rmbg.render.backgrounds import Background, picture
+from rmbg.ui import result_files
 from rmbg.ui.batch.run import Batch
 from rmbg.ui.cancellation import Runs
 from rmbg.ui.compare_state import Comparison
 from rmbg.ui.components.photo_input import Upload
 from rmbg.ui.consent import Consent
+from rmbg.ui.decoded import DECODED
 from rmbg.ui.replacement import Replacement
-from rmbg.ui.results import PREVIEW_SIDE, Result, save, shrink, thumbnail
+from rmbg.ui.results import Result
+from rmbg.ui.shrink import PREVIEW_SIDE, shrink, thumbnail
 from rmbg.ui.spend import Spend
 from rmbg.ui.storage import Storage, storage, visitor
 from rmbg.ui.tokens import Tokens
@@ -102,6 +104,66 @@ class Session:
             self._append(result, current=self.chosen in (None, source))
         return result
 
+    def begin(self, preview: Cutout, width: int, height: int, source: str) -> Result:
+        """Add a result as a preview, as `add` does; `complete` or `withdraw` must follow.
+
+        Parameters
+        ----------
+        preview : Cutout
+            At screen size; its cost is not counted.
+        width, height : int
+            Full size in pixels.
+        source : str
+            Path of the photo.
+
+        Raises
+        ------
+        CancelledError
+            If the session was cleared meanwhile.
+        """
+        result = Result(preview, width, height, None, pending=True)
+        result.source = source
+        with self._lock:
+            self.check_deleted()
+            self.results.append(result)
+            if self.chosen in (None, source):
+                self.current = result
+        return result
+
+    def complete(self, result: Result, cutout: Cutout) -> None:
+        """Store the cutout at full size of a result that began as a preview; may evict older results.
+
+        Raises
+        ------
+        OutputError
+            If it cannot be written to disk.
+        CancelledError
+            If the result was removed meanwhile; its files are deleted.
+        """
+        self._count(cutout)
+        folder, memory, note = self._store(cutout, result.unedited)
+        with self._lock:
+            removed = result not in self.results
+            if not removed:
+                result.complete(cutout, folder, memory, note)
+                self._evict(result)
+        if removed:
+            if folder is not None:
+                storage().discard(folder)
+            raise CancelledError("Stopped.")
+
+    def withdraw(self, result: Result) -> bool:
+        """Remove a result whose full size does not follow; returns False if it was removed before or is complete."""
+        with self._lock:
+            withdrawn = result.pending and result in self.results
+            if withdrawn:
+                self.results.remove(result)
+            if withdrawn and self.current is result:
+                self.current = None
+        if withdrawn or result.pending:  # the visit may have been deleted meanwhile
+            result.discard()
+        return withdrawn
+
     def adopt(self, result: Result, source: str) -> None:
         """Make a stored result of the photo with the path `source`, and the photo, the current ones."""
         with self._lock:
@@ -114,6 +176,10 @@ class Session:
             self.results.append(result)
         if current:
             self.current = result
+        self._evict(result)
+
+    def _evict(self, result: Result) -> None:
+        """Remove the oldest results beyond the limit, and those whose files are gone; `result` stays."""
         for old in self.results[:-MAX_RESULTS]:
             old.discard()
         kept = [other for other in self.results if other is result or other.is_stored()]
@@ -159,24 +225,24 @@ class Session:
             If the session was cleared meanwhile; the result is deleted.
         """
         if not counted:
-            for part in cutout.steps or (cutout,):
-                self.spend.add(part.provider, part.cost)
+            self._count(cutout)
         preview = shrink(cutout, side)
+        return Result(preview, cutout.width, cutout.height, *self._store(cutout, preview))
+
+    def _count(self, cutout: Cutout) -> None:
+        """Add the cost of a cutout to the spend."""
+        for part in cutout.steps or (cutout,):
+            self.spend.add(part.provider, part.cost)
+
+    def _store(self, cutout: Cutout, preview: Cutout) -> tuple[Path | None, Cutout | None, str]:
+        """Write a cutout to disk; returns its folder, or the cutout itself and a message for the visitor."""
         try:
-            folder = save(cutout, preview, self.own_folder())
-        except OSError as error:
+            stored = result_files.store(cutout, preview, self.own_folder(), self.owner)
+        except OutputError:
             self.check_deleted()
-            if find(cutout.provider).info.kind == "local":
-                text = Message("The server cannot store the result: {reason}. Try again later.", reason=reason(error))
-                raise OutputError(text) from None
-            note = Message(
-                "The server cannot store this paid result on its disk: {reason}. It is kept in memory only. Download it now.",
-                reason=reason(error),
-            )
-            return Result(preview, cutout.width, cutout.height, None, cutout, note)
-        storage().keep(self.owner, folder)
+            raise
         self.check_deleted()
-        return Result(preview, cutout.width, cutout.height, folder)
+        return stored
 
     def record(self, outcome: Outcome, comparison: Comparison) -> None:
         """Add an outcome to a comparison; stores its cutout and counts its cost."""
@@ -240,6 +306,7 @@ class Session:
         with self._lock:
             vars(self).update(vars(Session()), _owner=owner, _lock=self._lock, _deleted=True)
         storage().delete_visit(owner)
+        DECODED.forget(owner)
 
     def check_deleted(self) -> None:
         """Raise CancelledError if the visitor has deleted this session."""

@@ -19,8 +19,11 @@ GRACE_SECONDS = 8.0
 #: Name of the threads that run the batches of visitors.
 BATCH_NAME = "visitor batch"
 
-#: Names of anyio's worker threads, in which Gradio runs the event handlers, and of the threads of comparisons and batches.
-WORKER_NAMES = ("AnyIO worker thread", "comparison", BATCH_NAME)
+#: Name of the threads of removals.
+REMOVAL_NAME = "removal"
+
+#: Names of anyio's worker threads, in which Gradio runs the event handlers, and of the threads of runs and batches.
+WORKER_NAMES = ("AnyIO worker thread", "comparison", BATCH_NAME, REMOVAL_NAME)
 
 #: SIGHUP is sent when a terminal is closed; Windows has SIGBREAK instead.
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")

@@ -14,7 +14,7 @@ from gradio.blocks import Blocks
 from gradio.components import State
 from gradio.state_holder import SessionState, StateHolder
 
-from rmbg.ui.guard import CLIENT
+from rmbg.ui.guard.middleware import CLIENT
 from rmbg.ui.languages import t
 from rmbg.ui.storage import VISITOR
 

@@ -32,7 +32,7 @@ def ready(settings: Settings) -> list[str]:
 def measure(names: list[str], folder: Path, settings: Settings) -> dict[str, dict[str, float]]:
     """Composite of each provider, over all examples and by category."""
     dataset = open_dataset(EXAMPLES, settings=settings)
-    journal = Journal(folder)
+    journal = Journal(folder, settings)
     run(dataset, names, journal, settings=settings)
     summary = summarize(dataset, names, journal)
     parts = {"all": summary.rows, **summary.categories}

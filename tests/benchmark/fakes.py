@@ -58,6 +58,7 @@ class Fake(Provider):
         self.fail, self.nothing, self.wait, self._status = fail, nothing, wait, status
         self.error = error or ServiceError("The service is down.")
         self.calls, self.at_once, self.most_at_once = [], 0, 0
+        self.seconds = 0.25
         self._lock = threading.Lock()
 
     def status(self, settings) -> Status:
@@ -83,4 +84,4 @@ class Fake(Provider):
         matte = TRUTH if TRUTH.shape == (height, width) else np.full((height, width), 0.75, np.float32)
         price = self.info.price_usd
         cost = Cost(None, "unknown") if price is None else Cost(price, "charged" if self.info.kind == "remote" else "estimated")
-        return Cutout(photo, matte.copy(), photo.rgb.copy(), self.info.id, 0.25, cost, device="cpu", engine="fake")
+        return Cutout(photo, matte.copy(), photo.rgb.copy(), self.info.id, self.seconds, cost, device="cpu", engine="fake")

@@ -6,6 +6,7 @@ import csv
 import io
 import threading
 import zipfile
+from dataclasses import replace
 from decimal import Decimal
 
 import numpy as np
@@ -18,12 +19,13 @@ from rmbg.compare.agreement import FIRST_COLOR, SECOND_COLOR, agreement, differe
 from rmbg.compare.comparison import Outcome, compare, select_providers
 from rmbg.compare.export import contact_sheet, cutouts_zip, table_csv
 from rmbg.cutout import Cutout
-from rmbg.errors import OptionError, PhotoError
+from rmbg.errors import ModelError, OptionError, PhotoError
 from rmbg.images.photo import Photo
 from rmbg.providers import PROVIDERS
 from rmbg.providers.base import Status
 from rmbg.render.backgrounds import parse_background
 from rmbg.settings import Settings
+from rmbg.timing import Timings
 from tests.benchmark.fakes import Fake
 from tests.pictures import scene
 from tests.servers.web import until
@@ -50,6 +52,26 @@ def run(ids, **more):
 def outcome(name: str, matte: np.ndarray, price: str | None = None) -> Outcome:
     cost = Cost(None, "unknown") if price is None else Cost(Decimal(price), "charged")
     return Outcome(name, Cutout(PHOTO, matte.astype(np.float32), FORE.copy(), name, 1.5, cost, engine="fake", device="cpu"))
+
+
+def test_local_networks_are_warmed_up_before_their_run(add):
+    """A cold start is no part of seconds and cost."""
+    events = []
+
+    class Warmed(Fake):
+        def warm_up(self, context):
+            events.append("warm-up")
+            if self.info.id == "broken":
+                raise ModelError("The network cannot be loaded.")
+
+        def cut(self, photo, options, call):
+            events.append("run")
+            return super().cut(photo, options, call)
+
+    add(Warmed("near"), Warmed("broken"))
+    near, broken = run(["near", "broken"])
+    assert events == ["warm-up", "run", "warm-up"]
+    assert near.cutout is not None and broken.error == "The network cannot be loaded."
 
 
 def test_outcomes_are_yielded_when_available_and_remote_ones_do_not_wait(add):
@@ -183,6 +205,11 @@ def test_exports(add):
     assert [line["usd"] for line in lines] == ["0.018", "", ""]
     assert [line["basis"] for line in lines] == ["charged", "unknown", "unknown"]
     assert lines[0]["iou_with_a"] == "100.000" and lines[2]["error"] == "It failed."
+    assert outcomes[0].cutout is not None
+    timed = Outcome("a", replace(outcomes[0].cutout, timings=Timings(load=2.0, inference=0.25, processing=0.5)))
+    (line,) = csv.DictReader(io.StringIO(table_csv(agreement([timed], "a"), "a")))
+    assert line["seconds"] == "0.750" and line["load_seconds"] == "2.000" and line["inference_seconds"] == "0.250"
+    assert lines[1]["inference_seconds"] == "", "of a service"
 
 
 def test_a_contact_sheet_of_a_narrow_photo_keeps_its_labels():

@@ -1,6 +1,7 @@
 """rmbg.inference.model_cache: loading, memory budget, out-of-memory errors, cancellation, concurrency."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from rmbg.inference.catalog import MODELS
 from rmbg.inference.model_cache import ModelCache
 from rmbg.inference.plan import Plan
 from rmbg.settings import Settings
+from rmbg.threads import on_one_core
 from tests.servers.hub import Hub
 
 IMAGES = np.zeros((1, 3, 4, 4), np.float32)
@@ -24,8 +26,10 @@ class FakeRunner:
         self.plan = plan
         self.memory = memory
         self.errors = []
+        self.sides = []
 
     def run(self, images):
+        self.sides.append(images.shape[-1])
         if self.errors:
             raise self.errors.pop()
         return images[:, 0]
@@ -71,6 +75,49 @@ def test_the_least_recently_used_network_is_unloaded_beyond_the_budget(cache, se
     run(cache, SMALL, settings)
     run(cache, MODELS["rmbg-2.0"], settings)
     assert cache.loaded() == ["rmbg-1.4", "rmbg-2.0"]
+
+
+def test_streams_run_at_the_same_time_and_are_not_unloaded(cache, settings, monkeypatch):
+    pytest.importorskip("openvino")
+    monkeypatch.setattr("rmbg.inference.plan.cpu_count", lambda: 2)
+    started, release = threading.Barrier(3, timeout=60), threading.Event()
+
+    def hold(runner):
+        started.wait()
+        assert release.wait(60)
+        return runner
+
+    def run_on_one_core(_):
+        with on_one_core():
+            return cache.run(SMALL, hold, settings, lambda fraction, text: None, lambda: None)
+
+    with ThreadPoolExecutor(2) as pool:
+        runs = [pool.submit(run_on_one_core, number) for number in range(2)]
+        started.wait()
+        run(cache, LARGE, settings)
+        run(cache, MODELS["rmbg-2.0"], settings)
+        assert cache.loaded() == ["rmbg-1.4", "rmbg-2.0"], "the one that runs is kept, although it is older"
+        release.set()
+        (first, plan), (second, _) = (each.result() for each in runs)
+    assert first is second and plan.streams == 2
+    run(cache, LARGE, settings)
+    assert cache.loaded() == ["birefnet", "rmbg-2.0"]
+
+
+def test_a_network_is_warmed_up_once_after_each_load(cache, opened, settings):
+    def warm_up(model):
+        cache.warm_up(model, settings, lambda fraction, text: None, lambda: None)
+
+    warm_up(SMALL)
+    assert opened[0][1].sides == [SMALL.size], "at the size of its input"
+    warm_up(SMALL)
+    assert len(opened[0][1].sides) == 1
+    run(cache, LARGE, settings)
+    run(cache, MODELS["rmbg-2.0"], settings)  # unloads the first one
+    warm_up(SMALL)
+    warm_up(MODELS["rmbg-2.0"])
+    assert [name for name, _ in opened] == ["rmbg-1.4", "birefnet", "rmbg-2.0", "rmbg-1.4"]
+    assert opened[3][1].sides == [SMALL.size] and len(opened[2][1].sides) == 1
 
 
 def test_changed_weights_are_reloaded(cache, opened, settings):

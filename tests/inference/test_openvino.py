@@ -1,10 +1,12 @@
 """rmbg.inference.openvino_*: graphs against the torch networks, cache of compiled models, choice of engine."""
 
+import gc
 import hashlib
 import io
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,16 +14,28 @@ import torch
 from safetensors.torch import save_file
 
 from rmbg.errors import NotReadyError
-from rmbg.inference import weights
+from rmbg.inference import digests, weights
 from rmbg.inference.catalog import MODELS, build
 from rmbg.inference.device import choose
 from rmbg.inference.plan import Plan
 from rmbg.inference.torch_runner import TorchRunner
 from rmbg.settings import Settings
+from tests.inference.overwriting import overwrite
 from tests.networks.rule import network_input, rule_weights
 
 pytest.importorskip("openvino")
-from rmbg.inference.openvino_runner import OpenVinoRunner, core, save_compiled, supported_precisions
+import openvino as ov
+from openvino import opset15
+
+from rmbg.inference.openvino_runner import (
+    OpenVinoRunner,
+    Requests,
+    config,
+    core,
+    load_compiled,
+    save_compiled,
+    supported_precisions,
+)
 
 FP32 = Plan("openvino", "cpu", "fp32")
 
@@ -81,12 +95,94 @@ def test_compiled_models_are_cached(settings, tmp_path):
     assert messages == ["Preparing rmbg-1.4 for this processor (once)", "Loading rmbg-1.4 on cpu"]
     assert np.abs(first - again).max() < 1e-5
     (blob,) = (tmp_path / "engines").iterdir()
-    blob.write_bytes(blob.read_bytes()[:-1])
     assert np.array_equal(OpenVinoRunner(model, file, FP32, settings, no_progress).run(image), first)
     other = replace(file, sha256="0" * 64)
     OpenVinoRunner(model, other, FP32, settings, no_progress)
     (newer,) = (tmp_path / "engines").iterdir()
     assert newer != blob
+
+
+def test_streams_load_the_same_file_and_return_the_same_bytes(settings, tmp_path):
+    settings = replace(settings, data=tmp_path)
+    model = replace(MODELS["rmbg-1.4"], size=64)
+    file = weights.fetch(model, settings, no_progress)
+    images = [network_input(seed, 64, 64).numpy() for seed in range(6)]
+    expected = [OpenVinoRunner(model, file, FP32, settings, no_progress).run(image) for image in images]
+    (blob,) = (tmp_path / "engines").iterdir()
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(OpenVinoRunner(model, file, replace(FP32, streams=2), settings, no_progress).run, images))
+    assert np.array_equal(found, expected) and list((tmp_path / "engines").iterdir()) == [blob]
+
+
+class Stored:
+    """A small compiled model in a folder, loaded as by a new process."""
+
+    def __init__(self, data):
+        parameter = opset15.parameter([1, 3], np.float32)
+        weight = opset15.constant(np.arange(3, dtype=np.float32))
+        model = ov.Model([opset15.multiply(parameter, weight)], [parameter], "small")
+        self.data, self.path = data, data / "engines" / "rmbg-1.4-0.blob"
+        self.compiled = core().compile_model(model, "CPU", config(FP32))
+        self.save()
+
+    def save(self):
+        save_compiled(self.compiled, self.path, MODELS["rmbg-1.4"], self.data)
+
+    def load(self):
+        digests._memory.clear()
+        return load_compiled(self.path, FP32, no_progress, MODELS["rmbg-1.4"], self.data)
+
+
+@pytest.fixture
+def stored(tmp_path):
+    return Stored(tmp_path)
+
+
+def check(compiled):
+    gc.collect()  # memory that the model still reads would be released
+    assert Requests(compiled)(np.ones((1, 3), np.float32))[0].tolist() == [[0, 1, 2]]
+
+
+def test_a_prepared_model_is_not_read_for_its_checksum(stored, monkeypatch):
+    def fail(*args):
+        raise AssertionError("read")
+
+    monkeypatch.setattr(digests, "open", fail, raising=False)
+    check(stored.load())
+
+
+def test_a_copied_prepared_model_is_verified_by_the_checksum_in_the_file(stored, monkeypatch):
+    (stored.data / digests.STORE).unlink()
+    monkeypatch.setattr(digests, "SETTLED_NS", -(10**12))
+    check(stored.load())
+    assert str(stored.path) in (stored.data / digests.STORE).read_text()
+
+
+@pytest.mark.parametrize("change", ["content", "truncated", "longer", "empty", "trailer"])
+def test_a_changed_prepared_model_is_noticed(stored, change):
+    """OpenVINO would crash or compute other results. All changes keep the modification time, some the size."""
+    data = stored.path.read_bytes()
+    middle = len(data) // 2
+    changed = {
+        "content": data[:middle] + bytes([data[middle] ^ 255]) + data[middle + 1 :],
+        "truncated": data[:-1],
+        "longer": data + b"0",
+        "empty": b"",
+        "trailer": data[:-1] + bytes([data[-1] ^ 255]),
+    }
+    overwrite(stored.path, changed[change])
+    assert stored.load() is None
+    stored.save()
+    check(stored.load())
+
+
+def test_prepared_models_are_mapped_into_memory(stored):
+    """The file may be deleted meanwhile by a process that has prepared a newer one."""
+    loaded = stored.load()
+    if Path("/proc/self/maps").exists():
+        assert str(stored.path) in Path("/proc/self/maps").read_text()
+    stored.path.unlink()
+    check(loaded)
 
 
 def test_compiled_models_of_other_networks_are_kept(tmp_path):
@@ -95,8 +191,8 @@ def test_compiled_models_of_other_networks_are_kept(tmp_path):
             return io.BytesIO(b"prepared")
 
     for name in ("birefnet-lite-1", "birefnet-1", "birefnet-2"):
-        save_compiled(Compiled(), tmp_path / f"{name}.blob", MODELS[name[:-2]])
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["birefnet-2.blob", "birefnet-lite-1.blob"]
+        save_compiled(Compiled(), tmp_path / f"{name}.blob", MODELS[name[:-2]], tmp_path / "data")
+    assert sorted(path.name for path in tmp_path.glob("*.*")) == ["birefnet-2.blob", "birefnet-lite-1.blob"]
 
 
 def test_compiled_models_are_saved_concurrently(tmp_path):
@@ -108,12 +204,12 @@ def test_compiled_models_are_saved_concurrently(tmp_path):
             return io.BytesIO(data)
 
     def save(_):
-        save_compiled(Compiled(), path, MODELS["birefnet"])
+        save_compiled(Compiled(), path, MODELS["birefnet"], tmp_path / "data")
         return path.read_bytes()
 
     with ThreadPoolExecutor(8) as pool:
-        assert set(pool.map(save, range(40))) == {hashlib.sha256(data).digest() + data}
-    assert list(tmp_path.iterdir()) == [path]
+        assert set(pool.map(save, range(40))) == {data + hashlib.sha256(data).digest()}
+    assert list(tmp_path.glob("*.*")) == [path]
 
 
 def test_unfinished_files_of_killed_processes_are_removed(tmp_path):
@@ -125,8 +221,8 @@ def test_unfinished_files_of_killed_processes_are_removed(tmp_path):
     old.touch()
     recent.touch()
     os.utime(old, (0, 0))
-    save_compiled(Compiled(), tmp_path / "birefnet-1.blob", MODELS["birefnet"])
-    assert sorted(path.name for path in tmp_path.iterdir()) == [recent.name, "birefnet-1.blob"]
+    save_compiled(Compiled(), tmp_path / "birefnet-1.blob", MODELS["birefnet"], tmp_path / "data")
+    assert sorted(path.name for path in tmp_path.glob("*.*")) == [recent.name, "birefnet-1.blob"]
 
 
 def test_an_unwritable_cache_folder_is_ignored(settings, tmp_path):

@@ -18,6 +18,7 @@ from rmbg.matting.edges import AlphaMatting
 from rmbg.remove import remove_background
 from rmbg.settings import Settings
 from tests.disc import save_photo
+from tests.memory import peak
 from tests.servers.hub import Hub
 
 
@@ -90,6 +91,26 @@ def test_large_photos_are_computed_in_tiles(settings, monkeypatch):
     numbers = [fraction for fraction in fractions if fraction is not None]
     assert alpha.shape == (300, 420) and numbers[-1] == 1 and len(numbers) > 4
     assert alpha[:, 150:200].std() > 0 and (alpha[:, 215:] == 1).all() and (alpha[:, :100] == 0).all()
+
+
+def test_memory_does_not_grow_with_the_number_of_tiles(settings, monkeypatch):
+    monkeypatch.setattr(vitmatte, "VITMATTE", replace(VITMATTE, size=160))
+    monkeypatch.setattr(vitmatte, "OVERLAP", 32)
+    inputs = []
+
+    class Runner:
+        def run(self, images: np.ndarray) -> np.ndarray:
+            inputs.append(images.shape[2:])
+            return images[:, 3]
+
+    monkeypatch.setattr(vitmatte.MODEL_CACHE, "run", lambda model, run, *_: (run(Runner()), None))
+
+    def used(width: int) -> int:
+        rgb = np.zeros((160, width, 3), np.uint8)
+        return peak(lambda: predict_alpha(rgb, np.full((160, width), 128, np.uint8), settings))
+
+    assert used(2048) - used(256) < 24 * 160 * (2048 - 256), "24 bytes a pixel: 0.6 GB for 24 megapixels"
+    assert set(inputs) == {(160, 160)}
 
 
 def test_tiles_cover_the_photo():

@@ -10,6 +10,7 @@ from rmbg.matting.closed_form import refine_alpha
 from rmbg.matting.edges import AlphaMatting
 from rmbg.matting.laplacian import laplacian_weights, unknown_system
 from rmbg.matting.trimap import BACKGROUND, FOREGROUND, UNKNOWN, make_trimap
+from tests.memory import peak
 from tests.pictures import scene
 
 
@@ -53,6 +54,20 @@ def test_tiles_leave_no_seams(case, monkeypatch):
     monkeypatch.setattr(closed_form, "TILE", 48)
     tiled = refine_alpha(photo, coarse, AlphaMatting(erode_size=15))
     assert np.abs(tiled - whole).max() < 0.05
+
+
+def test_memory_does_not_grow_with_the_number_of_tiles(monkeypatch):
+    """A photo of 24 megapixels fits: beside the tile that is solved, there are full-size masks and mattes only."""
+    monkeypatch.setattr(closed_form, "TILE", 64)
+    monkeypatch.setattr(closed_form, "MARGIN", 8)
+
+    def used(width: int) -> int:
+        photo = np.random.default_rng(0).integers(0, 256, (128, width, 3), np.uint8)
+        matte = np.full((128, width), 0.5, np.float32)
+        return peak(lambda: refine_alpha(photo, matte, AlphaMatting()))
+
+    used(128)  # imports SciPy
+    assert used(1024) - used(128) < 24 * 128 * (1024 - 128), "24 bytes a pixel: 0.6 GB for 24 megapixels"
 
 
 def test_progress_and_cancellation(case, monkeypatch):

@@ -2,12 +2,15 @@
 
 import hashlib
 import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from rmbg.inference import builtin_runner
 from rmbg.inference.builtin_runner import OpenVinoForward
 from rmbg.matting.color_prior import sigmoid
 from rmbg.networks import builtin, builtin_spec, tta
@@ -58,6 +61,17 @@ def test_engines_agree() -> None:
     (logits, confidence), (other_logits, other_confidence) = (load()(x) for load in ENGINES.values())
     np.testing.assert_allclose(sigmoid(logits), sigmoid(other_logits), atol=1e-5)
     assert confidence == pytest.approx(other_confidence, abs=1e-5)
+
+
+def test_concurrent_runs_return_the_bytes_of_a_single_one() -> None:
+    pytest.importorskip("openvino")
+    inputs = [np.random.default_rng(i).normal(0, 1, (1, 3, 64 + 32 * (i % 2), 96)).astype(np.float32) for i in range(8)]
+    single, streams = OpenVinoForward(), OpenVinoForward(replace(builtin_runner.OPENVINO, streams=4))
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(streams, inputs))
+    for x, (logits, confidence) in zip(inputs, found, strict=True):
+        expected = single(x)
+        assert np.array_equal(logits, expected[0]) and confidence == expected[1]
 
 
 @pytest.mark.parametrize("engine", ENGINES)

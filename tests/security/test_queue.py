@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from rmbg.providers import PROVIDERS
-from rmbg.ui.guard import DIRECT_PER_ADDRESS, QUEUED_PER_ADDRESS
+from rmbg.ui.guard.limits import DIRECT_PER_ADDRESS, QUEUED_PER_ADDRESS
 from rmbg.ui.session import Session
 from tests.security.server import Server, Visitor, picture
 from tests.servers.web import until

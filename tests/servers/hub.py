@@ -37,18 +37,23 @@ class Hub:
     fault : str or None
         One of `REFUSALS` or `BODY_FAULTS`, or `NO_HUB`.
     gated : bool
-        Files require the token ``accepted``; other tokens are those of accounts that have not accepted the license.
+        Files require `token`; other tokens are those of accounts that have not accepted the license.
+    token : str
     commit : str
         Commit of the branch ``main``; every other revision exists.
     requests : list of (method, path, range header or None)
+    tokens : list of str
+        Token of each request, empty for none.
     """
 
     def __init__(self) -> None:
         self.files: dict[str, dict[str, bytes]] = {}
         self.fault: str | None = None
         self.gated = False
+        self.token = "accepted"
         self.commit = COMMIT
         self.requests: list[tuple[str, str, str | None]] = []
+        self.tokens: list[str] = []
         hub = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -81,7 +86,8 @@ class Hub:
         repository, _, rest = request.path.lstrip("/").partition("/resolve/")
         revision, _, name = rest.partition("/")
         bearer = (request.headers.get("Authorization") or "").removeprefix("Bearer ")
-        if self.gated and bearer != "accepted":
+        self.tokens.append(bearer)
+        if self.gated and bearer != self.token:
             return refuse(request, 403 if bearer else 401, "GatedRepo")
         if self.fault in REFUSALS:
             return refuse(request, *REFUSALS[self.fault])

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import html
 import io
 import threading
 import zipfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from rmbg.billing.cost import Cost
 from rmbg.errors import InputError, NotReadyError, OutputError
 from rmbg.images import encode
 from rmbg.providers import PROVIDERS
+from rmbg.providers.base import Option
 from rmbg.render.backgrounds import parse_background
 from rmbg.settings import Settings
 from rmbg.ui import archive
@@ -60,14 +63,34 @@ def uploads(folder: Path, count: int) -> list[Upload]:
     return [Upload(str(save_photo(folder / str(i) / f"{i}.png", i)), f"{i}.png") for i in range(count)]
 
 
-def recipe(name: str, background: str = "transparent") -> Recipe:
+def recipe(name: str, background: str = "transparent", **options: Any) -> Recipe:
     provider = PROVIDERS[name]
-    return Recipe(provider, provider.info.parse_options({}), PNG, parse_background(background))
+    return Recipe(provider, provider.info.parse_options(options), PNG, parse_background(background))
 
 
 def run(batch: Batch, chosen: Recipe, names: frozenset[str] | None = None) -> None:
     batch.start(batch.prepare(chosen, names))
     batch.join()
+
+
+class Tuned(Fake):
+    """Provider with an option, whose values it records."""
+
+    def __init__(self, name: str, *arguments: Any, **more: Any) -> None:
+        super().__init__(name, *arguments, **more)
+        self.info = replace(self.info, options=(Option("level", "Level", "float", 0.5, minimum=0, maximum=1),))
+        self.levels: list[float] = []
+
+    def cut(self, photo: Any, options: Any, call: Any) -> Any:
+        self.levels.append(options["level"])
+        return super().cut(photo, options, call)
+
+
+@pytest.fixture
+def tuned(monkeypatch: pytest.MonkeyPatch) -> Tuned:
+    found = Tuned("tuned")
+    monkeypatch.setitem(PROVIDERS, "tuned", found)
+    return found
 
 
 @pytest.fixture
@@ -222,15 +245,15 @@ def test_failed_second_attempt_keeps_the_first_result(tmp_path, fakes, session):
 
 def test_question_belongs_to_one_run(tmp_path, fakes, session):
     """An accepted batch does not permit the next one of the same size, and nothing runs without an answer."""
-    settings = ("far", "", "png", "transparent", "#ffffff", False)
+    settings = ("far", "", {}, "png", "transparent", "#ffffff", False)
     photos = uploads(tmp_path, 2)
     message, *_ = batch_actions.start(session, photos, *settings)
     assert "sends 2 photos to Far. Expected charge for all: about $0.04." in message and not fakes["far"].calls
     batch_actions.decline(session)
-    message, *_ = batch_actions.confirm(session, "", False)
+    message, *_ = batch_actions.confirm(session, "", {}, False)
     assert "Start the batch again" in message and not fakes["far"].calls
     batch_actions.start(session, photos, *settings)
-    batch_actions.confirm(session, "", False)
+    batch_actions.confirm(session, "", {}, False)
     session.batch.join()
     assert len(fakes["far"].calls) == 2
     others = uploads(tmp_path / "others", 2)
@@ -238,6 +261,36 @@ def test_question_belongs_to_one_run(tmp_path, fakes, session):
     assert "Expected charge" in message and len(fakes["far"].calls) == 2
     message, *_ = batch_actions.start(session, others, "murky", *settings[1:])
     assert "an unknown price at Murky" in message and not fakes["murky"].calls
+
+
+def test_changed_options_run_the_provider_again(tmp_path, tuned, session):
+    batch = session.new_batch(uploads(tmp_path, 2))
+    run(batch, recipe("tuned", level=0.2))
+    run(batch, recipe("tuned", "#00ff00", level=0.2))
+    assert tuned.levels == [0.2] * 2, "another background is rendered from the matte"
+    run(batch, recipe("tuned", "#00ff00", level=0.8))
+    assert tuned.levels == [0.2] * 2 + [0.8] * 2 and not batch.prepare(recipe("tuned", "#00ff00", level=0.8)).tasks
+
+
+def test_options_of_the_tab_reach_the_provider_and_belong_to_the_consent(tmp_path, tuned, session, monkeypatch):
+    settings = ("png", "transparent", "#ffffff", False)
+    batch_actions.start(session, uploads(tmp_path, 2), "tuned", "", {"level": 0.9}, *settings)
+    session.batch.join()
+    assert tuned.levels == [0.9] * 2
+    message, *_ = batch_actions.start(session, [], "tuned", "", {"level": 7}, *settings)
+    assert "level is '7'" in html.unescape(message) and len(tuned.levels) == 2
+
+    paid = Tuned("paid", "remote", "0.02")
+    monkeypatch.setitem(PROVIDERS, "paid", paid)
+    batch_actions.start(session, [], "paid", "", {"level": 0.1}, *settings)
+    message, *_ = batch_actions.confirm(session, "", {"level": 0.2}, False)
+    assert "settings have changed" in message and not paid.calls
+    message, *_ = batch_actions.confirm(session, "", {"level": 0.1}, False)
+    assert "Start the batch again" in message and not paid.calls, "the question was withdrawn"
+    batch_actions.start(session, [], "paid", "", {"level": 0.1}, *settings)
+    batch_actions.confirm(session, "", {"level": 0.1}, False)
+    session.batch.join()
+    assert paid.levels == [0.1] * 2
 
 
 def test_results_stay_within_the_quota_of_the_visitor(tmp_path, fakes, session, monkeypatch):
@@ -326,6 +379,25 @@ def test_endpoint_streams_rows_and_returns_a_zip(client, tmp_path, fakes):
     assert until(lambda: len(list(storage().root.folder.glob("batch-*"))) == before, 60), "the files of the call are removed"
 
 
+def test_options_and_key_of_a_caller(client, tmp_path, tuned, monkeypatch):
+    client.predict(images=files(tmp_path, 2), provider="tuned", options='{"level": 0.75}', api_name="/batch")
+    assert tuned.levels == [0.75] * 2
+    with Runware() as service:
+        service.key = "the-callers-own-key"
+        for name, value in environment(service, tmp_path / "data", RUNWARE_API_KEY="").items():
+            monkeypatch.setenv(name, value)
+        caller = Client(client.src, verbose=False, headers={"X-Runware-Api-Key": service.key})
+        table, _ = caller.predict(
+            images=files(tmp_path, 2),
+            provider="runware-rembg-1.4",
+            confirm_paid=True,
+            options='{"postProcessMask": true}',
+            api_name="/batch",
+        )
+    assert [row["state"] for row in table] == ["done", "done"], table
+    assert [job["task"]["settings"]["postProcessMask"] for job in service.jobs] == [True, True]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -333,11 +405,13 @@ def test_endpoint_streams_rows_and_returns_a_zip(client, tmp_path, fakes):
         ({"alpha_matting": "best"}, "method is 'best'; it must be one of closed-form, vitmatte"),
         ({"provider": "murky"}, "an unknown price at Murky. Set confirm_paid"),
         ({"provider": "missing"}, "no provider"),
+        ({"options": '{"level": 1}'}, "near has no option 'level'"),
+        ({"options": "level=1"}, "options is not a JSON object"),
         ({"background": "/etc/hostname"}, "is not a background"),
         ({"images": []}, "Choose photos"),
         ({"images": 4}, "more than 3 files"),
     ],
-    ids=["paid", "matting", "unknown price", "provider", "path", "none", "many"],
+    ids=["paid", "matting", "unknown price", "provider", "option", "options", "path", "none", "many"],
 )
 def test_invalid_call_is_reported_before_any_provider_runs(client, tmp_path, fakes, monkeypatch, arguments, message):
     monkeypatch.setenv("RMBG_BATCH_FILES", "3")

@@ -9,6 +9,7 @@ import pytest
 
 from rmbg.billing.cost import Cost
 from rmbg.cancellation import CancellationToken
+from rmbg.compare.agreement import agreement, consensus
 from rmbg.compare.comparison import Outcome
 from rmbg.compare.ratings import rate
 from rmbg.compare.votes import Ballot
@@ -18,6 +19,7 @@ from rmbg.settings import Settings
 from rmbg.ui.compare_state import Comparison
 from rmbg.ui.components import second_provider
 from rmbg.ui.session import Session
+from rmbg.ui.storage import storage
 from rmbg.ui.tabs import compare_photos, compare_view
 
 RGB = np.full((80, 100, 3), 90, np.uint8)
@@ -84,6 +86,39 @@ def test_released_comparison_keeps_its_figures_and_reads_its_cutouts_again(compa
     for one, other in zip(before, after, strict=True):
         np.testing.assert_array_equal(one.matte, other.matte)
         assert one.seconds == other.seconds and one.cost == other.cost
+
+
+def test_figures_are_those_of_the_command_line(own_data):
+    """They come from the cutouts at full size, which the panes show smaller."""
+    rng = np.random.default_rng(0)
+    rgb = rng.integers(0, 255, (700, 2000, 3), np.uint8)
+    y, x = np.mgrid[:700, :2000].astype(np.float32)
+    outcomes = []
+    for number, name in enumerate(("builtin", "rmbg-1.4", "birefnet")):
+        matte = np.clip((260 - np.hypot(y - 350, x - 900 - 9 * number)) / (3 + 6 * number) + 0.5, 0, 1)
+        cost = Cost(Decimal("0.01"), "charged")
+        outcomes.append(Outcome(name, Cutout(Photo(rgb), matte.astype(np.float32), rgb, name, 0.5, cost)))
+    session = Session()
+    made = Comparison(Photo(rgb), [outcome.provider for outcome in outcomes], blind=False, token=CancellationToken())
+    for outcome in outcomes:
+        session.record(outcome, made)
+    assert all(outcome.cutout.width < 2000 for outcome in made.outcomes.values())
+    for reference in ("builtin", "birefnet"):
+        rows = zip(made.table(reference), agreement(outcomes, reference), strict=True)
+        for shown, expected in rows:
+            figures = [(line.iou, line.edge_difference, line.soft) for line in (shown, expected)]
+            assert (
+                shown.iou == expected.iou
+                and figures[0] == pytest.approx(figures[1], abs=1e-3)
+                and shown.usd_100000 == expected.usd_100000
+            )
+    assert made.consensus() == consensus(outcomes)
+    before = made.table("builtin")
+    for result in list(made._results.values()):
+        storage().discard(result.folder)
+    assert [row.iou for row in made.table("builtin")] == [row.iou for row in before], "computed once"
+    assert [row.iou for row in made.table("rmbg-1.4")] == [None] * 3, "of results that were removed to make room"
+    session.close()
 
 
 def test_consensus_is_the_mean_iou_with_the_other_results(comparison):

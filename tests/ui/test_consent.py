@@ -15,7 +15,7 @@ from rmbg.ui.components.photo_input import Upload
 from rmbg.ui.components.provider_checkboxes import key_names
 from rmbg.ui.consent import Charge, Consent, ConsentError, charges_of, times
 from rmbg.ui.session import Session
-from rmbg.ui.tabs import compare_actions, remove_actions
+from rmbg.ui.tabs import compare_run, compare_start, removal
 from tests.benchmark.fakes import Fake
 from tests.pictures import scene
 from tests.sentences import sentence
@@ -80,7 +80,8 @@ def test_removal_without_consent_is_not_sent(far, upload):
     def remove() -> str:
         display = ("cutout", "transparent", "#ffffff", "#ffffff", "#ffffff", None, False, 5)
         arguments = (None, upload, "far", "", {}, session, *display)
-        return str(remove_actions.remove(*arguments, progress=gr.Progress())[2])
+        *_, last = removal.remove(*arguments, progress=gr.Progress())
+        return str(last[2])
 
     assert "Expected charge: about $0.02." in remove() and not far.calls
     session.consent.accept("remove")
@@ -91,7 +92,7 @@ def test_removal_without_consent_is_not_sent(far, upload):
 def test_comparison_without_consent_is_not_sent(far, upload):
     session = Session()
     choice = (*(name in ("builtin", "far") for name in PROVIDERS), *("" for _ in key_names()))
-    updates = list(compare_actions.begin_paid(None, upload, session, False, *choice))
+    updates = list(compare_run.begin_paid(None, upload, session, False, *choice))
     assert "Press Compare again." in updates[-1][-1] and not far.calls
     session.close()
 
@@ -106,13 +107,12 @@ def test_consent_for_one_photo_does_not_cover_two(far, upload, tmp_path):
     Image.fromarray(scene(60, 90)[0]).save(tmp_path / "cup.png")
     session = Session()
     checks = [name in ("builtin", "far") for name in PROVIDERS]
-    assert "about $0.02." in compare_actions.check_request(upload, session, False, *checks)[1]
-    session.consent.accept(compare_actions.PLACE)
+    assert "about $0.02." in compare_start.check_request(upload, session, False, *checks)[1]
+    session.consent.accept(compare_start.PLACE)
     session.added = [Upload(str(tmp_path / "cup.png"), "cup.png")]
-    updates = list(compare_actions.begin_paid(None, upload, session, False, *checks, *("" for _ in key_names())))
+    updates = list(compare_run.begin_paid(None, upload, session, False, *checks, *("" for _ in key_names())))
     assert "Press Compare again." in updates[-1][-1] and not far.calls
     assert (
-        "your 2 photos to Far. Expected charge: about $0.04."
-        in compare_actions.check_request(upload, session, False, *checks)[1]
+        "your 2 photos to Far. Expected charge: about $0.04." in compare_start.check_request(upload, session, False, *checks)[1]
     )
     session.close()

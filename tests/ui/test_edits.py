@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from rmbg.matting.edges import EdgeSettings
-from rmbg.matting.retouch import Stroke
-from rmbg.ui import results
+from rmbg.matting.strokes import Stroke
+from rmbg.ui import result_files
 from rmbg.ui.components import retouch
-from rmbg.ui.results import Edits, Result
+from rmbg.ui.edits import Edits
+from rmbg.ui.results import Result
 from rmbg.ui.session import Session
 from rmbg.ui.storage import storage
 from rmbg.ui.tabs import edits, remove_actions, strip
@@ -101,7 +102,7 @@ def test_request_cannot_change_the_result_of_another_visitor(session):
 
 
 def test_number_of_strokes_is_limited(session, monkeypatch):
-    monkeypatch.setattr("rmbg.matting.retouch.MAX_STROKES", 2)
+    monkeypatch.setattr("rmbg.matting.strokes.MAX_STROKES", 2)
     result = session.add(cutout())
     dot = {"mode": "keep", "radius": 2, "points": [5, 5]}
     assert [send(session, result, keep, dot)["strokes"] for keep in range(3)] == [1, 2, 2]
@@ -112,7 +113,7 @@ def test_clean_up_is_stored_at_full_size_and_can_be_reset(session):
     result = session.add(cutout(1500, 2000))
     provided, size = result.full(), storage().bytes_of(session.owner)
     values = [False, 0, 0, 0, 12, 0, False]
-    page, *_ = edits.apply(session, *values)
+    page, *_ = edits.apply(session, result.id, *values)
     assert isinstance(page, str) and result.edits.edges == EdgeSettings(shift=12)
     full = result.full()
     expected = provided.cleaned(EdgeSettings(shift=12))
@@ -122,13 +123,13 @@ def test_clean_up_is_stored_at_full_size_and_can_be_reset(session):
     assert storage().bytes_of(session.owner) > size, "the files count"
     send(session, result, 0, STROKE)
     assert result.full().matte[750, 1050] == 0, "strokes come after the clean-up"
-    edits.apply(session, None, None, 0, 0, 0, 0, True)
+    edits.apply(session, result.id, None, None, 0, 0, 0, 0, True)
     assert result.full().matte[30, 30] == 1 and result.full().matte[750, 1050] == 0
     assert len(list(result.folder.glob("cleaned-*-matte.npy"))) == 1, "former files are removed"
-    edits.apply(session, *[False, 0, 0, 0, 0, 0, False])
+    edits.apply(session, result.id, *[False, 0, 0, 0, 0, 0, False])
     send(session, result, 0)
     np.testing.assert_array_equal(result.full().matte, provided.matte)
-    assert "notice error" in edits.apply(session, False, 0, 0, 0, 51, 0, False)[2]
+    assert "notice error" in edits.apply(session, result.id, False, 0, 0, 0, 51, 0, False)[2]
 
 
 def test_clean_up_without_room_on_the_disk(session, monkeypatch):
@@ -137,7 +138,7 @@ def test_clean_up_without_room_on_the_disk(session, monkeypatch):
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(results.np, "save", full)
+    monkeypatch.setattr(result_files.np, "save", full)
     result.edit(lambda edits: replace(edits, edges=EdgeSettings(invert=True), strokes=(Stroke("keep", 9, ((5.0, 5.0),)),)))
     assert result.full().matte[150, 200] == 0 and result.full().matte[5, 5] == 1
 
@@ -152,7 +153,7 @@ def test_result_in_memory_can_be_edited():
 
 def test_controls_have_the_settings_of_the_shown_result(session):
     first, second = session.add(cutout(30, 40)), session.add(cutout(30, 40))
-    edits.apply(session, True, 4, 0, 0, 0, 0, False)
+    edits.apply(session, second.id, True, 4, 0, 0, 0, 0, False)
     session.current = first
     assert edits.controls_of(session, second.id) == [first.id, False, 0, 0, 0.0, 0.0, 0.0, False]
     session.current = second

@@ -49,6 +49,7 @@ UNSEEN = {
     "Stroke",
     "Send a stroke",
     "Send a point",
+    "Apply the clean-up",
     "Point",
     "Load a part at full size",
     "Part of the picture",

@@ -15,10 +15,14 @@ from tests.servers.web import until
 
 
 @pytest.fixture
-def blocks(own_data: None) -> Iterator[Any]:
-    """Running app with a session lifetime of one second after the page is closed, instead of one hour."""
+def blocks(own_data: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Running app with a session lifetime of one second after the page is closed, instead of one hour.
+
+    It starts although its own first request fails, as on a busy machine.
+    """
     from rmbg.ui import app
 
+    monkeypatch.setattr("gradio.networking.url_ok", lambda url: False)
     blocks = app.launch(host="127.0.0.1", prevent_thread_lock=True, quiet=True)
     blocks.app.state_holder.seconds = 1.0
     yield blocks

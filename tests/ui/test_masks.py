@@ -15,9 +15,10 @@ from safetensors.torch import save_file
 
 from rmbg.inference import sam2_runner
 from rmbg.matting.edges import AlphaMatting, EdgeSettings
-from rmbg.matting.retouch import Stroke
+from rmbg.matting.strokes import Stroke
 from rmbg.ui.components.photo_input import Upload
-from rmbg.ui.results import Edits, Result
+from rmbg.ui.edits import Edits
+from rmbg.ui.results import Result
 from rmbg.ui.session import Session
 from rmbg.ui.storage import storage
 from rmbg.ui.tabs import masks

@@ -23,7 +23,7 @@ from rmbg.ui.components import viewer
 from rmbg.ui.components.photo_input import Upload
 from rmbg.ui.session import Session
 from rmbg.ui.storage import storage
-from rmbg.ui.tabs import remove_actions, strip
+from rmbg.ui.tabs import removal, remove_actions, strip
 from tests.browser import PHONE, Chromium
 from tests.conftest import open_app
 from tests.pictures import scene
@@ -62,7 +62,8 @@ def picture(folder: Path, name: str, height: int = 60, width: int = 80) -> Uploa
 
 def run(session: Session, chosen: Upload) -> tuple[Any, ...]:
     """Remove the background of a photo as after a click on Start; returns the updates of the page."""
-    return remove_actions.remove(remove_actions.start_run(session, chosen)[0], chosen, "builtin", "", {}, session)
+    *_, last = removal.remove(remove_actions.start_run(session, chosen)[0], chosen, "builtin", "", {}, session)
+    return last
 
 
 def is_skipped(update: Any) -> bool:
@@ -90,7 +91,8 @@ def test_failure_shows_no_result_of_another_photo(session, tmp_path):
     session.current = session.results[0]
     started = remove_actions.start_run(session, plain)
     assert session.current is None and "appears here" in started[4] and started[6]["interactive"] is False
-    message = remove_actions.remove(started[0], plain, "builtin", "", {}, session)[2]
+    (updates,) = removal.remove(started[0], plain, "builtin", "", {}, session)
+    message = updates[2]
     assert "No clear subject" in message and session.current is None
 
 
@@ -168,13 +170,13 @@ def test_archive_stays_within_the_quota(session, monkeypatch):
 
 def test_progress_of_a_provider_is_a_part_of_the_removal():
     shown: list[tuple[float, str]] = []
-    show = remove_actions.shown_progress(lambda done, desc: shown.append((done, desc)))
+    show = removal.shown_progress(lambda done, desc: shown.append((done, desc)))
     builtin.Builtin().cut(
         open_photo(Image.fromarray(scene(60, 80)[0])), {}, builtin.RequestContext(Settings.from_environ(), None, show)
     )
     show(None, "A step without a fraction")
     fractions = [done for done, _ in shown]
-    assert fractions == sorted(fractions) and fractions[0] > 0 and fractions[-1] < remove_actions.PROVIDER_SHARE
+    assert fractions == sorted(fractions) and fractions[0] > 0 and fractions[-1] < removal.PROVIDER_SHARE
     assert len({text for _, text in shown}) == len(shown) >= 4, "each stage has a name"
 
 

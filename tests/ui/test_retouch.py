@@ -237,7 +237,7 @@ def test_touch_and_pen_paint_and_two_fingers_zoom(page):
 
 
 def test_rejected_stroke_is_reported_and_taken_back(page, monkeypatch):
-    monkeypatch.setattr("rmbg.matting.retouch.MAX_STROKES", 0)
+    monkeypatch.setattr("rmbg.matting.strokes.MAX_STROKES", 0)
     paint(page, (0.45, 0.5), (0.55, 0.5))
     wait(page, "document.querySelector('.viewer-status').textContent.includes('Undo some strokes')")
     color_is(page, 0.5, 0.5, RED)
@@ -249,11 +249,18 @@ def test_clean_up_is_previewed_and_reset(page, tmp_path):
     before = saved(page, tmp_path / "before")[..., 3]
     source = "document.querySelector('#result img.after').src"
     first = page.evaluate(source)
+    page.evaluate(
+        """() => new MutationObserver(() => {
+            window.drafted ||= document.querySelector("#result img.after")?.src.startsWith("data:");
+        }).observe(document.querySelector("#result"), { subtree: true, childList: true, attributes: true })"""
+    )
     page.fill("#clean-shift input[type=number]", "30")
     page.press("#clean-shift input[type=number]", "Enter")
     wait(page, f"first => {source} !== first", first)
     grown = saved(page, tmp_path / "grown")[..., 3]
     assert (grown > 127).sum() > 1.1 * (before > 127).sum()
+    wait(page, f"!{source}.startsWith('data:')")
+    assert page.evaluate("window.drafted")
     page.click("#clean-invert input")
     wait(page, "document.querySelector('.viewer').dataset.scene.includes('\"box\": [0, 0, ')")
     page.click("#clean-reset")

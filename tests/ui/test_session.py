@@ -22,8 +22,8 @@ from rmbg.images.photo import Photo
 from rmbg.render import backgrounds
 from rmbg.ui.components.photo_input import Upload
 from rmbg.ui.components.render_options import RenderOptions
-from rmbg.ui.results import PREVIEW_SIDE, shrink
 from rmbg.ui.session import MAX_RESULTS, Session
+from rmbg.ui.shrink import PREVIEW_SIDE, shrink
 from rmbg.ui.storage import storage
 from rmbg.ui.tabs import compare_downloads
 from tests.pictures import scene

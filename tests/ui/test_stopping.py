@@ -15,7 +15,7 @@ from rmbg.ui.cancellation import Runs
 from rmbg.ui.components.photo_input import Upload
 from rmbg.ui.components.provider_checkboxes import key_names
 from rmbg.ui.session import Session
-from rmbg.ui.tabs import benchmark, compare_actions
+from rmbg.ui.tabs import benchmark, compare_actions, compare_run, compare_start
 from tests.benchmark.fakes import Fake
 from tests.pictures import scene
 
@@ -38,11 +38,11 @@ def test_comparison_cancelled_in_the_queue_does_not_run(fake, choice, tmp_path):
     upload, session = Upload(str(tmp_path / "mug.png"), "mug.png"), Session()
 
     def compare(*, stop: bool) -> str:
-        compare_actions.check_request(upload, session, False, *choice[: len(PROVIDERS)])
-        run = compare_actions.confirm(session)[0]
+        compare_start.check_request(upload, session, False, *choice[: len(PROVIDERS)])
+        run = compare_start.confirm(session)[0]
         if stop:
             compare_actions.stop(session)
-        return list(compare_actions.begin_paid(run, upload, session, False, *choice))[-1][-1]
+        return list(compare_run.begin_paid(run, upload, session, False, *choice))[-1][-1]
 
     assert "nothing was sent" in compare(stop=True) and not fake.calls
     assert compare(stop=False) == "" and fake.calls == ["mug"]

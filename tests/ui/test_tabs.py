@@ -54,7 +54,7 @@ REPEATED_IDS = """() => {
 
 
 def test_element_ids_are_unique(page):
-    """With the options of a provider in Remove that Replace has as well."""
+    """With the options of a provider in Remove that Batch and Replace have as well."""
     page.click("#provider input")
     page.click("#provider li:has-text('fal: RMBG 2.0')")
     page.click("#advanced-fal-rmbg-2\\.0 button", timeout=WAIT)
@@ -62,6 +62,11 @@ def test_element_ids_are_unique(page):
     for name in (*TABS[1:], TABS[0]):
         page.click(f"button[role=tab]:has-text('{name}')")
         wait_for_tab(page, name)
+        if name == "Batch":
+            page.click("#batch-provider input")
+            page.click("#batch-provider li:has-text('fal: RMBG 2.0')")
+            page.click("#batch-advanced-fal-rmbg-2\\.0 button", timeout=WAIT)
+            page.wait_for_selector("#batch-option-sync_mode", timeout=WAIT)
         if name == "Replace":
             page.click("#advanced-fal-replace button")
             page.wait_for_selector("#replace-option-sync_mode", timeout=WAIT)

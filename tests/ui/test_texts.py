@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import http.client
 import logging
+import pickle
 import re
 import subprocess
 import threading
@@ -17,14 +18,16 @@ from PIL import Image
 from rmbg.billing import api_keys
 from rmbg.errors import NotReadyError
 from rmbg.images.pillow import formats
+from rmbg.message import NOT_SET_UP, Message, OwnerMessage, joined, public_text
 from rmbg.providers import PROVIDERS, find
 from rmbg.providers.base import Status
 from rmbg.settings import Settings
-from rmbg.ui import guard, messages
+from rmbg.ui import messages
 from rmbg.ui.components import load_photo, provider_checkboxes, provider_text, viewer
 from rmbg.ui.components.photo_input import Upload
+from rmbg.ui.guard.body import upload_limit
 from rmbg.ui.session import Session
-from rmbg.ui.tabs import remove_actions
+from rmbg.ui.tabs import removal
 from rmbg.units import megabytes, megapixels
 from tests.command import PATIENCE, ROOT, save_scene
 from tests.conftest import open_app
@@ -36,39 +39,91 @@ WAIT = 90_000
 PRIVATE = Settings()
 SHARED = Settings(shared=True, allow_hosts=("studio.example.org",))
 
-#: Modules whose messages are not shown on the page: the command line, batches, and checks at the start of the server.
-ELSEWHERE = ("cli", "batch", "settings.py", "ui/app.py", "ui/server.py", "ui/workspace.py", "inference/torch_import.py")
+#: Environment variables, commands and options of the command line. Names of photos such as IMG_2041.HEIC are none.
+OWNERS = re.compile(
+    r"\b(?:RMBG_[A-Z_]{3,}|HF_(?:TOKEN|HOME|ENDPOINT|HUB_OFFLINE)|[A-Z]+_API_KEY|FAL_KEY|TMPDIR)\b|\bpip install\b"
+    r"|(?<!\S)--(?:retry|max-cost)\b"
+)
+
+#: Modules whose messages are not shown on the page: the command line, object stores, and checks at the start of the server.
+ELSEWHERE = (
+    "cli",
+    "batch/cluster",
+    "batch/object_store.py",
+    "ui/app.py",
+    "ui/server.py",
+    "ui/workspace.py",
+    "inference/torch_import.py",
+)
+
+#: Functions whose texts are parts of messages for the owner, which others of their module make.
+ADVICE = ("_by_hand",)
 
 
-def messages_in(path: Path) -> list[str]:
-    """Texts in a module that name an environment variable or an installation; values of f-strings are replaced by X."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+def unmarked_messages(path: Path) -> list[str]:
+    """Texts in a module that name a variable or an option of the command line and are not marked as those for the owner.
+
+    A text is marked if its function makes an `OwnerMessage`, or passes it or its constant as ``owner=``.
+    """
+    source = path.read_text(encoding="utf-8")
+    tree = ast.parse(source)
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
     inner = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
     documentation = {
         id(node.body[0].value)
         for node in ast.walk(tree)
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and node.body and isinstance(node.body[0], ast.Expr)
     }
+    marked = {id(part) for node in ast.walk(tree) if is_mark(node, source) for part in ast.walk(node)}
+    for function in functions:
+        parts = [part for part in ast.walk(function) if not isinstance(part, ast.FunctionDef) or part is function]
+        if function.name in ADVICE or any(is_mark(part, source) for part in parts):
+            marked |= {id(part) for part in parts}
     found = []
     for node in ast.walk(tree):
+        if id(node) in marked | inner | documentation:
+            continue
         if isinstance(node, ast.JoinedStr):
             found.append("".join(part.value if isinstance(part, ast.Constant) else "X" for part in node.values))
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in inner | documentation:
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
             found.append(node.value)
-    return [text for text in found if " " in text and messages.OWNERS.search(text) and text.isprintable()]
+    return [text for text in found if " " in text and OWNERS.search(text) and text.isprintable()]
 
 
-def test_messages_have_no_advice_for_the_owner_of_the_server():
-    """All messages of the package that name an environment variable or pip, as a visitor gets them."""
+def is_mark(node: ast.AST, source: str) -> bool:
+    """True for a call that makes a message for the owner, and for the constant of such a text."""
+    if isinstance(node, ast.Call):
+        name = node.func.id if isinstance(node.func, ast.Name) else ""
+        return name in ("OwnerMessage", "_not_set_up", "_invalid") or any(keyword.arg == "owner" for keyword in node.keywords)
+    names = [target.id for target in node.targets if isinstance(target, ast.Name)] if isinstance(node, ast.Assign) else []
+    return any(f"owner={name}" in source for name in names)
+
+
+def test_messages_mark_the_advice_for_the_owner_of_the_server():
+    """All messages of the package that name an environment variable, pip or an option of the command line."""
     package = ROOT / "rmbg"
     paths = [p for p in package.rglob("*.py") if not str(p.relative_to(package).as_posix()).startswith(ELSEWHERE)]
-    texts = [text for path in paths for text in messages_in(path)]
-    assert len(texts) > 15
-    for text in texts:
-        shown = messages.for_visitor(text[:1].upper() + text[1:])
-        assert not messages.OWNERS.search(shown) and len(shown) > 20, text
-        for state in ("download", "licence", "unavailable"):
-            assert not messages.OWNERS.search(messages.status_text(Status(state, text))), text
+    assert [f"{path.name}: {text}" for path in paths for text in unmarked_messages(path)] == []
+
+
+def test_unmarked_messages_are_found(tmp_path):
+    source = (
+        """raise X("Set HF_TOKEN first.")\nraise X(f"RMBG_DEVICE is {value}.")\nraise X(OwnerMessage("Set HF_TOKEN.", Y))"""
+    )
+    (tmp_path / "module.py").write_text(source)
+    assert unmarked_messages(tmp_path / "module.py") == ["Set HF_TOKEN first.", "RMBG_DEVICE is X."]
+
+
+def test_messages_for_the_owner_are_logged_and_replaced(caplog):
+    message = pickle.loads(pickle.dumps(OwnerMessage("RMBG_DEVICE is 'tpu' {x}.", NOT_SET_UP)))
+    assert f"{message}" == "RMBG_DEVICE is 'tpu' {x}." and str(NotReadyError(message)) is message
+    for text in (message, joined(message, "Stopped."), joined("Stopped.", message)):
+        caplog.clear()
+        assert not OWNERS.search(messages.visitor_text(text)) and "not set up here" in messages.visitor_text(text)
+        assert "RMBG_DEVICE is 'tpu'" in caplog.text
+    assert public_text(message, shared=False) == f"{message}" and "not set up here" in public_text(message, shared=True)
+    status = Status("unavailable", OwnerMessage("RMBG_DEVICE is 'tpu'.", Message("not set up here")))
+    assert messages.status_text(status) == "not set up here"
 
 
 @pytest.mark.parametrize("settings", [PRIVATE, SHARED, Settings(environ={"HF_HUB_OFFLINE": "1"}), Settings(device="tpu")])
@@ -77,7 +132,7 @@ def test_descriptions_of_providers_have_no_advice_for_the_owner(settings):
     texts += [provider_text.line(name, settings) for name in PROVIDERS]
     texts += [str(update["info"]) for update in provider_checkboxes._refresh(settings)]
     for text in texts:
-        assert text.strip() and not messages.OWNERS.search(text) and "; " not in text[-2:], text
+        assert text.strip() and not OWNERS.search(text) and "; " not in text[-2:], text
 
 
 @pytest.mark.parametrize(
@@ -96,17 +151,12 @@ def test_errors_on_the_page_are_for_visitors(tmp_path, monkeypatch, caplog, vari
         monkeypatch.setenv(name, value)
     display = ("cutout", "transparent", "#ffffff", "#f8fafc", "#cbd5e1", None, False, 5.0)
     with caplog.at_level(logging.WARNING):
-        updates = remove_actions.remove(None, Upload(str(path), path.name), "rmbg-1.4", "", {}, Session(), *display)
+        *_, updates = removal.remove(None, Upload(str(path), path.name), "rmbg-1.4", "", {}, Session(), *display)
     notices = [update for update in updates if isinstance(update, str) and "notice error" in update]
     assert len(notices) == 1 and expected in notices[0] and "RMBG_" not in notices[0]
-    assert bool(messages.OWNERS.search(caplog.text)) == ("not set up" in expected), "the log names the cause"
+    assert bool(OWNERS.search(caplog.text)) == ("not set up" in expected), "the log names the cause"
     if "not set up" not in expected:
         assert expected in load_photo.check_upload(Upload(str(path), path.name))[1]
-
-
-def test_names_of_photos_are_no_variables():
-    for text in ("IMG_2041.HEIC is empty. Choose another file.", "RMBG-2.0 needs a key."):
-        assert messages.for_visitor(text) == text
 
 
 def test_missing_key_is_explained_without_variables():
@@ -156,7 +206,7 @@ def test_sizes_have_one_format():
 @pytest.mark.parametrize("limit", [Settings.max_bytes, 1_000_000, 250_000_000])
 def test_limit_of_gradio_reads_as_ours(limit):
     """Gradio's page divides by 1024 * 1024 and shows one decimal."""
-    assert f"{guard.upload_limit(limit) / 1024**2:.1f}" == f"{limit / 1e6:.1f}"
+    assert f"{upload_limit(limit) / 1024**2:.1f}" == f"{limit / 1e6:.1f}"
 
 
 def test_large_upload_is_rejected_with_the_limit_of_a_batch(app):

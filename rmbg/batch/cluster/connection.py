@@ -9,6 +9,7 @@ import os
 import re
 import socket
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -27,6 +28,9 @@ FIRST_VERSION, END_VERSION = (2, 51), (3,)
 #: Seconds to wait for a connection to the address of the cluster.
 CONNECT_SECONDS = 5.0
 
+#: Beginning of a line of Ray's native log: time and level.
+LOG_LINE = re.compile(rb"\[\d{4}-\d\d-\d\d [\d:,.]+ [A-Z] ")
+
 NO_NODES = "The Ray cluster has no node with a CPU. Start one with ray start."
 
 #: Seconds to wait for the checks of all nodes.
@@ -41,7 +45,7 @@ def load_ray() -> Any:
     NotReadyError
         If it is missing or of an unsupported version.
     """
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # before the import; otherwise written to standard error
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # before the import; errors are raised, and not printed as well
     try:
         import ray
         import ray.data
@@ -76,7 +80,8 @@ def connection(address: str) -> Iterator[Any]:
         _check_port(target)
     with contextlib.redirect_stdout(_MessageLog()):
         try:
-            ray.init(target, log_to_driver=False, logging_level=logging.CRITICAL, namespace="rmbg")
+            with redirected_log():
+                ray.init(target, log_to_driver=False, logging_level=logging.CRITICAL, namespace="rmbg")
         except ConnectionError:
             where = "on this machine" if target == "auto" else f"at {printable(target, 60)}"
             raise NotReadyError(f"No Ray cluster is running {where}. Start one with ray start --head.") from None
@@ -140,6 +145,30 @@ def check_nodes(ray: Any, job: NodeJob, plan: Plan) -> list[dict[str, float]]:
     if not checked:
         raise NotReadyError(NO_NODES)
     return checked
+
+
+@contextlib.contextmanager
+def redirected_log() -> Iterator[None]:
+    """Pass lines that Ray's native code writes to standard error to the log, such as the level of its own log.
+
+    They are written to the file descriptor, before Ray opens its log files. Other lines are written to standard error.
+    """
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as file:
+        os.dup2(file.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(kept, 2)
+            os.close(kept)
+            file.seek(0)
+            for line in file.read().splitlines(keepends=True):
+                if LOG_LINE.match(line):
+                    log.info(line.decode(errors="replace").strip())
+                else:
+                    os.write(2, line)
 
 
 class _MessageLog(io.TextIOBase):

@@ -95,11 +95,13 @@ class PhotoActor:
     job : NodeJob
     threads : int
         Number of concurrent photos.
+    cores : int
+        Number of CPU cores of the actor.
     """
 
-    def __init__(self, mailbox: Any, job: NodeJob, threads: int) -> None:
+    def __init__(self, mailbox: Any, job: NodeJob, threads: int, cores: int) -> None:
         job.enter()
-        self._driver, self._job, self._threads = Driver(mailbox), job, threads
+        self._driver, self._job, self._threads, self._cores = Driver(mailbox), job, threads, cores
         self._settings = node_settings(job.settings)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -115,7 +117,7 @@ class PhotoActor:
         return {"data": batch["data"]}
 
     def _process(self, tasks: list[Task]) -> None:
-        pipeline = Pipeline(Plan(tasks=tasks), self._job.source, self._job.recipe, self._threads)
+        pipeline = Pipeline(Plan(tasks=tasks), self._job.source, self._job.recipe, self._threads, self._cores)
 
         def record(outcome: Outcome, columns: Mapping[str, Any]) -> None:
             if not self._driver.ask("record", outcome, dict(columns)):

@@ -165,7 +165,7 @@ class ClusterRun(Run):
         strategy = ray.data.ActorPoolStrategy(min_size=1, max_size=pool.actors, max_tasks_in_flight_per_actor=2)
         dataset = ray.data.from_numpy(blocks).map_batches(
             PhotoActor,
-            fn_constructor_args=(mailbox, self._job, pool.threads),
+            fn_constructor_args=(mailbox, self._job, pool.threads, pool.cpus),
             batch_size=None,
             compute=strategy,
             num_cpus=pool.cpus,

@@ -12,7 +12,7 @@ from rmbg.cutout import HIGH_CONFIDENCE, Cutout
 from rmbg.errors import OptionError, RmbgError, check_text, printable
 from rmbg.images.photo import Photo
 from rmbg.message import Message, joined
-from rmbg.providers.base import READY, Option, Provider, ProviderInfo, RequestContext, Status
+from rmbg.providers.base import READY, Execution, Option, Provider, ProviderInfo, RequestContext, Status
 from rmbg.providers.cascade.price import dollars_of, quote_steps
 from rmbg.providers.cascade.run import Run
 from rmbg.settings import Settings
@@ -104,7 +104,12 @@ class Cascade(Provider):
         without_key = [title for title, status in missing if status.state == "key"]
         if without_key:
             return Status("key", Message("needs a key for {titles}", titles=", ".join(without_key)))
-        return Status("unavailable", "; ".join(f"{title}: {status.text}" for title, status in missing))
+        texts: list[str] = [Message("{title}: {text}", title=title, text=status.text) for title, status in missing]
+        return Status("unavailable", reduce(lambda text, other: Message("{first}; {second}", first=text, second=other), texts))
+
+    def executions(self, settings: Settings) -> tuple[Execution, ...]:
+        ready = [self._registry[name] for name in self.steps if self._registry[name].status(settings).state == "ready"]
+        return tuple(execution for provider in ready for execution in provider.executions(settings))
 
     def cut(self, photo: Photo, options: Mapping[str, Any], context: RequestContext) -> Cutout:
         if context.key:

@@ -26,6 +26,7 @@ from rmbg.errors import (
 from rmbg.images.encode import FORMATS, encode
 from rmbg.images.photo import Photo
 from rmbg.matting.doubt import estimate_iou
+from rmbg.message import public_text
 from rmbg.providers.base import DeviceTurn, Provider, ProviderInfo, RequestContext, no_turn, run_directly
 from rmbg.providers.cascade.price import dollars_of
 from rmbg.timing import add_timings
@@ -150,7 +151,7 @@ class Run:
         info, settings = provider.info, self.context.settings
         status = provider.status(settings)
         if status.state != "ready":
-            return Step(info.id, "skipped", f"not ready: {status.text.partition('; ')[0]}")
+            return Step(info.id, "skipped", f"not ready: {public_text(status.text, shared=True).partition('; ')[0]}")
         if info.kind == "local":
             return None
         if settings.remote_seconds - self.remote_seconds < MIN_SECONDS:
@@ -169,6 +170,7 @@ class Run:
             context,
             progress=lambda fraction, text: context.progress(fraction, f"{info.title}: {text}"),
             job=None,
+            preview=None,  # a later step may give the result
         )
         if info.kind == "local":
             return run_directly(provider, self.photo, info.parse_options({}), local)
@@ -205,7 +207,7 @@ class Run:
         self.errors.append(error)
         self._spend(provider, error.cost)
         nothing = isinstance(error, NoSubjectError)
-        reason = "no subject found" if nothing else str(error).rstrip(".")
+        reason = "no subject found" if nothing else public_text(str(error), shared=self.context.settings.shared).rstrip(".")
         seconds = time.perf_counter() - started
         self.steps.append(Step(provider.info.id, "nothing" if nothing else "failed", reason, seconds=seconds, cost=error.cost))
 

@@ -22,7 +22,8 @@ from rmbg.settings import Settings
 from rmbg.ui import archive
 from rmbg.ui.api.endpoint import Caller, FileParameter, Parameter, add
 from rmbg.ui.api.result import EDGES, FINISHING, FIRST, FURTHER, parse_recipe
-from rmbg.ui.batch.run import Batch, Row
+from rmbg.ui.batch.row import Row
+from rmbg.ui.batch.run import Batch
 from rmbg.ui.components.files_input import files_input
 from rmbg.ui.messages import page_error
 from rmbg.ui.payload import CheckedBlocks

@@ -53,6 +53,23 @@
   // Called after a click whose answer may be a question, outside of the Remove tab.
   window.rmbgShowMessage = (selector) => showMessage(document.querySelector(selector));
 
+  // A preview is brought into view at once. Its cutout at full size changes the facts only.
+  let previewed = "";
+  const checkPreview = () => {
+    const id = document.querySelector("#facts [data-preview]")?.dataset.preview;
+    if (!id || id === previewed) return;
+    previewed = id;
+    window.rmbgShowOutcome();
+  };
+  window.rmbgShowFinished = () => {
+    window.rmbgViewer.refine();
+    const seen = previewed && window.rmbgViewer.scene()?.result === previewed;
+    previewed = "";
+    if (!seen) window.rmbgShowOutcome();
+    else if (!document.querySelector("#message .notice")) announceResult();
+  };
+
+  const announceResult = () => announce(`${rmbgText("Result")}: ${document.querySelector("#facts").innerText.replace(/\s+/g, " ")}`, "status");
   // Called after a removal, and after the selection of an earlier result, which leaves the focus in the strip.
   window.rmbgShowOutcome = (takeFocus = true) => afterLayout(() => {
     const result = document.querySelector("#result");
@@ -60,7 +77,7 @@
     if (!result?.querySelector(".stage")) return;
     if (window.innerWidth < 700) (notice ?? result).scrollIntoView({ block: "start" });
     else reveal(notice ?? result, "nearest");
-    if (!notice) announce(`${rmbgText("Result")}: ${document.querySelector("#facts").innerText.replace(/\s+/g, " ")}`, "status");
+    if (!notice) announceResult();
     if (!takeFocus || notice) return;
     result.setAttribute("role", "region");
     result.setAttribute("aria-label", rmbgText("Result"));
@@ -86,6 +103,7 @@
         if (container) changed.add(container);
       }
       changed.forEach(check);
+      checkPreview();
       nameThumbnails();
     }).observe(document.body, { childList: true, subtree: true, characterData: true });
   };

@@ -11,6 +11,7 @@ const createViewer = (place, partButton) => {
   const camera = { zoom: 1, x: 0, y: 0 }; // x and y: corner of the frame in fractions of the stage
   const loupe = { on: false, power: 3, u: 0.5, v: 0.5, lift: 0 }; // u and v: its point in the stage; lift: pixels above that
   let scene = null, sceneText = "", chosen = {}, timer = 0, request = null, part = null, lens = null;
+  let drafted = false; // a draft is displayed, without details
   let editing = false; // while the retouch tools are open: the whole photo, and the cutout without strokes
 
   const viewer = () => document.querySelector(`${place} .viewer[data-scene]`);
@@ -165,7 +166,7 @@ const createViewer = (place, partButton) => {
     return magnified && !found ? { seen: magnified, border: LENS_BORDER, forLoupe: true } : null;
   };
   const requestPart = () => {
-    if (request || !scene || !viewer()) return;
+    if (request || drafted || !scene || !viewer()) return;
     const wanted = missing();
     if (!wanted) return;
     const { seen, border, forLoupe } = wanted;
@@ -266,6 +267,12 @@ const createViewer = (place, partButton) => {
     if (JSON.stringify(frame()) !== before) Object.assign(camera, { zoom: 1, x: 0, y: 0 });
     draw();
   };
+  // Called once the full size of a preview is available: a part that was refused is requested again.
+  const refine = () => {
+    if (!scene || !viewer()) return;
+    say("");
+    move();
+  };
   const edit = (on) => editing !== on && reframe(() => (editing = on));
   const setOptions = (view, kind, color, top, bottom, crop, margin, format) => {
     reframe(() => (chosen = { view, kind, color, top, bottom, crop, margin, format }));
@@ -281,6 +288,15 @@ const createViewer = (place, partButton) => {
     if (!scene) return notify();
     if (String(before?.full) !== String(scene.full)) Object.assign(camera, { zoom: 1, x: 0, y: 0 });
     part = lens = null;
+    drafted = false;
+    draw();
+  };
+  // Shows a draft until the scene has other edits than those of `edition`, in which the draft was requested.
+  const showDraft = async (edition, view, { picture, box }) => {
+    await Object.assign(new Image(), { src: picture }).decode();
+    if (scene?.edition !== edition || !viewer()) return;
+    const name = editing ? "unretouched" : "pictures";
+    [scene, part, lens, drafted] = [{ ...scene, box, [name]: { ...scene[name], [view]: picture } }, null, null, true];
     draw();
   };
   window.addEventListener("resize", () => scene && viewer() && move());
@@ -289,7 +305,8 @@ const createViewer = (place, partButton) => {
   });
   return {
     place, viewer, stages, camera, loupe, move, zoomTo, fitScale, address, say, setOptions, setLoupe, moveLoupe, magnify, showPart,
-    reframe, edit, mapping, area: () => (request ? areaText(request) : ""), scene: () => scene, view: () => options().view,
+    showDraft, reframe, edit, mapping, refine, area: () => (request ? areaText(request) : ""), scene: () => scene,
+    view: () => options().view,
   };
 };
 window.rmbgViewers = {

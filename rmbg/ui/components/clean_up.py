@@ -23,10 +23,23 @@ LABELS = {
 
 @dataclass(frozen=True)
 class CleanUp:
-    """Components of the section; `controls` are in the order of `EdgeSettings`."""
+    """Components of the section.
+
+    Attributes
+    ----------
+    controls : list of components
+        In the order of `EdgeSettings`.
+    reset : gr.Button
+    send : gr.Button
+        Pressed by ``drafts.js`` when the controls have changed.
+    result : gr.Textbox
+        Id of the result that they belong to.
+    """
 
     controls: list[Any]
     reset: gr.Button
+    send: gr.Button
+    result: gr.Textbox
 
 
 def build() -> CleanUp:
@@ -50,7 +63,9 @@ def build() -> CleanUp:
             for name in ("largest", "invert"):
                 controls[name] = gr.Checkbox(False, label=LABELS[name], elem_id=f"clean-{name}", min_width=150)
         reset = gr.Button("Reset the clean-up", size="sm", elem_id="clean-reset")
-    return CleanUp([controls[name] for name in asdict(UNCHANGED)], reset)
+    send = gr.Button("Apply the clean-up", elem_id="clean-send", visible="hidden")
+    result = gr.Textbox("", label="Result", visible="hidden")
+    return CleanUp([controls[name] for name in asdict(UNCHANGED)], reset, send, result)
 
 
 def settings(*values: Any) -> EdgeSettings:

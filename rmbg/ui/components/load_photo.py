@@ -16,6 +16,7 @@ from rmbg.net.download import fetch
 from rmbg.settings import Settings
 from rmbg.ui.components import viewer
 from rmbg.ui.components.photo_input import SHOWN_BY_BROWSERS, Upload, store_file
+from rmbg.ui.decoded import DECODED
 
 #: Concurrent downloads and checks of uploads; a slow server may block a download until its timeout.
 CONCURRENT_LOADS = 8
@@ -32,7 +33,10 @@ def check_upload(upload: Upload | None) -> tuple[Any, str]:
         photo = upload.open()
     except RmbgError as error:
         return None, viewer.notice(str(error))
-    return (gr.skip() if is_shown(upload.name) else as_png(photo)), ""
+    if not is_shown(upload.name):
+        return as_png(photo), ""
+    DECODED.put(upload.path, photo)
+    return gr.skip(), ""
 
 
 def load(address: str) -> tuple[Any, str]:
@@ -47,7 +51,11 @@ def load(address: str) -> tuple[Any, str]:
         photo = open_photo(data, name=name or "photo", settings=settings)
     except RmbgError as error:
         return gr.skip(), viewer.notice(str(error))
-    return (store_file(data, f"{photo.name}{Path(name).suffix}") if is_shown(name) else as_png(photo)), ""
+    if not is_shown(name):
+        return as_png(photo), ""
+    path = store_file(data, f"{photo.name}{Path(name).suffix}")
+    DECODED.put(path, photo)
+    return path, ""
 
 
 def is_shown(name: str) -> bool:

@@ -17,16 +17,24 @@ from rmbg.ui.components.key_field import key_field
 from rmbg.ui.languages import t
 
 
-def build(provider: gr.Dropdown, settings: Settings) -> tuple[gr.Textbox, gr.State]:
-    """Create the key field and the options of the selected provider; the state contains the changed options."""
-    key = key_field(visible=False)
+def build(provider: gr.Dropdown, settings: Settings, prefix: str = "") -> tuple[gr.Textbox, gr.State]:
+    """Create the key field and the options of the selected provider; the state contains the changed options.
+
+    Parameters
+    ----------
+    provider : gr.Dropdown
+    settings : Settings
+    prefix : str
+        Of the element ids: ``batch-`` for ``batch-key``, ``batch-options-cascade`` and ``batch-option-steps``.
+    """
+    key = key_field(f"{prefix}key", visible=False)
     options = gr.State({})
     provider.change(partial(key_update, settings=settings), provider, key, **_INSTANT)
     provider.change(dict.clear, options, None, **_INSTANT)
 
     @gr.render(inputs=[provider], show_progress="hidden")
     def draw(name: str) -> None:
-        draw_options(find(name, settings).info, options)
+        draw_options(find(name, settings).info, options, prefix=f"{prefix}option", sections=prefix)
 
     return key, options
 
@@ -40,6 +48,7 @@ def draw_options(
     shown: gr.HTML | None = None,
     show: Callable[[dict[str, Any]], str] = lambda options: "",
     prefix: str = "option",
+    sections: str = "",
 ) -> None:
     """Create a field for each option, the advanced ones in a section of their own.
 
@@ -51,6 +60,8 @@ def draw_options(
         Receives ``show(options)`` after each change.
     prefix : str
         Of the element ids of the fields, which continue with the option's name.
+    sections : str
+        Prefix of the element ids of the sections, if several tabs have them.
     """
 
     def changed(values: dict[str, Any], value: Any, name: str) -> Any:
@@ -62,7 +73,7 @@ def draw_options(
         chosen = [option for option in info.options if option.advanced == advanced]
         if not chosen:
             continue
-        with gr.Accordion(t(title), open=False, elem_id=f"{section}-{info.id}"):
+        with gr.Accordion(t(title), open=False, elem_id=f"{sections}{section}-{info.id}"):
             for option in chosen:
                 field = component(option, f"{prefix}-{option.name}")
                 field.change(partial(changed, name=option.name), [options, field], shown, **_INSTANT)

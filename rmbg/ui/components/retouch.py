@@ -1,7 +1,7 @@
 """Tools that retouch the result with a brush, and the requests in which the page sends its strokes.
 
-``retouch.js`` draws the strokes in the browser. Each request replaces the end of the list that the server has: ``keep`` is the
-number of strokes at its beginning that stay, ``stroke`` the one that follows, if any.
+``stroke_canvas.js`` draws the strokes in the browser, and ``stroke_sync.js`` sends them. Each request replaces the end of the
+list that the server has: ``keep`` is the number of strokes at its beginning that stay, ``stroke`` the one that follows, if any.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ from typing import Any
 import gradio as gr
 
 from rmbg.errors import OptionError
-from rmbg.matting.retouch import MAX_STROKES, Stroke, check_strokes, parse_stroke
+from rmbg.matting.strokes import MAX_STROKES, Stroke, check_strokes, parse_stroke
 from rmbg.providers.sam2 import SAM2
 from rmbg.settings import Settings
+from rmbg.ui.edits import Edits
 from rmbg.ui.languages import t
 from rmbg.ui.messages import status_text, visitor_text
-from rmbg.ui.results import Edits, Result
+from rmbg.ui.results import Result
 from rmbg.ui.session import Session
 from rmbg.ui.templates import render
 
@@ -41,7 +42,7 @@ class Tools:
     Attributes
     ----------
     send : gr.Button
-        Pressed by ``retouch.js`` to send a stroke.
+        Pressed by ``stroke_sync.js`` to send a stroke.
     stroke : gr.Textbox
         Request and answer.
     done : gr.Button

@@ -14,10 +14,11 @@ from rmbg.cutout import Cutout
 from rmbg.errors import RmbgError
 from rmbg.images import encode
 from rmbg.matting.matte import bounding_box
-from rmbg.matting.retouch import to_json
+from rmbg.matting.strokes import to_json
 from rmbg.message import joined
 from rmbg.providers.builtin import LOW_CONFIDENCE_MEANING, LOW_CONFIDENCE_NOTE
 from rmbg.ui import pictures
+from rmbg.ui.components import seconds
 from rmbg.ui.components.finishing_options import scene_canvases
 from rmbg.ui.components.render_options import RenderOptions
 from rmbg.ui.languages import markup, t
@@ -77,6 +78,7 @@ def result(result: Result, options: RenderOptions, session: Session) -> str:
     }
     scene = {
         "result": result.id,
+        "edition": result.edition,
         "strokes": [to_json(stroke) for stroke in result.edits.strokes],
         "pictures": _pictures(result, cutout, options, session),
         "unretouched": _unretouched(result),
@@ -122,17 +124,25 @@ def _unretouched(result: Result) -> dict[str, str]:
 
 
 def facts(result: Result, title: str) -> str:
-    """Return the line below a result: photo, confidence, provider, seconds, size, cost, engine; and the notes."""
+    """Return the line below a result: photo, confidence, provider, seconds, size, cost, engine; and the notes.
+
+    Of a preview, seconds and cost are not known yet.
+    """
     cutout: Cutout = result.facts
+    if result.pending:
+        size = f"{result.width} × {result.height}"
+        parts = [title, size, t("The cutout at full size is being computed…")]
+        return render("facts.html", cutout=cutout, parts=parts, notes=[], preview=result.id)
+    phases = seconds.by_phase(cutout)
     parts = [
         title,
-        f"{cutout.seconds:.2f} s",
+        f"{cutout.seconds:.2f} s" + (f" ({phases})" if phases else ""),
         f"{result.width} × {result.height}",
         ", ".join(t(part) for part in (str(cutout.cost), projection(cutout.cost)) if part),
         " ".join(p for p in (cutout.engine, cutout.device, cutout.precision) if p),
     ]
     notes = [note for note in cutout.notes if note != LOW_CONFIDENCE_NOTE]  # part of the message above the result
-    return render("facts.html", cutout=cutout, parts=[part for part in parts if part], notes=notes)
+    return render("facts.html", cutout=cutout, parts=[part for part in parts if part], notes=notes, preview="")
 
 
 def result_message(result: Result) -> str:
@@ -143,7 +153,7 @@ def result_message(result: Result) -> str:
 
 def fact_line(parts: Iterable[str], notes: Iterable[str]) -> str:
     """Return non-empty facts in one line, with the notes below it."""
-    return render("facts.html", cutout=None, parts=[part for part in parts if part], notes=notes)
+    return render("facts.html", cutout=None, parts=[part for part in parts if part], notes=notes, preview="")
 
 
 def total(session: Session) -> str:

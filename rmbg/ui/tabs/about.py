@@ -8,7 +8,8 @@ import platform
 import gradio as gr
 
 from rmbg.errors import NotReadyError
-from rmbg.inference.device import choose_device, choose_engine
+from rmbg.inference import builtin_runner
+from rmbg.inference.device import choose_engine_and_device
 from rmbg.inference.torch_import import import_torch
 from rmbg.settings import Settings
 from rmbg.threads import cpu_count
@@ -47,10 +48,13 @@ def build(settings: Settings) -> None:
 
 
 def machine(settings: Settings) -> str:
-    """Return device and engine of local networks on this machine in one line; torch is imported for a GPU only."""
+    """Return device and engine of local networks on this machine in one line; torch is imported for a GPU only.
+
+    The built-in provider runs on the CPU in any case.
+    """
     try:
-        name = choose_device(settings.device)
-        engine = choose_engine(settings.engine, name)
+        engine, name = choose_engine_and_device(settings)
+        builtin = builtin_runner.choose_plan(settings).engine
     except NotReadyError as error:
         return str(error)
     if name.startswith("cuda"):
@@ -58,5 +62,11 @@ def machine(settings: Settings) -> str:
     else:
         cpu = t("CPU ({architecture}, {threads} threads)", architecture=platform.machine(), threads=cpu_count())
         device = "Apple GPU (MPS)" if name == "mps" else cpu
-    version = importlib.metadata.version(engine)
-    return t("Device: {device}. Engine: {engine} {version}.", device=device, engine=ENGINES[engine], version=version)
+    line = t("Device: {device}. Engine: {engine} {version}.", device=device, **_named(engine))
+    if name == "cpu":
+        return line
+    return line + " " + t("The built-in provider runs on the CPU with {engine} {version}.", **_named(builtin))
+
+
+def _named(engine: str) -> dict[str, str]:
+    return {"engine": ENGINES[engine], "version": importlib.metadata.version(engine)}

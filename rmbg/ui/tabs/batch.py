@@ -13,7 +13,6 @@ from rmbg.settings import Settings
 from rmbg.ui.batch.uploads import limits, max_bytes
 from rmbg.ui.components import consent_row, provider_options, provider_text, viewer
 from rmbg.ui.components.files_input import FilesInput, files_input
-from rmbg.ui.components.key_field import key_field
 from rmbg.ui.lanes import SERVICES_AT_ONCE
 from rmbg.ui.session import Session
 from rmbg.ui.tabs import batch_actions as actions
@@ -61,7 +60,7 @@ def build(session: gr.State, settings: Settings) -> Parts:
             files = files_input(label="Photos, a folder or a zip archive", height=170, elem_id="batch-files")
             provider = gr.Dropdown(provider_text.choices(settings), value="auto", label="Provider", elem_id="batch-provider")
             line = gr.HTML(provider_text.line("auto", settings), elem_classes="bare")
-            key = key_field("batch-key", visible=False)
+            key, options = provider_options.build(provider, settings, prefix="batch-")
             with gr.Row():
                 form = gr.Dropdown(
                     [(f.title, f.id) for f in encode.available()],
@@ -98,10 +97,9 @@ def build(session: gr.State, settings: Settings) -> Parts:
 
     shown = [table, start, cancel, save, again, timer]
     begun = [message, consent, *shown]
-    selected = [provider, key, form, kind, color, doubtful]
+    selected = [provider, key, options, form, kind, color, doubtful]
     files.change(actions.chosen, [session, files], message, concurrency_limit=2, show_progress="hidden", **_PRIVATE)
     provider.change(partial(provider_text.line, settings=settings), provider, line, **_INSTANT)
-    provider.change(partial(provider_options.key_update, settings=settings), provider, key, **_INSTANT)
     gr.on(None, partial(provider_text.refresh, "auto", settings), None, [provider, line], **_INSTANT)  # at page load
     kind.input(lambda value: gr.update(visible=value == "color"), kind, color, **_INSTANT)
     gr.on([provider.input, form.input, kind.input, color.input], actions.decline, session, [consent, message], **_INSTANT)
@@ -112,7 +110,7 @@ def build(session: gr.State, settings: Settings) -> Parts:
         again.click(actions.again, [session, *selected], begun, **planned),
     ):
         clicked.success(None, js="() => rmbgShowMessage('#batch-message')", **_PRIVATE)
-    yes.click(actions.confirm, [session, key, doubtful], begun, **planned)
+    yes.click(actions.confirm, [session, key, options, doubtful], begun, **planned)
     no.click(actions.decline, session, [consent, message], **_INSTANT)
     cancel.click(actions.stop, session, cancel, **_INSTANT)
     timer.tick(actions.follow, [session, doubtful], [message, *shown], **_INSTANT)

@@ -16,7 +16,9 @@ from rmbg.images import encode
 from rmbg.providers import find
 from rmbg.settings import Settings
 from rmbg.ui import archive, pictures
-from rmbg.ui.batch.run import Batch, Request, Row
+from rmbg.ui.batch.request import Request
+from rmbg.ui.batch.row import Row
+from rmbg.ui.batch.run import Batch
 from rmbg.ui.batch.uploads import NO_PHOTOS, UploadSource
 from rmbg.ui.cancellation import buttons, stopping
 from rmbg.ui.components import load_photo, viewer
@@ -34,6 +36,8 @@ PLACE = "batch"
 #: Number of updates that `page` returns: table, start, stop, download, second attempt, timer.
 SHOWN = 6
 
+CHANGED = "The photos or the settings have changed since you were asked. Start the batch again."
+
 STATES = {"done": "Done", "nothing": "No subject found", "failed": "Failed", "charged": "Failed, possibly charged"}
 
 
@@ -49,18 +53,28 @@ def chosen(session: Session, uploads: list[Upload]) -> str:
 
 
 def start(
-    session: Session, uploads: list[Upload], provider: str, key: str, form: str, kind: str, color: str, doubtful: bool
+    session: Session,
+    uploads: list[Upload],
+    provider: str,
+    key: str,
+    options: dict[str, Any],
+    form: str,
+    kind: str,
+    color: str,
+    doubtful: bool,
 ) -> tuple[Any, ...]:
     """Start the batch of the uploads, or ask for the consent to its cost; updates of message, consent and `page`."""
     try:
         batch = _batch_of(session, uploads)
-        request = batch.prepare(_recipe(session, provider, form, kind, color))
+        request = batch.prepare(_recipe(session, provider, options, form, kind, color))
         return _begin(session, batch, request, key, doubtful)
     except RmbgError as error:
         return _refused(str(error))
 
 
-def again(session: Session, provider: str, key: str, form: str, kind: str, color: str, doubtful: bool) -> tuple[Any, ...]:
+def again(
+    session: Session, provider: str, key: str, options: dict[str, Any], form: str, kind: str, color: str, doubtful: bool
+) -> tuple[Any, ...]:
     """Process the doubtful photos with the selected provider; updates as of `start`."""
     try:
         batch = session.batch
@@ -69,18 +83,22 @@ def again(session: Session, provider: str, key: str, form: str, kind: str, color
         names = batch.doubtful
         if not names:
             raise InputError("No photo is doubtful. Nothing is to be done again.")
-        request = batch.prepare(_recipe(session, provider, form, kind, color), names)
+        request = batch.prepare(_recipe(session, provider, options, form, kind, color), names)
         return _begin(session, batch, request, key, doubtful)
     except RmbgError as error:
         return _refused(str(error))
 
 
-def confirm(session: Session, key: str, doubtful: bool) -> tuple[Any, ...]:
+def confirm(session: Session, key: str, options: dict[str, Any], doubtful: bool) -> tuple[Any, ...]:
     """Accept the cost that was shown, and start the run that it is for; updates as of `start`."""
     batch = session.batch
     if batch is None or batch.pending is None or not session.consent.pending(PLACE):
-        return _refused("The photos or the settings have changed since you were asked. Start the batch again.")
+        return _refused(CHANGED)
+    recipe = batch.pending.recipe
     try:
+        if recipe.provider.info.parse_options(options) != recipe.options:
+            decline(session)
+            return _refused(CHANGED)
         session.consent.accept(PLACE)
         batch.start(batch.pending, key)
     except RmbgError as error:
@@ -206,10 +224,10 @@ def _batch_of(session: Session, uploads: list[Upload]) -> Batch:
     return session.new_batch(uploads)
 
 
-def _recipe(session: Session, provider: str, form: str, kind: str, color: str) -> Recipe:
-    chosen_provider = find(provider)
+def _recipe(session: Session, provider: str, options: dict[str, Any], form: str, kind: str, color: str) -> Recipe:
+    chosen_provider = find(provider, options=options)
     background = RenderOptions(kind=kind, color=color).background(session, full=True)
-    return Recipe(chosen_provider, chosen_provider.info.parse_options({}), encode.format_named(form), background)
+    return Recipe(chosen_provider, chosen_provider.info.parse_options(options), encode.format_named(form), background)
 
 
 def _begin(session: Session, batch: Batch, request: Request, key: str, doubtful: bool) -> tuple[Any, ...]:
@@ -218,7 +236,7 @@ def _begin(session: Session, batch: Batch, request: Request, key: str, doubtful:
     if not request.tasks:
         text = "All these photos have a result of this provider with these settings. Choose another provider or other settings."
         return viewer.notice(text, "info"), gr.update(visible=False), *page(session, doubtful)
-    if request.estimate and charges_of(info, {}, key, Settings.from_environ()):
+    if request.estimate and charges_of(info, request.recipe.options, key, Settings.from_environ()):
         # The charge names this run, so that an earlier consent to the same number of photos does not cover it.
         usd = None if request.estimate.unknown else request.estimate.usd
         session.consent.request(PLACE, [Charge(f"{info.id} {batch.folder.name} {batch.revision}", info.title, usd)])

@@ -14,7 +14,7 @@ from rmbg.benchmark.dataset import Dataset, open_dataset
 from rmbg.benchmark.journal import Journal
 from rmbg.benchmark.report import write_report
 from rmbg.benchmark.run import expected_charge, ready_providers, run
-from rmbg.benchmark.summary import summarize, without_figures
+from rmbg.benchmark.summary import summarize, unknown_charges, without_figures
 from rmbg.billing.quote import Estimate
 from rmbg.cancellation import CancellationToken
 from rmbg.errors import CancelledError, OptionError, RmbgError
@@ -188,7 +188,7 @@ def _measure(
     ready_providers(ids, settings, keys)
     path = EXAMPLES if source == "examples" else Path(str(archive))
     dataset = open_dataset(path, settings=settings, progress=show, cancelled=token.cancelled)
-    journal = Journal(_folder(dataset, session, settings))
+    journal = Journal(_folder(dataset, session, settings), settings)
     charge = expected_charge(dataset, ids, journal, settings)
     agreed = [Charge(f"{journal.folder.name} {','.join(sorted(ids))}", str(charge), charge.usd)]
     if charge and not (paid and session.consent.covers(agreed)):
@@ -199,7 +199,8 @@ def _measure(
     page = write_report(summary, journal, settings=settings)
     frame = render("report_frame.html", report=page.read_text(encoding="utf-8"))
     files = (store_file((page.parent / name).read_bytes(), f"{dataset.name}-{name}") for name in FILES)
-    failures = "".join(viewer.notice(message) for message in without_figures(summary).values())
+    messages = (*without_figures(summary).values(), *unknown_charges(summary))
+    failures = "".join(viewer.notice(message) for message in messages)
     return (frame, gr.update(visible=True), *files, gr.update(visible=False), failures)
 
 

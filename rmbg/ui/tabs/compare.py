@@ -19,7 +19,7 @@ from rmbg.ui.lanes import SERVICES_AT_ONCE
 from rmbg.ui.session import Session
 from rmbg.ui.tabs import compare_actions as actions
 from rmbg.ui.tabs import compare_downloads as downloads
-from rmbg.ui.tabs import compare_photos
+from rmbg.ui.tabs import compare_photos, compare_run, compare_start
 
 BACKGROUNDS = [
     ("Transparent", "transparent"),
@@ -74,12 +74,12 @@ def build(session: gr.State, settings: Settings) -> Parts:
             keys = key_fields("compare", checks, settings)
             blind = gr.Checkbox(False, label="Blind: hide the names until the vote", elem_id="blind")
             price = gr.HTML(
-                actions.price_line(settings, 1, *(check.value for check in checks)), elem_classes="bare", elem_id="price"
+                compare_start.price_line(settings, 1, *(check.value for check in checks)), elem_classes="bare", elem_id="price"
             )
             start = gr.Button("Compare", variant="primary", size="lg", elem_id="compare-start")
             cancel = gr.Button("Cancel", visible=False, size="lg", elem_id="compare-cancel")
             message = gr.HTML("", elem_classes="bare", elem_id="compare-message")
-            consent, yes, no = consent_row.consent_row(actions.PLACE)
+            consent, yes, no = consent_row.consent_row(compare_start.PLACE)
         with gr.Column(scale=9, min_width=320):
             with gr.Row(equal_height=True):
                 view = gr.Radio(VIEWS, value="cutout", label="View of all", elem_id="compare-view", scale=4, min_width=250)
@@ -128,14 +128,14 @@ def build(session: gr.State, settings: Settings) -> Parts:
     private: dict[str, Any] = {"api_visibility": "private"}
     instant: dict[str, Any] = {**private, "queue": False, "show_progress": "hidden"}
 
-    hide_consent = partial(consent_row.hide, actions.PLACE)
+    hide_consent = partial(consent_row.hide, compare_start.PLACE)
 
     def selected(session: Session, photo: Upload | None, *on: bool) -> tuple[Any, ...]:
         """Updates after a change of the selection, which invalidates the consent."""
         return offer.shown(*on), priced(session, photo, *on), *hide_consent(session)
 
     def priced(session: Session, photo: Upload | None, *on: bool) -> str:
-        return actions.price_line(settings, max(1, len(compare_photos.uploads(session, photo))), *on)
+        return compare_start.price_line(settings, max(1, len(compare_photos.uploads(session, photo))), *on)
 
     def listed(change: Callable[..., tuple[Any, str]], session: Session, photo: Upload | None) -> tuple[Any, ...]:
         """Updates after a change of the list of photos, which invalidates the consent."""
@@ -165,13 +165,13 @@ def build(session: gr.State, settings: Settings) -> Parts:
         **private,
     }
     started = [run, message, consent, start, cancel]
-    checked = start.click(actions.check_request, [photo, session, blind, *checks], started, **instant)
-    confirmed = yes.click(actions.confirm, session, started, **instant)
+    checked = start.click(compare_start.check_request, [photo, session, blind, *checks], started, **instant)
+    confirmed = yes.click(compare_start.confirm, session, started, **instant)
     # Separate limits, so that local comparisons do not wait for those that use services.
-    free = checked.then(actions.begin, concurrency_limit=LOCAL_AT_ONCE, **work)
-    paid = confirmed.then(actions.begin_paid, concurrency_limit=SERVICES_AT_ONCE, **work)
+    free = checked.then(compare_run.begin, concurrency_limit=LOCAL_AT_ONCE, **work)
+    paid = confirmed.then(compare_run.begin_paid, concurrency_limit=SERVICES_AT_ONCE, **work)
     for event in (free, paid):
-        event.then(actions.after, session, [start, cancel], **instant)
+        event.then(compare_start.after, session, [start, cancel], **instant)
     cancel.click(actions.stop, [session], [cancel], **instant)
 
     # The browser composes view and background from pictures that it has.

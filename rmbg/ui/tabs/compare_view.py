@@ -21,6 +21,7 @@ from rmbg.ui import pictures
 from rmbg.ui.compare_state import Comparison, Pane
 from rmbg.ui.components import panes
 from rmbg.ui.components.panes import PaneContent
+from rmbg.ui.components.seconds import by_phase
 from rmbg.ui.components.viewer import data_uri
 from rmbg.ui.languages import t
 from rmbg.ui.messages import visitor_text
@@ -176,10 +177,20 @@ def _confidences(comparison: Comparison) -> list[str]:
 def table_of(lines: list[Agreement], reference: str, name_of: Callable[[str], str]) -> str:
     """Render the rows of the table under the names that `name_of` returns for provider ids."""
     rows = [
-        (name_of(line.outcome.provider), _engine(line), _cells(line, reference), visitor_text(line.outcome.error))
+        (
+            name_of(line.outcome.provider),
+            _engine(line),
+            _phases(line),
+            _cells(line, reference),
+            visitor_text(line.outcome.error),
+        )
         for line in lines
     ]
     return render("compare_table.html", rows=rows)
+
+
+def _phases(line: Agreement) -> str:
+    return "" if line.outcome.cutout is None else by_phase(line.outcome.cutout)
 
 
 def _engine(line: Agreement) -> str:

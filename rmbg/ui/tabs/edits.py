@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import fields, replace
 from typing import Any
 
@@ -49,27 +50,24 @@ def connect_clean_up(
     section: clean_up.CleanUp, session: gr.State, display: list[Any], shown: list[Any], gallery: gr.Gallery
 ) -> None:
     """Connect the controls of the clean-up; parameters as of `connect_retouch`."""
-    changed = gr.on(
-        [control.input for control in section.controls],
+    # drafts.js shows each change at once, and presses the button when the controls rest.
+    section.send.click(
         apply,
-        [session, *section.controls, *display],
+        [session, section.result, *section.controls, *display],
         shown,
-        trigger_mode="always_last",
+        js="(session, result, ...values) => [session, rmbgDrafts.result(), ...values]",
+        trigger_mode="multiple",
         **_PRIVATE,
-    )
-    reset = section.reset.click(lambda: clean_up.values(), None, section.controls, **_PRIVATE).then(
-        apply, [session, *section.controls, *display], shown, **_PRIVATE
-    )
-    for event in (changed, reset):
-        event.then(_strip, session, gallery, **_PRIVATE)
+    ).then(None, js="() => rmbgDrafts.applied()", **_PRIVATE).then(_strip, session, gallery, **_PRIVATE)
+    section.reset.click(None, None, section.controls, js=f"() => {json.dumps(clean_up.values())}", **_PRIVATE)
     # The settings belong to a result. While it is shown, the controls are ahead of the answers.
     result = gr.State("")
     shown[0].change(controls_of, [session, result], [result, *section.controls], **_PRIVATE)
 
 
-def apply(session: Session, *values: Any) -> tuple[Any, Any, Any]:
-    """Clean the current result up with the values of the controls, which display options follow; updates of the page."""
-    result = session.current
+def apply(session: Session, result_id: str, *values: Any) -> tuple[Any, Any, Any]:
+    """Clean a result up with the values of the controls, which display options follow; updates of the page."""
+    result = next((result for result in session.results if result.id == result_id), None)
     if result is None:
         return gr.skip(), gr.skip(), viewer.notice("There is no result. Remove a background first.")
     try:

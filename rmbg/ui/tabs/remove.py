@@ -30,7 +30,7 @@ from rmbg.ui.components.photo_input import photo_input
 from rmbg.ui.components.render_options import BACKGROUNDS, VIEWS
 from rmbg.ui.lanes import SERVICES_AT_ONCE
 from rmbg.ui.storage import storage
-from rmbg.ui.tabs import edits, masks, start_at_once, strip, strip_pair
+from rmbg.ui.tabs import edits, masks, removal, start_at_once, strip, strip_pair
 from rmbg.ui.tabs import remove_actions as actions
 from rmbg.ui.templates import render
 
@@ -195,7 +195,7 @@ def build(session: gr.State, settings: Settings) -> Parts:
     start_at_once.connect(loads, session, at_once, provider, photo, begun, counters["local"])
     removals: list[Any] = [
         counter.change(
-            actions.remove_signed_in if sign_in.available(settings.environ) else actions.remove,
+            removal.remove_signed_in if sign_in.available(settings.environ) else removal.remove,
             [run, photo, provider, key, options, session, *display],
             [*shown, results.gallery, total, save],
             show_progress="full",
@@ -205,13 +205,14 @@ def build(session: gr.State, settings: Settings) -> Parts:
         )
         for provider_kind, counter in counters.items()
     ]
-    for removal in removals:
-        removal.then(actions.after, session, [start, cancel], **instant)
-        removal.success(None, js="() => rmbgShowOutcome()", **private)
-        removal.then(status, provider, [provider, line], **instant)
-        removal.then(partial(consent_row.update, "remove"), session, consent, **instant)
+    for event in removals:
+        event.then(actions.after, session, [start, cancel], **instant)
+        event.success(None, js="() => rmbgShowFinished()", **private)
+        event.then(status, provider, [provider, line], **instant)
+        event.then(partial(consent_row.update, "remove"), session, consent, **instant)
     provider.change(partial(consent_row.hide, "remove"), session, [consent, message], **instant)
-    cancel.click(actions.stop, [session], [start, cancel, message, total, results.gallery], cancels=removals, **instant)
+    stopped = [start, cancel, message, total, results.gallery, result, facts, save]
+    cancel.click(actions.stop, [session], stopped, cancels=removals, **instant)
 
     # The browser composes all backgrounds and effects from pictures that it has; only a new picture is prepared by the server.
     composed = [component for component in display if component is not image and component not in finishing.values]

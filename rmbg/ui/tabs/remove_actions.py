@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 from collections.abc import Callable
@@ -10,21 +9,16 @@ from typing import Any
 
 import gradio as gr
 
-from rmbg.errors import CancelledError, RmbgError
+from rmbg.errors import RmbgError
 from rmbg.images import encode
 from rmbg.images.color import parse_color
-from rmbg.message import Message, joined
 from rmbg.providers import find
-from rmbg.remove import remove_background
 from rmbg.render.picture import View
-from rmbg.settings import Settings
-from rmbg.ui import archive, pictures, sign_in
+from rmbg.ui import archive, pictures
 from rmbg.ui.cancellation import buttons
 from rmbg.ui.components import viewer
 from rmbg.ui.components.photo_input import Upload
 from rmbg.ui.components.render_options import RenderOptions
-from rmbg.ui.consent import ConsentError, charges_of
-from rmbg.ui.lanes import DEVICE
 from rmbg.ui.languages import t
 from rmbg.ui.messages import page_error, visitor_text
 from rmbg.ui.results import Result
@@ -35,9 +29,6 @@ log = logging.getLogger(__name__)
 
 #: Number of updates that `restore` returns.
 RESTORED = 8
-
-#: Shares of a removal's usual time at which the provider has ended, and at which the result is stored.
-PROVIDER_SHARE, DISPLAY_SHARE = 0.82, 0.95
 
 
 def choose(session: Session, upload: Upload | None) -> tuple[Any, Any, Any]:
@@ -73,122 +64,24 @@ def increment(provider: str, local: int, remote: int) -> tuple[int, int]:
     return (local + 1, remote) if find(provider).info.kind == "local" else (local, remote + 1)
 
 
-def remove(
-    run: int | None,
-    upload: Upload | None,
-    provider: str,
-    key: str,
-    options: dict[str, Any],
-    session: Session,
-    *display: Any,
-    progress: gr.Progress = gr.Progress(),
-    visitor: gr.OAuthToken | None = None,
-) -> tuple[Any, ...]:
-    """Call the provider once and show its cutout; no other handler calls a provider.
-
-    `visitor` is the token of a visitor who has signed in.
-    """
-    message = ""
-    token, result = None, None
-    provider = session.removals.provider(run) or provider
-    try:
-        info = find(provider, options=options).info
-        kind = info.kind
-        token = session.removals.begin(run, paid=kind == "remote")
-        if token is None:
-            return tuple(gr.skip() for _ in range(6))
-        if upload is None:
-            return _failed(session, "Choose a photo first: upload or paste one, or select an example.")
-        RenderOptions(*display).background(session, full=False)  # reports invalid colors before the paid call
-        key = sign_in.key_of(info, key, visitor)
-        settings = sign_in.settings_of(info, Settings.from_environ(), visitor)
-        session.consent.require("remove", charges_of(info, options, key, settings))
-        if kind == "local":
-            progress(0.0, desc=t("Waiting for this machine"))
-        with DEVICE.turn(token.check) if kind == "local" else contextlib.nullcontext():
-            cutout = remove_background(
-                upload.open(),
-                provider,
-                options,
-                key=key,
-                progress=shown_progress(progress),
-                cancelled=token.cancelled,
-                settings=settings,
-                device=DEVICE.turn,
-            )
-        progress(PROVIDER_SHARE, desc=t("Storing the result"))
-        result = session.add(cutout, upload.path)
-        progress(DISPLAY_SHARE, desc=t("Preparing the preview"))
-        page = render_page(session, result, RenderOptions(*display))
-        message = "The cutout was finished before the cancellation. It is the newest result of this session."
-    except RmbgError as error:
-        message = str(error)
-        session.spend.add(provider, error.cost)
-        if isinstance(error, CancelledError) and token is not None and session.removals.replaced(token):
-            return tuple(gr.skip() for _ in range(6))
-        severity = "info" if isinstance(error, (CancelledError, ConsentError)) else "error"
-        return _failed(session, message, severity, added=result is not None)
-    except Exception:
-        log.exception("Removal by %s failed", provider)
-        return _failed(session, viewer.INTERNAL_ERROR, added=result is not None)
-    finally:
-        if token is not None:
-            token.end(message)
-    shared = strip.update(session), viewer.total(session)
-    if session.current is not result:  # another photo was chosen meanwhile
-        result.release()
-        text = Message(
-            "The cutout of {name} is finished. Select it in the strip of this session to see it.", name=cutout.photo.name
-        )
-        return gr.skip(), gr.skip(), viewer.notice(joined(text, result.note), "info"), *shared, gr.skip()
-    return *page, *shared, gr.update(interactive=True)
-
-
-def remove_signed_in(
-    run: int | None,
-    upload: Upload | None,
-    provider: str,
-    key: str,
-    options: dict[str, Any],
-    session: Session,
-    visitor: gr.OAuthToken | None,
-    *display: Any,
-    progress: gr.Progress = gr.Progress(),
-) -> tuple[Any, ...]:
-    """Call `remove` with the token of the visitor, which Gradio passes by its type."""
-    return remove(run, upload, provider, key, options, session, *display, progress=progress, visitor=visitor)
-
-
-def _failed(session: Session, text: str, kind: str = "error", *, added: bool = False) -> tuple[Any, ...]:
-    """Updates after a failure; `added` is True if the session has the result and only its display failed."""
-    pictures = strip.update(session) if added else gr.skip()
-    download = gr.update(interactive=True) if added and session.current is not None else gr.skip()
-    return gr.skip(), gr.skip(), viewer.notice(text, kind), pictures, viewer.total(session), download
-
-
-def shown_progress(progress: gr.Progress) -> Callable[[float | None, str], None]:
-    """Return a progress callback of a provider, whose part of a removal ends at `PROVIDER_SHARE`.
-
-    A step without a fraction keeps the last one.
-    """
-    reached = 0.0
-
-    def show(done: float | None, text: str) -> None:
-        nonlocal reached
-        reached = reached if done is None else PROVIDER_SHARE * min(max(done, 0.0), 1.0)
-        progress(reached, desc=t(text))
-
-    return show
-
-
 def stop(session: Session) -> tuple[Any, ...]:
-    """Cancel the run and show its final message, which contains what a paid run may have been charged."""
+    """Cancel the run and show its final message, which contains what a paid run may have been charged.
+
+    A preview leaves the page. Returns updates of start, cancel, message, total, strip, result, facts and download.
+    """
     message = session.removals.cancel()
+    pending = [session.withdraw(result) for result in list(session.results) if result.pending]
+    current = session.current
+    if current is not None:  # its last update may have been cancelled
+        stage = gr.skip(), render_facts(current), gr.update(interactive=True)
+    else:
+        stage = strip.empty_stage() if any(pending) else (gr.skip(),) * 3
     return (
         *buttons(False),
         viewer.notice(message, "info"),
         viewer.total(session),
         strip.update(session) if session.results else gr.skip(),
+        *stage,
     )
 
 
@@ -227,8 +120,12 @@ def select(event: gr.EventData, session: Session, *display: Any) -> tuple[Any, .
 def render_page(session: Session, result: Result, options: RenderOptions) -> tuple[str, str, str]:
     """Return the HTML of viewer and facts, and a message about the result, which is usually empty."""
     options.background(session, full=False)  # reports invalid colors and pictures
-    facts = viewer.facts(result, strip.title(result))
-    return viewer.result(result, options, session), facts, viewer.result_message(result)
+    return viewer.result(result, options, session), render_facts(result), viewer.result_message(result)
+
+
+def render_facts(result: Result) -> str:
+    """Return the HTML of the facts below the viewer."""
+    return viewer.facts(result, strip.title(result))
 
 
 def part(session: Session, area: str, view: View) -> str:
@@ -238,6 +135,8 @@ def part(session: Session, area: str, view: View) -> str:
     """
     if session.current is None:
         return json.dumps({"error": t("There is no result. Remove a background first.")})
+    if session.current.pending:  # the viewer asks again after the run
+        return json.dumps({"error": t("The cutout at full size is being computed…")})
     try:
         area_of_photo = pictures.Part.parse(area, session.current.width, session.current.height)
         paths = pictures.part(session.current, area_of_photo, view)

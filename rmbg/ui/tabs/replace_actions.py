@@ -23,8 +23,8 @@ from rmbg.ui.components.photo_input import Upload, store_file
 from rmbg.ui.consent import ConsentError, charges_of
 from rmbg.ui.languages import t
 from rmbg.ui.replacement import Picture, Replacement
-from rmbg.ui.results import PREVIEW_SIDE, thumbnail
 from rmbg.ui.session import Session
+from rmbg.ui.shrink import PREVIEW_SIDE, thumbnail
 from rmbg.ui.templates import render
 
 log = logging.getLogger(__name__)

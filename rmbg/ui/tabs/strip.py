@@ -15,8 +15,9 @@ from rmbg.images import encode
 from rmbg.message import Message
 from rmbg.providers import find
 from rmbg.ui.components import viewer
-from rmbg.ui.results import PREVIEW_SIDE, Result
+from rmbg.ui.results import Result
 from rmbg.ui.session import Session
+from rmbg.ui.shrink import PREVIEW_SIDE
 from rmbg.ui.storage import storage
 
 

@@ -1,0 +1,113 @@
+"""Start, memory at rest and memory under load of the server: ``python -m benchmarks.load [--removals N] [--photos FOLDER]``.
+
+The server runs in a process of its own. Its start ends with its first page, its memory is the resident set.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+
+from benchmarks.photos import EXAMPLES, jpeg
+from benchmarks.soak import free_port
+from benchmarks.table import ROOT, record
+
+STARTS = 3
+
+#: Seconds without a change of more than `STILL_MB` after which memory counts as at rest.
+STILL_SECONDS, STILL_MB, LIMIT = 5, 1, 60
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Start and memory of the server.")
+    parser.add_argument("--removals", type=int, default=50, help="of 24 megapixels")
+    parser.add_argument("--photos", type=Path, default=EXAMPLES, help="folder of photos; by default the examples")
+    arguments = parser.parse_args()
+    photo = jpeg("24 MP", arguments.photos)
+    starts = []
+    for number in range(STARTS):
+        with server() as (url, pid, seconds):
+            starts.append(seconds)
+            if number < STARTS - 1:
+                continue
+            idle = at_rest(pid)
+            removals = remove(url, photo, arguments.removals)
+            after, peak = at_rest(pid), megabytes(pid, "VmHWM")
+    details = [
+        f"page: first answer after {min(starts):.1f} s, the fastest of {STARTS} starts, {idle:.0f} MB idle",
+        f"{len(removals)} removals of 24 MP, median {statistics.median(removals):.1f} s: {after:.0f} MB, peak {peak:.0f} MB",
+    ]
+    record("server", [min(starts), idle, after], details)
+
+
+@contextlib.contextmanager
+def server() -> Iterator[tuple[str, int, float]]:
+    """Run the server; yields its URL, its process id and the seconds until its first page."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    with tempfile.TemporaryDirectory() as folder:
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("RMBG_", "GRADIO_"))}
+        environment = {**inherited, "TMPDIR": folder, "RMBG_DATA": f"{folder}/data"}
+        words = [sys.executable, "-m", "rmbg", "serve", "--port", str(port)]
+        started = time.perf_counter()
+        process = subprocess.Popen(words, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            while True:
+                with contextlib.suppress(httpx.HTTPError):
+                    httpx.get(url, trust_env=False, timeout=10).raise_for_status()
+                    break
+                if process.poll() is not None or time.perf_counter() - started > LIMIT:
+                    raise SystemExit("The server did not start.")
+                time.sleep(0.02)
+            yield url, process.pid, time.perf_counter() - started
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def remove(url: str, photo: Path, count: int) -> list[float]:
+    """Seconds of `count` removals through the API, one after the other."""
+    from gradio_client import Client, handle_file
+
+    client = Client(url, verbose=False)
+    seconds = []
+    for _ in range(count):
+        started = time.perf_counter()
+        result = client.predict(image=handle_file(str(photo)), api_name="/remove_background")
+        seconds.append(time.perf_counter() - started)
+        Path(result).unlink(missing_ok=True)
+    client.close()
+    return seconds
+
+
+def at_rest(pid: int) -> float:
+    """Resident memory of a process in megabytes once it is stable."""
+    limit = time.monotonic() + LIMIT
+    values = [megabytes(pid, "VmRSS")]
+    while time.monotonic() < limit:
+        time.sleep(1)
+        values.append(megabytes(pid, "VmRSS"))
+        last = values[-STILL_SECONDS:]
+        if len(last) == STILL_SECONDS and max(last) - min(last) <= STILL_MB:
+            break
+    return values[-1]
+
+
+def megabytes(pid: int, field: str) -> float:
+    """A field of /proc/PID/status in megabytes."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith(field))
+
+
+if __name__ == "__main__":
+    main()

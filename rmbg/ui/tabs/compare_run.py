@@ -1,0 +1,158 @@
+"""The run of a comparison, in a thread of its own."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+from rmbg.cancellation import CancellationToken
+from rmbg.compare.comparison import compare
+from rmbg.errors import CancelledError, RmbgError
+from rmbg.images.photo import Photo
+from rmbg.settings import Settings
+from rmbg.ui.compare_state import Comparison
+from rmbg.ui.components import viewer
+from rmbg.ui.components.photo_input import Upload
+from rmbg.ui.components.provider_checkboxes import split
+from rmbg.ui.consent import total
+from rmbg.ui.lanes import DEVICE
+from rmbg.ui.languages import in_language, t
+from rmbg.ui.messages import visitor_text
+from rmbg.ui.session import Session
+from rmbg.ui.tabs.compare_actions import ended, message_only, running, skipped
+from rmbg.ui.tabs.compare_downloads import votes_file
+from rmbg.ui.tabs.compare_photos import uploads
+from rmbg.ui.tabs.compare_start import charges
+
+log = logging.getLogger(__name__)
+
+
+def begin(run: int | None, upload: Upload | None, session: Session, blind: bool, *providers: Any) -> Iterator[Any]:
+    """Run a comparison that is free of charge. `providers` are the values of the checkboxes and key fields."""
+    ids, keys = split(providers)
+    photos = uploads(session, upload)
+    if not photos or len(ids) < 2 or total(charges(ids, Settings.from_environ(), len(photos))):
+        yield skipped()
+        return
+    yield from _compare(run, photos, session, blind, ids, keys)
+
+
+def begin_paid(run: int | None, upload: Upload | None, session: Session, blind: bool, *providers: Any) -> Iterator[Any]:
+    """Run a comparison that has the visitor's consent."""
+    ids, keys = split(providers)
+    photos = uploads(session, upload)
+    expected = charges(ids, Settings.from_environ(), len(photos))
+    if not photos or len(ids) < 2 or not session.consent.covers(expected):
+        session.comparisons.cancel(wait=False)
+        text = "The photo, the selection or a price has changed since you accepted the cost. Press Compare again."
+        yield message_only(text)
+        return
+    yield from _compare(run, photos, session, blind, ids, keys)
+
+
+def _compare(
+    run: int | None, photos: list[Upload], session: Session, blind: bool, ids: list[str], keys: dict[str, str]
+) -> Iterator[Any]:
+    """Run all providers on each photo; yields updates of the page after each result.
+
+    The providers run in a thread of their own, so that a reload of the page, which closes this iterator, does not stop them.
+    """
+    token, working = None, False
+    try:
+        token = session.comparisons.begin(run, paid=bool(charges(ids, Settings.from_environ(), len(photos))))
+        if token is None:
+            yield skipped()
+            return
+        for upload in photos[1:]:
+            upload.open()  # reports broken files before the first call
+        photo = photos[0].open()
+        first = Comparison(photo, ids, blind=blind and len(photos) == 1, token=token, upload=photos[0].path)
+        for comparison in session.compared:
+            comparison.close()
+        session.comparison, session.compared = first, [first]
+        steps: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        threading.Thread(
+            target=in_language(_work), args=(session, first, photo, photos, keys, token, steps), name="comparison"
+        ).start()
+        working = True
+        yield running(session)
+        while steps.get():
+            yield running(session)
+        yield ended(session)
+    except RmbgError as error:
+        yield message_only(str(error), "info" if isinstance(error, CancelledError) else "error")
+    except Exception:
+        log.exception("Comparison of %s failed", ids)
+        yield message_only(viewer.INTERNAL_ERROR)
+    finally:
+        if token is not None and not working:
+            token.end()
+
+
+def _work(
+    session: Session,
+    comparison: Comparison,
+    photo: Photo,
+    photos: list[Upload],
+    keys: dict[str, str],
+    token: CancellationToken,
+    steps: queue.SimpleQueue[bool],
+) -> None:
+    """Compare the photos one after another; puts True after each outcome and False at the end.
+
+    The photo that is compared is on the page. Of the earlier ones only the figures stay in memory.
+    """
+    try:
+        for upload in photos:
+            if upload is not photos[0]:
+                if token.cancelled():
+                    break
+                former, photo = comparison, upload.open()
+                comparison = Comparison(photo, former.providers, blind=False, token=token, upload=upload.path)
+                session.compared.append(comparison)
+                session.comparison = comparison
+                former.release()
+            _compare_one(session, comparison, photo, keys, token, steps)
+    except RmbgError as error:
+        comparison.message = viewer.notice(str(error))
+    finally:
+        token.end()
+        steps.put(False)
+
+
+def _compare_one(
+    session: Session,
+    comparison: Comparison,
+    photo: Photo,
+    keys: dict[str, str],
+    token: CancellationToken,
+    steps: queue.SimpleQueue[bool],
+) -> None:
+    """Record the outcomes of one photo, and draw the ballot of a blind comparison."""
+    problem = ""
+    try:
+        for outcome in compare(photo, comparison.providers, keys=keys, cancelled=token.cancelled, device=DEVICE.turn):
+            session.record(outcome, comparison)
+            steps.put(True)
+        comparison.compute_figures()
+        if comparison.blind and len(comparison.succeeded) > 1:
+            comparison.ballot = votes_file().draw(comparison.succeeded)
+    except RmbgError as error:  # without a ballot the results are still shown: they may be paid for
+        problem = str(error)
+    except Exception:
+        log.exception("Comparison of %s failed", comparison.providers)
+        problem = viewer.INTERNAL_ERROR
+    finally:
+        comparison.blind = comparison.ballot is not None
+        comparison.message = _final_message(comparison, problem)
+
+
+def _final_message(comparison: Comparison, problem: str = "") -> str:
+    failed = len(comparison.outcomes) - len(comparison.succeeded)
+    if not comparison.succeeded:
+        return viewer.notice("All providers failed. The panes show the errors.")
+    texts = [t("{count} of {total} providers failed.", count=failed, total=len(comparison.providers))] if failed else []
+    return viewer.notice(" ".join([*texts, *(visitor_text(note) for note in (*comparison.notes, problem) if note)]), "info")

@@ -1,0 +1,212 @@
+"""The run of the Remove tab: calls the provider, and shows the cutout, large ones as a preview first."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from contextvars import copy_context
+from typing import Any
+
+import gradio as gr
+
+from rmbg.cutout import Cutout
+from rmbg.errors import CancelledError, RmbgError
+from rmbg.message import Message, joined
+from rmbg.providers import find
+from rmbg.providers.base import Preview
+from rmbg.remove import remove_background
+from rmbg.settings import Settings
+from rmbg.ui import sign_in
+from rmbg.ui.components import viewer
+from rmbg.ui.components.photo_input import Upload
+from rmbg.ui.components.render_options import RenderOptions
+from rmbg.ui.consent import ConsentError, charges_of
+from rmbg.ui.decoded import DECODED
+from rmbg.ui.lanes import DEVICE
+from rmbg.ui.languages import t
+from rmbg.ui.results import Result
+from rmbg.ui.session import Session
+from rmbg.ui.shrink import PREVIEW_SIDE
+from rmbg.ui.shutdown import REMOVAL_NAME
+from rmbg.ui.tabs import strip
+from rmbg.ui.tabs.remove_actions import render_facts, render_page
+
+log = logging.getLogger(__name__)
+
+#: Number of updates of a run: result, facts, message, strip, total, download.
+UPDATES = 6
+
+#: Shares of a removal's usual time at which the provider has ended, and at which the result is stored.
+PROVIDER_SHARE, DISPLAY_SHARE = 0.82, 0.95
+
+
+def remove(
+    run: int | None,
+    upload: Upload | None,
+    provider: str,
+    key: str,
+    options: dict[str, Any],
+    session: Session,
+    *display: Any,
+    progress: gr.Progress = gr.Progress(),
+    visitor: sign_in.SignIn | None = None,
+) -> Iterator[tuple[Any, ...]]:
+    """Call the provider once and yield updates of the page: a preview, if there is one, and the result.
+
+    No other handler calls a provider. It runs in a thread of its own, so that a reload of the page, which closes this iterator,
+    does not stop it. `visitor` is the sign-in of the visitor.
+    """
+    updates: queue.SimpleQueue[tuple[Any, ...] | None] = queue.SimpleQueue()
+
+    def work() -> None:
+        try:
+            updates.put(_remove(run, upload, provider, key, options, session, display, progress, visitor, updates.put))
+        finally:
+            updates.put(None)
+
+    threading.Thread(target=copy_context().run, args=(work,), name=REMOVAL_NAME).start()
+    while (update := updates.get()) is not None:
+        yield update
+
+
+def remove_signed_in(
+    run: int | None,
+    upload: Upload | None,
+    provider: str,
+    key: str,
+    options: dict[str, Any],
+    session: Session,
+    request: gr.Request,
+    *display: Any,
+    progress: gr.Progress = gr.Progress(),
+) -> Iterator[tuple[Any, ...]]:
+    """Call `remove` with the sign-in of the visitor. Gradio passes the request by its type."""
+    visitor = sign_in.of_request(request)
+    yield from remove(run, upload, provider, key, options, session, *display, progress=progress, visitor=visitor)
+
+
+def _remove(
+    run: int | None,
+    upload: Upload | None,
+    provider: str,
+    key: str,
+    options: dict[str, Any],
+    session: Session,
+    display: tuple[Any, ...],
+    progress: gr.Progress,
+    visitor: sign_in.SignIn | None,
+    show: Callable[[tuple[Any, ...]], None],
+) -> tuple[Any, ...]:
+    """Run the provider; calls `show` with the updates of a preview, and returns the final ones."""
+    message = ""
+    token, result = None, None
+    provider = session.removals.provider(run) or provider
+
+    report = shown_progress(progress)
+
+    def show_progress(done: float | None, text: str) -> None:
+        if result is None:  # it would cover the preview
+            report(done, text)
+
+    def show_preview(preview: Cutout, width: int, height: int) -> None:
+        nonlocal result
+        assert upload is not None
+        result = session.begin(preview, width, height, upload.path)
+        if session.current is result:
+            show((*render_page(session, result, RenderOptions(*display)), gr.skip(), gr.skip(), gr.update(interactive=True)))
+
+    try:
+        info = find(provider, options=options).info
+        kind = info.kind
+        token = session.removals.begin(run, paid=kind == "remote")
+        if token is None:
+            return _skipped()
+        if upload is None:
+            return _failed(session, "Choose a photo first: upload or paste one, or select an example.")
+        RenderOptions(*display).background(session, full=False)  # reports invalid colors before the paid call
+        key = sign_in.key_of(info, key, visitor)
+        settings = sign_in.settings_of(info, Settings.from_environ(), visitor)
+        session.consent.require("remove", charges_of(info, options, key, settings))
+        if kind == "local":
+            progress(0.0, desc=t("Waiting for this machine"))
+        with DEVICE.turn(token.check) if kind == "local" else contextlib.nullcontext():
+            cutout = remove_background(
+                DECODED.take(upload) or upload.open(),
+                provider,
+                options,
+                key=key,
+                progress=show_progress,
+                cancelled=token.cancelled,
+                settings=settings,
+                device=DEVICE.turn,
+                preview=Preview(PREVIEW_SIDE, show_preview),
+            )
+            if result is not None:
+                session.complete(result, cutout)
+        message = "The cutout was finished before the cancellation. It is the newest result of this session."
+        if result is None:
+            progress(PROVIDER_SHARE, desc=t("Storing the result"))
+            result = session.add(cutout, upload.path)
+            progress(DISPLAY_SHARE, desc=t("Preparing the preview"))
+            page = render_page(session, result, RenderOptions(*display))
+        else:
+            page = gr.skip(), render_facts(result), viewer.result_message(result)
+    except RmbgError as error:
+        message = str(error)
+        session.spend.add(provider, error.cost)
+        cancelled = isinstance(error, CancelledError)
+        deleted = result is not None and result not in session.results
+        if cancelled and token is not None and (deleted or session.removals.replaced(token)):
+            return _skipped()
+        return _failed(session, message, "info" if cancelled or isinstance(error, ConsentError) else "error", result)
+    except Exception:
+        log.exception("Removal by %s failed", provider)
+        return _failed(session, viewer.INTERNAL_ERROR, result=result)
+    finally:
+        if result is not None and result.pending:
+            session.withdraw(result)
+        if token is not None:
+            token.end(message)
+    shared = strip.update(session), viewer.total(session)
+    if session.current is not result:  # another photo was chosen meanwhile
+        result.release()
+        text = Message(
+            "The cutout of {name} is finished. Select it in the strip of this session to see it.", name=cutout.photo.name
+        )
+        return gr.skip(), gr.skip(), viewer.notice(joined(text, result.note), "info"), *shared, gr.skip()
+    return *page, *shared, gr.update(interactive=True)
+
+
+def _skipped() -> tuple[Any, ...]:
+    return tuple(gr.skip() for _ in range(UPDATES))
+
+
+def _failed(session: Session, text: str, kind: str = "error", result: Result | None = None) -> tuple[Any, ...]:
+    """Updates after a failure. A preview leaves the page; of a complete `result` only the display has failed."""
+    notice, total = viewer.notice(text, kind), viewer.total(session)
+    if result is None:
+        return gr.skip(), gr.skip(), notice, gr.skip(), total, gr.skip()
+    if result.pending:
+        withdrawn, shown = session.withdraw(result), session.current is not None
+        stage = strip.empty_stage() if withdrawn and not shown else (gr.skip(),) * 3
+        return stage[0], stage[1], notice, strip.update(session), total, stage[2]
+    download = gr.skip() if session.current is None else gr.update(interactive=True)
+    return gr.skip(), gr.skip(), notice, strip.update(session), total, download
+
+
+def shown_progress(progress: gr.Progress) -> Callable[[float | None, str], None]:
+    """Return a progress callback of a provider, whose part of a removal ends at `PROVIDER_SHARE`.
+
+    A step without a fraction keeps the last one.
+    """
+    reached = 0.0
+
+    def show(done: float | None, text: str) -> None:
+        nonlocal reached
+        reached = reached if done is None else PROVIDER_SHARE * min(max(done, 0.0), 1.0)
+        progress(reached, desc=t(text))
+
+    return show
