@@ -37,10 +37,10 @@ WITHOUT_HOLES = ("furn_", "ccp_")
 #: Sets with imprecise outlines, and their weight in the loss.
 IMPRECISE, IMPRECISE_WEIGHT = ("furn_", "ccp_", "butterfl", "feral", "cats_", "caltech", "harm_"), 0.4
 
-P_BLURRED, P_PERTURBED = 0.08, 0.2  # kinds of coarse mattes; the rest is of the network
+P_BLURRED, P_PERTURBED = 0.15, 0.15  # kinds of coarse mattes; the rest is of the network
 MAX_REDUCTION = 1.25  # sides of pictures, in units of the input's, to which they are reduced
 BAND = 0.012  # width of the band around the true edge, as a fraction of the diagonal
-BAND_WEIGHT, FLAT_WEIGHT = 3.0, 0.25
+BAND_WEIGHT, FLAT_WEIGHT = 3.0, 1.0
 
 
 @dataclass(frozen=True)

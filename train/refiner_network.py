@@ -53,7 +53,7 @@ class RefinerNet(nn.Module):
             nn.ReLU(),
             nn.Conv2d(DETAIL, 4, 3, padding=1),
         )
-        self.balance = nn.Parameter(torch.tensor([0.5, 0.5]))  # weights of the coarse and the decoder's logits
+        self.balance = nn.Parameter(torch.tensor([1.0, 0.1]))  # weights of the coarse and the decoder's logits
         self.eval()
         for module in self.modules():
             if isinstance(module, ConvNorm):
