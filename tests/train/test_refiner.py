@@ -64,7 +64,7 @@ def test_weights_are_larger_near_the_edge() -> None:
     truth = torch.zeros(1, 1, 128, 128)
     truth[..., 64:] = 1
     weight = pixel_weights(truth)
-    assert weight[0, 0, 5, 64] > 5 * weight[0, 0, 5, 5]
+    assert weight[0, 0, 5, 64] > 3 * weight[0, 0, 5, 5] > 0
     assert weight[0, 0, 5, 120] == weight[0, 0, 5, 5]
 
 
@@ -83,10 +83,10 @@ def test_training_resumes_and_exports_weights(pairs: Path, tmp_path: Path) -> No
         assert torch.allclose(tensor, trained.ema.state_dict()[name], atol=2e-3)
 
 
-def test_an_untrained_refiner_is_the_mean_of_both_logits() -> None:
+def test_an_untrained_refiner_is_the_coarse_matte_with_a_tenth_of_the_networks_logits() -> None:
     encoder = load()
     rgb, coarse = torch.rand(1, 3, 64, 96), torch.full((1, 1, 64, 96), 0.7)
     with torch.inference_mode():
         logits = RefinerNet().start_from(encoder)(encoder, rgb, coarse)
         own, _ = encoder(normalize(rgb))
-    assert torch.allclose(logits, (own + torch.logit(coarse)) / 2, atol=1e-3)
+    assert torch.allclose(logits, torch.logit(coarse) + own / 10, atol=1e-3)
