@@ -244,7 +244,7 @@ def report(name: str, size: str, count: int, folder: Path) -> dict[str, float]:
 
 
 def describe(found: Mapping[str, float]) -> str:
-    """The figures of `report` in words."""
+    """Sentences with the figures of `report`."""
     return (
         f"{found['first']:.1f} s for the first picture, {found['fastest']:.1f} s for the fastest; "
         f"peak {found['peak']:.2f} GB, resident {found['halfway']:.2f} GB halfway and {found['end']:.2f} GB at the end"

@@ -64,7 +64,7 @@ class Settings:
     trusted_proxies : tuple of str
         Addresses and networks of the reverse proxies whose forwarded headers are used; ``private`` stands for all private ones.
     metrics : {"local", "all", "off"}
-        Who may read ``/metrics``: programs on this machine, everybody, or nobody.
+        Clients that may read ``/metrics``: programs on this machine, all, or none.
     log_level, log_format : str
         Lowest level of the messages on standard error; ``text`` or ``json``.
     keep_seconds : float

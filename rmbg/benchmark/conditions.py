@@ -40,8 +40,8 @@ class Conditions:
 def conditions(provider: Provider, settings: Settings) -> Conditions:
     """Return the conditions under which `provider` runs with these settings.
 
-    The answers of a service do not depend on this machine: they are kept when it changes, without their seconds. They are paid
-    for, so they depend on the version of the program only, not on each change of its code.
+    Results of a service do not depend on the machine, and on the version of the program only instead of a checksum of its code,
+    as another call would be charged. Their seconds are valid for one machine.
 
     Raises
     ------

@@ -235,7 +235,7 @@ def test_code_that_is_not_accepted_is_one_sentence(space):
 
 
 def test_state_of_another_browser_is_one_sentence(space):
-    """A link with somebody else's code does not sign a visitor in, and a browser without cookies is not redirected forever."""
+    """A callback with the code of another sign-in is rejected, and a browser without cookies is redirected once."""
     attacker = Browser(space)
     login = attacker.get("/login/huggingface?_target_url=/")
     link = attacker.get(login.headers["location"]).headers["location"]
