@@ -1,4 +1,8 @@
-"""Adds the pictures of ``examples`` to the package, as ``rmbg/examples``; everything else is in pyproject.toml."""
+"""Adds the pictures of ``examples`` to the package, as ``rmbg/examples``, and its requirements; the rest is in pyproject.toml.
+
+requirements.txt lists what the app of a checkout installs. Of that, torch and transformers are the extra ``torch`` of the
+package: the built-in network runs on OpenVINO, and the services need no network.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,12 @@ from pathlib import Path
 from setuptools import setup
 from setuptools.command.build_py import build_py
 
-EXAMPLES = Path(__file__).resolve().parent / "examples"
+ROOT = Path(__file__).resolve().parent
+
+EXAMPLES = ROOT / "examples"
+
+#: Requirements of the app that are an extra of the package.
+OPTIONAL = ("torch", "transformers")
 
 
 class BuildWithExamples(build_py):
@@ -22,4 +31,10 @@ class BuildWithExamples(build_py):
             shutil.copyfile(source, target)
 
 
-setup(cmdclass={"build_py": BuildWithExamples})
+def requirements() -> list[str]:
+    """Return the requirements of the package: those of the app without `OPTIONAL`."""
+    lines = (line.strip() for line in (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines())
+    return [line for line in lines if line and not line.startswith((*OPTIONAL, "#"))]
+
+
+setup(cmdclass={"build_py": BuildWithExamples}, install_requires=requirements())

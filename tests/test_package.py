@@ -1,8 +1,13 @@
-"""The wheel, built from the source distribution and installed in an environment of its own outside of the checkout."""
+"""The wheel, built from the source distribution and installed in an environment of its own outside of the checkout.
+
+The environment has no torch, which is an extra.
+"""
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,15 +19,20 @@ from pathlib import Path
 
 import httpx
 import pytest
+from packaging.requirements import Requirement
 from PIL import Image
 
 from rmbg.version import __version__
 from tests.pictures import examples
 from tests.security.server import Server
+from tests.sentences import sentence
 
 ROOT = Path(__file__).resolve().parents[1]
 
 EXTRAS = {"heic", "openvino", "cuda", "ray", "mcp", "cloud", "bench", "train"}
+
+#: Imported at the start of Python: packages that are in this environment and not among the requirements of the wheel.
+WITHOUT_TORCH = "import sys; sys.modules.update(torch=None, transformers=None)"
 
 #: Most bytes of the source distribution; the weights of the built-in network have 11.5 million.
 MAX_SDIST = 14_000_000
@@ -76,7 +86,7 @@ def environment(wheel, tmp_path_factory):
     subprocess.run(install, check=True)
     (packages,) = folder.glob("lib/python*/site-packages")
     paths = [path for path in sys.path if path.endswith("site-packages")] or [sysconfig.get_path("purelib")]
-    (packages / "requirements.pth").write_text("\n".join(paths))
+    (packages / "requirements.pth").write_text("\n".join([*paths, WITHOUT_TORCH]))
     return folder / "bin"
 
 
@@ -95,6 +105,11 @@ def test_metadata_and_files(wheel):
         (metadata,) = (name for name in names if name.endswith("METADATA"))
         fields = BytesParser().parsebytes(archive.read(metadata))
     assert fields["Version"] == __version__ and set(fields.get_all("Provides-Extra")) >= EXTRAS
+    app = {r.name: r.specifier for r in map(Requirement, re.findall(r"^\w.*", (ROOT / "requirements.txt").read_text(), re.M))}
+    required = [Requirement(text) for text in fields.get_all("Requires-Dist")]
+    assert {r.name for r in required if r.marker is None} == set(app) - {"torch", "transformers"}
+    for requirement in required:
+        assert requirement.specifier == app.get(requirement.name, requirement.specifier) or requirement.extras, requirement
     pictures = sorted(name for name in names if name.startswith("rmbg/examples/") and "/im/" in name)
     assert [Path(name).name for name in pictures] == [path.name for path in examples()]
     assert {name.split("/")[0] for name in names} == {"rmbg", metadata.split("/")[0]}
@@ -110,6 +125,9 @@ def test_commands_run_from_the_package(environment, tmp_path):
     assert done.returncode == 0, done.stderr
     with Image.open(out) as cutout:
         assert cutout.mode == "RGBA"
+    command[2:] = [str(examples()[0]), str(tmp_path / "other.png"), "--provider", "birefnet"]
+    done = subprocess.run(command, cwd=tmp_path, env=clean, capture_output=True, text=True)
+    assert done.returncode == 1 and "needs torch, which is not installed" in sentence(done.stderr.strip())
     server = Server(tmp_path / "server", cwd=tmp_path)
     server.command[:-4] = [str(environment / "rmbg"), "serve"]
     server.env = {**{k: v for k, v in server.env.items() if not k.startswith("PYTHON")}, "PYTHONUNBUFFERED": "1"}
@@ -117,3 +135,5 @@ def test_commands_run_from_the_package(environment, tmp_path):
         config = httpx.get(f"{server.url}/config", trust_env=False, timeout=60).json()
     (row,) = (part["props"] for part in config["components"] if part["props"].get("elem_id") == "examples")
     assert len(row["samples"]) == len(examples()), "the page has the examples"
+    if importlib.util.find_spec("mcp") is not None:
+        assert f"{server.url}/gradio_api/mcp/" in server.log.read_text(), "a line at the start"

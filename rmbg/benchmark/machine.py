@@ -8,7 +8,7 @@ import platform
 from importlib import metadata
 from pathlib import Path
 
-from rmbg.inference.torch_import import import_torch
+from rmbg.inference.torch_import import import_torch, torch_is_installed
 from rmbg.threads import cpu_count
 from rmbg.version import __version__
 
@@ -53,7 +53,7 @@ def _memory() -> str:
 
 def _accelerator() -> str:
     """Name of torch's GPU, or empty. A torch for CPUs is not imported for this, as that takes seconds."""
-    if metadata.version("torch").endswith("+cpu"):
+    if not torch_is_installed() or metadata.version("torch").endswith("+cpu"):
         return ""
     torch = import_torch()
     if torch.cuda.is_available():

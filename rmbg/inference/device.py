@@ -7,9 +7,12 @@ import importlib.util
 
 from rmbg.errors import NotReadyError
 from rmbg.inference.plan import Plan
-from rmbg.inference.torch_import import import_torch
+from rmbg.inference.torch_import import import_torch, torch_is_installed
 from rmbg.message import NOT_SET_UP, OwnerMessage
 from rmbg.settings import Settings
+
+#: Advice at the end of messages.
+INSTALL_TORCH = "Run pip install torch transformers"
 
 
 def choose(settings: Settings, engines: tuple[str, ...] = ("openvino", "torch")) -> Plan:
@@ -24,8 +27,11 @@ def choose(settings: Settings, engines: tuple[str, ...] = ("openvino", "torch"))
     Raises
     ------
     NotReadyError
-        If the settings name an engine, device or precision that is not available. It is never replaced by a slower one.
+        If the settings name an engine, device or precision that is not available. It is never replaced by a slower one. Also
+        if torch is not installed, which reads the published networks for both engines.
     """
+    if not torch_is_installed():
+        raise _not_set_up(f"This model needs torch, which is not installed. {INSTALL_TORCH}.")
     engine, device = choose_engine_and_device(settings, engines)
     if engine == "openvino":
         return Plan(engine, device, openvino_precision(settings.precision))
@@ -40,7 +46,13 @@ def choose_engine_and_device(settings: Settings, engines: tuple[str, ...] = ("op
 
 
 def choose_engine(requested: str, device: str) -> str:
-    """``openvino`` on a CPU if it is installed, else ``torch``, unless `requested` names one."""
+    """``openvino`` on a CPU if it is installed, else ``torch``, unless `requested` names one.
+
+    Raises
+    ------
+    NotReadyError
+        If the engine is not installed, or does not run on `device`.
+    """
     installed = importlib.util.find_spec("openvino") is not None
     if requested == "openvino":
         if not installed:
@@ -49,13 +61,25 @@ def choose_engine(requested: str, device: str) -> str:
             )
         if device != "cpu":
             raise _not_set_up(f"RMBG_ENGINE is 'openvino', which does not run on {device}. Set RMBG_DEVICE to cpu or auto.")
-    return "openvino" if requested != "torch" and installed and device == "cpu" else "torch"
+    if requested != "torch" and installed and device == "cpu":
+        return "openvino"
+    if not torch_is_installed():
+        if requested == "torch":
+            raise _not_set_up(f"RMBG_ENGINE is 'torch', which is not installed. {INSTALL_TORCH} or set RMBG_ENGINE to auto.")
+        raise _not_set_up("Neither OpenVINO nor torch is installed. Run pip install openvino.")
+    return "torch"
 
 
 def choose_device(requested: str) -> str:
     """``cpu``, ``cuda:N`` or ``mps``; for ``auto`` the fastest that is available."""
-    if requested == "cpu" or (requested == "auto" and importlib.metadata.version("torch").endswith("+cpu")):
+    installed = torch_is_installed()
+    if requested == "cpu" or (requested == "auto" and not (installed and _may_have_gpu())):
         return "cpu"  # without importing torch, which takes seconds
+    kind, colon, number = requested.partition(":")
+    if requested not in ("auto", "mps") and not (kind == "cuda" and (number.isdecimal() or not colon)):
+        raise _not_set_up(f"RMBG_DEVICE is {requested!r}. Set it to auto, cpu, cuda, cuda:1 or mps.")
+    if not installed:
+        raise _not_set_up(f"RMBG_DEVICE is {requested!r}, which needs torch. {INSTALL_TORCH} or set RMBG_DEVICE to auto.")
     torch = import_torch()
     if requested == "auto":
         if torch.cuda.is_available():
@@ -65,14 +89,16 @@ def choose_device(requested: str) -> str:
         if not torch.backends.mps.is_available():
             raise _not_set_up("RMBG_DEVICE is 'mps', and torch finds no Apple GPU. Set RMBG_DEVICE to cpu or auto.")
         return "mps"
-    kind, colon, number = requested.partition(":")
-    if kind == "cuda" and (number.isdecimal() or not colon):
-        count, index = torch.cuda.device_count(), int(number or 0)
-        if index >= count:
-            found = f"torch finds {count} CUDA device{'s' * (count != 1)}"
-            raise _not_set_up(f"RMBG_DEVICE is {requested!r}, and {found}. Set it to cpu or auto, or install torch with CUDA.")
-        return f"cuda:{index}"
-    raise _not_set_up(f"RMBG_DEVICE is {requested!r}. Set it to auto, cpu, cuda, cuda:1 or mps.")
+    count, index = torch.cuda.device_count(), int(number or 0)
+    if index >= count:
+        found = f"torch finds {count} CUDA device{'s' * (count != 1)}"
+        raise _not_set_up(f"RMBG_DEVICE is {requested!r}, and {found}. Set it to cpu or auto, or install torch with CUDA.")
+    return f"cuda:{index}"
+
+
+def _may_have_gpu() -> bool:
+    """False if the installed torch is a build for CPUs."""
+    return not importlib.metadata.version("torch").endswith("+cpu")
 
 
 def openvino_precision(requested: str) -> str:

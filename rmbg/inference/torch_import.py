@@ -1,12 +1,18 @@
-"""The import of torch, which needs an environment variable to be set first."""
+"""The import of torch, which is optional and needs an environment variable to be set first."""
 
 from __future__ import annotations
 
 import functools
+import importlib.util
 import os
 from types import ModuleType
 
 from rmbg.threads import limited_cpu_count
+
+
+def torch_is_installed() -> bool:
+    """True if torch can be imported; it is not imported, which takes seconds."""
+    return importlib.util.find_spec("torch") is not None
 
 
 def import_torch() -> ModuleType:

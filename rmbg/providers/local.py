@@ -13,6 +13,7 @@ from rmbg.images.photo import Photo
 from rmbg.inference import device, preprocess, weights, zerogpu
 from rmbg.inference.catalog import Model
 from rmbg.inference.model_cache import MODEL_CACHE
+from rmbg.inference.torch_import import torch_is_installed
 from rmbg.message import Message, OwnerMessage
 from rmbg.providers.base import READY, Execution, Provider, ProviderInfo, RequestContext, Status
 from rmbg.providers.local_cutout import local_cutout
@@ -64,6 +65,8 @@ class LocalNetwork(Provider):
 
 def model_status(model: Model, settings: Settings) -> Status:
     """Return the status of a model on this machine; fast, and without network access."""
+    if not torch_is_installed():
+        return Status("unavailable", Message("not set up here", owner="; run pip install torch transformers"))
     try:
         # With "auto" everywhere some device always fits, and probing the devices takes a second.
         if (settings.device, settings.engine, settings.precision) != ("auto", "auto", "auto"):

@@ -7,7 +7,9 @@ import sys
 import pytest
 
 from rmbg.errors import NotReadyError
-from rmbg.inference.device import choose
+from rmbg.inference import builtin_runner
+from rmbg.inference.device import choose, choose_engine_and_device
+from rmbg.providers import PROVIDERS, find
 from rmbg.settings import Settings
 from tests.sentences import sentence
 
@@ -24,6 +26,42 @@ def test_an_unavailable_device_is_an_error(device, message):
     with pytest.raises(NotReadyError, match=message) as raised:
         choose(Settings(device=device))
     sentence(raised.value)
+
+
+def test_without_torch_the_built_in_network_runs_on_openvino(monkeypatch, tmp_path):
+    pytest.importorskip("openvino")
+    monkeypatch.setitem(sys.modules, "torch", None)
+    (tmp_path / "birefnet.safetensors").touch()
+    settings = Settings(weights=tmp_path)
+    assert find("auto", settings).info.id == "builtin", "not a network whose weights are there"
+    assert builtin_runner.choose_plan(settings) == builtin_runner.OPENVINO
+    assert choose_engine_and_device(settings) == ("openvino", "cpu")
+    status = PROVIDERS["birefnet"].status(settings)
+    assert not status.usable and status.text == "not set up here; run pip install torch transformers"
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (Settings(), "This model needs torch, which is not installed. Run pip install torch"),
+        (Settings(engine="torch"), "RMBG_ENGINE is 'torch', which is not installed. Run pip install torch"),
+        (Settings(device="cuda"), "RMBG_DEVICE is 'cuda', which needs torch. Run pip install torch"),
+        (Settings(device="tpu"), "RMBG_DEVICE is 'tpu'. Set it to auto, cpu"),
+    ],
+)
+def test_what_needs_torch_without_it_is_an_error(monkeypatch, settings, message):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    ask = choose if settings == Settings() else choose_engine_and_device
+    with pytest.raises(NotReadyError, match=message) as raised:
+        ask(settings)
+    sentence(raised.value)
+
+
+def test_without_any_engine(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(NotReadyError, match=r"Neither OpenVINO nor torch is installed\. Run pip install openvino"):
+        builtin_runner.choose_plan(Settings())
 
 
 CODE = """

@@ -4,6 +4,7 @@ import gc
 import hashlib
 import io
 import os
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -268,7 +269,7 @@ def test_an_unsupported_precision_is_an_error(monkeypatch):
 
 
 def test_openvino_that_is_not_installed(monkeypatch):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "openvino", None)
     assert choose(Settings(device="cpu")).engine == "torch"
     with pytest.raises(NotReadyError, match="pip install openvino"):
         choose(Settings(engine="openvino", device="cpu"))
