@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -10,11 +12,18 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
+from rmbg.cli import batch, compare, remove, replace
 from rmbg.providers import PROVIDERS
 from tests.pictures import iou, scene
 from tests.remote import environment
 from tests.servers.fal import Fal
 from tests.servers.removebg import RemoveBg
+
+#: Parameters of the API that have another name than the option of the command line.
+NAMES = {"input": "image", "option": "options", "yes": "confirm_paid", "alpha_matting_method": "alpha_matting"}
+
+#: Options of the command line that are no parameters: those of its own files, and what the owner of a server decides.
+OWN = {"output", "out", "json", "jobs", "ray", "retry", "allow_host"}
 
 
 @pytest.fixture(scope="module")
@@ -169,3 +178,18 @@ def test_only_stable_names_are_public(client):
     assert names[10:17] == ["largest", "specks", "holes", "smooth", "shift", "feather", "invert"]
     assert names[17:21] == ["quality", "crop", "scale", "position"] and names[-2:] == ["options", "mask"]
     assert all(p["parameter_has_default"] for p in named["/remove_background"]["parameters"][1:])
+
+
+@pytest.mark.parametrize(
+    ("command", "endpoint"),
+    [(remove, "/remove_background"), (batch, "/batch"), (compare, "/compare"), (replace, "/replace_background")],
+)
+def test_every_option_of_the_command_line_is_a_parameter(client, command: ModuleType, endpoint: str):
+    named = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
+    parameters = {p["parameter_name"] for p in named[endpoint]["parameters"]}
+    parser = argparse.ArgumentParser(add_help=False)
+    command.add_arguments(parser)
+    names = NAMES | {"input": "images"} if command is batch else NAMES
+    options = {action.dest for action in parser._actions} - OWN
+    assert len(options) >= 4
+    assert {names.get(option, option.removeprefix("option_")) for option in options} <= parameters

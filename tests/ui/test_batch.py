@@ -408,10 +408,12 @@ def test_options_and_key_of_a_caller(client, tmp_path, tuned, monkeypatch):
         ({"options": '{"level": 1}'}, "near has no option 'level'"),
         ({"options": "level=1"}, "options is not a JSON object"),
         ({"background": "/etc/hostname"}, "is not a background"),
+        ({"provider": "far", "max_cost": -1}, "max_cost is -1; it must be an amount"),
+        ({"provider": "murky", "max_cost": 1}, "does not report its charges"),
         ({"images": []}, "Choose photos"),
         ({"images": 4}, "more than 3 files"),
     ],
-    ids=["paid", "matting", "unknown price", "provider", "option", "options", "path", "none", "many"],
+    ids=["paid", "matting", "unknown price", "provider", "option", "options", "path", "limit", "no limit", "none", "many"],
 )
 def test_invalid_call_is_reported_before_any_provider_runs(client, tmp_path, fakes, monkeypatch, arguments, message):
     monkeypatch.setenv("RMBG_BATCH_FILES", "3")
@@ -421,6 +423,16 @@ def test_invalid_call_is_reported_before_any_provider_runs(client, tmp_path, fak
     with pytest.raises(AppError, match=message):
         client.predict(**given, api_name="/batch")
     assert not any(fake.calls for fake in fakes.values())
+
+
+def test_limit_of_the_charges(client, tmp_path, fakes):
+    given = {"images": files(tmp_path, 3), "provider": "far", "max_cost": 0.04, "api_name": "/batch"}
+    with pytest.raises(AppError, match=r"expected to cost about \$0\.04\. Set confirm_paid"):
+        client.predict(**given)
+    table, _ = client.predict(**given, confirm_paid=True)
+    assert sorted(row["state"] for row in table) == ["done", "done", "new"] and len(fakes["far"].calls) == 2
+    (left,) = (row for row in table if row["state"] == "new")
+    assert "limit of $0.04 is reached" in left["message"]
 
 
 def test_paid_results_of_a_cancelled_call_are_kept(client, tmp_path, monkeypatch):

@@ -8,6 +8,7 @@ import logging
 import secrets
 import threading
 from collections.abc import AsyncIterator, Mapping
+from decimal import Decimal
 from typing import Any
 
 import anyio.to_thread
@@ -42,11 +43,15 @@ IMAGES = FileParameter(
     "Pictures and zip archives, within the limits of the server: uploads of this server, or data URIs.",
 )
 CONSENT = Parameter("confirm_paid", False, "Consent to calling a provider that charges for the pictures.")
+MAX_COST = Parameter("max_cost", None, "Limit of the charges of all calls in US dollars; by default the expected ones.")
+
+#: Highest limit in US dollars, as on the command line.
+HIGHEST_LIMIT = 10**9
 
 
 def build(app: CheckedBlocks) -> None:
     """Add the endpoint."""
-    later = (*FINISHING, *EDGES, *FURTHER)
+    later = (*FINISHING, *EDGES, *FURTHER, MAX_COST)
     outputs = (lambda: gr.JSON(label="table"), lambda: gr.File(label="file"))
     add(app, remove_batch, (IMAGES, *FIRST, CONSENT, *later), outputs, name="batch", tool="batch", optional=len(later))
 
@@ -64,7 +69,7 @@ async def remove_batch(values: Mapping[str, Any], caller: Caller) -> AsyncIterat
         recipe = await anyio.to_thread.run_sync(parse_recipe, values, Settings.from_environ())
         folder = storage().root.folder / f"batch-{secrets.token_hex(8)}"
         batch = await anyio.to_thread.run_sync(Batch, images, folder, lambda: owner, lambda provider, cost: None)
-        request = await anyio.to_thread.run_sync(batch.prepare, recipe)
+        request = await anyio.to_thread.run_sync(batch.prepare, recipe, None, _max_cost(values["max_cost"]))
         if request.estimate and not values["confirm_paid"]:
             raise OptionError(f"This is expected to cost {request.estimate}. Set confirm_paid to true to accept the cost.")
         batch.start(request, caller.key(recipe.provider.info))
@@ -88,6 +93,15 @@ async def remove_batch(values: Mapping[str, Any], caller: Caller) -> AsyncIterat
             threading.Thread(target=_end, args=(batch, delivered), name=BATCH_NAME, daemon=True).start()
         for upload in [*images, *([] if picture is None else [picture])]:
             upload.release()
+
+
+def _max_cost(value: float | None) -> Decimal | None:
+    """Return the limit in US dollars; raises OptionError if it is no amount."""
+    if value is None:
+        return None
+    if not 0 <= value <= HIGHEST_LIMIT:
+        raise OptionError(f"max_cost is {value}; it must be an amount of US dollars such as 0.50.")
+    return Decimal(str(value))
 
 
 def _rows(batch: Batch) -> list[dict[str, Any]]:

@@ -117,8 +117,8 @@ class Batch:
         """True if the batch consists of these uploads."""
         return [upload.path for upload in uploads] == [upload.path for upload in self.uploads]
 
-    def prepare(self, recipe: Recipe, names: Collection[str] | None = None) -> Request:
-        """Return a run of all photos, or those in `names`, with its expected charge.
+    def prepare(self, recipe: Recipe, names: Collection[str] | None = None, max_cost: Decimal | None = None) -> Request:
+        """Return a run of all photos, or those in `names`, with its expected charge, which is at most `max_cost`.
 
         Raises
         ------
@@ -131,7 +131,7 @@ class Batch:
         settings = Settings.from_environ()
         with self._job(chosen, settings) as job:
             plan = job.plan(recipe)
-            return Request(recipe, chosen, len(plan.tasks), plan.sends, job.expected_cost(plan, recipe))
+            return Request(recipe, chosen, len(plan.tasks), plan.sends, job.expected_cost(plan, recipe, max_cost))
 
     def start(self, request: Request, key: str | None = None) -> None:
         """Start a run in the background; its cost never exceeds the estimate of `request`.
