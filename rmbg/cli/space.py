@@ -13,7 +13,7 @@ from rmbg.cancellation import CancellationToken
 from rmbg.cli import output
 from rmbg.errors import NotReadyError, OptionError, OutputError, RmbgError, printable, reason
 from rmbg.inference import hub
-from rmbg.inference.catalog import MODELS
+from rmbg.inference.catalog import DOWNLOADS, Model
 from rmbg.settings import Settings
 
 #: The checkout that the folder is written from.
@@ -99,7 +99,13 @@ def _check(arguments: argparse.Namespace) -> None:
 
 def _preloadable() -> list[str]:
     """Models whose license does not have to be accepted before the download."""
-    return [name for name, model in MODELS.items() if not model.gated]
+    return [name for name, model in DOWNLOADS.items() if not model.gated]
+
+
+def _preloaded(model: Model) -> str:
+    """Return the entry of a file in the front matter: repository, file, and the commit if the model has a certain one."""
+    commit = f" {model.revision}" if re.fullmatch("[0-9a-f]{40}", model.revision) else ""
+    return f"{model.hub} {model.file}{commit}"
 
 
 def _secrets(names: list[str], settings: Settings) -> dict[str, str]:
@@ -129,7 +135,7 @@ def write(folder: Path, hardware: str | None = None, preload: list[str] | None =
     hardware : str, optional
         Suggested hardware.
     preload : list of str, optional
-        Ids of models in `MODELS` whose weights are downloaded when the Space is built.
+        Ids of models in `DOWNLOADS` whose weights are downloaded when the Space is built.
     sign_in : bool
         Let visitors sign in with Hugging Face.
 
@@ -176,7 +182,7 @@ def _configure(readme: Path, hardware: str | None, preload: list[str], sign_in: 
     if hardware:
         card.data.suggested_hardware = hardware
     if preload:
-        card.data.preload_from_hub = [f"{MODELS[name].hub} {MODELS[name].file}" for name in preload]
+        card.data.preload_from_hub = [_preloaded(DOWNLOADS[name]) for name in preload]
     if sign_in:
         card.data.hf_oauth = True
         card.data.hf_oauth_scopes = list(SCOPES)

@@ -139,6 +139,10 @@ MODELS = {
 }
 
 
+#: All networks with downloaded weights, by id.
+DOWNLOADS = {**MODELS, VITMATTE.id: VITMATTE}
+
+
 def build(model: Model) -> tuple[nn.Module, tuple[str, ...]]:
     """Build an IS-Net or BiRefNet on the "meta" device.
 

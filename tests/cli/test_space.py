@@ -13,6 +13,7 @@ from gradio_client import Client, handle_file
 from PIL import Image
 
 from rmbg.cli.space import CONTENT, ROOT
+from rmbg.inference.catalog import VITMATTE
 from tests.mcp_client import with_session
 from tests.pictures import examples
 from tests.security.server import Server
@@ -64,13 +65,17 @@ def front_matter(text: str) -> dict:
 
 def test_folder_runs_as_a_space(rmbg, tmp_path):
     folder = tmp_path / "space"
-    arguments = ("--hardware", "t4-small", "--preload", "birefnet", "--preload", "rmbg-1.4", "--sign-in")
-    assert rmbg("space", folder, *arguments)[0] == 0
+    preload = ("--preload", "birefnet", "--preload", "rmbg-1.4", "--preload", "vitmatte")
+    assert rmbg("space", folder, "--hardware", "t4-small", *preload, "--sign-in")[0] == 0
     assert sorted(path.name for path in folder.iterdir()) == sorted((*CONTENT, ".gitattributes"))
     front = front_matter((folder / "README.md").read_text(encoding="utf-8"))
     assert front == front_matter((ROOT / "README.md").read_text(encoding="utf-8")) | {
         "suggested_hardware": "t4-small",
-        "preload_from_hub": ["ZhengPeng7/BiRefNet model.safetensors", "briaai/RMBG-1.4 model.safetensors"],
+        "preload_from_hub": [
+            "ZhengPeng7/BiRefNet model.safetensors",
+            "briaai/RMBG-1.4 model.safetensors",
+            f"{VITMATTE.hub} model.safetensors {VITMATTE.revision}",
+        ],
         "hf_oauth": True,
         "hf_oauth_scopes": ["inference-api", "gated-repos"],
     }
