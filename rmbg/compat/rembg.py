@@ -3,7 +3,8 @@
     from rmbg.compat.rembg import new_session, remove
 
 replaces ``from rembg import new_session, remove``. Differences: colors of soft edges are decontaminated, also without alpha
-matting; a photo without a subject raises NoSubjectError instead of an empty picture; sessions share their loaded networks.
+matting; a photo without a subject raises NoSubjectError instead of an empty picture; sessions share their loaded networks; the
+model ``sam`` is SAM 2, and takes one point or one rectangle as ``sam_prompt``.
 
 https://github.com/danielgatis/rembg/blob/main/rembg/bg.py
 """
@@ -19,7 +20,7 @@ from PIL import Image
 from rmbg.cutout import Cutout
 from rmbg.errors import OptionError
 from rmbg.images.encode import FORMATS, encode
-from rmbg.images.photo import open_photo
+from rmbg.images.photo import Photo, open_photo
 from rmbg.matting.edges import AlphaMatting
 from rmbg.providers import find
 from rmbg.remove import remove_background
@@ -30,7 +31,8 @@ MODELS = {
     "birefnet-general": "birefnet",
     "birefnet-general-lite": "birefnet-lite",
     "sam": "sam2",
-    **dict.fromkeys(("u2net", "u2netp", "u2net_human_seg", "silueta", "isnet-general-use", "birefnet-portrait"), "auto"),
+    **dict.fromkeys(("u2net", "u2netp", "u2net_human_seg", "silueta"), "auto"),
+    **dict.fromkeys(("isnet-general-use", "isnet-anime", "birefnet-portrait"), "auto"),
 }
 
 #: Standard deviation and radius of the Gaussian of `post_process_mask`, in pixels, and its threshold.
@@ -111,6 +113,9 @@ def remove(
         Return bytes also for a PIL image or an array.
     putalpha : bool
         Keyword: keep the colors of the photo, also those of removed pixels.
+    sam_prompt : list of dict
+        Keyword for the model ``sam``: ``[{"type": "point", "data": [x, y], "label": 1}]``, or a rectangle with the data
+        ``[left, top, right, bottom]``, in pixels.
     *args, **kwargs
         Accepted for compatibility and not used.
 
@@ -122,7 +127,7 @@ def remove(
     Raises
     ------
     ValueError
-        If `data` is of another type.
+        If `data` is of another type, or `sam_prompt` is neither one point on the subject nor one rectangle.
     RmbgError
         One of the errors of ``rmbg.errors``.
     """
@@ -132,13 +137,28 @@ def remove(
     matting = None
     if alpha_matting:
         matting = AlphaMatting(alpha_matting_foreground_threshold, alpha_matting_background_threshold, alpha_matting_erode_size)
-    cutout = remove_background(open_photo(source), session.provider if session else "auto", alpha_matting=matting)
+    photo, provider = open_photo(source), session.provider if session else "auto"
+    options = _sam_options(kwargs["sam_prompt"], photo) if provider == "sam2" and kwargs.get("sam_prompt") else {}
+    cutout = remove_background(photo, provider, options, alpha_matting=matting)
     if post_process_mask:
         cutout = _post_processed(cutout)
     pixels = _pixels(cutout, only_mask, bool(kwargs.get("putalpha")), bgcolor)
     if isinstance(data, bytes) or force_return_bytes:
         return encode(pixels, FORMATS["png"])
     return Image.fromarray(pixels) if isinstance(data, Image.Image) else pixels
+
+
+def _sam_options(prompt: Any, photo: Photo) -> dict[str, str]:
+    """Convert a prompt in pixels to the option ``point`` or ``box``, in fractions of the photo."""
+    match prompt:
+        case [{"type": "point", "data": [_, _] as data, "label": 1}]:
+            name = "point"
+        case [{"type": "rectangle", "data": [_, _, _, _] as data}]:
+            name = "box"
+        case _:
+            raise ValueError("sam_prompt is supported with one point of label 1, or with one rectangle.")
+    fractions = (value / size for value, size in zip(data, (photo.width, photo.height) * 2, strict=False))
+    return {name: ",".join(str(min(1.0, max(0.0, fraction))) for fraction in fractions)}
 
 
 def _pixels(cutout: Cutout, only_mask: bool, putalpha: bool, color: tuple[int, int, int, int] | None) -> np.ndarray:

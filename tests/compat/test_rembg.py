@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-import importlib.util
+import ast
 import inspect
 import io
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.fft import dctn
 
 from rmbg.compat.rembg import MODELS, new_session, remove
 from rmbg.providers import PROVIDERS
+from tests.benchmark.fakes import Fake
 from tests.pictures import examples, iou, truth
 
 PATH = next(path for path in examples() if path.stem == "teapot")
@@ -46,15 +53,6 @@ def cutout(photo):
 
 def test_signature():
     assert {name: p.default for name, p in inspect.signature(remove).parameters.items()} == PARAMETERS
-
-
-@pytest.mark.skipif(importlib.util.find_spec("rembg") is None, reason="pip install rembg")
-def test_signature_of_the_installed_rembg():
-    import rembg
-
-    theirs = inspect.signature(rembg.remove).parameters.values()
-    ours = inspect.signature(remove).parameters.values()
-    assert [(p.name, p.kind, p.default) for p in ours] == [(p.name, p.kind, p.default) for p in theirs]
 
 
 def test_types_of_the_input_are_returned(photo, cutout):
@@ -111,6 +109,72 @@ def test_sessions():
     assert {provider for provider in MODELS.values() if provider != "auto"} <= set(PROVIDERS)
     with pytest.raises(ValueError, match="There is no provider 'other'"):
         new_session("other")
+
+
+def perceptual_hash(image: Image.Image) -> np.ndarray:
+    """Signs of the 8 x 8 lowest frequencies of a picture against their median, as rembg's own tests compare results."""
+    gray = np.asarray(image.convert("L").resize((32, 32), Image.Resampling.LANCZOS), float)
+    low = dctn(gray, type=2)[:8, :8]
+    return low > np.median(low)
+
+
+def test_result_looks_like_the_truth(cutout, photo):
+    exact = photo.copy()
+    exact.putalpha(Image.fromarray((truth(PATH) * 255).astype(np.uint8)).resize(photo.size))
+    white = [Image.alpha_composite(Image.new("RGBA", photo.size, "white"), image) for image in (cutout, exact)]
+    ours, theirs = map(perceptual_hash, white)
+    assert (ours != theirs).sum() <= 4
+    assert (ours != perceptual_hash(photo)).sum() > 8, "the background counts"
+
+
+class Prompted(Fake):
+    """Provider with the options of SAM 2, which it records."""
+
+    def __init__(self) -> None:
+        super().__init__("sam2")
+        self.info = replace(self.info, options=PROVIDERS["sam2"].info.options)
+        self.given: list[dict] = []
+
+    def cut(self, photo, options, call):
+        self.given.append(dict(options))
+        return super().cut(photo, options, call)
+
+
+def test_prompts_of_sam(photo, monkeypatch):
+    provider = Prompted()
+    monkeypatch.setitem(PROVIDERS, "sam2", provider)
+    session = new_session("sam")
+    remove(photo, session=session, sam_prompt=[{"type": "point", "data": [204, 51], "label": 1}])
+    remove(photo, session=session, sam_prompt=[{"type": "rectangle", "data": [0, 51, 408, 600], "label": 0}])
+    assert (provider.given[0]["point"], provider.given[1]["box"]) == ("0.5,0.1", "0.0,0.1,1.0,1.0")
+    for prompt in ([{"type": "point", "data": [1, 1], "label": 0}], [{"type": "rectangle", "data": [1, 2]}], "point"):
+        with pytest.raises(ValueError, match="one point of label 1, or with one rectangle"):
+            remove(photo, session=session, sam_prompt=prompt)
+
+
+def published_signatures(folder: Path) -> dict[str, inspect.Signature]:
+    """Signatures of ``remove`` and ``new_session`` in the sources of the latest rembg, without its requirements."""
+    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(folder), "rembg"]
+    subprocess.run(install, check=True)
+    names: dict[str, Any] = {}
+    for path, name in (("bg.py", "remove"), ("session_factory.py", "new_session")):
+        tree = ast.parse((folder / "rembg" / path).read_text(encoding="utf-8"))
+        (function,) = (node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == name)
+        function.body, function.decorator_list, function.returns = [ast.Pass()], [], None
+        for argument in ast.walk(function.args):
+            if isinstance(argument, ast.arg):
+                argument.annotation = None
+        exec(compile(ast.Module([function], []), path, "exec"), names)
+    return {name: inspect.signature(names[name]) for name in ("remove", "new_session")}
+
+
+@pytest.mark.long
+def test_signatures_of_the_published_rembg(tmp_path):
+    """Only the sources are installed; the requirements have hundreds of megabytes."""
+    theirs = published_signatures(tmp_path)
+    for ours in (remove, new_session):
+        found = [(p.name, p.kind, p.default) for p in inspect.signature(ours).parameters.values()]
+        assert found == [(p.name, p.kind, p.default) for p in theirs[ours.__name__].parameters.values()]
 
 
 def test_orientation_is_applied(photo):
