@@ -1,4 +1,4 @@
-"""The examples in the README's sections on the API run against the app: gradio_client, JavaScript client, curl and MCP."""
+"""The examples in the README's sections on Python and the API: the package, gradio_client, JavaScript client, curl and MCP."""
 
 from __future__ import annotations
 
@@ -10,24 +10,25 @@ import sys
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from rmbg.providers import PROVIDERS
 from tests.benchmark.fakes import Fake
-from tests.pictures import scene
+from tests.pictures import iou, scene
 
 ROOT = Path(__file__).resolve().parents[1]
-SECTION = re.search(r"^## API\n(.*?)^## ", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 #: Time limit of one example in seconds, on a busy machine.
 PATIENCE = 120
 
 
-def examples(language: str, url: str) -> list[str]:
-    """Blocks of a language in the section, for the app at `url`."""
-    assert SECTION is not None
-    blocks = re.findall(rf"^```{language}\n(.*?)^```", SECTION[1], re.DOTALL | re.MULTILINE)
+def examples(language: str, url: str = "", section: str = "API") -> list[str]:
+    """Blocks of a language in a section, for the app at `url`."""
+    (text,) = re.findall(rf"^## {section}\n(.*?)^## ", README, re.DOTALL | re.MULTILINE)
+    blocks = re.findall(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
     return [block.replace("http://127.0.0.1:7860", url) for block in blocks]
 
 
@@ -45,6 +46,25 @@ def folder(tmp_path, monkeypatch):
 def run(command: list[str], text: str) -> None:
     done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
+
+
+def test_package(folder, monkeypatch):
+    monkeypatch.setitem(PROVIDERS, "birefnet", Fake("birefnet"))  # without a download
+    names: dict = {"picture": Image.open("photo.jpg")}
+    remove, rembg, node = examples("python", section="Python")
+    exec(remove, names)
+    with Image.open("card.jpg") as card:
+        assert card.size == (160, 120) and min(card.getpixel((1, 1))) > 250
+    exec(rembg, names)
+    assert names["mask"].mode == "L" and names["mask"].size == (160, 120)
+    torch = pytest.importorskip("torch")
+    exec(node, names)
+    photo = torch.from_numpy(scene(120, 160)[0] / np.float32(255))
+    foreground, matte = names["NODE_CLASS_MAPPINGS"]["RemoveBackground"]().run(torch.stack([photo, photo]), "builtin")
+    assert foreground.shape == (2, 120, 160, 3) and foreground.dtype == matte.dtype == torch.float32
+    assert 0.5 < foreground.max() <= 1 and iou(matte[1].numpy(), scene(120, 160)[1]) > 0.9
+    inside = matte[0] == 1
+    assert (foreground[0] - photo)[inside].abs().max() < 0.02, "the colors of the subject"
 
 
 def test_gradio_client(app, folder, monkeypatch):

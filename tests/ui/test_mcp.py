@@ -50,6 +50,18 @@ def test_picture_is_a_data_uri_or_an_upload(app):
     assert not result.isError and result.content[0].text.count("'state': 'done'") == 2, result.content
 
 
+def test_progress_of_a_batch(app):
+    messages: list[str | None] = []
+
+    async def received(progress: float, total: float | None, message: str | None) -> None:
+        messages.append(message)
+
+    arguments = {"images": [URI, URI, URI]}
+    result = session(app, lambda session: session.call_tool("batch", arguments, progress_callback=received))
+    assert not result.isError and result.content[0].text.count("'state': 'done'") == 3, result.content
+    assert [message for message in messages if message and message.startswith("Progress Photos: Step ")], messages
+
+
 @pytest.mark.parametrize(
     "image", ["https://example.org/a.png", "http://127.0.0.1:1/gradio_api/file=/etc/hostname", "/etc/hostname"]
 )

@@ -73,12 +73,12 @@ async def remove_batch(values: Mapping[str, Any], caller: Caller) -> AsyncIterat
         if request.estimate and not values["confirm_paid"]:
             raise OptionError(f"This is expected to cost {request.estimate}. Set confirm_paid to true to accept the cost.")
         batch.start(request, caller.key(recipe.provider.info))
-        shown = batch.revision
-        yield _rows(batch), None
-        while batch.running:
+        shown = None
+        while batch.running or shown is None:
             if shown != batch.revision:
-                shown = batch.revision
-                yield _rows(batch), None
+                shown, rows = batch.revision, _rows(batch)
+                caller.progress((sum(row["state"] != "new" for row in rows), len(rows)), desc="Photos")
+                yield rows, None
             await asyncio.sleep(POLL_SECONDS)
         try:
             path = await anyio.to_thread.run_sync(_deliver, batch, owner)

@@ -60,11 +60,23 @@ class FileParameter:
 Function = Callable[[Mapping[str, Any], "Caller"], Awaitable[Any] | AsyncIterator[Any]]
 
 
+def no_progress(done: tuple[int, int], desc: str = "") -> None:
+    """Ignore the progress of a call."""
+
+
 @dataclass(frozen=True)
 class Caller:
-    """The request of a call, which may have API keys of the caller in its headers."""
+    """The request of a call, which may have API keys of the caller in its headers.
+
+    Attributes
+    ----------
+    headers : mapping of str to str
+    progress : callable ((done, total), desc)
+        Reports the progress of a call that streams, which an MCP client receives as notifications.
+    """
 
     headers: Mapping[str, str] = field(repr=False)
+    progress: Callable[..., Any] = field(default=no_progress, repr=False)
 
     def key(self, info: ProviderInfo) -> str | None:
         """Return the caller's own key for a provider; None without one."""
@@ -117,30 +129,33 @@ def _positional(function: Function, parameters: Sequence[Parameter | FileParamet
     """Return `function` with the signature and the docstring from which Gradio makes the schemas of API and MCP."""
     names = [parameter.name for parameter in parameters]
 
-    def split(inputs: tuple[Any, ...]) -> tuple[dict[str, Any], Caller]:
+    def split(inputs: tuple[Any, ...], progress: Callable[..., Any]) -> tuple[dict[str, Any], Caller]:
         *values, request = inputs
-        return dict(zip(names, values, strict=True)), Caller(dict(request.headers) if request is not None else {})
+        return dict(zip(names, values, strict=True)), Caller(dict(request.headers) if request is not None else {}, progress)
 
     async def call(*inputs: Any) -> Any:
-        return await function(*split(inputs))  # type: ignore[misc]
+        return await function(*split(inputs, no_progress))  # type: ignore[misc]
 
     async def stream(*inputs: Any) -> AsyncIterator[Any]:
-        async for value in function(*split(inputs)):  # type: ignore[union-attr]
+        *others, progress = inputs
+        async for value in function(*split(tuple(others), progress)):  # type: ignore[union-attr]
             yield value
 
-    result: Any = stream if inspect.isasyncgenfunction(function) else call
+    streams = inspect.isasyncgenfunction(function)
+    result: Any = stream if streams else call
     kind, empty = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.empty
     defaults = [
         parameter.default if isinstance(parameter, Parameter) else empty if parameter.required else None
         for parameter in parameters
     ]
     signature = [inspect.Parameter(name, kind, default=default) for name, default in zip(names, defaults, strict=True)] + [
-        inspect.Parameter("request", kind, default=None, annotation=gr.Request)
+        inspect.Parameter("request", kind, default=None, annotation=gr.Request),
+        *([inspect.Parameter("progress", kind, default=gr.Progress(), annotation=gr.Progress)] if streams else []),
     ]
     summary, _, returns = inspect.cleandoc(function.__doc__ or "").partition("\n\nReturns\n-------\n")
     lines = [summary, "", "Args:", *(f"    {parameter.name}: {parameter.help}" for parameter in parameters)]
     result.__signature__ = inspect.Signature(signature)
-    result.__annotations__ = {"request": gr.Request}
+    result.__annotations__ = {"request": gr.Request} | ({"progress": gr.Progress} if streams else {})
     result.__name__ = result.__qualname__ = tool
     result.__doc__ = "\n".join([*lines, "", "Returns:", f"    {' '.join(returns.split())}"])
     return result
