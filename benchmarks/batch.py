@@ -1,10 +1,11 @@
 """Throughput and memory of batches, compared with `remove` in a loop and with rembg's folder mode; sum for a million photos.
 
-    python -m benchmarks.batch [loop] [rembg] [memory] [large] [million] [--photos N] [--rounds N] [--small N] [--cores N]
+    python -m benchmarks.batch [loop] [rembg] [memory] [large] [listing] [million] [--photos N] [--rounds N] [--small N]
+        [--cores N] [--gpu-hour USD]
 
 The programs alternate in child processes, and the best round of each is used. CPU seconds are reported beside wall time, as
 other load on the machine affects them less. The part `rembg` requires benchmarks/requirements.txt. The part `million` measures
-one core, and a GPU if there is one.
+one core, and RMBG-1.4 on a GPU if there is one.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from PIL import Image
 from benchmarks import peers, speed
 
 FOLDER = Path(tempfile.gettempdir()) / "rmbg-benchmarks"
-PARTS = ("loop", "rembg", "memory", "large", "million")
+PARTS = ("loop", "rembg", "memory", "large", "listing", "million")
 
 #: Numbers of photos after which `memory` reports the resident memory.
 MARKS = (100, 200, 500, 1000, 2000, 5000, 10_000)
@@ -46,8 +47,9 @@ def main() -> None:
         mode, provider, source, target = arguments.child
         return child(mode, provider, Path(source), Path(target))
     os.environ.update(RMBG_WEIGHTS=str(FOLDER), RMBG_DATA=str(FOLDER / "data"))
+    parts = {"loop": loop, "rembg": rembg, "memory": memory, "large": large, "listing": listing, "million": million}
     for part in arguments.parts or PARTS:
-        {"loop": loop, "rembg": rembg, "memory": memory, "large": large, "million": million}[part](arguments)
+        parts[part](arguments)
 
 
 def loop(arguments: argparse.Namespace) -> None:
@@ -100,6 +102,27 @@ def large(arguments: argparse.Namespace) -> None:
     print(f"8 photos of 24 megapixels: {describe(figures, 8)}, peak {figures['peak'] / 1e9:.2f} GB", flush=True)
 
 
+def listing(arguments: argparse.Namespace) -> None:
+    """Measure the time to list 100,000 files in 100 folders."""
+    from rmbg.batch.sources import open_source
+    from rmbg.settings import Settings
+
+    folder = FOLDER / "batch-listing"
+    if not folder.exists():
+        part = empty_folder("listing")
+        for number in range(100):
+            (part / f"{number:02d}").mkdir()
+            for photo in range(1000):
+                (part / f"{number:02d}/{photo:03d}.jpg").touch()
+        part.rename(folder)
+    best = float("inf")
+    for _ in range(arguments.rounds):
+        started = time.perf_counter()
+        count = len(open_source(str(folder), Settings()).entries())
+        best = min(best, time.perf_counter() - started)
+    print(f"listing of {count:,} files: {best:.2f} s, {best / count * 10_000:.3f} s for 10,000", flush=True)
+
+
 def million(arguments: argparse.Namespace) -> None:
     """Print the time and cost of a million photos from the rate of one core, and of one GPU with the cores of this machine."""
     from rmbg.settings import HOURLY_USD
@@ -122,10 +145,11 @@ def million(arguments: argparse.Namespace) -> None:
 
     if not torch.cuda.is_available():
         return
-    rate = max(arguments.photos / measure("batch", "builtin", source)["seconds"] for _ in range(arguments.rounds))
+    peers.weights(FOLDER, "rmbg-1.4")  # the built-in network runs on the CPU
+    rate = max(arguments.photos / measure("batch", "rmbg-1.4", source)["seconds"] for _ in range(arguments.rounds))
     hours = 1e6 / rate / 3600
     print(
-        f"one GPU and {os.cpu_count()} cores: {rate:.1f} photos a second; 1,000,000 / {rate:.1f} a second / 3600 = "
+        f"RMBG-1.4, one GPU and {os.cpu_count()} cores: {rate:.1f} photos a second; 1,000,000 / {rate:.1f} a second / 3600 = "
         f"{hours:,.1f} hours; x ${arguments.gpu_hour:.2f} = ${hours * arguments.gpu_hour:,.2f}",
         flush=True,
     )

@@ -32,9 +32,16 @@ class FolderSource:
     remote: bool = False
 
     def entries(self) -> list[Entry]:
-        found = []
-        for path, info in walk(self.root, self.exclude, self.depth):
-            relative = os.path.relpath(path, self.root).replace(os.sep, "/")
+        found: list[Entry] = []
+
+        def unreadable(folder: str, error: OSError) -> None:
+            if self.pattern is None:  # otherwise it may have no file that matches
+                name = encodable(self._relative(folder))
+                problem = f"The folder {label(name)} could not be read: {reason(error)}."
+                found.append(Entry(f"{name}/", name, problem=problem))
+
+        for path, info in walk(self.root, self.exclude, self.depth, unreadable):
+            relative = self._relative(path)
             if self.pattern.fullmatch(relative) if self.pattern else is_picture(relative):
                 name = encodable(relative)
                 found.append(Entry(name, without_suffix(name), stamp_of(info), path))
@@ -42,6 +49,9 @@ class FolderSource:
 
     def read(self, entry: Entry, cancelled: Callable[[], bool] = never_cancelled) -> bytes:
         return read_source(entry.locator, entry.name, self.settings)[0]
+
+    def _relative(self, path: str) -> str:
+        return os.path.relpath(path, self.root).replace(os.sep, "/")
 
 
 @dataclass(frozen=True)

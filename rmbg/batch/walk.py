@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from PIL import Image
@@ -18,7 +18,12 @@ from rmbg.images.decode import formats
 WILDCARD = re.compile(r"[*?\[]")
 
 
-def walk(root: Path, exclude: Path | None = None, depth: int | None = None) -> Iterator[tuple[str, os.stat_result]]:
+def walk(
+    root: Path,
+    exclude: Path | None = None,
+    depth: int | None = None,
+    unreadable: Callable[[str, OSError], None] = lambda folder, error: None,
+) -> Iterator[tuple[str, os.stat_result]]:
     """Yield path and status of the files below a folder, without hidden files.
 
     Symbolic links to folders are followed, but each folder is visited only once.
@@ -30,11 +35,13 @@ def walk(root: Path, exclude: Path | None = None, depth: int | None = None) -> I
         Folder that is skipped.
     depth : int, optional
         Number of levels; 1 for the folder itself.
+    unreadable : callable (folder, error), optional
+        Called for each folder below `root` that cannot be read.
 
     Raises
     ------
     InputError
-        If `root` cannot be read. Unreadable folders below it are skipped.
+        If `root` cannot be read.
     """
     visited: set[tuple[int, int]] = set()
     if exclude is not None and exclude.is_dir():
@@ -53,6 +60,8 @@ def walk(root: Path, exclude: Path | None = None, depth: int | None = None) -> I
         except OSError as error:
             if folder == str(root):
                 raise InputError(f"The folder {label(root)} could not be read: {reason(error)}.") from None
+            if not isinstance(error, FileNotFoundError):  # deleted meanwhile
+                unreadable(folder, error)
             continue
         for child in children:
             try:

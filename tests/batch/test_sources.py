@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import struct
+import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import pytest
@@ -67,16 +70,41 @@ def test_deleted_and_unreadable_files(batch, tmp_path):
     source = open_source(str(tmp_path / "in"), SETTINGS)
     entries = source.entries()
     Path(entries[0].locator).unlink()
-    with pytest.raises(PhotoError):
+    with pytest.raises(PhotoError, match="There is no file") as gone:
         source.read(entries[0])
+    sentence(str(gone.value).replace(str(tmp_path), "TMP"))
     if os.name != "nt":
         (tmp_path / "in/gone.png").symlink_to(tmp_path / "nowhere")
         os.mkfifo(tmp_path / "in/pipe.png")
     assert batch(tmp_path / "in", tmp_path / "out")[0] == 0
     assert len(results(tmp_path / "out")) == 3
+    if sys.platform == "linux":  # a file that root cannot read either
+        (tmp_path / "in/locked.png").symlink_to("/proc/self/mem")
+        status, _, err = batch(tmp_path / "in", tmp_path / "out")
+        first, _ = err.strip().splitlines()
+        assert status == 1 and sentence(first).startswith("rmbg: locked.png: ") and len(results(tmp_path / "out")) == 3
     if os.name != "nt" and os.geteuid() != 0:
         (tmp_path / "in/b/c/0002.png").chmod(0)
         assert batch(tmp_path / "in", tmp_path / "other")[0] == 1
+
+
+def test_unreadable_folder_is_reported(batch, tmp_path, monkeypatch):
+    """Its photos are not lost without a message; the permissions of a folder do not apply to root."""
+    save_photos(tmp_path / "in", 4)
+    scandir = os.scandir
+
+    def denied(folder: str) -> Any:
+        if Path(folder).name == "c":
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return scandir(folder)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("rmbg.batch.walk.os.scandir", denied)
+        status, _, err = batch(tmp_path / "in", tmp_path / "out")
+    failure, summary = err.replace(str(tmp_path), "TMP").strip().splitlines()
+    assert status == 1 and sentence(failure) == "rmbg: b/c/: The folder b/c could not be read: Permission denied."
+    assert "1 of 3 photos have no result" in sentence(summary) and results(tmp_path / "out") == ["a/0001.png", "a/0003.png"]
+    assert batch(tmp_path / "in", tmp_path / "out")[0] == 0 and len(results(tmp_path / "out")) == 4
 
 
 @pytest.mark.skipif(os.name == "nt", reason="requires POSIX file names")
