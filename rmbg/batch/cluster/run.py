@@ -161,8 +161,14 @@ class ClusterRun(Run):
         numbers = np.array([number for number, task in enumerate(self._plan.tasks) if task.entry.name in self._open])
         size = max(pool.threads, min(MAX_BLOCK, len(numbers) // (pool.actors * BLOCKS_PER_ACTOR)))
         blocks = [numbers[start : start + size] for start in range(0, len(numbers), size)]
-        # One actor is enough to go on, so that the batch continues on the nodes that are left.
-        strategy = ray.data.ActorPoolStrategy(min_size=1, max_size=pool.actors, max_tasks_in_flight_per_actor=2)
+        # One actor is enough to go on, so that the batch continues on the nodes that are left. All of them start at once, since
+        # a pool that grows adds an actor only after the last one has started and all of them are busy.
+        strategy = ray.data.ActorPoolStrategy(
+            min_size=1,
+            initial_size=min(pool.actors, len(blocks)),
+            max_size=pool.actors,
+            max_tasks_in_flight_per_actor=2,
+        )
         dataset = ray.data.from_numpy(blocks).map_batches(
             PhotoActor,
             fn_constructor_args=(mailbox, self._job, pool.threads, pool.cpus),
