@@ -33,10 +33,12 @@ from rmbg.matting.edges import AlphaMatting
 from rmbg.matting.foreground import estimate_foreground
 from rmbg.matting.guided_filter import upsample_guided
 from rmbg.matting.matte import resample, sharpen_edges
+from rmbg.matting.refiner import refine
+from rmbg.networks import refiner as refiner_network
 from rmbg.networks.builtin import BuiltinNet, load, on_arrays
+from rmbg.networks.refiner import normalize
 from rmbg.networks.tta import predict
 from train.coarse import perturbed
-from train.refiner_network import load_refiner, normalize, refine
 
 #: Coarse mattes.
 KINDS = ("two passes", "three passes", "medium", "good")
@@ -70,7 +72,7 @@ def main() -> None:
     if arguments.gallery and not needed <= set(arguments.kinds):
         parser.error(f"--gallery needs --kinds {' and '.join(sorted(needed))}")
     network = load()
-    refiner = load_refiner(arguments.weights) if arguments.weights else None
+    refiner = refiner_network.on_arrays(refiner_network.load(arguments.weights), network) if arguments.weights else None
     table: dict[tuple[str, str, str], list[tuple[float, float, float]]] = defaultdict(list)
     windows: list[tuple[float, np.ndarray]] = []
     for category, photo, path in pairs(arguments):
@@ -83,7 +85,7 @@ def main() -> None:
             enlarged[kind] = resample(coarse, *truth.shape) if kind == "good" else upsample_guided(coarse, rgb)
             mattes = {"as in use": enlarged[kind]}
             if refiner:
-                mattes["refiner"] = upsample_guided(refine(refiner, network, coarse, rgb), rgb, radius=RADIUS)
+                mattes["refiner"] = upsample_guided(refine(refiner, coarse, rgb), rgb, radius=RADIUS)
             if arguments.closed_form:
                 mattes["closed form"] = refine_alpha(rgb, enlarged[kind], AlphaMatting())
             for name, matte in mattes.items():

@@ -12,7 +12,7 @@ from scipy import ndimage
 from rmbg.matting.color_prior import apply_color_prior, sigmoid
 from rmbg.matting.matte import resample, resize, sharpen_edges
 from rmbg.networks.builtin import BuiltinNet
-from train.refiner_network import normalize
+from rmbg.networks.refiner import normalize
 
 P_COLOR_PRIOR, P_SHARPEN = 0.7, 0.7
 PRIOR_SIDE = 320  # longest side of the copy that the color prior is computed on

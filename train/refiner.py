@@ -25,12 +25,12 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from rmbg.matting.matte import bounding_box
 from rmbg.networks.builtin import load
+from rmbg.networks.refiner import RefinerNet
 from train.augment import MIN_WINDOW, color_jitter, degrade
 from train.checkpoint import load_checkpoint, save_checkpoint
 from train.coarse import MIN_IOU, blurred, iou, network_logits, network_matte, perturbed
 from train.data import GRID, empty_window, read_pairs
 from train.procedural import colors, compose, render
-from train.refiner_network import RefinerNet
 
 #: Sets whose masks have no holes: only the surroundings of their outline count.
 WITHOUT_HOLES = ("furn_", "ccp_")

@@ -1,4 +1,4 @@
-"""The network of the built-in provider on OpenVINO, or on torch where OpenVINO is not installed.
+"""The networks of the built-in provider on OpenVINO, or on torch where OpenVINO is not installed.
 
 OpenVINO starts in a fraction of the time and takes half of the time a picture. Both compute in float32, with the same
 results within 1e-5.
@@ -6,8 +6,11 @@ results within 1e-5.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,8 +19,8 @@ from rmbg.errors import ModelError
 from rmbg.inference.device import choose_engine
 from rmbg.inference.plan import Plan, on_streams
 from rmbg.inference.torch_import import import_torch
-from rmbg.networks import tta
-from rmbg.networks.builtin_spec import read_weights
+from rmbg.networks import builtin_spec, refiner_spec, tta
+from rmbg.networks.refiner_spec import SIDE
 from rmbg.settings import Settings
 from rmbg.timing import Timer
 
@@ -43,6 +46,25 @@ def choose_plan(settings: Settings) -> Plan:
     return Plan(choose_engine(settings.engine, "cpu"), "cpu", "fp32")
 
 
+@dataclass(frozen=True)
+class Networks:
+    """The loaded networks.
+
+    Parameters
+    ----------
+    forward : tta.Forward
+        The network of the coarse matte.
+    correct : refiner_spec.Forward
+        The refiner.
+    runs : threading.Semaphore
+        Limits the concurrent runs to the streams. A single one uses all cores, so that concurrent ones would be slower.
+    """
+
+    forward: tta.Forward
+    correct: refiner_spec.Forward
+    runs: threading.Semaphore
+
+
 def predict(rgb: np.ndarray, plan: Plan, timer: Timer) -> tuple[np.ndarray, float]:
     """Predict the logits of a photo, float32 (h, w), and its confidence, see ``rmbg.networks.tta.predict``.
 
@@ -51,39 +73,62 @@ def predict(rgb: np.ndarray, plan: Plan, timer: Timer) -> tuple[np.ndarray, floa
     ModelError
         If the weights of the package are damaged.
     """
+    with running(plan, timer) as networks:
+        return tta.predict(networks.forward, rgb)
+
+
+def correct(rgb: np.ndarray, coarse: np.ndarray, plan: Plan, timer: Timer) -> np.ndarray:
+    """Predict the logits of a refined matte, see ``rmbg.networks.refiner_spec.Forward``.
+
+    Raises
+    ------
+    ModelError
+        If the weights of the package are damaged.
+    """
+    with running(plan, timer) as networks:
+        return networks.correct(rgb, coarse)
+
+
+@contextlib.contextmanager
+def running(plan: Plan, timer: Timer) -> Iterator[Networks]:
+    """Load the networks if needed, wait for one of their streams, and count the seconds of the three phases."""
     with timer.phase("load"), _load_lock:
-        forward, runs = _load(on_streams(plan))
+        networks = _load(on_streams(plan))
     with timer.phase("queue"):
-        runs.acquire()
+        networks.runs.acquire()
     try:
         with timer.phase("inference"):
-            return tta.predict(forward, rgb)
+            yield networks
     finally:
-        runs.release()
+        networks.runs.release()
 
 
 @functools.cache
-def _load(plan: Plan) -> tuple[tta.Forward, threading.Semaphore]:
-    """Load the network and run it once, as the first run compiles it or takes several times as long as later ones.
-
-    Returns
-    -------
-    forward : tta.Forward
-    runs : threading.Semaphore
-        Limits the concurrent runs to the streams. A single one uses all cores, so that concurrent ones would be slower.
-    """
+def _load(plan: Plan) -> Networks:
+    """Load the networks and run them once, as the first run compiles them or takes several times as long as later ones."""
     try:
-        if plan.engine == "openvino":
-            forward: tta.Forward = OpenVinoForward(plan)
-        else:
-            import_torch()
-            from rmbg.networks.builtin import load, on_arrays
-
-            forward = on_arrays(load())
-        tta.predict(forward, np.zeros((32, 32, 3), np.uint8))
-        return forward, threading.Semaphore(plan.streams)
+        networks = openvino_networks(plan) if plan.engine == "openvino" else torch_networks(plan)
+        tta.predict(networks.forward, np.zeros((32, 32, 3), np.uint8))
+        networks.correct(np.zeros((1, 3, SIDE, SIDE), np.float32), np.zeros((1, 1, SIDE, SIDE), np.float32))
+        return networks
     except (OSError, ValueError) as error:
         raise ModelError(f"The built-in network could not be loaded ({error}). Reinstall the package.") from None
+
+
+def torch_networks(plan: Plan) -> Networks:
+    """The networks on torch."""
+    import_torch()
+    from rmbg.networks import builtin, refiner
+
+    net = builtin.load()
+    correct = refiner.on_arrays(refiner.load(), net)
+    return Networks(builtin.on_arrays(net), correct, threading.Semaphore(plan.streams))
+
+
+def openvino_networks(plan: Plan = OPENVINO) -> Networks:
+    """The networks on OpenVINO."""
+    weights = builtin_spec.read_weights()
+    return Networks(OpenVinoForward(weights, plan), OpenVinoRefiner(weights, plan), threading.Semaphore(plan.streams))
 
 
 class OpenVinoForward:
@@ -91,11 +136,13 @@ class OpenVinoForward:
 
     Parameters
     ----------
+    weights : dict of str to float32 array
+        See ``rmbg.networks.builtin_spec.read_weights``.
     plan : Plan
     """
 
-    def __init__(self, plan: Plan = OPENVINO) -> None:
-        self._weights, self._plan = read_weights(), plan
+    def __init__(self, weights: dict[str, np.ndarray], plan: Plan) -> None:
+        self._weights, self._plan = weights, plan
         self._lock = threading.Lock()
         self._compiled: dict[tuple[int, ...], Requests] = {}
 
@@ -116,3 +163,24 @@ class OpenVinoForward:
             graph = build_graph(self._weights, height, width)
             self._compiled[height, width] = Requests(core().compile_model(graph, "CPU", config(self._plan)))
         return self._compiled[height, width]
+
+
+class OpenVinoRefiner:
+    """The refiner on OpenVINO; a thread-safe `refiner_spec.Forward`.
+
+    Parameters
+    ----------
+    encoder : dict of str to float32 array
+        Weights of the built-in network.
+    plan : Plan
+    """
+
+    def __init__(self, encoder: dict[str, np.ndarray], plan: Plan) -> None:
+        from rmbg.inference.openvino_refiner import build_graph
+        from rmbg.inference.openvino_runner import Requests, config, core
+
+        graph = build_graph(refiner_spec.read_weights(), encoder, SIDE)
+        self._run = Requests(core().compile_model(graph, "CPU", config(plan)))
+
+    def __call__(self, rgb: np.ndarray, coarse: np.ndarray) -> np.ndarray:
+        return self._run(rgb, coarse)[0][0, 0]

@@ -35,14 +35,7 @@ def build_graph(weights: Weights, height: int, width: int) -> ov.Model:
     """
     reset_constants()
     image = opset15.parameter([1, 3, height, width], np.float32, name="image")
-    half = conv_norm(weights, "stem", image, stride=2)
-    x, levels = half, []
-    for stage, depth in enumerate(DEPTHS):
-        for block in range(depth):
-            x = residual(weights, f"stages.{stage}.{block}", x, stride=1 if block else 2)
-        levels.append(x)
-    quarter, eighth, sixteenth, last = levels
-    context = pyramid_pooling(weights, last)
+    half, quarter, eighth, sixteenth, context = encode(weights, image)
     x = context
     for name, skip in (("merge16", sixteenth), ("merge8", eighth), ("merge4", quarter), ("merge2", half)):
         x = merge(weights, name, x, skip)
@@ -53,6 +46,18 @@ def build_graph(weights: Weights, height: int, width: int) -> ov.Model:
     model = ov.Model([resize(small_logits, (height, width), "half_pixel"), confidence], [image], "builtin")
     reset_constants()
     return model
+
+
+def encode(weights: Weights, image: Node) -> tuple[Node, ...]:
+    """As `rmbg.networks.builtin.BuiltinNet.encode`."""
+    half = conv_norm(weights, "stem", image, stride=2)
+    x, levels = half, []
+    for stage, depth in enumerate(DEPTHS):
+        for block in range(depth):
+            x = residual(weights, f"stages.{stage}.{block}", x, stride=1 if block else 2)
+        levels.append(x)
+    quarter, eighth, sixteenth, last = levels
+    return half, quarter, eighth, sixteenth, pyramid_pooling(weights, last)
 
 
 def conv(weights: Weights, name: str, x: Node, stride: int = 1) -> Node:
@@ -85,10 +90,11 @@ def pyramid_pooling(weights: Weights, x: Node) -> Node:
     return conv_norm(weights, "context.merge", concat(*parts))
 
 
-def merge(weights: Weights, name: str, coarse: Node, fine: Node) -> Node:
+def merge(weights: Weights, name: str, coarse: Node, fine: Node, extra: Node | None = None) -> Node:
     """As `rmbg.networks.builtin.Merge`."""
     up = resize(conv_norm(weights, f"{name}.coarse", coarse, relu=False), size_of(fine), "half_pixel")
-    x = opset15.relu(opset15.add(up, conv_norm(weights, f"{name}.fine", fine, relu=False)))
+    total = opset15.add(up, conv_norm(weights, f"{name}.fine", fine, relu=False))
+    x = opset15.relu(total if extra is None else opset15.add(total, extra))
     return conv_norm(weights, f"{name}.second", conv_norm(weights, f"{name}.first", x))
 
 

@@ -75,7 +75,6 @@ class Requests:
     Parameters
     ----------
     compiled : openvino.CompiledModel
-        With one input.
     """
 
     def __init__(self, compiled: Any) -> None:
@@ -83,11 +82,11 @@ class Requests:
         self._idle: list[Any] = []
         self._lock = threading.Lock()
 
-    def __call__(self, x: np.ndarray) -> list[np.ndarray]:
-        """Compute the outputs of an input."""
+    def __call__(self, *inputs: np.ndarray) -> list[np.ndarray]:
+        """Compute the outputs of the inputs."""
         with self._lock:
             request = self._idle.pop() if self._idle else self._compiled.create_infer_request()
-        outputs = list(request.infer([x], share_inputs=True).values())
+        outputs = list(request.infer(list(inputs), share_inputs=True).values())
         with self._lock:
             self._idle.append(request)
         return outputs

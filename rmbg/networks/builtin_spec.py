@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import numpy as np
+
+from rmbg.networks.safetensors_file import read_half
 
 INPUT_SIZE = 320
 MEAN = (0.485, 0.456, 0.406)
@@ -35,9 +36,4 @@ def read_weights(path: Path | None = None) -> dict[str, np.ndarray]:
     ValueError
         If the checksum of the packaged file does not match.
     """
-    from safetensors.numpy import load
-
-    data = (path or WEIGHTS).read_bytes()
-    if path is None and hashlib.sha256(data).hexdigest() != SHA256:
-        raise ValueError(f"{WEIGHTS} is damaged or belongs to another version")
-    return {name: array.astype(np.float32) for name, array in load(data).items()}
+    return read_half(WEIGHTS, SHA256) if path is None else read_half(path)

@@ -15,8 +15,9 @@ from rmbg.inference.plan import Plan
 from rmbg.matting import color_prior
 from rmbg.matting.guided_filter import upsample_guided
 from rmbg.matting.matte import sharpen_edges
+from rmbg.matting.refiner import refine
 from rmbg.message import joined
-from rmbg.networks.builtin_spec import SHA256
+from rmbg.networks import builtin_spec, refiner_spec
 from rmbg.providers.base import Execution, Provider, ProviderInfo, RequestContext
 from rmbg.providers.local_cutout import local_cutout
 from rmbg.settings import Settings
@@ -33,26 +34,30 @@ LOW_CONFIDENCE_NOTE = joined(LOW_CONFIDENCE_MEANING, "Try another provider, or c
 #: Smallest accepted area of a subject, as a fraction of the photo.
 MIN_SUBJECT_AREA = 0.002
 
+#: Half of the window's side of the guided filter, in pixels of the refined matte.
+RADIUS = 2.0
+
 
 class Builtin(Provider):
-    """Small network with a color prior; a guided filter upsamples its matte to the size of the photo."""
+    """Small network with a color prior, a second one that corrects its matte, and a guided filter that upsamples it."""
 
     info = ProviderInfo(
         id="builtin",
         title="Built-in",
         kind="local",
-        model="a network of 5.7 million parameters, included in the package",
+        model="two networks of 5.7 and 0.3 million parameters, included in the package",
         license="MIT; trained on research data sets whose terms may limit commercial use, see train/README.md.",
         license_url="https://opensource.org/license/mit",
         pixels="The photo stays on this machine.",
         seconds=0.8,
-        input_size="320 x 320, edges at full size",
+        input_size="320 x 320, then 448 x 448, edges at full size",
         supports=("offline", "soft alpha", "deterministic"),
     )
 
     def executions(self, settings: Settings) -> tuple[Execution, ...]:
         plan = builtin_runner.choose_plan(settings)
-        return (Execution(SHA256, plan.engine, plan.device, plan.precision),)
+        weights = builtin_spec.SHA256, refiner_spec.SHA256
+        return tuple(Execution(sha256, plan.engine, plan.device, plan.precision) for sha256 in weights)
 
     def warm_up(self, context: RequestContext) -> None:
         warm_up(context.settings)
@@ -65,11 +70,12 @@ class Builtin(Provider):
         small, confidence = self._small_matte(rgb, plan, timer)
         context.check()
         context.progress(0.45, "Refining the edges")
+        small = self._refined(small, rgb, plan, timer)
         notes = (LOW_CONFIDENCE_NOTE,) if confidence < LOW_CONFIDENCE else ()
         return local_cutout(
             self.info.id,
             photo,
-            lambda sized: upsample_guided(small, rgb if sized is photo else sized.flattened()),
+            lambda sized: upsample_guided(small, rgb if sized is photo else sized.flattened(), radius=RADIUS),
             timer,
             context,
             engine=plan.engine,
@@ -98,8 +104,9 @@ class Builtin(Provider):
         NoSubjectError
             If the subject is smaller than `MIN_SUBJECT_AREA` or the confidence is below `MIN_CONFIDENCE`.
         """
-        small, confidence = self._small_matte(rgb, builtin_runner.choose_plan(Settings.from_environ()), Timer())
-        return upsample_guided(small, rgb), confidence
+        plan = builtin_runner.choose_plan(Settings.from_environ())
+        small, confidence = self._small_matte(rgb, plan, Timer())
+        return upsample_guided(self._refined(small, rgb, plan, Timer()), rgb, radius=RADIUS), confidence
 
     def _small_matte(self, rgb: np.ndarray, plan: Plan, timer: Timer) -> tuple[np.ndarray, float]:
         """Return the matte of a photo at the size of the network's output, float32 (h, w), and its confidence."""
@@ -111,7 +118,12 @@ class Builtin(Provider):
             )
         return small, confidence
 
+    def _refined(self, matte: np.ndarray, rgb: np.ndarray, plan: Plan, timer: Timer) -> np.ndarray:
+        """Return a coarse matte of a photo corrected by the refiner, see ``rmbg.matting.refiner.refine``."""
+        return refine(lambda window, coarse: builtin_runner.correct(window, coarse, plan, timer), matte, rgb)
+
 
 def warm_up(settings: Settings) -> None:
     """Load the network and run it once, so that the first photo does not include the load time."""
-    builtin_runner.predict(np.zeros((32, 32, 3), np.uint8), builtin_runner.choose_plan(settings), Timer())
+    with builtin_runner.running(builtin_runner.choose_plan(settings), Timer()):
+        pass

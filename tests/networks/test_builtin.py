@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from rmbg.inference import builtin_runner
-from rmbg.inference.builtin_runner import OpenVinoForward
 from rmbg.matting.color_prior import sigmoid
 from rmbg.networks import builtin, builtin_spec, tta
 
@@ -36,7 +35,7 @@ def net() -> builtin.BuiltinNet:
 
 def on_openvino() -> tta.Forward:
     pytest.importorskip("openvino")
-    return OpenVinoForward()
+    return builtin_runner.openvino_networks().forward
 
 
 ENGINES = {"torch": lambda: builtin.on_arrays(builtin.load()), "openvino": on_openvino}
@@ -66,7 +65,8 @@ def test_engines_agree() -> None:
 def test_concurrent_runs_return_the_bytes_of_a_single_one() -> None:
     pytest.importorskip("openvino")
     inputs = [np.random.default_rng(i).normal(0, 1, (1, 3, 64 + 32 * (i % 2), 96)).astype(np.float32) for i in range(8)]
-    single, streams = OpenVinoForward(), OpenVinoForward(replace(builtin_runner.OPENVINO, streams=4))
+    single = builtin_runner.openvino_networks().forward
+    streams = builtin_runner.openvino_networks(replace(builtin_runner.OPENVINO, streams=4)).forward
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(streams, inputs))
     for x, (logits, confidence) in zip(inputs, found, strict=True):

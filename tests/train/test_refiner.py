@@ -9,10 +9,11 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
+from rmbg.networks import refiner as network
 from rmbg.networks.builtin import load
+from rmbg.networks.refiner import RefinerNet, normalize
 from train.coarse import blurred, iou, perturbed
 from train.refiner import Config, Source, Trainer, make_batch, pixel_weights, train
-from train.refiner_network import RefinerNet, load_refiner, normalize
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +80,7 @@ def test_training_resumes_and_exports_weights(pairs: Path, tmp_path: Path) -> No
         assert torch.equal(tensor, resumed.net.state_dict()[name])
     path = tmp_path / "refiner.safetensors"
     assert path.stat().st_size < 3e6
-    for name, tensor in load_refiner(path).state_dict().items():
+    for name, tensor in network.load(path).state_dict().items():
         assert torch.allclose(tensor, trained.ema.state_dict()[name], atol=2e-3)
 
 

@@ -1,37 +1,25 @@
-"""Network of the refiner: corrects a coarse matte on a larger copy of the photo.
+"""Network that corrects the matte of the built-in network on a window around the subject.
 
-The encoder is that of the built-in network, whose weights are already in the package and stay as they are. The decoder starts
-from the built-in one as well, and receives the coarse matte and the distance of each color from those of both sides around it
-at every level (the coarse matte as an input follows Cheng et al., "CascadePSP", CVPR 2020). A last block at full resolution
-adds detail. The output is a sum of logits: those of the coarse matte, of the decoder and of the detail.
+The encoder is that of the built-in network. The decoder has the same layers and receives the coarse matte and the distance of
+each color from those of both sides around it at every level (the coarse matte as an input follows Cheng et al., "CascadePSP",
+CVPR 2020). A last block at full resolution adds detail. The output is a sum of logits: those of the coarse matte, of the
+decoder and of the detail.
 
-``train/refiner.py`` trains the weights.
+``train/refiner.py`` trains the weights; ``train/README.md`` is their model card.
 """
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
-from PIL import Image
-from safetensors.torch import load as read_tensors
 from torch import Tensor, nn
 
-from rmbg.matting.color_prior import sigmoid
-from rmbg.matting.matte import bounding_box, resize
 from rmbg.networks.builtin import BuiltinNet, ConvNorm, Merge
 from rmbg.networks.builtin_spec import CONTEXT, DECODER, MEAN, STD, STEM, WIDTHS
-
-DETAIL = 24  # channels of the last block, at 1/2 of the input
-HINTS = 5  # planes of `hint_planes`
-WINDOW = 15  # side of the windows of the color means, in cells of 8 x 8 pixels
-MAX_LOGIT = 4.0  # of the coarse matte
-
-MARGIN = 0.15  # space around the subject, as a fraction of its longer side
-AREA, MULTIPLE = 448**2, 32  # pixels of the input, and the number that its sides are multiples of
+from rmbg.networks.refiner_spec import CELL, DETAIL, HINTS, LOGIT_EPSILON, MAX_LOGIT, WINDOW, Forward, read_weights
 
 
 class RefinerNet(nn.Module):
@@ -95,7 +83,7 @@ class RefinerNet(nn.Module):
         whole = torch.cat([x, F.pixel_unshuffle(torch.cat([rgb - 0.5, planes], 1), 2)], 1)
         detail = F.pixel_shuffle(self.detail(whole), 2)
         decoded = F.interpolate(self.matte(x), rgb.shape[-2:], mode="bilinear")
-        given = torch.logit(coarse.float(), 1e-4).clamp(-MAX_LOGIT, MAX_LOGIT)
+        given = torch.logit(coarse.float(), LOGIT_EPSILON).clamp(-MAX_LOGIT, MAX_LOGIT)
         return self.balance[0] * given + self.balance[1] * decoded.float() + detail.float()
 
 
@@ -111,8 +99,8 @@ def hint_planes(rgb: Tensor, coarse: Tensor) -> Tensor:
 
     The colors of both sides are means over `WINDOW` around each cell, of pixels whose coarse alpha is certain.
     """
-    cells = F.avg_pool2d(rgb, 8)
-    alpha = F.avg_pool2d(coarse, 8)
+    cells = F.avg_pool2d(rgb, CELL)
+    alpha = F.avg_pool2d(coarse, CELL)
     distances = []
     for side in (alpha, 1 - alpha):
         weight = ((side - 0.65) / 0.3).clamp(0, 1) + 1e-4
@@ -126,48 +114,29 @@ def hint_planes(rgb: Tensor, coarse: Tensor) -> Tensor:
     return planes.contiguous(memory_format=torch.channels_last)
 
 
-@torch.inference_mode()
-def predict(net: RefinerNet, encoder: BuiltinNet, rgb: np.ndarray, coarse: np.ndarray) -> np.ndarray:
-    """Logits of the refined matte, float32 (H, W), for a photo, uint8 (H, W, 3), and its coarse matte, float32 (H, W)."""
-    picture = torch.from_numpy(np.array(rgb)).permute(2, 0, 1)[None].float().div_(255)
-    return net(encoder, picture, torch.from_numpy(np.array(coarse))[None, None])[0, 0].float().numpy()
-
-
-def load_refiner(path: Path) -> RefinerNet:
-    """Load the trained network for inference: float32, channels last."""
-    net = RefinerNet()
-    net.load_state_dict({name: tensor.float() for name, tensor in read_tensors(path.read_bytes()).items()})
-    return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return, unused-ignore]
-
-
-def refine(net: RefinerNet, encoder: BuiltinNet, matte: np.ndarray, rgb: np.ndarray) -> np.ndarray:
-    """Correct a coarse matte on a copy of the photo around the subject.
+def load(path: Path | None = None) -> RefinerNet:
+    """Load the trained network for inference: eval mode, float32, channels last.
 
     Parameters
     ----------
-    net : RefinerNet
-    encoder : BuiltinNet
-    matte : float32 array (h, w)
-        Alpha in [0, 1] of the whole photo, of any shape.
-    rgb : uint8 array (H, W, 3)
+    path : Path, optional
+        Other weights than those in the package; only the packaged file is checked against its checksum.
 
-    Returns
-    -------
-    float32 array
-        Alpha in [0, 1], of the photo's proportions and the network's resolution.
+    Raises
+    ------
+    ValueError
+        If the checksum of the packaged file does not match.
     """
-    height, width = rgb.shape[:2]
-    rows, columns = bounding_box(matte, margin=MARGIN)
-    y, x = height / matte.shape[0], width / matte.shape[1]
-    left, top, right, bottom = columns.start * x, rows.start * y, columns.stop * x, rows.stop * y
-    scale = math.sqrt(AREA / ((right - left) * (bottom - top)))
-    size = tuple(max(MULTIPLE, round(length * scale / MULTIPLE) * MULTIPLE) for length in (right - left, bottom - top))
-    photo = Image.fromarray(rgb).resize(size, Image.Resampling.BILINEAR, box=(left, top, right, bottom), reducing_gap=2.0)
-    box = (columns.start, rows.start, columns.stop, rows.stop)
-    coarse = Image.fromarray(np.ascontiguousarray(matte, np.float32)).resize(size, Image.Resampling.BILINEAR, box=box)
-    refined = sigmoid(predict(net, encoder, np.asarray(photo), np.asarray(coarse)))
-    small_width, small_height = round(width * size[0] / (right - left)), round(height * size[1] / (bottom - top))
-    result = resize(matte, small_height, small_width)
-    at_x, at_y = round(left * small_width / width), round(top * small_height / height)
-    result[at_y : at_y + size[1], at_x : at_x + size[0]] = refined[: small_height - at_y, : small_width - at_x]
-    return result
+    net = RefinerNet()
+    net.load_state_dict({name: torch.from_numpy(array) for name, array in read_weights(path).items()})
+    return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return, unused-ignore]
+
+
+def on_arrays(net: RefinerNet, encoder: BuiltinNet) -> Forward:
+    """Return the network as a function on arrays, see `refiner_spec.Forward`."""
+
+    @torch.inference_mode()
+    def forward(rgb: np.ndarray, coarse: np.ndarray) -> np.ndarray:
+        return net(encoder, torch.from_numpy(rgb), torch.from_numpy(coarse))[0, 0].numpy()
+
+    return forward
