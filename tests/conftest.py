@@ -26,7 +26,7 @@ if hasattr(signal, "SIGHUP"):
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--long", action="store_true", help="also run the tests that take many minutes")
+    parser.addoption("--long", action="store_true", help="also run the tests that take more than a minute")
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -46,7 +46,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if "long" in item.keywords:
             item.add_marker(pytest.mark.timeout(0))
             if not config.getoption("--long"):
-                item.add_marker(pytest.mark.skip(reason="takes many minutes; run with --long"))
+                item.add_marker(pytest.mark.skip(reason="takes more than a minute; run with --long"))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -115,6 +115,14 @@ def chromium() -> Iterator[Chromium]:
 @pytest.fixture
 def page(chromium: Chromium, app: str) -> Iterator[Any]:
     """The page of the app for a new visitor."""
+    with chromium.visit() as page:
+        open_app(page, app)
+        yield page
+
+
+@pytest.fixture(scope="module")
+def shared_page(chromium: Chromium, app: str) -> Iterator[Any]:
+    """The page of a visitor that the tests of a file share; each of them restores or clears what it uses."""
     with chromium.visit() as page:
         open_app(page, app)
         yield page
