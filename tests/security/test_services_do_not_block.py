@@ -141,13 +141,19 @@ def other(chromium: Chromium, own_app: str) -> Iterator[Any]:
         yield page
 
 
-@pytest.fixture
-def waiting(chromium: Chromium, own_app: str, other: Any, service: Service) -> Iterator[Any]:
-    """The page of a visitor who waits for the service."""
+@pytest.fixture(scope="module")
+def visit(chromium: Chromium, own_app: str) -> Iterator[Any]:
+    """The page of another visitor."""
     with chromium.visit() as page:
         open_app(page, own_app)
         yield page
-        service.go.set()
+
+
+@pytest.fixture
+def waiting(visit: Any, service: Service) -> Iterator[Any]:
+    """The page of a visitor who waits for the service until the end of the test."""
+    yield visit
+    service.go.set()
 
 
 @pytest.mark.browser
