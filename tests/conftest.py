@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx._transports.default
 import pytest
 
 from tests.browser import Chromium
@@ -19,6 +21,9 @@ for name in [n for n in os.environ if n.startswith("RMBG_") or n.lower() in ("ht
 os.environ["NO_PROXY"] = "*"
 # Gradio sets it when it builds the page. Commands would no longer be forked from then on (see tests.processes).
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "True"
+
+# Each client of httpx loads the certificates of the machine, which takes 30 ms and which the loopback servers do not need.
+httpx._transports.default.create_ssl_context = functools.cache(httpx._transports.default.create_ssl_context)
 
 # nohup ignores the signal, and child processes would inherit that.
 if hasattr(signal, "SIGHUP"):
