@@ -124,3 +124,19 @@ def test_contrast_themes_show_states(page):
     page.emulate_media(forced_colors="none")
     assert len(looks) >= 9 and set(looks) == {"auto"}
     assert underlined == "underline"
+
+
+def test_reduced_motion_ends_animations(page):
+    """Also those of Gradio that repeat without end, such as the border of an element that is being updated."""
+    page.emulate_media(reduced_motion="reduce")
+    repetitions = page.evaluate(
+        """() => {
+            const element = document.querySelector("#start").parentElement.appendChild(document.createElement("i"));
+            element.style.animation = "1s infinite fade";
+            const style = getComputedStyle(element), found = [style.animationIterationCount, style.animationDuration];
+            element.remove();
+            return found;
+        }"""
+    )
+    page.emulate_media(reduced_motion="no-preference")
+    assert repetitions[0] == "1" and float(repetitions[1].rstrip("s")) < 0.001
