@@ -75,7 +75,7 @@ class Chromium:
         return context
 
     @contextlib.contextmanager
-    def visit(self, viewport: dict[str, int] = DESKTOP, **media: str) -> Iterator[Any]:
+    def visit(self, viewport: dict[str, int] = DESKTOP, *, locale: str = "", **media: str) -> Iterator[Any]:
         """Open an empty page of a new visitor; the cache of the browser has the scripts of earlier visits.
 
         Visits at the same time have a context each, which later visits use again.
@@ -84,6 +84,8 @@ class Chromium:
         ----------
         viewport : dict of str to int
             Width and height of the window in pixels.
+        locale : str
+            First language of the browser, such as ``pt-BR``; that of the machine by default.
         media : dict of str to str
             Arguments of ``page.emulate_media``.
         """
@@ -93,6 +95,9 @@ class Chromium:
             page.set_viewport_size(viewport)
         if media:
             page.emulate_media(**media)
+        if locale:
+            language = {"userAgent": page.evaluate("navigator.userAgent"), "acceptLanguage": locale}
+            context.new_cdp_session(page).send("Emulation.setUserAgentOverride", language)
         try:
             yield page
         finally:
