@@ -122,6 +122,7 @@ def clear(page: Any) -> None:
         page.wait_for_selector("#strip-yes", state="hidden", timeout=WAIT)
     if page.is_visible("#photo button[aria-label='Remove Image']"):
         page.click("#photo button[aria-label='Remove Image']")
+        page.locator("#photo button[aria-label='Upload file']").first.click()  # after a photo from the clipboard
         page.wait_for_selector("#photo input[type=file]", state="attached", timeout=WAIT)
         page.wait_for_function("!document.querySelector('#message .notice')", timeout=WAIT)
     page.wait_for_selector("#result .empty", timeout=WAIT)
