@@ -91,14 +91,12 @@ def start(page: Any, service: Service, title: str, key: str = "") -> None:
     choose_provider(page, title)
     if key:
         page.fill("#key input", key)
+    page.evaluate("document.querySelectorAll('#message .notice').forEach((old) => old.classList.add('old'))")
     page.click("#start")
-    accept(page, service)
-
-
-def accept(page: Any, service: Service) -> None:
-    """Accept the cost of a run that was started, unless it was accepted earlier in this visit."""
-    assert until(lambda: bool(service.seen or page.inner_text("#message").strip()), WAIT / 1000)
-    if "Expected charge" in page.inner_text("#message"):
+    message = page.locator("#message .notice:not(.old)")
+    # Without a question, the cost was accepted earlier in this visit.
+    assert until(lambda: bool(service.seen) or message.count() > 0, WAIT / 1000)
+    if message.count() and "Expected charge" in message.inner_text():
         page.click("#remove-yes", timeout=WAIT)
 
 
