@@ -104,7 +104,8 @@ def remove(page: Any, path: Path) -> None:
 
 
 def clear(page: Any) -> None:
-    """Remove results and photo of the Remove tab, and select the default display options."""
+    """Remove results and photo of the Remove tab after its run has ended, and select the default display options."""
+    page.wait_for_selector("#start", timeout=WAIT)
     for group, label in (("background", "Transparent"), ("view", "Cutout")):
         selector = f"#{group} label[data-testid='{label}-radio-label']"
         if not page.is_checked(f"{selector} input"):
