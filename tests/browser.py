@@ -61,13 +61,13 @@ class Chromium:
     def __init__(self, playwright: Any) -> None:
         self._type = playwright.chromium
         self._browser: Any = None
-        self._shared: Any = None
+        self._unused: list[Any] = []
         self.process = 0
 
     def new_context(self, **options: Any) -> Any:
         """Return a new Playwright context, which is a browser of its own with an empty cache."""
         if not self._runs():
-            self._browser, self._shared = self._type.launch(executable_path=executable(), args=arguments()), None
+            self._browser, self._unused = self._type.launch(executable_path=executable(), args=arguments()), []
             processes = self._browser.new_browser_cdp_session().send("SystemInfo.getProcessInfo")["processInfo"]
             self.process = next(process["id"] for process in processes if process["type"] == "browser")
         context = self._browser.new_context(**options)
@@ -75,49 +75,37 @@ class Chromium:
         return context
 
     @contextlib.contextmanager
-    def visit(self, viewport: dict[str, int] = DESKTOP, **media: str) -> Iterator[Any]:
+    def visit(self, viewport: dict[str, int] = DESKTOP, *, locale: str = "", **media: str) -> Iterator[Any]:
         """Open an empty page of a new visitor; the cache of the browser has the scripts of earlier visits.
 
-        Visits at the same time have a context each.
+        Visits at the same time have a context each, which later visits use again.
 
         Parameters
         ----------
         viewport : dict of str to int
             Width and height of the window in pixels.
+        locale : str
+            First language of the browser, such as ``pt-BR``; that of the machine by default.
         media : dict of str to str
             Arguments of ``page.emulate_media``.
         """
-        if not self._runs() or self._shared is None:
-            self._shared = self.new_context(viewport=DESKTOP)
-        context = self.new_context(viewport=DESKTOP) if self._shared.pages else self._shared
+        context = self._unused.pop() if self._runs() and self._unused else self.new_context(viewport=DESKTOP)
         page = context.new_page()
         if viewport != DESKTOP:
             page.set_viewport_size(viewport)
         if media:
             page.emulate_media(**media)
+        if locale:
+            language = {"userAgent": page.evaluate("navigator.userAgent"), "acceptLanguage": locale}
+            context.new_cdp_session(page).send("Emulation.setUserAgentOverride", language)
         try:
             yield page
         finally:
-            if context is self._shared:
-                self._end(functools.partial(self._forget, page))
-            else:
-                context.close()
+            self._end(functools.partial(_forget, page))
+            self._unused.append(context)
 
     def _runs(self) -> bool:
         return self._browser is not None and self._browser.is_connected()
-
-    def _forget(self, page: Any) -> None:
-        """Close the pages of the shared context, and remove storage, cookies and permissions of the site."""
-        site = urlsplit(page.url)
-        for opened in self._shared.pages:
-            _leave(opened)
-        if site.netloc:
-            data = {"origin": f"{site.scheme}://{site.netloc}", "storageTypes": "local_storage,indexeddb,cache_storage"}
-            self._shared.new_cdp_session(page).send("Storage.clearDataForOrigin", data)
-        for opened in self._shared.pages:
-            opened.close()
-        self._shared.clear_cookies()
-        self._shared.clear_permissions()
 
     def _end(self, close: Callable[[], object]) -> None:
         """Call `close`; kill Chromium if that takes longer than `CLOSE_SECONDS`, so that only one test fails."""
@@ -133,6 +121,20 @@ class Chromium:
     def close(self) -> None:
         if self._runs():
             self._browser.close()
+
+
+def _forget(page: Any) -> None:
+    """Close the pages of a context, and remove storage, cookies and permissions of the site of `page`."""
+    context, site = page.context, urlsplit(page.url)
+    for opened in context.pages:
+        _leave(opened)
+    if site.netloc:
+        data = {"origin": f"{site.scheme}://{site.netloc}", "storageTypes": "local_storage,indexeddb,cache_storage"}
+        context.new_cdp_session(page).send("Storage.clearDataForOrigin", data)
+    for opened in context.pages:
+        opened.close()
+    context.clear_cookies()
+    context.clear_permissions()
 
 
 def _leave(page: Any) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx._transports.default
 import pytest
 
 from tests.browser import Chromium
@@ -20,13 +22,16 @@ os.environ["NO_PROXY"] = "*"
 # Gradio sets it when it builds the page. Commands would no longer be forked from then on (see tests.processes).
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "True"
 
+# Each client of httpx loads the certificates of the machine, which takes 30 ms and which the loopback servers do not need.
+httpx._transports.default.create_ssl_context = functools.cache(httpx._transports.default.create_ssl_context)
+
 # nohup ignores the signal, and child processes would inherit that.
 if hasattr(signal, "SIGHUP"):
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--long", action="store_true", help="also run the tests that take many minutes")
+    parser.addoption("--long", action="store_true", help="also run the tests that take more than a minute")
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -46,7 +51,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if "long" in item.keywords:
             item.add_marker(pytest.mark.timeout(0))
             if not config.getoption("--long"):
-                item.add_marker(pytest.mark.skip(reason="takes many minutes; run with --long"))
+                item.add_marker(pytest.mark.skip(reason="takes more than a minute; run with --long"))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -115,6 +120,14 @@ def chromium() -> Iterator[Chromium]:
 @pytest.fixture
 def page(chromium: Chromium, app: str) -> Iterator[Any]:
     """The page of the app for a new visitor."""
+    with chromium.visit() as page:
+        open_app(page, app)
+        yield page
+
+
+@pytest.fixture(scope="module")
+def shared_page(chromium: Chromium, app: str) -> Iterator[Any]:
+    """The page of a visitor that the tests of a file share; each of them restores or clears what it uses."""
     with chromium.visit() as page:
         open_app(page, app)
         yield page

@@ -11,9 +11,11 @@ import re
 import shlex
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -62,6 +64,12 @@ def reachable(url: str) -> bool:
         return False
 
 
+def listens(url: str) -> bool:
+    """True if a server accepts connections at a URL."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", urlsplit(url).port)) == 0
+
+
 @pytest.fixture
 def container(tmp_path):
     """Command, environment and health check of the runtime stage, with mapped folders and another port."""
@@ -98,6 +106,7 @@ def test_command_environment_and_health_check(container, tmp_path):
         process = subprocess.Popen(command, cwd=app, env=environment, stdout=log, stderr=log, start_new_session=True)
     try:
         assert subprocess.run(check, stderr=subprocess.DEVNULL).returncode != 0, "the app cannot have started yet"
+        assert until(lambda: listens(url), 120)  # each check is a new interpreter
         assert until(lambda: subprocess.run(check, stderr=subprocess.DEVNULL).returncode == 0, 120)
         client = Client(url, verbose=False, download_files=str(tmp_path / "downloads"), analytics_enabled=False)
         result = client.predict(image=handle_file(str(examples()[0])), api_name="/remove_background")

@@ -13,7 +13,7 @@ from pathlib import Path
 from rmbg.benchmark.dataset import open_dataset
 from rmbg.benchmark.journal import Journal
 from rmbg.benchmark.run import run
-from rmbg.benchmark.summary import Row, summarize
+from rmbg.benchmark.summary import Row, Summary, summarize
 from rmbg.providers import PROVIDERS
 from rmbg.settings import Settings
 from tests.pictures import EXAMPLES
@@ -29,14 +29,18 @@ def ready(settings: Settings) -> list[str]:
     return [name for name, p in PROVIDERS.items() if p.info.kind == "local" and p.status(settings).state == "ready"]
 
 
-def measure(names: list[str], folder: Path, settings: Settings) -> dict[str, dict[str, float]]:
-    """Composite of each provider, over all examples and by category."""
+def measured(names: list[str], folder: Path, settings: Settings) -> Summary:
+    """Run providers on all examples."""
     dataset = open_dataset(EXAMPLES, settings=settings)
     journal = Journal(folder, settings)
     run(dataset, names, journal, settings=settings)
-    summary = summarize(dataset, names, journal)
+    return summarize(dataset, names, journal)
+
+
+def composites(summary: Summary) -> dict[str, dict[str, float]]:
+    """Composite of each provider, over all examples and by category."""
     parts = {"all": summary.rows, **summary.categories}
-    return {name: {part: _composite(name, rows) for part, rows in parts.items()} for name in names}
+    return {name: {part: _composite(name, rows) for part, rows in parts.items()} for name in summary.providers}
 
 
 def _composite(name: str, rows: tuple[Row, ...]) -> float:
@@ -47,10 +51,10 @@ def _composite(name: str, rows: tuple[Row, ...]) -> float:
 def main() -> None:
     settings = Settings.from_environ()
     with tempfile.TemporaryDirectory() as folder:
-        measured = measure(ready(settings), Path(folder), settings)
+        now = composites(measured(ready(settings), Path(folder), settings))
     stored = json.loads(STORED.read_text()) if STORED.exists() else {}
-    STORED.write_text(json.dumps({**stored, **measured}, indent=2, sort_keys=True) + "\n")
-    json.dump(measured, sys.stdout, indent=2)
+    STORED.write_text(json.dumps({**stored, **now}, indent=2, sort_keys=True) + "\n")
+    json.dump(now, sys.stdout, indent=2)
 
 
 if __name__ == "__main__":

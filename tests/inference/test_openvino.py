@@ -108,7 +108,8 @@ def test_streams_load_the_same_file_and_return_the_same_bytes(settings, tmp_path
     model = replace(MODELS["rmbg-1.4"], size=64)
     file = weights.fetch(model, settings, no_progress)
     images = [network_input(seed, 64, 64).numpy() for seed in range(6)]
-    expected = [OpenVinoRunner(model, file, FP32, settings, no_progress).run(image) for image in images]
+    runner = OpenVinoRunner(model, file, FP32, settings, no_progress)
+    expected = [runner.run(image) for image in images]
     (blob,) = (tmp_path / "engines").iterdir()
     with ThreadPoolExecutor(2) as pool:
         found = list(pool.map(OpenVinoRunner(model, file, replace(FP32, streams=2), settings, no_progress).run, images))

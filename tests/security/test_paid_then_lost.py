@@ -210,10 +210,11 @@ def test_api_saves_a_paid_picture_it_cannot_return(visitor, fal, tmp_path, reque
 
 @pytest.mark.browser
 @pytest.mark.parametrize("tab", ["remove", "compare", "replace"])
-def test_page_shows_and_saves_results_when_the_disk_is_full(page, visitor, fal, tmp_path, request, tab):
+def test_page_shows_and_saves_results_when_the_disk_is_full(shared_page, visitor, fal, tmp_path, request, tab):
     """A result that cannot be written to disk stays in memory and is shown with a message."""
     from tests.ui.test_page import WAIT
 
+    page = shared_page
     noise = np.random.default_rng(5).integers(0, 256, (300, 400, 3), np.uint8)
     Image.fromarray(noise).save(tmp_path / "noise.jpg", quality=30)
     if tab == "remove":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import queue
 import shutil
 import threading
 import time
@@ -96,18 +97,31 @@ def busy(service: Service, *calls: Any) -> Iterator[None]:
             assert future.result(LONG)
 
 
+#: Clients that make no call at present. A new one reads the description of the whole API.
+IDLE: queue.SimpleQueue[Client] = queue.SimpleQueue()
+
+
 def client(app: str, folder: Path) -> Client:
     return Client(app, verbose=False, download_files=str(folder))
 
 
+def result_of(app: str, photo: Path, **call: Any) -> Any:
+    """Call the API with a photo as a client that makes no other call at the same time."""
+    try:
+        caller = IDLE.get_nowait()
+    except queue.Empty:
+        caller = client(app, photo.parent / "files")
+    result = caller.submit(image=handle_file(str(photo)), **call).result(timeout=LONG)
+    IDLE.put(caller)
+    return result
+
+
 def remove(app: str, photo: Path, provider: str) -> Any:
-    call = {"image": handle_file(str(photo)), "provider": provider, "api_name": "/remove_background"}
-    return client(app, photo.parent / "files").submit(**call).result(timeout=LONG)
+    return result_of(app, photo, provider=provider, api_name="/remove_background")
 
 
 def compare(app: str, photo: Path, providers: str) -> Any:
-    call = {"image": handle_file(str(photo)), "providers": providers, "confirm_paid": True, "api_name": "/compare"}
-    table, _ = client(app, photo.parent / "files").submit(**call).result(timeout=LONG)
+    table, _ = result_of(app, photo, providers=providers, confirm_paid=True, api_name="/compare")
     assert not any("error" in line for line in table), table
     return table
 
@@ -141,13 +155,19 @@ def other(chromium: Chromium, own_app: str) -> Iterator[Any]:
         yield page
 
 
-@pytest.fixture
-def waiting(chromium: Chromium, own_app: str, other: Any, service: Service) -> Iterator[Any]:
-    """The page of a visitor who waits for the service."""
+@pytest.fixture(scope="module")
+def visit(chromium: Chromium, own_app: str) -> Iterator[Any]:
+    """The page of another visitor."""
     with chromium.visit() as page:
         open_app(page, own_app)
         yield page
-        service.go.set()
+
+
+@pytest.fixture
+def waiting(visit: Any, service: Service) -> Iterator[Any]:
+    """The page of a visitor who waits for the service until the end of the test."""
+    yield visit
+    service.go.set()
 
 
 @pytest.mark.browser

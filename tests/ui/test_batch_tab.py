@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import threading
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,6 @@ from rmbg.providers import PROVIDERS
 from rmbg.providers.base import RequestContext
 from rmbg.providers.builtin import Builtin
 from rmbg.ui.storage import storage
-from tests.browser import Chromium
-from tests.conftest import open_app
 from tests.remote import environment
 from tests.servers.runware import Runware
 from tests.servers.web import until
@@ -32,10 +30,10 @@ WAIT = 90_000
 
 
 @pytest.fixture
-def opened(chromium: Chromium, app: str) -> Iterator[Any]:
-    with chromium.visit() as page:
-        open_app(page, app)
-        yield page
+def page(shared_page: Any) -> Any:
+    """The shared page; the first test of the file deletes its files, which loads the page again."""
+    shared_page.wait_for_function("window.rmbgTabs?.selected()", timeout=WAIT)
+    return shared_page
 
 
 def wait_for_rows(page: Any, count: int, selector: str = "#batch-table tbody tr") -> None:
@@ -56,8 +54,7 @@ def pictures(count: int) -> list[tuple[str, str, bytes]]:
     return [(f"{number}.png", "image/png", png(120 + number, 90)) for number in range(count)]
 
 
-def test_drop_of_several_files_to_download_and_reload(opened, tmp_path):
-    page = opened
+def test_drop_of_several_files_to_download_and_reload(page, tmp_path):
     black = io.BytesIO()
     Image.new("RGB", (60, 40)).save(black, "PNG")
     packed = io.BytesIO()
@@ -119,8 +116,8 @@ def choose(page: Any, provider: str) -> None:
     page.click(f"#batch-provider li:has-text('{provider}')")
 
 
-def test_paid_batch_is_asked_for_once_and_running_batch_survives_a_reload(opened, tmp_path, monkeypatch):
-    page, provider = opened, Held()
+def test_paid_batch_is_asked_for_once_and_running_batch_survives_a_reload(page, tmp_path, monkeypatch):
+    provider = Held()
     monkeypatch.setitem(PROVIDERS, "builtin", provider)
     page.evaluate("rmbgTabs.select('batch')")
     page.wait_for_selector("#batch-start", timeout=WAIT)

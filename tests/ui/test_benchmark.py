@@ -14,7 +14,6 @@ from rmbg.providers import PROVIDERS
 from tests.benchmark.fakes import Fake, make_dataset
 from tests.browser import Chromium
 from tests.conftest import launched, open_app, upload_archive
-from tests.ui.axe import violations
 
 pytestmark = pytest.mark.browser
 
@@ -36,19 +35,28 @@ def own_app(own_data: None, fakes: dict[str, Fake]) -> Iterator[str]:
         yield url
 
 
-@pytest.fixture
-def page(
-    chromium: Chromium, own_app: str, fakes: dict[str, Fake], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> Iterator[Any]:
-    # A run does not call a provider for a picture that has a result in the data folder.
-    monkeypatch.setenv("RMBG_DATA", str(tmp_path / "data"))
-    for fake in fakes.values():
-        fake.calls.clear()
+@pytest.fixture(scope="module")
+def visit(chromium: Chromium, own_app: str) -> Iterator[Any]:
+    """The page that the tests of this file share; test_theme.py checks the tab with axe-core."""
     with chromium.visit() as page:
         open_app(page, own_app)
         page.click("button[role=tab]:has-text('Benchmark')")
         page.wait_for_selector("#measure-start", timeout=WAIT)
         yield page
+
+
+@pytest.fixture
+def page(visit: Any, fakes: dict[str, Fake], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    """The shared page without a zip."""
+    # A run does not call a provider for a picture that has a result in the data folder.
+    monkeypatch.setenv("RMBG_DATA", str(tmp_path / "data"))
+    for fake in fakes.values():
+        fake.calls.clear()
+    visit.unroute_all()
+    if visit.is_visible("#dataset-zip button[aria-label='Clear']"):
+        visit.click("#dataset-zip button[aria-label='Clear']")
+        visit.wait_for_selector("#dataset-zip [data-testid=download-link]", state="detached", timeout=WAIT)
+    return visit
 
 
 def archive(tmp_path: Path, categories: tuple[str, ...]) -> Path:
@@ -128,7 +136,3 @@ def test_missing_or_invalid_zip_is_reported(page, tmp_path):
     choose(page, path, "near")
     page.click("#measure-start")
     wait_for_message(page, "is not a data set. A data set has folders CATEGORY/im")
-
-
-def test_page_is_accessible(page):
-    assert violations(page) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import os
@@ -20,7 +21,7 @@ from rmbg.compare.votes import Votes
 from rmbg.errors import ServiceError
 from rmbg.providers import PROVIDERS
 from tests.benchmark.fakes import Fake
-from tests.browser import Chromium
+from tests.browser import DESKTOP, PHONE, Chromium
 from tests.conftest import launched, open_app
 from tests.pictures import scene
 from tests.servers.web import until
@@ -54,15 +55,48 @@ def own_app(own_data: None, fakes: dict[str, Fake]) -> Iterator[str]:
 
 
 @pytest.fixture
-def page(chromium: Chromium, own_app: str, fakes: dict[str, Fake]) -> Iterator[Any]:
+def calls(fakes: dict[str, Fake]) -> None:
+    """Reset the fake providers."""
     for fake in fakes.values():
         fake.calls.clear()
     fakes["slow"].wait = 0.0
-    with chromium.visit() as page:
-        open_app(page, own_app)
+
+
+@contextlib.contextmanager
+def opened(chromium: Chromium, address: str, viewport: dict[str, int] = DESKTOP, **media: str) -> Iterator[Any]:
+    """Open the Compare tab for a new visitor."""
+    with chromium.visit(viewport, **media) as page:
+        open_app(page, f"{address}/?__theme={media.get('color_scheme', 'light')}")
         page.click("button[role=tab]:has-text('Compare')")
         page.wait_for_selector("#compare-start", timeout=WAIT)
         yield page
+
+
+@pytest.fixture(scope="module")
+def visit(chromium: Chromium, own_app: str) -> Iterator[Any]:
+    """The page that the tests of this file share."""
+    with opened(chromium, own_app) as page:
+        yield page
+
+
+@pytest.fixture
+def page(visit: Any, calls: None) -> Any:
+    """The shared page with default options and without a photo; the results of an earlier comparison stay."""
+    for group, label in (("compare-view", "Cutout"), ("compare-background", "Transparent"), ("mode", "Difference")):
+        option = visit.locator(f"#{group} label:has-text('{label}')").first
+        if option.is_visible() and not option.locator("input").is_checked():
+            option.click()
+    if visit.is_visible("#grid [data-viewer=fit]"):
+        visit.click("#grid [data-viewer=fit]")
+    if visit.is_checked("#blind input"):
+        visit.uncheck("#blind input")
+    if "Added" in visit.inner_text("#compare-photos"):
+        visit.click("#compare-only")
+        wait(visit, "!document.querySelector('#compare-photos').innerText.includes('Added')")
+    if visit.is_visible("#compare-photo button[aria-label='Remove Image']"):
+        visit.click("#compare-photo button[aria-label='Remove Image']")
+        visit.wait_for_selector("#compare-photo input[type=file]", state="attached", timeout=WAIT)
+    return visit
 
 
 @pytest.fixture
@@ -85,12 +119,19 @@ def choose(page: Any, *ids: str) -> None:
             box.click()
 
 
-def compare(page: Any, path: Path, *ids: str, paid: bool = False) -> None:
-    upload(page, path)
-    choose(page, *ids)
+def start(page: Any, *, paid: bool = False) -> None:
+    """Start a comparison, and wait until the page has no results of an earlier one."""
+    page.evaluate("document.querySelectorAll('#grid figure, #figures table').forEach((old) => old.classList.add('old'))")
     page.click("#compare-start")
     if paid:
         page.click("#compare-yes", timeout=WAIT)
+    wait(page, "!document.querySelector('#grid .old, #figures .old')")
+
+
+def compare(page: Any, path: Path, *ids: str, paid: bool = False) -> None:
+    upload(page, path)
+    choose(page, *ids)
+    start(page, paid=paid)
     page.wait_for_selector("#figures table", timeout=WAIT)
     page.wait_for_selector("#compare-start", timeout=WAIT)
 
@@ -271,13 +312,19 @@ def test_pair_view_with_difference_map_and_slider(page, photo):
     page.wait_for_function(f"{row}.innerText.includes('reference')", timeout=WAIT)
 
 
+def open_ratings(page: Any) -> None:
+    if not page.is_visible("#save-votes"):
+        page.click("button:has-text('Ratings from blind votes')")
+        page.wait_for_selector("#save-votes", timeout=WAIT)
+
+
 def test_blind_comparison_hides_names_until_the_vote(page, photo):
     votes = Votes(Path(os.environ["RMBG_DATA"]) / "votes.sqlite3")
     count = len(votes.all())
     upload(page, photo)
     choose(page, "builtin", "near", "slow")
     page.click("#blind input")
-    page.click("#compare-start")
+    start(page)
     page.wait_for_selector("#cast", timeout=WAIT)
     assert names(page) == ["Photo", "A", "B", "C"]
     settled(page)
@@ -309,15 +356,23 @@ def test_blind_comparison_hides_names_until_the_vote(page, photo):
     assert f"B: {PROVIDERS[winner].info.title}" in message
     assert len(votes.all()) == count + 1
     assert not page.is_visible("#cast")
-    page.click("button:has-text('Ratings from blind votes')")
+    open_ratings(page)
     page.wait_for_selector("#ratings table", timeout=WAIT)
     rated = page.inner_text("#ratings")
     assert f"{count + 1} vote" in rated and "Built-in" in rated and "1 of 10 votes" in rated
     assert not re.search(r"\d+ to \d+", rated), "there is no interval before ten votes"
 
 
-def test_photo_and_paid_result_are_handed_over(page, photo, fakes, tmp_path):
+@pytest.fixture
+def new_page(chromium: Chromium, own_app: str, calls: None) -> Iterator[Any]:
+    """The page of a new visitor, who has spent nothing."""
+    with opened(chromium, own_app) as page:
+        yield page
+
+
+def test_photo_and_paid_result_are_handed_over(new_page, photo, fakes, tmp_path):
     """Remove to Compare, then a result back to Remove, without a second call of the paid provider."""
+    page = new_page
     page.click("button[role=tab]:has-text('Remove')")
     page.set_input_files("#photo input[type=file]", str(photo))
     page.wait_for_selector("#photo img", timeout=WAIT)
@@ -352,8 +407,8 @@ def test_cancel_keeps_completed_results(page, photo, fakes):
     fakes["slow"].wait = 60.0
     upload(page, photo)
     choose(page, "near", "slow")
-    page.click("#compare-start")
-    page.wait_for_function("document.querySelectorAll('#grid .stage').length === 2", timeout=WAIT)
+    start(page)
+    wait(page, "document.querySelectorAll('#grid .stage').length === 2")
     page.click("#compare-cancel")
     page.wait_for_selector("#figures table", timeout=WAIT)
     assert "Stopped." in page.inner_text("#grid")
@@ -426,30 +481,27 @@ def test_several_photos_have_one_table(page, photo, fakes, tmp_path):
 
 def test_missing_photo_and_missing_selection_are_reported(page, photo):
     page.click("#compare-start")
-    page.wait_for_selector("#compare-message .notice.error", timeout=WAIT)
-    assert "Choose a photo first" in page.inner_text("#compare-message")
+    wait(page, "document.querySelector('#compare-message').innerText.includes('Choose a photo first')")
     upload(page, photo)
     choose(page)
     page.click("#compare-start")
     page.wait_for_function("document.querySelector('#compare-message').innerText.includes('at least two')", timeout=WAIT)
 
 
-@pytest.mark.parametrize("scheme, size", [("light", (1440, 900)), ("dark", (390, 844))])
-def test_page_is_accessible(chromium, own_app, photo, scheme, size):
-    """axe-core reports no violation, before and after a comparison."""
-    context = chromium.new_context(viewport={"width": size[0], "height": size[1]}, color_scheme=scheme)
-    try:
-        page = context.new_page()
-        open_app(page, f"{own_app}/?__theme={scheme}")
-        page.click("button[role=tab]:has-text('Compare')")
-        page.wait_for_timeout(400)
-        assert violations(page) == []
-        compare(page, photo, "builtin", "near")
-        page.click("button:has-text('Ratings from blind votes')")
-        page.wait_for_timeout(400)
-        assert violations(page) == []
-        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), "the page scrolls sideways"
-        wide, shown = page.evaluate("(e => [e.scrollWidth, e.clientWidth])(document.querySelector('#figures .scroll'))")
-        assert wide <= shown, "all figures are visible"
-    finally:
-        context.close()
+def is_accessible(page: Any, photo: Path) -> None:
+    """Check the tab with axe-core after a comparison; test_theme.py checks it before."""
+    compare(page, photo, "builtin", "near")
+    open_ratings(page)
+    assert violations(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), "the page scrolls sideways"
+    wide, shown = page.evaluate("(e => [e.scrollWidth, e.clientWidth])(document.querySelector('#figures .scroll'))")
+    assert wide <= shown, "all figures are visible"
+
+
+def test_results_are_accessible_in_light_mode(page, photo):
+    is_accessible(page, photo)
+
+
+def test_results_are_accessible_on_a_dark_phone(chromium, own_app, calls, photo):
+    with opened(chromium, own_app, PHONE, color_scheme="dark") as page:
+        is_accessible(page, photo)

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from rmbg.compare.votes import Votes
 from rmbg.inference.catalog import MODELS, build
 from rmbg.providers import PROVIDERS
-from tests.conftest import open_app
+from tests.conftest import launched, open_app
 from tests.networks.rule import rule_weights
 from tests.pictures import examples
 from tests.servers.runware import Runware
@@ -45,16 +45,10 @@ def service(own_data: None, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 @pytest.fixture
 def page(chromium: Any, service: Runware) -> Iterator[Any]:
-    from rmbg.ui import app
-
-    blocks = app.launch(host="127.0.0.1", prevent_thread_lock=True, quiet=True)
-    context = chromium.new_context(viewport={"width": 1440, "height": 900}, accept_downloads=True)
-    page = context.new_page()
-    open_app(page, f"http://127.0.0.1:{blocks.server_port}")
-    page.click("button[role=tab]:has-text('Compare')")
-    yield page
-    context.close()
-    blocks.close(verbose=False)
+    with launched() as address, chromium.visit() as page:
+        open_app(page, address)
+        page.click("button[role=tab]:has-text('Compare')")
+        yield page
 
 
 def test_blind_comparison_of_three_kinds_of_providers_and_its_downloads(page, service, tmp_path):

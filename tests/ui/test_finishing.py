@@ -14,6 +14,7 @@ from rmbg.errors import OptionError
 from rmbg.render.canvas import PRESETS
 from rmbg.ui.components import finishing_options
 from rmbg.ui.components.render_options import OTHER_SIZE, RenderOptions
+from tests.browser import PHONE
 from tests.conftest import open_app
 from tests.pictures import scene
 
@@ -53,17 +54,15 @@ def page(chromium: Any, app: str, tmp_path_factory: pytest.TempPathFactory) -> I
     """A page with the result of a photo whose subject is not in its center."""
     path = tmp_path_factory.mktemp("photo") / "photo.png"
     Image.fromarray(scene(600, 800)[0][:560, 100:]).save(path)
-    context = chromium.new_context(viewport={"width": 1440, "height": 915}, accept_downloads=True)
-    page = context.new_page()
-    open_app(page, app)
-    page.set_input_files("#photo input[type=file]", str(path))
-    page.wait_for_selector("#photo img", timeout=WAIT)
-    page.click("#start")
-    page.wait_for_selector("#result .stage", timeout=WAIT)
-    page.wait_for_selector("#start", timeout=WAIT)
-    page.wait_for_function("document.querySelector('img.after').naturalWidth > 0", timeout=WAIT)
-    yield page
-    context.close()
+    with chromium.visit({"width": 1440, "height": 915}) as page:
+        open_app(page, app)
+        page.set_input_files("#photo input[type=file]", str(path))
+        page.wait_for_selector("#photo img", timeout=WAIT)
+        page.click("#start")
+        page.wait_for_selector("#result .stage", timeout=WAIT)
+        page.wait_for_selector("#start", timeout=WAIT)
+        page.wait_for_function("document.querySelector('img.after').naturalWidth > 0", timeout=WAIT)
+        yield page
 
 
 def stage(page: Any) -> np.ndarray:
@@ -137,9 +136,7 @@ def test_other_sizes_and_wrong_ones(page, tmp_path):
 @pytest.mark.browser
 def test_phone_has_no_empty_area_among_the_options(chromium, app):
     """Before a result: each row between the result and Download has a visible control in each of its columns."""
-    context = chromium.new_context(viewport={"width": 390, "height": 844})
-    try:
-        page = context.new_page()
+    with chromium.visit(PHONE) as page:
         open_app(page, app)
         page.wait_for_selector("#canvas", timeout=WAIT)
         bottom = page.locator("#view").bounding_box()
@@ -149,5 +146,3 @@ def test_phone_has_no_empty_area_among_the_options(chromium, app):
         page.wait_for_selector("#background-options .for-gradient", state="visible", timeout=WAIT)
         assert page.locator("#format").bounding_box()["y"] <= below["y"] + 8, "the colors are beside the size"
         assert page.locator("#background-options").bounding_box()["x"] > canvas["x"]
-    finally:
-        context.close()

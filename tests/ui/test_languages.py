@@ -217,9 +217,7 @@ def test_api_is_described_in_english(app):
 @pytest.mark.browser
 @pytest.mark.parametrize("locale", EXPECTED)
 def test_labels_are_in_the_language_of_the_browser(chromium, app, locale):
-    context = chromium.new_context(locale=locale, viewport={"width": 1440, "height": 900})
-    try:
-        page = context.new_page()
+    with chromium.visit(locale=locale) as page:
         open_app(page, app)
         photo, start, save, tab, view = EXPECTED[locale]
         page.wait_for_function("text => document.querySelector('#start').innerText === text", arg=start, timeout=WAIT)
@@ -227,8 +225,6 @@ def test_labels_are_in_the_language_of_the_browser(chromium, app, locale):
         assert page.inner_text("#save") == save
         assert page.locator("[role=tab]").first.inner_text() == tab
         assert page.locator("#view label").first.inner_text() == view
-    finally:
-        context.close()
 
 
 @pytest.mark.browser
@@ -236,9 +232,7 @@ def test_visitor_from_germany_reads_german(chromium, app, tmp_path):
     path = tmp_path / "Becher.png"
     Image.fromarray(scene(300, 400)[0]).save(path)
     (tmp_path / "kaputt.png").write_bytes(b"%PDF-1.7")
-    context = chromium.new_context(locale="de-DE", viewport={"width": 1440, "height": 900})
-    try:
-        page = context.new_page()
+    with chromium.visit(locale="de-DE") as page:
         open_app(page, app)
         assert page.get_attribute("html", "lang") == "de"
         assert page.inner_text("#result strong") == "Der Freisteller erscheint hier"
@@ -260,5 +254,3 @@ def test_visitor_from_germany_reads_german(chromium, app, tmp_path):
         page.click("[role=tab]:has-text('Über')")
         page.wait_for_selector("#providers .card:has-text('Das Foto bleibt auf diesem Rechner.')", timeout=WAIT)
         assert "Ihre Bilder" in page.inner_text("body")
-    finally:
-        context.close()

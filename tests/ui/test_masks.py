@@ -153,13 +153,10 @@ def visit(chromium: Any, own_data: None, tmp_path_factory: pytest.TempPathFactor
         patch.setattr(sam2_runner, "config", lambda: small)
         patch.setenv("RMBG_WEIGHTS", str(folder))
         patch.setenv("RMBG_DEVICE", "cpu")
-        with launched() as url:
-            context = chromium.new_context(viewport={"width": 1440, "height": 900}, accept_downloads=True)
-            page = context.new_page()
+        with launched() as url, chromium.visit() as page:
             open_app(page, url)
             remove(page, path)
             yield page
-            context.close()
 
 
 def alpha(page: Any, folder: Path) -> np.ndarray:

@@ -27,7 +27,7 @@ from rmbg.ui.tabs import removal, remove_actions, strip
 from tests.browser import PHONE, Chromium
 from tests.conftest import open_app
 from tests.pictures import scene
-from tests.ui.test_page import WAIT, download, remove, upload
+from tests.ui.test_page import WAIT, clear, download, message_is, remove, upload
 from tests.ui.test_queue import BlockingProvider, Visitor
 from tests.ui.test_session import cutout
 
@@ -193,15 +193,19 @@ def test_message_has_no_role_of_its_own():
     assert "role=" not in viewer.notice("A message.") and 'tabindex="-1"' in viewer.notice("A message.")
 
 
-@pytest.fixture
-def phone(chromium: Chromium, app: str) -> Iterator[Any]:
+@pytest.fixture(scope="module")
+def phone_visit(chromium: Chromium, app: str) -> Iterator[Any]:
+    """The page on a phone, which the tests of this file share."""
     with chromium.visit(PHONE) as page:
         open_app(page, app)
         yield page
 
 
-def message_is(page: Any, text: str) -> None:
-    page.wait_for_function("text => document.querySelector('#message').innerText.includes(text)", arg=text, timeout=WAIT)
+@pytest.fixture
+def phone(phone_visit: Any) -> Any:
+    """The shared page with an empty Remove tab."""
+    clear(phone_visit)
+    return phone_visit
 
 
 def clear_photo(page: Any) -> None:
@@ -267,7 +271,8 @@ def test_field_keeps_the_focus_and_a_message_leaves_with_its_photo(phone, tmp_pa
 
 
 @pytest.mark.browser
-def test_strip_is_downloaded_and_deleted(page, tmp_path, monkeypatch):
+def test_strip_is_downloaded_and_deleted(phone, tmp_path, monkeypatch):
+    page = phone
     blocking = BlockingProvider()
     monkeypatch.setitem(PROVIDERS, "builtin", blocking)
     first, second = (Path(picture(tmp_path, name, 60, 80).path) for name in ("first", "second"))

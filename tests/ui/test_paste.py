@@ -86,6 +86,16 @@ def photos() -> Iterator[Callable[[bytes], str]]:
         yield put
 
 
+@pytest.fixture
+def page(shared_page: Any) -> Any:
+    """The shared page in the Remove tab; a photo replaces the one before."""
+    shared_page.evaluate("rmbgTabs.select('remove')")
+    shared_page.wait_for_selector("#start", timeout=WAIT)
+    shared_page.bring_to_front()
+    shared_page.evaluate("document.dispatchEvent(new DragEvent('dragend'))")
+    return shared_page
+
+
 @pytest.mark.browser
 def test_drop_anywhere_replaces_the_photo_of_the_selected_tab(page):
     assert not send(page, "dragover", ("a.png", "image/png", b"")), "the browser would open the file instead of the page"
@@ -138,10 +148,10 @@ def test_picture_and_address_from_the_clipboard(page, app, photos):
             const picture = await (await fetch(`data:image/png;base64,${data}`)).blob();
             await navigator.clipboard.write([new ClipboardItem({ "image/png": picture })]);
         }""",
-        base64.b64encode(png(300, 200)).decode(),
+        base64.b64encode(png(350, 200)).decode(),
     )
     page.keyboard.press("Control+V")
-    wait_for_photo(page, "#photo", 300)
+    wait_for_photo(page, "#photo", 350)
     page.get_by_role("tab", name="Compare").click()
     page.wait_for_selector("#compare-photo .upload-container", timeout=WAIT)
     page.evaluate("address => navigator.clipboard.writeText(address)", photos(png(320, 200)))

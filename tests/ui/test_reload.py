@@ -140,9 +140,7 @@ def test_photo_and_results_survive_reloads_until_they_are_deleted(chromium, app,
     paths = [tmp_path / "first.png", tmp_path / "second.png"]
     Image.fromarray(scene(300, 400)[0]).save(paths[0])
     Image.fromarray(scene(320, 420)[0]).save(paths[1])
-    context = chromium.new_context(viewport={"width": 1440, "height": 900}, accept_downloads=True)
-    try:
-        page = context.new_page()
+    with chromium.visit() as page:
         requests: list[str] = []
         page.on("request", lambda request: requests.append(request.url))
         open_app(page, app)
@@ -184,7 +182,7 @@ def test_photo_and_results_survive_reloads_until_they_are_deleted(chromium, app,
         page.wait_for_selector("#start", timeout=WAIT)
 
         # Another tab of the same browser is another visit.
-        other = context.new_page()
+        other = page.context.new_page()
         open_app(other, app)
         assert other.query_selector("#strip img") is None
         other.close()
@@ -197,5 +195,3 @@ def test_photo_and_results_survive_reloads_until_they_are_deleted(chromium, app,
         page.wait_for_selector("#start", timeout=WAIT)
         assert page.query_selector("#result .stage") is None and page.query_selector("#photo img") is None
         assert storage().bytes_of() < owned
-    finally:
-        context.close()

@@ -50,13 +50,11 @@ def visit(chromium: Any, app: str, calls: list[str], tmp_path_factory: pytest.Te
     """A page with the result of a photo; all tests of this file use it."""
     path = tmp_path_factory.mktemp("photo") / "photo.png"
     Image.fromarray(scene(HEIGHT, WIDTH)[0]).save(path)
-    context = chromium.new_context(viewport={"width": 1440, "height": 900}, accept_downloads=True)
-    page = context.new_page()
-    open_app(page, app)
-    remove(page, path)
-    page.click("#clean-up button.label-wrap")
-    yield page
-    context.close()
+    with chromium.visit() as page:
+        open_app(page, app)
+        remove(page, path)
+        page.click("#clean-up button.label-wrap")
+        yield page
 
 
 @pytest.fixture

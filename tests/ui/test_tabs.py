@@ -1,4 +1,4 @@
-"""All tabs in Chromium: keyboard, accessibility, width, offer of a second provider."""
+"""All tabs in Chromium: keyboard, width, ids, offer of a second provider."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.browser import PHONE
-from tests.conftest import open_app
-from tests.ui.axe import violations
+from tests.browser import DESKTOP, PHONE
 
 pytestmark = pytest.mark.browser
 
@@ -23,27 +21,31 @@ def wait_for_tab(page: Any, name: str) -> None:
     )
 
 
-def test_every_tab_is_reached_by_arrow_keys_and_accessible_on_a_dark_phone(chromium, app):
-    """The tests of the tabs check them in light mode and on a wide screen."""
-    with chromium.visit(PHONE, color_scheme="dark") as page:
-        open_app(page, f"{app}/?__theme=dark")
-        page.locator("[role=tab]").first.focus()
-        for name in TABS[1:]:
-            page.keyboard.press("ArrowRight")
-            wait_for_tab(page, name)
-            assert page.evaluate("document.activeElement.innerText.trim()") == name, "the focus follows"
-            assert violations(page) == []
-            assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), f"{name} scrolls sideways"
-        cards = page.locator("#providers .card")
-        assert cards.count() > 10
-        assert page.evaluate("[...document.querySelectorAll('.card')].every((card) => card.scrollWidth <= card.clientWidth)")
+@pytest.fixture
+def page(shared_page: Any) -> Any:
+    return shared_page
+
+
+def test_every_tab_is_reached_by_arrow_keys_on_a_phone(page):
+    """test_theme.py checks the tabs with axe-core."""
+    page.set_viewport_size(PHONE)
+    page.locator("[role=tab]").first.focus()
+    for name in TABS[1:]:
         page.keyboard.press("ArrowRight")
-        wait_for_tab(page, "Remove")
-        page.keyboard.press("End")
-        wait_for_tab(page, "About")
-        page.keyboard.press("Home")
-        wait_for_tab(page, "Remove")
-        assert page.locator("[role=tab][tabindex='0']").count() == 1, "Tab leaves the tabs"
+        wait_for_tab(page, name)
+        assert page.evaluate("document.activeElement.innerText.trim()") == name, "the focus follows"
+        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), f"{name} scrolls sideways"
+    cards = page.locator("#providers .card")
+    assert cards.count() > 10
+    assert page.evaluate("[...document.querySelectorAll('.card')].every((card) => card.scrollWidth <= card.clientWidth)")
+    page.keyboard.press("ArrowRight")
+    wait_for_tab(page, "Remove")
+    page.keyboard.press("End")
+    wait_for_tab(page, "About")
+    page.keyboard.press("Home")
+    wait_for_tab(page, "Remove")
+    assert page.locator("[role=tab][tabindex='0']").count() == 1, "Tab leaves the tabs"
+    page.set_viewport_size(DESKTOP)
 
 
 #: Element ids that occur more than once.

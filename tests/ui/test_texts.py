@@ -10,6 +10,7 @@ import re
 import subprocess
 import threading
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -29,6 +30,7 @@ from rmbg.ui.guard.body import upload_limit
 from rmbg.ui.session import Session
 from rmbg.ui.tabs import removal
 from rmbg.units import megabytes, megapixels
+from tests.browser import DESKTOP, PHONE
 from tests.command import PATIENCE, ROOT, save_scene
 from tests.conftest import open_app
 from tests.pictures import scene
@@ -223,22 +225,29 @@ def test_large_upload_is_rejected_with_the_limit_of_a_batch(app):
 # --- the first ten seconds -------------------------------------------------------------------------------------------------
 
 
+def check_first_screen(page: Any, size: dict[str, int]) -> None:
+    """Check that the page explains itself and offers examples on the first screen."""
+    page.wait_for_selector("#examples button img", timeout=WAIT)
+    explanation = page.locator(".masthead p").inner_text()
+    assert 20 <= len(explanation.split()) <= 35 and explanation.startswith("Drop a photo")
+    boxes = {name: page.locator(name).first.bounding_box() for name in (".masthead p", "#photo", "#examples button")}
+    assert all(box is not None and box["y"] + box["height"] <= size["height"] for box in boxes.values()), boxes
+    assert boxes["#photo"]["y"] < boxes["#examples button"]["y"] < boxes["#photo"]["y"] + 420
+    start = page.locator("#start").bounding_box()
+    assert start["y"] + start["height"] <= 900 or size["width"] < 700
+    assert page.locator("footer .divider >> visible=true").count() == 0, "no separator without a second link"
+
+
 @pytest.mark.browser
-@pytest.mark.parametrize("size", [(1440, 900), (390, 844)], ids=["desktop", "phone"])
-def test_first_screen_explains_the_page_and_offers_examples(chromium, app, size, monkeypatch):
-    context = chromium.new_context(viewport={"width": size[0], "height": size[1]})
-    try:
-        page = context.new_page()
+def test_first_screen_explains_the_page_and_offers_examples(shared_page):
+    check_first_screen(shared_page, DESKTOP)
+
+
+@pytest.mark.browser
+def test_first_screen_of_a_phone_and_the_place_of_the_photo(chromium, app, monkeypatch):
+    with chromium.visit(PHONE) as page:
         open_app(page, app)
-        page.wait_for_selector("#examples button img", timeout=WAIT)
-        explanation = page.locator(".masthead p").inner_text()
-        assert 20 <= len(explanation.split()) <= 35 and explanation.startswith("Drop a photo")
-        boxes = {name: page.locator(name).first.bounding_box() for name in (".masthead p", "#photo", "#examples button")}
-        assert all(box is not None and box["y"] + box["height"] <= size[1] for box in boxes.values()), boxes
-        assert boxes["#photo"]["y"] < boxes["#examples button"]["y"] < boxes["#photo"]["y"] + 420
-        start = page.locator("#start").bounding_box()
-        assert start["y"] + start["height"] <= 900 or size[0] < 700
-        assert page.locator("footer .divider >> visible=true").count() == 0, "no separator without a second link"
+        check_first_screen(page, PHONE)
         line = page.locator("#provider-line")
         assert "Free. The photo stays on this computer." in line.inner_text() and "$" not in line.inner_text()
         line.locator("summary").click()
@@ -249,26 +258,19 @@ def test_first_screen_explains_the_page_and_offers_examples(chromium, app, size,
         page.wait_for_function(
             "document.querySelector('#provider-line')?.innerText.includes('on this server and deleted')", timeout=WAIT
         )
-    finally:
-        context.close()
 
 
 @pytest.mark.browser
-def test_photo_of_an_iphone_is_shown_and_cut_out(chromium, app, tmp_path):
+def test_photo_of_an_iphone_is_shown_and_cut_out(shared_page, tmp_path):
+    page = shared_page
     formats()
     path = tmp_path / "IMG_2041.HEIC"
     Image.fromarray(scene(300, 400)[0]).save(path, "HEIF", quality=90)
-    context = chromium.new_context()
-    try:
-        page = context.new_page()
-        open_app(page, app)
-        page.set_input_files("#photo input[type=file]", str(path))
-        page.wait_for_function("document.querySelector('#photo img')?.naturalWidth === 400", timeout=WAIT)
-        page.click("#start")
-        page.wait_for_selector("#result .stage", timeout=WAIT)
-        assert "400 × 300" in page.inner_text("#facts")
-    finally:
-        context.close()
+    page.set_input_files("#photo input[type=file]", str(path))
+    page.wait_for_function("document.querySelector('#photo img')?.naturalWidth === 400", timeout=WAIT)
+    page.click("#start")
+    page.wait_for_selector("#result .stage", timeout=WAIT)
+    assert "400 × 300" in page.inner_text("#facts")
 
 
 # --- the terminal ----------------------------------------------------------------------------------------------------------

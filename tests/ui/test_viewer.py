@@ -30,12 +30,11 @@ def visit(chromium: Any, app: str, tmp_path_factory: pytest.TempPathFactory) -> 
     """A page with the result of a photo; all tests of this file use it."""
     path = tmp_path_factory.mktemp("photo") / "A photo.png"
     Image.fromarray(scene(HEIGHT, WIDTH)[0]).save(path)
-    context = chromium.new_context(viewport={"width": 1440, "height": 900}, permissions=["clipboard-read", "clipboard-write"])
-    page = context.new_page()
-    open_app(page, app)
-    remove(page, path)
-    yield page
-    context.close()
+    with chromium.visit() as page:
+        page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+        open_app(page, app)
+        remove(page, path)
+        yield page
 
 
 @pytest.fixture
