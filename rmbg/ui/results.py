@@ -26,7 +26,7 @@ DRAFT_SIDE = 800
 class Result:
     """One cutout of the session. The provider's matte stays as it is; edits are applied to what is read.
 
-    A result may begin as a preview, which `complete` or `discard` ends. Until then `full` and `part` wait.
+    A result may begin before its full size is stored, which `complete` or `discard` ends. Until then `full` and `part` wait.
 
     Parameters
     ----------
@@ -42,9 +42,13 @@ class Result:
         Message for the visitor about a cutout that is kept in memory.
     pending : bool
         True if the cutout at full size follows.
+    computed : bool
+        True if seconds and cost of `preview` are final.
 
     Attributes
     ----------
+    computed : bool
+        False for a preview until `complete`: its seconds and cost are not known yet.
     source : str
         Path of the uploaded photo; empty if the photo was not uploaded.
     thumbnail : str
@@ -67,8 +71,10 @@ class Result:
         note: str = "",
         *,
         pending: bool = False,
+        computed: bool = True,
     ) -> None:
         self.width, self.height, self.folder = width, height, folder
+        self.computed = computed
         self.memory, self.note = memory, note
         self.source, self.thumbnail = "", ""
         self.id = secrets.token_hex(8)
@@ -90,18 +96,18 @@ class Result:
 
     @property
     def facts(self) -> Cutout:
-        """The cutout without its pixels; seconds and cost are final once the result is not `pending`."""
+        """The cutout without its pixels; seconds and cost are final once the result is `computed`."""
         return self._facts
 
     @property
     def pending(self) -> bool:
-        """True while the cutout at full size is computed."""
+        """True while the cutout at full size is computed or stored."""
         return not self._ended.is_set()
 
     def complete(self, cutout: Cutout, folder: Path | None, memory: Cutout | None = None, note: str = "") -> None:
         """Add the cutout at full size, which is stored in `folder` or `memory`, to a preview; its edits stay."""
         self.folder, self.memory, self.note = folder, memory, note
-        self._facts = _without_pixels(cutout)
+        self._facts, self.computed = _without_pixels(cutout), True
         self._ended.set()
 
     def _wait(self) -> None:
