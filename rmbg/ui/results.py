@@ -14,13 +14,15 @@ from rmbg.cutout import Cutout
 from rmbg.errors import PhotoError
 from rmbg.images.photo import Photo
 from rmbg.matting.edges import UNCHANGED, EdgeSettings
+from rmbg.matting.finish import shared_colors
+from rmbg.matting.foreground import SmoothColors
 from rmbg.ui import result_files
 from rmbg.ui.edits import Edits, scaled_settings
 from rmbg.ui.shrink import shrink
 from rmbg.ui.storage import storage
 
-#: Longest side of a draft, which is displayed until the preview of new edits is computed: that of the viewer on most screens.
-DRAFT_SIDE = 800
+#: Longest side of a draft, which is displayed until the preview of new edits is computed: about that of the viewer's picture.
+DRAFT_SIDE = 640
 
 
 class Result:
@@ -85,7 +87,8 @@ class Result:
         self._has_alpha = preview.photo.alpha is not None
         self._previews: tuple[Edits, Cutout, Cutout] | None = None  # of these edits: without and with strokes
         self._cleaned: tuple[str, EdgeSettings, str] = "", UNCHANGED, ""  # base, settings, prefix of the files with both
-        self._small: tuple[Cutout, Cutout] | None = None  # the cutout at screen size before the edits, and reduced for drafts
+        # The cutout at screen size before the edits; for drafts, a reduced one and its colors.
+        self._small: tuple[Cutout, Cutout, SmoothColors] | None = None
         self._replaced: tuple[str, Cutout] | None = None  # base and preview of another mask
         self._masks: dict[str, Cutout] = {}  # other masks of a cutout in memory, at full size
         self._lock, self._edit_lock = threading.Lock(), threading.Lock()
@@ -150,10 +153,10 @@ class Result:
             self._previews = found
         return found
 
-    def _apply(self, edits: Edits, provided: Cutout, *, draft: bool = False) -> tuple[Cutout, Cutout]:
+    def _apply(self, edits: Edits, provided: Cutout, colors: SmoothColors | None = None) -> tuple[Cutout, Cutout]:
         """Apply edits to a copy of the cutout; returns it without and with strokes."""
         ratio = max(provided.width, provided.height) / max(self.width, self.height)
-        cleaned = provided.cleaned(scaled_settings(edits.edges, ratio), draft=draft)
+        cleaned = provided.cleaned(scaled_settings(edits.edges, ratio), colors=colors)
         return cleaned, cleaned.retouched([stroke.transformed(ratio) for stroke in edits.strokes])
 
     def draft(self, edges: EdgeSettings, *, strokes: bool = True) -> Cutout:
@@ -161,8 +164,9 @@ class Result:
         edits = replace(self.edits, edges=edges)
         provided, found = self._provided(edits.base), self._small
         if found is None or found[0] is not provided:
-            self._small = found = provided, shrink(provided, DRAFT_SIDE)
-        return self._apply(edits, found[1], draft=True)[strokes]
+            small = shrink(provided, DRAFT_SIDE)
+            self._small = found = provided, small, shared_colors(small.photo, small.matte)
+        return self._apply(edits, found[1], found[2])[strokes]
 
     @property
     def preview_size(self) -> tuple[int, int]:
