@@ -91,7 +91,7 @@ def test_soft_edge_of_a_draft_has_the_colors_of_its_side(session, edges):
     alpha = gaussian_filter((np.hypot(*np.mgrid[-750:750, -1000:1000]) < 400).astype(np.float32), 6)
     red, blue = np.array([220.0, 30, 30]), np.array([30.0, 30, 220])
     rgb = (alpha[..., None] * red + (1 - alpha[..., None]) * blue).astype(np.uint8)
-    result = session.add(replace(cutout(1500, 2000), photo=Photo(rgb), matte=alpha, foreground=estimate_foreground(rgb, alpha)))
+    session.add(replace(cutout(1500, 2000), photo=Photo(rgb), matte=alpha, foreground=estimate_foreground(rgb, alpha)))
     pixels, _ = picture(session, edges, view="cutout")
     soft = (pixels[..., 3] > 40) & (pixels[..., 3] < 215)
     own, other = (blue, red) if edges.invert else (red, blue)
