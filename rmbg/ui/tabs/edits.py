@@ -62,7 +62,9 @@ def connect_clean_up(
     section.reset.click(None, None, section.controls, js=f"() => {json.dumps(clean_up.values())}", **_PRIVATE)
     # The settings belong to a result. While it is shown, the controls are ahead of the answers.
     result = gr.State("")
-    shown[0].change(controls_of, [session, result], [result, *section.controls], **_PRIVATE)
+    # After the result is displayed, which the request would delay.
+    js = "async (...values) => { await rmbgViewer.painted(); return values; }"
+    shown[0].change(controls_of, [session, result], [result, *section.controls], js=js, **_PRIVATE)
 
 
 def apply(session: Session, result_id: str, *values: Any) -> tuple[Any, Any, Any]:
