@@ -61,6 +61,8 @@ class Result:
         Replaced as a whole by `edit`.
     edition : int
         Number of times that they were replaced.
+    displayed : threading.Event
+        Set when a page has displayed the result.
     """
 
     def __init__(
@@ -93,6 +95,7 @@ class Result:
         self._masks: dict[str, Cutout] = {}  # other masks of a cutout in memory, at full size
         self._lock, self._edit_lock = threading.Lock(), threading.Lock()
         self._ended, self._unfinished = threading.Event(), False
+        self.displayed = threading.Event()
         if not pending:
             self._ended.set()
         self._facts = _without_pixels(preview)

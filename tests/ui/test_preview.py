@@ -22,7 +22,7 @@ from rmbg.ui.decoded import DecodedPhotos
 from rmbg.ui.session import Session
 from rmbg.ui.shrink import PREVIEW_SIDE, shrink
 from rmbg.ui.storage import VISITOR
-from rmbg.ui.tabs import removal, remove_actions
+from rmbg.ui.tabs import edits, removal, remove_actions
 from tests.pictures import scene
 
 WIDTH, HEIGHT = 2000, 1500
@@ -53,7 +53,8 @@ def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
 
 
 @pytest.fixture
-def session(own_data: None) -> Iterator[Session]:
+def session(own_data: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Session]:
+    monkeypatch.setattr(removal, "DISPLAY_SECONDS", 0)
     session = Session()
     yield session
     session.close()
@@ -97,6 +98,17 @@ def test_preview_is_followed_by_the_cutout_of_the_command_line(session, upload, 
     assert np.array_equal(full[0].foreground, expected.foreground)
     assert np.abs(result.preview.matte - shrink(expected, PREVIEW_SIDE).matte).mean() < 2e-3
     assert result.facts.timings is not None and session.spend.line() and not session.removals.active
+
+
+def test_full_size_waits_for_the_display_of_the_preview(session, upload, gate, monkeypatch):
+    monkeypatch.setattr(removal, "DISPLAY_SECONDS", 60)
+    updates = begin(session, upload)
+    next(updates)
+    assert gate.sizes == [PREVIEW_SIDE]
+    edits.controls_of(session, "")
+    gate.opened.set()
+    list(updates)
+    assert gate.sizes == [PREVIEW_SIDE, WIDTH]
 
 
 def test_run_continues_without_its_page(session, upload, gate):

@@ -81,8 +81,10 @@ def apply(session: Session, result_id: str, *values: Any) -> tuple[Any, Any, Any
 
 
 def controls_of(session: Session, shown: str) -> list[Any]:
-    """Updates of the id of the shown result and of the controls, if it is another one than `shown`."""
+    """Updates of the id of the displayed result and of the controls, if it is another one than `shown`."""
     result = session.current
+    if result is not None:
+        result.displayed.set()
     if result is None or result.id == shown:
         return [gr.skip()] * (1 + CONTROLS)
     return [result.id, *clean_up.values(result.edits.edges)]

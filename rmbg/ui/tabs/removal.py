@@ -40,6 +40,9 @@ log = logging.getLogger(__name__)
 #: Number of updates of a run: result, facts, message, strip, total, download.
 UPDATES = 6
 
+#: Longest pause before the cutout at full size, in which the browser on this machine has the processor for the preview.
+DISPLAY_SECONDS = 0.4
+
 
 def remove(
     run: int | None,
@@ -120,6 +123,8 @@ def _remove(
         assert upload is not None
         result = session.begin(preview, width, height, upload.path)
         display_first(result)
+        if not settings.shared and session.current is result:  # the browser is on this machine
+            result.displayed.wait(DISPLAY_SECONDS)
 
     report = LateProgress(show_progress)
     try:
