@@ -181,8 +181,8 @@ def build(session: gr.State, settings: Settings) -> Parts:
         "remote": {"concurrency_limit": SERVICES_AT_ONCE},
     }
     run = run_number()
-    begun = [run, start, cancel, message, result, facts, save, kind_to_run]
-    started = start.click(actions.start_run, [session, photo, provider], begun, **instant)
+    begun = [run, start, cancel, message, result, facts, save]
+    started = start.click(actions.start_run, [session, photo, provider], [*begun, kind_to_run], **instant)
     started.success(None, kind_to_run, js="(kind) => rmbgRun(kind)", **private)
     started.then(None, js="() => rmbgShowResult()", **private)
     loads = [event for event in (uploaded, downloaded, example) if event is not None]

@@ -42,17 +42,19 @@ def connect(
     Parameters
     ----------
     started : list of components
-        Number of the run, start and cancel buttons, message, result, facts, download, kind of the provider.
+        Number of the run, start and cancel buttons, message, result, facts, download.
     """
+    kind = gr.Textbox("", visible="hidden")  # not that of a click on the start button, which may be answered at the same time
     for load in loads:
-        event = load.then(start, [session, box, provider, photo], started, queue=False, **_PRIVATE)
-        event.then(None, started[-1], js="(kind) => rmbgRun(kind)", **_PRIVATE)
+        event = load.then(start, [session, box, provider, photo], [*started, kind], queue=False, **_PRIVATE)
+        event.then(None, kind, js="(kind) => rmbgRun(kind)", **_PRIVATE)
 
 
 def start(session: Session, at_once: bool, provider: str, upload: Upload | None) -> tuple[Any, ...]:
     """Start a run for a new photo and return the updates of the page; a run of an earlier photo is cancelled if it is free.
 
-    The run is bound to the provider that was checked here. A later change of the selection has no effect on it.
+    The run is bound to the provider that was checked here. A later change of the selection has no effect on it. The last value
+    is the kind of the provider, empty without a run.
     """
     unchanged = upload is None or (session.photo is not None and session.photo.path == upload.path)
     session.photo = upload
