@@ -1,7 +1,7 @@
 """Time until a change shows on the page, in Chromium: ``python -m benchmarks.instant [--megapixels N]``.
 
-Starts the app, removes the background of a synthetic photo and changes one option at a time. A time begins with the change of
-the control and ends two frames after the viewer has the new picture or style. Median of several rounds.
+Starts the app, removes the background of a synthetic photo and changes one option at a time, each after a pause. A time begins
+with the change of the control and ends two frames after the viewer has the new picture or style. Median of several rounds.
 """
 
 from __future__ import annotations
@@ -24,6 +24,9 @@ from tests.pictures import scene
 
 ROUNDS = 5
 WAIT = 120_000
+
+#: Milliseconds before each change, in which the page finishes what followed the last one.
+PAUSE = 500
 
 #: Resolves to the milliseconds from `act` until `done` is true and two frames have passed.
 MEASURE = """
@@ -188,6 +191,7 @@ def report(page: Page, title: str, pair: list[tuple[str, str]]) -> None:
     for _ in range(ROUNDS):
         for change in pair:
             page.wait_for_function(SETTLED, timeout=WAIT)
+            page.wait_for_timeout(PAUSE)
             started = time.perf_counter()
             times.append(page.evaluate(MEASURE, list(change)))
             page.wait_for_function(SETTLED, timeout=WAIT)

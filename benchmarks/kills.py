@@ -18,7 +18,8 @@ import threading
 import time
 from pathlib import Path
 
-from benchmarks.soak import Soak, disk, free_port
+from benchmarks import serving
+from benchmarks.soak import Soak, disk
 
 SIGNALS = ("SIGINT", "SIGTERM", "SIGKILL")
 
@@ -36,7 +37,7 @@ def files(folder: Path) -> set[Path]:
 
 def run_and_signal(soak: Soak, number: int, delay: float) -> tuple[int, float]:
     """Run a server under load and send it a signal after `delay` seconds; returns exit status and seconds until exit."""
-    soak.port = free_port()
+    soak.port = serving.free_port()
     soak.url = f"http://127.0.0.1:{soak.port}"
     soak.stopping = threading.Event()
     process = soak.start()

@@ -7,20 +7,15 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
-
+from benchmarks import serving
 from benchmarks.photos import EXAMPLES, jpeg
-from benchmarks.soak import free_port
-from benchmarks.table import ROOT, record
+from benchmarks.table import record
 
 STARTS = 3
 
@@ -53,23 +48,12 @@ def main() -> None:
 @contextlib.contextmanager
 def server() -> Iterator[tuple[str, int, float]]:
     """Run the server; yields its URL, its process id and the seconds until its first page."""
-    port = free_port()
-    url = f"http://127.0.0.1:{port}"
+    port = serving.free_port()
     with tempfile.TemporaryDirectory() as folder:
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("RMBG_", "GRADIO_"))}
-        environment = {**inherited, "TMPDIR": folder, "RMBG_DATA": f"{folder}/data"}
-        words = [sys.executable, "-m", "rmbg", "serve", "--port", str(port)]
         started = time.perf_counter()
-        process = subprocess.Popen(words, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = serving.start(Path(folder), port)
         try:
-            while True:
-                with contextlib.suppress(httpx.HTTPError):
-                    httpx.get(url, trust_env=False, timeout=10).raise_for_status()
-                    break
-                if process.poll() is not None or time.perf_counter() - started > LIMIT:
-                    raise SystemExit("The server did not start.")
-                time.sleep(0.02)
-            yield url, process.pid, time.perf_counter() - started
+            yield f"http://127.0.0.1:{port}", process.pid, time.perf_counter() - started
         finally:
             process.terminate()
             process.wait()

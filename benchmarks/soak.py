@@ -14,7 +14,6 @@ import colorsys
 import io
 import os
 import random
-import socket
 import subprocess
 import sys
 import tempfile
@@ -26,12 +25,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 from gradio_client import Client, handle_file
 from PIL import Image
 
-ROOT = Path(__file__).resolve().parents[1]
+from benchmarks import serving
 
 #: Sides of the photos in pixels, chosen at random.
 SIDES = (240, 320, 480, 640)
@@ -63,28 +61,12 @@ class Soak:
         self.visitors, self.minutes, self.folder, self.seed = visitors, minutes, folder, seed
         self.tally, self._counting = Tally(), threading.Lock()
         self.stopping = threading.Event()
-        self.port = free_port()
+        self.port = serving.free_port()
         self.url = f"http://127.0.0.1:{self.port}"
 
     def start(self) -> subprocess.Popen[bytes]:
         """Start the server and return its process when it accepts requests."""
-        (self.folder / "tmp").mkdir(exist_ok=True)
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("RMBG_", "GRADIO_"))}
-        env = {**inherited, "TMPDIR": str(self.folder / "tmp"), "RMBG_DATA": str(self.folder / "data"), "RMBG_SHARED": "1"}
-        with open(self.folder / "server.log", "wb") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "rmbg", "serve", "--port", str(self.port)], cwd=ROOT, env=env, stdout=log, stderr=log
-            )
-        for _ in range(600):
-            try:
-                httpx.get(f"{self.url}/gradio_api/app_id", trust_env=False, timeout=10).raise_for_status()
-                return process
-            except httpx.HTTPError:
-                if process.poll() is not None:
-                    break
-                time.sleep(0.2)
-        process.kill()
-        sys.exit(f"soak: The server did not start: {(self.folder / 'server.log').read_text()[-2000:]}")
+        return serving.start(self.folder, self.port, RMBG_SHARED="1")
 
     def visit(self, number: int) -> None:
         """Run one visitor until the end of the test."""
@@ -188,13 +170,6 @@ def disk(folder: Path) -> float:
             except OSError:
                 continue
     return total / 1e6
-
-
-def free_port() -> int:
-    """Return a free port of 127.0.0.1."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def growth(values: Sequence[float]) -> float:

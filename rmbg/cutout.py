@@ -16,6 +16,7 @@ from rmbg.images.encode import QUALITY, encode, format_named
 from rmbg.images.photo import Photo
 from rmbg.inference.vitmatte import predict_alpha
 from rmbg.matting.edges import UNCHANGED, AlphaMatting, EdgeSettings
+from rmbg.matting.foreground import SmoothColors
 from rmbg.matting.retouch import retouch
 from rmbg.matting.strokes import Stroke
 from rmbg.render.backgrounds import TRANSPARENT, Background, parse_background
@@ -234,14 +235,14 @@ class Cutout:
         matte, foreground = finish(self.photo, matte)
         return replace(self, matte=matte, foreground=foreground, edges=UNCHANGED, alpha_matting=None)
 
-    def cleaned(self, edges: EdgeSettings, *, draft: bool = False) -> Cutout:
+    def cleaned(self, edges: EdgeSettings, *, colors: SmoothColors | None = None) -> Cutout:
         """Apply edge settings to the matte and estimate the foreground again; no provider runs.
 
         Parameters
         ----------
         edges : EdgeSettings
-        draft : bool
-            Estimate the foreground faster, with a larger error.
+        colors : SmoothColors, optional
+            ``shared_colors`` of this cutout, to try several settings: faster, with a larger error of the foreground.
 
         Returns
         -------
@@ -254,7 +255,9 @@ class Cutout:
         from rmbg.matting.finish import finish
 
         matte = clean(self.matte, edges, self.photo.alpha)
-        matte, foreground = finish(self.photo, matte, own_alpha_applied=True, draft=draft)
+        if colors is not None and edges.invert:
+            colors = colors.inverted()
+        matte, foreground = finish(self.photo, matte, own_alpha_applied=True, colors=colors)
         return replace(self, matte=matte, foreground=foreground, edges=edges)
 
     def retouched(self, strokes: Sequence[Stroke]) -> Cutout:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from decimal import Decimal
+from functools import reduce
 
 import numpy as np
 
@@ -22,7 +23,7 @@ from rmbg.billing.cost import dollars
 from rmbg.billing.quote import Estimate, estimate
 from rmbg.cancellation import CancellationToken
 from rmbg.errors import CancelledError, NotReadyError, OutputError, RmbgError
-from rmbg.message import Message
+from rmbg.message import Message, joined
 from rmbg.metrics import quality
 from rmbg.providers import Provider, find
 from rmbg.providers.base import DeviceTurn, RequestContext, never_cancelled, no_progress, no_turn
@@ -195,15 +196,21 @@ def _final_error(
         return error
     unknown = [e.reserved for e in errors if isinstance(e, RmbgError) and e.reserved is not None]
     known = [e.cost.usd for e in errors if isinstance(e, CancelledError) and e.cost is not None and e.cost.usd is not None]
-    money = f"You may have been charged {dollars(sum(unknown, Decimal(0)))}. " if unknown else ""
-    money += f"Calls without a result cost {dollars(sum(known, Decimal(0)))}. " if any(known) else ""
+    sentences: list[str] = [Message("Stopped.")]
+    if unknown:
+        sentences.append(Message("You may have been charged {usd}.", usd=dollars(sum(unknown, Decimal(0)))))
+    if any(known):
+        sentences.append(Message("Calls without a result cost {usd}.", usd=dollars(sum(known, Decimal(0)))))
+    sentences.append(Message("The results so far are kept, and the next run resumes from there."))
     uncertain = [
         f"{find(name).info.title}: {listed([result.id for result in results])}"
         for name in names
         if (results := [result for result in journal.results(name, dataset.samples) if result.possibly_charged])
     ]
-    left = f" It leaves out those that may have been charged: {'; '.join(uncertain)}." if uncertain else ""
-    return CancelledError(f"Stopped. {money}The results so far are kept, and the next run resumes from there.{left}")
+    if uncertain:
+        pictures = "; ".join(uncertain)
+        sentences.append(Message("It leaves out those that may have been charged: {pictures}.", pictures=pictures))
+    return CancelledError(reduce(joined, sentences))
 
 
 def _wait_for(futures: list[Future], tracker: ProgressTracker, halt: CancellationToken, token: CancellationToken) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
@@ -14,8 +15,8 @@ from rmbg.threads import run_parallel
 #: restores the detail at full size.
 WORKING_PIXELS = 150_000
 
-#: The same for pictures that are displayed until the colors are estimated on a larger copy.
-DRAFT_PIXELS = 40_000
+#: The same for colors that are used for several mattes of one photo.
+SHARED_PIXELS = 40_000
 
 #: Weight of a neighbor's color where alpha is constant (epsilon_r of the paper).
 REGULARIZATION = np.float32(1e-5)
@@ -27,7 +28,25 @@ COARSE_SIDE, COARSE_ITERATIONS, FINE_ITERATIONS = 32, 10, 2
 WINDOW_MARGIN = 32
 
 
-def estimate_foreground(rgb: np.ndarray, matte: np.ndarray, *, draft: bool = False) -> np.ndarray:
+@dataclass(frozen=True, eq=False)
+class SmoothColors:
+    """Smooth colors of foreground and background for the whole photo, at a smaller size.
+
+    Attributes
+    ----------
+    foreground, background : float32 arrays (3, h, w)
+        In [0, 1].
+    """
+
+    foreground: np.ndarray
+    background: np.ndarray
+
+    def inverted(self) -> SmoothColors:
+        """The colors of the inverted matte."""
+        return SmoothColors(self.background, self.foreground)
+
+
+def estimate_foreground(rgb: np.ndarray, matte: np.ndarray, *, colors: SmoothColors | None = None) -> np.ndarray:
     """Estimate colors F such that the photo is alpha * F + (1 - alpha) * B with smooth F and B.
 
     On a copy of about `WORKING_PIXELS`, F and B come from the multi-level method of T. Germer, T. Uelwer, S. Conrad and S.
@@ -40,8 +59,8 @@ def estimate_foreground(rgb: np.ndarray, matte: np.ndarray, *, draft: bool = Fal
     rgb : uint8 array (H, W, 3)
     matte : float32 array (H, W)
         Alpha in [0, 1].
-    draft : bool
-        Use a copy of `DRAFT_PIXELS`: faster, with a larger error.
+    colors : SmoothColors, optional
+        Those of a similar matte by `smooth_colors`: faster, with a larger error. By default they are estimated.
 
     Returns
     -------
@@ -67,10 +86,23 @@ def estimate_foreground(rgb: np.ndarray, matte: np.ndarray, *, draft: bool = Fal
     run_parallel(classify, tiles(*matte.shape))
     if not soft.any():
         return result
-    rows, columns = _window(soft)
-    working_pixels = DRAFT_PIXELS if draft else WORKING_PIXELS
-    _fill_soft_pixels(rgb[rows, columns], matte[rows, columns], soft[rows, columns], result[rows, columns], working_pixels)
+    if colors is None:
+        window = _window(soft)
+        colors = smooth_colors(rgb[window], matte[window], WORKING_PIXELS)
+    else:
+        window = slice(None), slice(None)
+    _fill_soft_pixels(rgb[window], matte[window], soft[window], result[window], colors)
     return result
+
+
+def smooth_colors(rgb: np.ndarray, matte: np.ndarray, pixels: int = SHARED_PIXELS) -> SmoothColors:
+    """Estimate the smooth colors of a photo on a copy of about `pixels` pixels; arguments as of `estimate_foreground`."""
+    height, width = matte.shape
+    scale = min(1.0, (pixels / (height * width)) ** 0.5)
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    small = np.asarray(Image.fromarray(rgb).resize(size, Image.Resampling.BOX), dtype=np.float32) / 255
+    alpha = np.asarray(Image.fromarray(matte).resize(size, Image.Resampling.BOX))
+    return SmoothColors(*estimate_multilevel(small, alpha))
 
 
 def _window(soft: np.ndarray) -> tuple[slice, slice]:
@@ -84,17 +116,12 @@ def _window(soft: np.ndarray) -> tuple[slice, slice]:
 
 
 def _fill_soft_pixels(
-    rgb: np.ndarray, matte: np.ndarray, soft_pixels: np.ndarray, result: np.ndarray, working_pixels: int
+    rgb: np.ndarray, matte: np.ndarray, soft_pixels: np.ndarray, result: np.ndarray, colors: SmoothColors
 ) -> None:
     """Write the estimated colors of soft pixels into `result`, uint8 (h, w, 3), in place."""
     height, width = matte.shape
-    scale = min(1.0, (working_pixels / (height * width)) ** 0.5)
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    small = np.asarray(Image.fromarray(rgb).resize(size, Image.Resampling.BOX), dtype=np.float32) / 255
-    alpha = np.asarray(Image.fromarray(matte).resize(size, Image.Resampling.BOX))
-    foreground, background = estimate_multilevel(small, alpha)
-    planes = [Image.fromarray(plane) for plane in (*foreground, *background)]
-    scale_x, scale_y = size[0] / width, size[1] / height
+    planes = [Image.fromarray(plane) for plane in (*colors.foreground, *colors.background)]
+    scale_x, scale_y = planes[0].width / width, planes[0].height / height
 
     def fill_tile(tile: tuple[slice, slice]) -> None:
         soft = soft_pixels[tile]

@@ -90,6 +90,12 @@ class Runs:
             token = self._token if number == self._number else None
         return token if token is not None and token.begin(paid=paid) else None
 
+    def abandon(self, number: int | None) -> None:
+        """Cancel the run `number` if it has not begun and no other run was started after it."""
+        with self._lock:
+            if number == self._number and self.waiting:
+                self._token.cancel_free()
+
     def cancel(self, *, wait: bool = True) -> str:
         """Cancel the current run and return its final message, see `CancellationToken.cancel`."""
         return self._token.cancel(wait=wait)

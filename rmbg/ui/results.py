@@ -14,19 +14,21 @@ from rmbg.cutout import Cutout
 from rmbg.errors import PhotoError
 from rmbg.images.photo import Photo
 from rmbg.matting.edges import UNCHANGED, EdgeSettings
+from rmbg.matting.finish import shared_colors
+from rmbg.matting.foreground import SmoothColors
 from rmbg.ui import result_files
 from rmbg.ui.edits import Edits, scaled_settings
 from rmbg.ui.shrink import shrink
 from rmbg.ui.storage import storage
 
-#: Longest side of a draft, which is displayed until the preview of new edits is computed: that of the viewer on most screens.
-DRAFT_SIDE = 800
+#: Longest side of a draft, which is displayed until the preview of new edits is computed: about that of the viewer's picture.
+DRAFT_SIDE = 640
 
 
 class Result:
     """One cutout of the session. The provider's matte stays as it is; edits are applied to what is read.
 
-    A result may begin as a preview, which `complete` or `discard` ends. Until then `full` and `part` wait.
+    A result may begin before its full size is stored, which `complete` or `discard` ends. Until then `full` and `part` wait.
 
     Parameters
     ----------
@@ -42,9 +44,13 @@ class Result:
         Message for the visitor about a cutout that is kept in memory.
     pending : bool
         True if the cutout at full size follows.
+    computed : bool
+        True if seconds and cost of `preview` are final.
 
     Attributes
     ----------
+    computed : bool
+        False for a preview until `complete`: its seconds and cost are not known yet.
     source : str
         Path of the uploaded photo; empty if the photo was not uploaded.
     thumbnail : str
@@ -55,6 +61,8 @@ class Result:
         Replaced as a whole by `edit`.
     edition : int
         Number of times that they were replaced.
+    displayed : threading.Event
+        Set when a page has displayed the result.
     """
 
     def __init__(
@@ -67,8 +75,10 @@ class Result:
         note: str = "",
         *,
         pending: bool = False,
+        computed: bool = True,
     ) -> None:
         self.width, self.height, self.folder = width, height, folder
+        self.computed = computed
         self.memory, self.note = memory, note
         self.source, self.thumbnail = "", ""
         self.id = secrets.token_hex(8)
@@ -79,29 +89,31 @@ class Result:
         self._has_alpha = preview.photo.alpha is not None
         self._previews: tuple[Edits, Cutout, Cutout] | None = None  # of these edits: without and with strokes
         self._cleaned: tuple[str, EdgeSettings, str] = "", UNCHANGED, ""  # base, settings, prefix of the files with both
-        self._small: tuple[Cutout, Cutout] | None = None  # the cutout at screen size before the edits, and reduced for drafts
+        # The cutout at screen size before the edits; for drafts, a reduced one and its colors.
+        self._small: tuple[Cutout, Cutout, SmoothColors] | None = None
         self._replaced: tuple[str, Cutout] | None = None  # base and preview of another mask
         self._masks: dict[str, Cutout] = {}  # other masks of a cutout in memory, at full size
         self._lock, self._edit_lock = threading.Lock(), threading.Lock()
         self._ended, self._unfinished = threading.Event(), False
+        self.displayed = threading.Event()
         if not pending:
             self._ended.set()
         self._facts = _without_pixels(preview)
 
     @property
     def facts(self) -> Cutout:
-        """The cutout without its pixels; seconds and cost are final once the result is not `pending`."""
+        """The cutout without its pixels; seconds and cost are final once the result is `computed`."""
         return self._facts
 
     @property
     def pending(self) -> bool:
-        """True while the cutout at full size is computed."""
+        """True while the cutout at full size is computed or stored."""
         return not self._ended.is_set()
 
     def complete(self, cutout: Cutout, folder: Path | None, memory: Cutout | None = None, note: str = "") -> None:
         """Add the cutout at full size, which is stored in `folder` or `memory`, to a preview; its edits stay."""
         self.folder, self.memory, self.note = folder, memory, note
-        self._facts = _without_pixels(cutout)
+        self._facts, self.computed = _without_pixels(cutout), True
         self._ended.set()
 
     def _wait(self) -> None:
@@ -144,10 +156,10 @@ class Result:
             self._previews = found
         return found
 
-    def _apply(self, edits: Edits, provided: Cutout, *, draft: bool = False) -> tuple[Cutout, Cutout]:
+    def _apply(self, edits: Edits, provided: Cutout, colors: SmoothColors | None = None) -> tuple[Cutout, Cutout]:
         """Apply edits to a copy of the cutout; returns it without and with strokes."""
         ratio = max(provided.width, provided.height) / max(self.width, self.height)
-        cleaned = provided.cleaned(scaled_settings(edits.edges, ratio), draft=draft)
+        cleaned = provided.cleaned(scaled_settings(edits.edges, ratio), colors=colors)
         return cleaned, cleaned.retouched([stroke.transformed(ratio) for stroke in edits.strokes])
 
     def draft(self, edges: EdgeSettings, *, strokes: bool = True) -> Cutout:
@@ -155,8 +167,9 @@ class Result:
         edits = replace(self.edits, edges=edges)
         provided, found = self._provided(edits.base), self._small
         if found is None or found[0] is not provided:
-            self._small = found = provided, shrink(provided, DRAFT_SIDE)
-        return self._apply(edits, found[1], draft=True)[strokes]
+            small = shrink(provided, DRAFT_SIDE)
+            self._small = found = provided, small, shared_colors(small.photo, small.matte)
+        return self._apply(edits, found[1], found[2])[strokes]
 
     @property
     def preview_size(self) -> tuple[int, int]:

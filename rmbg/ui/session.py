@@ -104,34 +104,38 @@ class Session:
             self._append(result, current=self.chosen in (None, source))
         return result
 
-    def begin(self, preview: Cutout, width: int, height: int, source: str) -> Result:
-        """Add a result as a preview, as `add` does; `complete` or `withdraw` must follow.
+    def begin(self, preview: Cutout, width: int, height: int, source: str, *, computed: bool = False) -> Result:
+        """Add a result before its full size is stored; `complete` or `withdraw` must follow.
 
         Parameters
         ----------
         preview : Cutout
-            At screen size; its cost is not counted.
+            At screen size.
         width, height : int
             Full size in pixels.
         source : str
             Path of the photo.
+        computed : bool
+            True if the cutout at full size is computed, whose cost is then counted. `complete` counts it otherwise.
 
         Raises
         ------
         CancelledError
             If the session was cleared meanwhile.
         """
-        result = Result(preview, width, height, None, pending=True)
+        result = Result(preview, width, height, None, pending=True, computed=computed)
         result.source = source
         with self._lock:
             self.check_deleted()
+            if computed:
+                self._count(preview)
             self.results.append(result)
             if self.chosen in (None, source):
                 self.current = result
         return result
 
     def complete(self, result: Result, cutout: Cutout) -> None:
-        """Store the cutout at full size of a result that began as a preview; may evict older results.
+        """Store the cutout at full size of a result that `begin` has added; may evict older results.
 
         Raises
         ------
@@ -140,7 +144,8 @@ class Session:
         CancelledError
             If the result was removed meanwhile; its files are deleted.
         """
-        self._count(cutout)
+        if not result.computed:
+            self._count(cutout)
         folder, memory, note = self._store(cutout, result.unedited)
         with self._lock:
             removed = result not in self.results

@@ -36,32 +36,37 @@ def build(app: gr.Blocks, session: gr.State, parts: remove.Parts, comparison: co
     """
     # Fields for keys: Gradio stores no copy of their values on the server.
     token, earlier = (KeyField(label=label, visible="hidden", elem_classes="offstage") for label in ("Token", "Earlier tokens"))
+    found = gr.Checkbox(False, visible="hidden")
+    restoring = gr.Button(elem_id="visit-restore", visible="hidden")
     timer = gr.Timer(POLL_SECONDS, active=False)
     restored = [*parts.restored, *comparison.restored, *replaced.restored]
     photos = [comparison.photo, replaced.photo, replaced.reference]
-    outputs = [session, parts.photo, *photos, timer, *restored]
 
-    def restore(token: str, earlier: str, session: Session, *display: Any) -> tuple[Any, ...]:
+    def resume(token: str, earlier: str, session: Session) -> tuple[Any, bool]:
         visitors = app.state_holder
         assert isinstance(visitors, Visitors)
         session.move(visitor())
         TOKENS.register(token, session)
-        found = claim(earlier, session, visitors)
-        if found is None:
-            return tuple(gr.skip() for _ in outputs)
-        chosen = [found.photo, *(found.photos.get(field.elem_id or "") for field in photos)]
+        claimed = claim(earlier, session, visitors)
+        return (gr.skip(), False) if claimed is None else (claimed, True)
+
+    def restore(session: Session, *display: Any) -> tuple[Any, ...]:
+        chosen = [session.photo, *(session.photos.get(field.elem_id or "") for field in photos)]
         paths = [upload.path if upload and Path(upload.path).is_file() else gr.skip() for upload in chosen]
-        return found, *paths, gr.Timer(active=_active(found)), *_restored(found, *display)
+        return *paths, gr.Timer(active=_active(session)), *_restored(session, *display)
 
     loaded = app.load(
-        restore,
-        [token, earlier, session, *parts.display],
-        outputs,
-        js="(token, earlier, ...others) => [...rmbgVisit.tokens(), ...others]",
+        resume,
+        [token, earlier, session],
+        [session, found],
+        js="(token, earlier, session) => [...rmbgVisit.tokens(), session]",
         queue=False,
         **_PRIVATE,
     )
-    loaded.success(None, js="() => rmbgVisit.resumed()", **_PRIVATE)
+    loaded.success(None, found, js="(found) => rmbgVisit.resumed(found)", **_PRIVATE)
+    # In an event of its own: with each message about an event, Gradio updates all components that have ever been outputs.
+    outputs = [parts.photo, *photos, timer, *restored]
+    continued = restoring.click(restore, [session, *parts.display], outputs, queue=False, **_PRIVATE)
 
     timer.tick(follow, [session, *parts.display], [timer, *restored], queue=False, **_PRIVATE)
 
@@ -82,7 +87,7 @@ def build(app: gr.Blocks, session: gr.State, parts: remove.Parts, comparison: co
     delete.click(lambda: (gr.update(visible=False), gr.update(visible=True)), None, [delete, question], queue=False, **_PRIVATE)
     no.click(lambda: (gr.update(visible=True), gr.update(visible=False)), None, [delete, question], queue=False, **_PRIVATE)
     yes.click(Session.clear, session, None, queue=False, **_PRIVATE).success(None, js="() => rmbgVisit.restart()", **_PRIVATE)
-    return loaded
+    return continued
 
 
 def remember(name: str, session: Session, upload: Upload | None) -> None:

@@ -21,6 +21,7 @@ from rmbg.net.client import ServiceClient
 from rmbg.providers import CASCADE, PROVIDERS
 from rmbg.providers.base import Execution, Option, Status
 from rmbg.settings import Settings
+from rmbg.ui.languages import speaking, t
 from tests.benchmark.fakes import Fake, make_dataset
 from tests.remote import settings as service_settings
 from tests.remote import short_delays  # noqa: F401 - a fixture
@@ -241,6 +242,8 @@ def test_pictures_that_may_have_been_charged_are_named_and_sent_again_on_request
         message = stopped(dataset, tmp_path / "out", settings, lambda: len(fal.jobs) == 2)
         assert "You may have been charged $0.036." in message
         assert message.endswith(": shop/00 and shop/01.")
+        with speaking("de"):
+            assert t(message).startswith("Abgebrochen. Möglicherweise wurden Ihnen $0.036 berechnet. Die bisherigen Ergebnisse")
         fal.polls = 1
         journal = Journal(tmp_path / "out", settings)
         run(dataset, ["fal-rmbg-2.0"], journal, settings=settings)

@@ -12,9 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.ndimage import gaussian_filter
 from starlette.testclient import TestClient
 
+from rmbg.images.photo import Photo
 from rmbg.matting.edges import UNCHANGED, EdgeSettings
+from rmbg.matting.foreground import estimate_foreground
 from rmbg.matting.strokes import Stroke
 from rmbg.ui.drafts import MAX_BODY, Drafts
 from rmbg.ui.edits import Edits
@@ -76,9 +79,24 @@ def test_cutout_with_and_without_strokes(session):
     result.edit(lambda edits: replace(edits, strokes=(Stroke("erase", 60, ((1000.0, 750.0),)),)))
     erased, _ = picture(session, EdgeSettings(shift=4), view="cutout")
     plain, _ = picture(session, EdgeSettings(shift=4), view="cutout", strokes=False)
-    assert erased[300, 400, 3] == 0 and plain[300, 400, 3] == 255
+    middle = DRAFT_SIDE * 3 // 8, DRAFT_SIDE // 2
+    assert erased[middle][3] == 0 and plain[middle][3] == 255
     expected = result.unretouched.foreground[450, 600].astype(int)
-    assert np.abs(plain[300, 400, :3] - expected).max() < 20
+    assert np.abs(plain[middle][:3] - expected).max() < 20
+
+
+@pytest.mark.parametrize("edges", [EdgeSettings(shift=6), EdgeSettings(shift=-12), EdgeSettings(invert=True)], ids=str)
+def test_soft_edge_of_a_draft_has_the_colors_of_its_side(session, edges):
+    """The colors are estimated once, for the matte before the clean-up."""
+    alpha = gaussian_filter((np.hypot(*np.mgrid[-750:750, -1000:1000]) < 400).astype(np.float32), 6)
+    red, blue = np.array([220.0, 30, 30]), np.array([30.0, 30, 220])
+    rgb = (alpha[..., None] * red + (1 - alpha[..., None]) * blue).astype(np.uint8)
+    session.add(replace(cutout(1500, 2000), photo=Photo(rgb), matte=alpha, foreground=estimate_foreground(rgb, alpha)))
+    pixels, _ = picture(session, edges, view="cutout")
+    soft = (pixels[..., 3] > 40) & (pixels[..., 3] < 215)
+    own, other = (blue, red) if edges.invert else (red, blue)
+    mean = pixels[soft][:, :3].mean(axis=0)
+    assert soft.any() and np.abs(mean - own).max() < 0.5 * np.abs(mean - other).max()
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,7 @@ from rmbg.settings import Settings
 from rmbg.ui import archive
 from rmbg.ui.components import viewer
 from rmbg.ui.components.photo_input import Upload
+from rmbg.ui.progress import PROVIDER_SHARE, LateProgress, shown_progress
 from rmbg.ui.session import Session
 from rmbg.ui.storage import storage
 from rmbg.ui.tabs import removal, remove_actions, strip
@@ -170,14 +172,30 @@ def test_archive_stays_within_the_quota(session, monkeypatch):
 
 def test_progress_of_a_provider_is_a_part_of_the_removal():
     shown: list[tuple[float, str]] = []
-    show = removal.shown_progress(lambda done, desc: shown.append((done, desc)))
+    show = shown_progress(lambda done, desc: shown.append((done, desc)))
     builtin.Builtin().cut(
         open_photo(Image.fromarray(scene(60, 80)[0])), {}, builtin.RequestContext(Settings.from_environ(), None, show)
     )
     show(None, "A step without a fraction")
     fractions = [done for done, _ in shown]
-    assert fractions == sorted(fractions) and fractions[0] > 0 and fractions[-1] < removal.PROVIDER_SHARE
+    assert fractions == sorted(fractions) and fractions[0] > 0 and fractions[-1] < PROVIDER_SHARE
     assert len({text for _, text in shown}) == len(shown) >= 4, "each stage has a name"
+
+
+def test_progress_of_a_short_run_is_not_reported():
+    shown: list[tuple[float | None, str]] = []
+    progress = LateProgress(lambda done, text: shown.append((done, text)), seconds=3600)
+    for done, text in ((0.0, "first"), (0.1, "second")):
+        progress(done, text)
+    assert shown == []
+    progress.begin()
+    progress(0.2, "third")
+    assert shown == [(0.1, "second"), (0.2, "third")]
+    progress.end()
+    reported = threading.Event()
+    progress = LateProgress(lambda done, text: reported.set(), seconds=0.01)
+    progress(None, "a long step")
+    assert reported.wait(60)
 
 
 def test_no_duration_is_predicted(app):

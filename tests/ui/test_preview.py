@@ -1,4 +1,4 @@
-"""Preview of a large photo in the Remove tab: shown first, completed at full size, cancelled, deleted, failed."""
+"""Result in the Remove tab before its full size: shown first, completed, cancelled, deleted, failed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rmbg.errors import PhotoError
+from rmbg.errors import PhotoError, RmbgError
 from rmbg.images.photo import Photo, open_photo
 from rmbg.matting.finish import finish
 from rmbg.providers import local_cutout
@@ -22,7 +22,7 @@ from rmbg.ui.decoded import DecodedPhotos
 from rmbg.ui.session import Session
 from rmbg.ui.shrink import PREVIEW_SIDE, shrink
 from rmbg.ui.storage import VISITOR
-from rmbg.ui.tabs import removal, remove_actions
+from rmbg.ui.tabs import edits, removal, remove_actions
 from tests.pictures import scene
 
 WIDTH, HEIGHT = 2000, 1500
@@ -53,7 +53,8 @@ def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
 
 
 @pytest.fixture
-def session(own_data: None) -> Iterator[Session]:
+def session(own_data: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Session]:
+    monkeypatch.setattr(removal, "DISPLAY_SECONDS", 0)
     session = Session()
     yield session
     session.close()
@@ -97,6 +98,17 @@ def test_preview_is_followed_by_the_cutout_of_the_command_line(session, upload, 
     assert np.array_equal(full[0].foreground, expected.foreground)
     assert np.abs(result.preview.matte - shrink(expected, PREVIEW_SIDE).matte).mean() < 2e-3
     assert result.facts.timings is not None and session.spend.line() and not session.removals.active
+
+
+def test_full_size_waits_for_the_display_of_the_preview(session, upload, gate, monkeypatch):
+    monkeypatch.setattr(removal, "DISPLAY_SECONDS", 60)
+    updates = begin(session, upload)
+    next(updates)
+    assert gate.sizes == [PREVIEW_SIDE]
+    edits.controls_of(session, "")
+    gate.opened.set()
+    list(updates)
+    assert gate.sizes == [PREVIEW_SIDE, WIDTH]
 
 
 def test_run_continues_without_its_page(session, upload, gate):
@@ -144,11 +156,43 @@ def test_error_after_the_preview_is_shown_in_its_place(session, upload, monkeypa
     assert last[5]["interactive"] is False and session.results == []
 
 
-def test_small_photos_have_no_preview(session, tmp_path):
+@pytest.fixture
+def small(tmp_path: Path) -> Upload:
     path = tmp_path / "small.png"
     Image.fromarray(scene(60, 80)[0]).save(path)
-    (only,) = begin(session, Upload(str(path), path.name))
-    assert "data-scene" in only[0] and "data-preview" not in only[1]
+    return Upload(str(path), path.name)
+
+
+def test_small_photos_are_shown_before_they_are_stored(session, small, monkeypatch):
+    stored, save = threading.Event(), result_files.save
+
+    def slow(*arguments: Any) -> Path:
+        assert stored.wait(60)
+        return save(*arguments)
+
+    monkeypatch.setattr(result_files, "save", slow)
+    updates = begin(session, small)
+    page, facts, message, strip, total, download = next(updates)
+    result = session.current
+    assert result is not None and result.pending and "data-scene" in page and message == ""
+    assert "data-preview" not in facts and " s (" in facts and "1 picture" in total, "the figures are final"
+    assert is_skipped(strip) and download["interactive"] is True
+    remove_actions.stop(session)
+    assert session.results == [result], "it is finished already"
+    stored.set()
+    (last,) = updates
+    assert is_skipped(last[0]) and last[1] == facts and last[4] == total and len(last[3]["value"]) == 1
+    assert not result.pending and result.full().width == 80
+
+
+def test_result_is_stored_although_its_display_fails(session, small, monkeypatch):
+    def fail(*arguments: Any) -> tuple[str, str, str]:
+        raise RmbgError("No picture.")
+
+    monkeypatch.setattr(removal, "render_page", fail)
+    (only,) = begin(session, small)
+    assert "No picture." in only[2] and len(only[3]["value"]) == 1
+    assert session.results[0].full().width == 80, "it may be paid for"
 
 
 def test_decoded_photo_is_taken_once_and_expires(tmp_path):

@@ -1,7 +1,7 @@
 // Clean-up: while the controls change, the server draws the picture in the viewer at reduced size, a draft. When they rest, an event
 // of Gradio stores the settings and replaces it by the preview.
 (() => {
-  const PAUSE = 200; // milliseconds without a change until the controls rest
+  const PAUSE = 150; // milliseconds without a change, and with its draft displayed, until the controls rest
   const PATIENCE = 30_000; // milliseconds until a download does not wait any longer
   const WAITS = "#save, #strip-zip, [data-viewer=copy]"; // need the settings on the server
   const DEFAULTS = { largest: false, specks: 0, holes: 0, smooth: 0, shift: 0, feather: 0, invert: false };
@@ -28,12 +28,16 @@
       }
     }
     running = false;
+    if (timer) rest(); // the preview would take the processor from the draft
+  };
+  const rest = () => {
+    clearTimeout(timer);
+    timer = setTimeout(() => (running ? rest() : send()), PAUSE);
   };
   const draw = (edges) => {
     const scene = window.rmbgViewer.scene(), view = window.rmbgViewer.view();
     if (!scene) return;
-    clearTimeout(timer);
-    timer = setTimeout(send, PAUSE);
+    rest();
     result = scene.result;
     if (view === "original") return;
     const strokes = !document.documentElement.hasAttribute("data-retouch");

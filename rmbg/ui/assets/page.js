@@ -7,6 +7,10 @@ window.rmbgText = (key, values = {}) => {
   return text.replace(/\{(\w+)\}/g, (placeholder, name) => values[name] ?? placeholder);
 };
 document.documentElement.lang = pageLanguage;
+// Runs the provider after a click on the start button: each kind of provider has a hidden button, with a queue of its own.
+window.rmbgRun = (kind) => {
+  if (kind) document.querySelector(`#run-${kind}`).click();
+};
 // On a phone the result is below the button.
 window.rmbgShowResult = () => {
   if (window.innerWidth < 700) document.querySelector("#result")?.scrollIntoView({ block: "start" });

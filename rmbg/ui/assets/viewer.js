@@ -4,6 +4,7 @@
 const createViewer = (place, partButton) => {
   const MAX_SCALE = 8; // screen pixels for each pixel of the photo
   const SETTLE = 180; // milliseconds without movement before a part is loaded at full size
+  const PATIENCE = 1000; // milliseconds until a picture counts as displayed
   const BORDER = 0.15, LENS_BORDER = 1; // loaded around the visible part, and around that of the loupe, as a fraction of it
   const MIN_POWER = 2, MAX_POWER = 4; // magnification of the loupe
   const PLACEMENT = { angle: 180, fit: "cover", across: 50, along: 50 }; // of a gradient, and of a picture as background
@@ -299,6 +300,15 @@ const createViewer = (place, partButton) => {
     [scene, part, lens, drafted] = [{ ...scene, box, [name]: { ...scene[name], [view]: picture } }, null, null, true];
     draw();
   };
+  // Resolves when the picture is decoded and displayed, at the latest after `PATIENCE`, as in a hidden tab.
+  const painted = () => Promise.race([
+    new Promise((resolve) => setTimeout(resolve, PATIENCE)),
+    (async () => {
+      await new Promise(requestAnimationFrame); // the scripts have drawn new HTML by then
+      await viewer()?.querySelector("img.after").decode().catch(() => {});
+      await new Promise(requestAnimationFrame);
+    })(),
+  ]);
   window.addEventListener("resize", () => scene && viewer() && move());
   new MutationObserver(refresh).observe(document.documentElement, {
     childList: true, subtree: true, attributes: true, attributeFilter: ["data-scene", "data-drawn"],
@@ -306,7 +316,7 @@ const createViewer = (place, partButton) => {
   return {
     place, viewer, stages, camera, loupe, move, zoomTo, fitScale, address, say, setOptions, setLoupe, moveLoupe, magnify, showPart,
     showDraft, reframe, edit, mapping, refine, area: () => (request ? areaText(request) : ""), scene: () => scene,
-    view: () => options().view,
+    view: () => options().view, painted,
   };
 };
 window.rmbgViewers = {

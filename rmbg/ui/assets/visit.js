@@ -24,7 +24,11 @@
 
   window.rmbgVisit = {
     tokens: () => [token, earlier],
-    resumed: () => (earlier = ""),
+    // Called when the server has answered; `found` if it has the session of an earlier page.
+    resumed(found) {
+      earlier = "";
+      if (found) document.querySelector("#visit-restore").click();
+    },
     restart() {
       token = earlier = "";
       location.reload();

@@ -129,7 +129,7 @@ def facts(result: Result, title: str) -> str:
     Of a preview, seconds and cost are not known yet.
     """
     cutout: Cutout = result.facts
-    if result.pending:
+    if not result.computed:
         size = f"{result.width} × {result.height}"
         parts = [title, size, t("The cutout at full size is being computed…")]
         return render("facts.html", cutout=cutout, parts=parts, notes=[], preview=result.id)

@@ -120,6 +120,7 @@ def build(session: gr.State, settings: Settings) -> Parts:
             with gr.Accordion("Ratings from blind votes", open=False) as ratings_panel:
                 ratings = gr.HTML("", elem_classes="bare", elem_id="ratings")
                 save_votes = gr.Button("Votes (CSV)", elem_id="save-votes")
+            ratings_open = gr.Checkbox(False, visible="hidden")  # set by the script of the vote
             file = gr.DownloadButton("File", elem_id="compare-file", elem_classes="offstage", visible="hidden")
 
     shown = [grid, table, pair, all_photos]
@@ -190,7 +191,14 @@ def build(session: gr.State, settings: Settings) -> Parts:
         )
     all_photos.select(actions.select_photo, session, [*shown, *controls, message], **instant)
     ratings_panel.expand(actions.ratings, None, ratings, **instant)
-    cast.click(actions.vote, [session, vote, *detail], [*shown, *controls, ratings, message], **private)
+    cast.click(
+        actions.vote,
+        [session, vote, ratings_open, *detail],
+        [*shown, *controls, ratings, message],
+        js="(session, vote, open, ...detail) => "
+        "[session, vote, Boolean(document.querySelector('#ratings')?.offsetParent), ...detail]",
+        **private,
+    )
     for button, action in (
         (save_zip, downloads.save_zip),
         (save_sheet, downloads.save_sheet),

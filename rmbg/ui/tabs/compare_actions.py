@@ -175,8 +175,8 @@ def ratings() -> str:
         return viewer.notice(str(error))
 
 
-def vote(session: Session, choice: str | None, *selected: str) -> tuple[Any, ...]:
-    """Cast the vote, then show the names and the updated ratings; `selected` are reference, pair and mode."""
+def vote(session: Session, choice: str | None, ratings_open: bool, *selected: str) -> tuple[Any, ...]:
+    """Cast the vote, then show the names, and the new ratings if they are open; `selected` are reference, pair and mode."""
     comparison = session.comparison
     unchanged = skipped()
     if comparison is None or comparison.ballot is None:
@@ -192,4 +192,5 @@ def vote(session: Session, choice: str | None, *selected: str) -> tuple[Any, ...
     result = t("You chose {title}.", title=PROVIDERS[winner].info.title) if winner else t("You have no preference.")
     comparison.message = viewer.notice(f"{result} {names}.", "info")
     page = compare_view.grid(comparison), *_page(comparison, *selected)
-    return (*page, gr.skip(), *_controls(comparison, *selected[:3]), ratings(), comparison.message)
+    new_ratings = ratings() if ratings_open else gr.skip()
+    return (*page, gr.skip(), *_controls(comparison, *selected[:3]), new_ratings, comparison.message)

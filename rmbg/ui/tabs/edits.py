@@ -62,7 +62,9 @@ def connect_clean_up(
     section.reset.click(None, None, section.controls, js=f"() => {json.dumps(clean_up.values())}", **_PRIVATE)
     # The settings belong to a result. While it is shown, the controls are ahead of the answers.
     result = gr.State("")
-    shown[0].change(controls_of, [session, result], [result, *section.controls], **_PRIVATE)
+    # After the result is displayed, which the request would delay.
+    js = "async (...values) => { await rmbgViewer.painted(); return values; }"
+    shown[0].change(controls_of, [session, result], [result, *section.controls], js=js, **_PRIVATE)
 
 
 def apply(session: Session, result_id: str, *values: Any) -> tuple[Any, Any, Any]:
@@ -79,8 +81,10 @@ def apply(session: Session, result_id: str, *values: Any) -> tuple[Any, Any, Any
 
 
 def controls_of(session: Session, shown: str) -> list[Any]:
-    """Updates of the id of the shown result and of the controls, if it is another one than `shown`."""
+    """Updates of the id of the displayed result and of the controls, if it is another one than `shown`."""
     result = session.current
+    if result is not None:
+        result.displayed.set()
     if result is None or result.id == shown:
         return [gr.skip()] * (1 + CONTROLS)
     return [result.id, *clean_up.values(result.edits.edges)]

@@ -24,9 +24,10 @@ from rmbg.ui.components.photo_input import Upload
 from rmbg.ui.lanes import DEVICE
 from rmbg.ui.languages import t
 from rmbg.ui.messages import visitor_text
+from rmbg.ui.progress import shown_progress
 from rmbg.ui.results import Result
 from rmbg.ui.session import Session
-from rmbg.ui.tabs import removal, remove_actions, strip
+from rmbg.ui.tabs import remove_actions, strip
 
 log = logging.getLogger(__name__)
 
@@ -117,7 +118,7 @@ def refine(run: int | None, session: Session, *values: Any, progress: gr.Progres
         with DEVICE.turn(token.check):
             cutout = result.coarse().refined(
                 matting,
-                progress=removal.shown_progress(progress),
+                progress=shown_progress(progress),
                 cancelled=token.cancelled,
                 environment=settings,
             )
@@ -180,7 +181,7 @@ def select(session: Session, text: str, *display: Any, progress: gr.Progress = g
         progress(0.0, desc=t("Waiting for this machine"))
         with DEVICE.turn(token.check):
             cutout = result.coarse()
-            shown = removal.shown_progress(progress)
+            shown = shown_progress(progress)
             found = mask_at(cutout.photo, (x, y), RequestContext(settings, None, shown, token.cancelled))
         matte = np.maximum(cutout.matte, found) if subject else np.minimum(cutout.matte, 1 - found)
         own = cutout.photo.alpha

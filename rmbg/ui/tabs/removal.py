@@ -1,4 +1,4 @@
-"""The run of the Remove tab: calls the provider, and shows the cutout, large ones as a preview first."""
+"""The run of the Remove tab: calls the provider, shows the cutout, large ones as a preview first, and stores it."""
 
 from __future__ import annotations
 
@@ -27,9 +27,10 @@ from rmbg.ui.consent import ConsentError, charges_of
 from rmbg.ui.decoded import DECODED
 from rmbg.ui.lanes import DEVICE
 from rmbg.ui.languages import t
+from rmbg.ui.progress import LateProgress, shown_progress
 from rmbg.ui.results import Result
 from rmbg.ui.session import Session
-from rmbg.ui.shrink import PREVIEW_SIDE
+from rmbg.ui.shrink import PREVIEW_SIDE, shrink
 from rmbg.ui.shutdown import REMOVAL_NAME
 from rmbg.ui.tabs import strip
 from rmbg.ui.tabs.remove_actions import render_facts, render_page
@@ -39,8 +40,8 @@ log = logging.getLogger(__name__)
 #: Number of updates of a run: result, facts, message, strip, total, download.
 UPDATES = 6
 
-#: Shares of a removal's usual time at which the provider has ended, and at which the result is stored.
-PROVIDER_SHARE, DISPLAY_SHARE = 0.82, 0.95
+#: Longest pause before the cutout at full size, in which the browser on this machine has the processor for the preview.
+DISPLAY_SECONDS = 0.4
 
 
 def remove(
@@ -54,7 +55,7 @@ def remove(
     progress: gr.Progress = gr.Progress(),
     visitor: sign_in.SignIn | None = None,
 ) -> Iterator[tuple[Any, ...]]:
-    """Call the provider once and yield updates of the page: a preview, if there is one, and the result.
+    """Call the provider once and yield updates of the page: the result, or a preview of it, and after it is stored the rest.
 
     No other handler calls a provider. It runs in a thread of its own, so that a reload of the page, which closes this iterator,
     does not stop it. `visitor` is the sign-in of the visitor.
@@ -100,24 +101,32 @@ def _remove(
     visitor: sign_in.SignIn | None,
     show: Callable[[tuple[Any, ...]], None],
 ) -> tuple[Any, ...]:
-    """Run the provider; calls `show` with the updates of a preview, and returns the final ones."""
+    """Run the provider; calls `show` with the updates of the result or its preview, and returns the final ones."""
     message = ""
-    token, result = None, None
+    token = None
+    result: Result | None = None
     provider = session.removals.provider(run) or provider
 
-    report = shown_progress(progress)
+    shown = shown_progress(progress)
 
     def show_progress(done: float | None, text: str) -> None:
         if result is None:  # it would cover the preview
-            report(done, text)
+            shown(done, text)
+
+    def display_first(result: Result) -> None:
+        if session.current is result:
+            total = viewer.total(session) if result.computed else gr.skip()
+            show((*render_page(session, result, RenderOptions(*display)), gr.skip(), total, gr.update(interactive=True)))
 
     def show_preview(preview: Cutout, width: int, height: int) -> None:
         nonlocal result
         assert upload is not None
         result = session.begin(preview, width, height, upload.path)
-        if session.current is result:
-            show((*render_page(session, result, RenderOptions(*display)), gr.skip(), gr.skip(), gr.update(interactive=True)))
+        display_first(result)
+        if not settings.shared and session.current is result:  # the browser is on this machine
+            result.displayed.wait(DISPLAY_SECONDS)
 
+    report = LateProgress(show_progress)
     try:
         info = find(provider, options=options).info
         kind = info.kind
@@ -131,29 +140,30 @@ def _remove(
         settings = sign_in.settings_of(info, Settings.from_environ(), visitor)
         session.consent.require("remove", charges_of(info, options, key, settings))
         if kind == "local":
-            progress(0.0, desc=t("Waiting for this machine"))
+            report(0.0, t("Waiting for this machine"))
         with DEVICE.turn(token.check) if kind == "local" else contextlib.nullcontext():
             cutout = remove_background(
                 DECODED.take(upload) or upload.open(),
                 provider,
                 options,
                 key=key,
-                progress=show_progress,
+                progress=report,
                 cancelled=token.cancelled,
                 settings=settings,
                 device=DEVICE.turn,
                 preview=Preview(PREVIEW_SIDE, show_preview),
             )
-            if result is not None:
+        if result is not None:
+            session.complete(result, cutout)
+        else:
+            preview = shrink(cutout, PREVIEW_SIDE)
+            result = session.begin(preview, cutout.width, cutout.height, upload.path, computed=True)
+            try:
+                display_first(result)
+            finally:  # it may be paid for
                 session.complete(result, cutout)
         message = "The cutout was finished before the cancellation. It is the newest result of this session."
-        if result is None:
-            progress(PROVIDER_SHARE, desc=t("Storing the result"))
-            result = session.add(cutout, upload.path)
-            progress(DISPLAY_SHARE, desc=t("Preparing the preview"))
-            page = render_page(session, result, RenderOptions(*display))
-        else:
-            page = gr.skip(), render_facts(result), viewer.result_message(result)
+        page = gr.skip(), render_facts(result), viewer.result_message(result)
     except RmbgError as error:
         message = str(error)
         session.spend.add(provider, error.cost)
@@ -166,6 +176,7 @@ def _remove(
         log.exception("Removal by %s failed", provider)
         return _failed(session, viewer.INTERNAL_ERROR, result=result)
     finally:
+        report.end()
         if result is not None and result.pending:
             session.withdraw(result)
         if token is not None:
@@ -195,18 +206,3 @@ def _failed(session: Session, text: str, kind: str = "error", result: Result | N
         return stage[0], stage[1], notice, strip.update(session), total, stage[2]
     download = gr.skip() if session.current is None else gr.update(interactive=True)
     return gr.skip(), gr.skip(), notice, strip.update(session), total, download
-
-
-def shown_progress(progress: gr.Progress) -> Callable[[float | None, str], None]:
-    """Return a progress callback of a provider, whose part of a removal ends at `PROVIDER_SHARE`.
-
-    A step without a fraction keeps the last one.
-    """
-    reached = 0.0
-
-    def show(done: float | None, text: str) -> None:
-        nonlocal reached
-        reached = reached if done is None else PROVIDER_SHARE * min(max(done, 0.0), 1.0)
-        progress(reached, desc=t(text))
-
-    return show

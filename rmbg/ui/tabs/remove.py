@@ -140,7 +140,11 @@ def build(session: gr.State, settings: Settings) -> Parts:
             # viewer.js presses these buttons and reads the answers.
             part = gr.Button("Load a part at full size", elem_id="viewer-part", visible="hidden")
             copy = gr.Button("Copy", elem_id="viewer-copy", visible="hidden")
-            area, copied = (gr.Textbox("", label=label, visible="hidden") for label in ("Part of the picture", "Copy"))
+            run_buttons = {kind: gr.Button(kind, elem_id=f"run-{kind}", visible="hidden") for kind in ("local", "remote")}
+            area, copied, kind_to_run = (
+                gr.Textbox("", label=label, visible="hidden")
+                for label in ("Part of the picture", "Copy", "Kind of the provider")
+            )
             total = gr.HTML("", elem_classes="bare", elem_id="total")
             results = strip.build()
             strip_pair.build(session, results.gallery, view)
@@ -170,46 +174,37 @@ def build(session: gr.State, settings: Settings) -> Parts:
     status = partial(provider_text.refresh, settings=settings)
     gr.on(None, partial(status, "auto"), None, [provider, line], **instant)  # at page load
 
-    # Local and remote providers have separate concurrency limits, and a limit belongs to an event. A click therefore
-    # increments the counter of one kind, and its change event runs the provider. Gradio detects the change of a State only
-    # in events that pass through the queue.
-    counters = {"local": gr.State(0), "remote": gr.State(0)}
+    # Local and remote providers have separate concurrency limits, and a limit belongs to an event. A click therefore returns
+    # the kind of the provider, and the script of the page presses the hidden button of this kind.
     limits: dict[str, dict[str, Any]] = {
         "local": {"concurrency_id": "device", "concurrency_limit": 1},
         "remote": {"concurrency_limit": SERVICES_AT_ONCE},
     }
     run = run_number()
     begun = [run, start, cancel, message, result, facts, save]
-    started = start.click(actions.start_run, [session, photo], begun, **instant)
-    counted = started.then(
-        actions.increment,
-        [provider, *counters.values()],
-        [*counters.values()],
-        concurrency_limit=None,
-        show_progress="hidden",
-        **private,
-    )
-    counted.failure(actions.abort, session, [start, cancel], **instant)  # the queue is full
+    started = start.click(actions.start_run, [session, photo, provider], [*begun, kind_to_run], **instant)
+    started.success(None, kind_to_run, js="(kind) => rmbgRun(kind)", **private)
     started.then(None, js="() => rmbgShowResult()", **private)
     loads = [event for event in (uploaded, downloaded, example) if event is not None]
-    start_at_once.connect(loads, session, at_once, provider, photo, begun, counters["local"])
+    start_at_once.connect(loads, session, at_once, provider, photo, begun)
     removals: list[Any] = [
-        counter.change(
+        button.click(
             removal.remove_signed_in if sign_in.available(settings.environ) else removal.remove,
             [run, photo, provider, key, options, session, *display],
             [*shown, results.gallery, total, save],
             show_progress="full",
             show_progress_on=[result],
+            trigger_mode="always_last",
             **limits[provider_kind],
             **private,
         )
-        for provider_kind, counter in counters.items()
+        for provider_kind, button in run_buttons.items()
     ]
+    ended = partial(actions.after, settings=settings)
     for event in removals:
-        event.then(actions.after, session, [start, cancel], **instant)
+        event.then(ended, [session, provider], [start, cancel, provider, line, consent], **instant)
         event.success(None, js="() => rmbgShowFinished()", **private)
-        event.then(status, provider, [provider, line], **instant)
-        event.then(partial(consent_row.update, "remove"), session, consent, **instant)
+        event.failure(actions.abandon, [session, run], [start, cancel], **instant)  # the queue is full
     provider.change(partial(consent_row.hide, "remove"), session, [consent, message], **instant)
     stopped = [start, cancel, message, total, results.gallery, result, facts, save]
     cancel.click(actions.stop, [session], stopped, cancels=removals, **instant)

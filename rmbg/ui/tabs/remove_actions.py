@@ -14,9 +14,10 @@ from rmbg.images import encode
 from rmbg.images.color import parse_color
 from rmbg.providers import find
 from rmbg.render.picture import View
+from rmbg.settings import Settings
 from rmbg.ui import archive, pictures
 from rmbg.ui.cancellation import buttons
-from rmbg.ui.components import viewer
+from rmbg.ui.components import consent_row, provider_text, viewer
 from rmbg.ui.components.photo_input import Upload
 from rmbg.ui.components.render_options import RenderOptions
 from rmbg.ui.languages import t
@@ -43,25 +44,24 @@ def clear(session: Session) -> tuple[Any, ...]:
     return *choose(session, None), ""
 
 
-def start_run(session: Session, upload: Upload | None) -> tuple[Any, ...]:
-    """Start a run, clear the message, and clear the result of another photo."""
-    return session.removals.start(), *buttons(True), "", *choose(session, upload)
+def start_run(session: Session, upload: Upload | None, provider: str = "auto") -> tuple[Any, ...]:
+    """Start a run, clear the message, and clear the result of another photo; the last value is the kind of the provider."""
+    kind = find(provider).info.kind
+    return session.removals.start(), *buttons(True), "", *choose(session, upload), kind
 
 
-def after(session: Session) -> tuple[Any, Any]:
-    """Updates of the buttons after a run has ended; another run may be active by then."""
+def after(session: Session, provider: str, settings: Settings) -> tuple[Any, ...]:
+    """Updates after a run: start, cancel, list of providers, text below it, question about the cost.
+
+    Another run may be active by then.
+    """
+    return *buttons(session.removals.active), *provider_text.refresh(provider, settings), consent_row.update("remove", session)
+
+
+def abandon(session: Session, run: int | None) -> tuple[Any, Any]:
+    """Cancel a run that has not begun, as Gradio's queue has rejected it; updates of start and cancel."""
+    session.removals.abandon(run)
     return buttons(session.removals.active)
-
-
-def abort(session: Session) -> tuple[Any, Any]:
-    """Cancel a run that Gradio's queue has rejected."""
-    session.removals.cancel(wait=False)
-    return buttons(False)
-
-
-def increment(provider: str, local: int, remote: int) -> tuple[int, int]:
-    """Increment the counter of the provider's kind."""
-    return (local + 1, remote) if find(provider).info.kind == "local" else (local, remote + 1)
 
 
 def stop(session: Session) -> tuple[Any, ...]:
@@ -70,7 +70,7 @@ def stop(session: Session) -> tuple[Any, ...]:
     A preview leaves the page. Returns updates of start, cancel, message, total, strip, result, facts and download.
     """
     message = session.removals.cancel()
-    pending = [session.withdraw(result) for result in list(session.results) if result.pending]
+    pending = [session.withdraw(result) for result in list(session.results) if not result.computed]
     current = session.current
     if current is not None:  # its last update may have been cancelled
         stage = gr.skip(), render_facts(current), gr.update(interactive=True)

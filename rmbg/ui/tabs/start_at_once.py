@@ -36,7 +36,6 @@ def connect(
     provider: gr.Dropdown,
     photo: gr.Image,
     started: list[Any],
-    counter: gr.State,
 ) -> None:
     """Start a removal after each of the events `loads`, if `box` is checked.
 
@@ -44,27 +43,25 @@ def connect(
     ----------
     started : list of components
         Number of the run, start and cancel buttons, message, result, facts, download.
-    counter : gr.State
-        Counter of local runs; its change runs the provider.
     """
+    kind = gr.Textbox("", visible="hidden")  # not that of a click on the start button, which may be answered at the same time
     for load in loads:
-        event = load.then(start, [session, box, provider, photo], started, queue=False, **_PRIVATE)
-        # Through the queue, in which Gradio detects the change of a State.
-        counted = event.then(increment, [session, counter], counter, concurrency_limit=None, **_PRIVATE)
-        counted.failure(abandon, session, started[1:3], queue=False, **_PRIVATE)  # the queue is full
+        event = load.then(start, [session, box, provider, photo], [*started, kind], queue=False, **_PRIVATE)
+        event.then(None, kind, js="(kind) => rmbgRun(kind)", **_PRIVATE)
 
 
 def start(session: Session, at_once: bool, provider: str, upload: Upload | None) -> tuple[Any, ...]:
     """Start a run for a new photo and return the updates of the page; a run of an earlier photo is cancelled if it is free.
 
-    The run is bound to the provider that was checked here. A later change of the selection has no effect on it.
+    The run is bound to the provider that was checked here. A later change of the selection has no effect on it. The last value
+    is the kind of the provider, empty without a run.
     """
     unchanged = upload is None or (session.photo is not None and session.photo.path == upload.path)
     session.photo = upload
     chosen = "" if unchanged or not at_once else free_and_ready(provider)
     number = session.removals.restart(chosen) if chosen else None
     begun = (gr.skip(),) * 4 if number is None else (number, *buttons(True), "")
-    return *begun, *choose(session, upload)
+    return *begun, *choose(session, upload), "" if number is None else "local"
 
 
 def free_and_ready(provider: str) -> str:
@@ -75,15 +72,3 @@ def free_and_ready(provider: str) -> str:
     except OptionError:
         return ""
     return chosen.info.id if chosen.info.kind == "local" and chosen.status(settings).state == "ready" else ""
-
-
-def increment(session: Session, count: int) -> Any:
-    """Increment the counter of local runs if a run waits for it."""
-    return count + 1 if session.removals.waiting else gr.skip()
-
-
-def abandon(session: Session) -> tuple[Any, Any]:
-    """Cancel a run that has not begun, as Gradio's queue has rejected it."""
-    if session.removals.waiting:
-        session.removals.cancel(wait=False)
-    return buttons(session.removals.active)
