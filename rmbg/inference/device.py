@@ -11,9 +11,6 @@ from rmbg.inference.torch_import import import_torch, torch_is_installed
 from rmbg.message import NOT_SET_UP, OwnerMessage
 from rmbg.settings import Settings
 
-#: Advice at the end of messages.
-INSTALL_TORCH = "Run pip install torch transformers"
-
 
 def choose(settings: Settings, engines: tuple[str, ...] = ("openvino", "torch")) -> Plan:
     """Choose engine, device and precision for a model.
@@ -31,7 +28,7 @@ def choose(settings: Settings, engines: tuple[str, ...] = ("openvino", "torch"))
         if torch is not installed, which reads the published networks for both engines.
     """
     if not torch_is_installed():
-        raise _not_set_up(f"This model needs torch, which is not installed. {INSTALL_TORCH}.")
+        raise _not_set_up("This model needs torch, which is not installed. Run pip install torch transformers.")
     engine, device = choose_engine_and_device(settings, engines)
     if engine == "openvino":
         return Plan(engine, device, openvino_precision(settings.precision))
@@ -65,7 +62,9 @@ def choose_engine(requested: str, device: str) -> str:
         return "openvino"
     if not torch_is_installed():
         if requested == "torch":
-            raise _not_set_up(f"RMBG_ENGINE is 'torch', which is not installed. {INSTALL_TORCH} or set RMBG_ENGINE to auto.")
+            raise _not_set_up(
+                "RMBG_ENGINE is 'torch', which is not installed. Run pip install torch transformers or set RMBG_ENGINE to auto."
+            )
         raise _not_set_up("Neither OpenVINO nor torch is installed. Run pip install openvino.")
     return "torch"
 
@@ -79,7 +78,9 @@ def choose_device(requested: str) -> str:
     if requested not in ("auto", "mps") and not (kind == "cuda" and (number.isdecimal() or not colon)):
         raise _not_set_up(f"RMBG_DEVICE is {requested!r}. Set it to auto, cpu, cuda, cuda:1 or mps.")
     if not installed:
-        raise _not_set_up(f"RMBG_DEVICE is {requested!r}, which needs torch. {INSTALL_TORCH} or set RMBG_DEVICE to auto.")
+        raise _not_set_up(
+            f"RMBG_DEVICE is {requested!r}, which needs torch. Run pip install torch transformers or set RMBG_DEVICE to auto."
+        )
     torch = import_torch()
     if requested == "auto":
         if torch.cuda.is_available():
