@@ -6,6 +6,7 @@ import numpy as np
 from PIL import Image
 
 from rmbg.matting.color_prior import sigmoid
+from rmbg.matting.filters import box_mean, dilate
 from rmbg.matting.matte import bounding_box, resize, sharpen_edges
 from rmbg.networks.refiner_spec import SIDE, Forward
 
@@ -18,11 +19,15 @@ MAX_SIDE = 768
 #: Stretch of the refined alpha around one half. The network returns about 0.01 or 0.99 in flat regions.
 SLOPE = 1.25
 
+#: Distance from an edge of the coarse matte up to which it is corrected, and half of the width of the transition to what is
+#: kept, in pixels of the network's input. Farther inside, the network takes highlights of shiny subjects for gaps.
+REACH, TRANSITION = 7, 4
+
 BILINEAR = Image.Resampling.BILINEAR
 
 
 def refine(forward: Forward, matte: np.ndarray, rgb: np.ndarray) -> np.ndarray:
-    """Correct a coarse matte on the window around the subject, which is resized to a square as in training.
+    """Correct a coarse matte near its edges, on the window around the subject, which is resized to a square as in training.
 
     Parameters
     ----------
@@ -46,7 +51,10 @@ def refine(forward: Forward, matte: np.ndarray, rgb: np.ndarray) -> np.ndarray:
     box = (columns.start, rows.start, columns.stop, rows.stop)
     coarse = Image.fromarray(np.ascontiguousarray(matte, np.float32)).resize((SIDE, SIDE), BILINEAR, box=box)
     pixels = np.ascontiguousarray(np.asarray(window, np.float32).transpose(2, 0, 1)[None]) / np.float32(255)
-    refined = sharpen_edges(sigmoid(forward(pixels, np.array(coarse)[None, None])), SLOPE)
+    given = np.array(coarse)
+    refined = sharpen_edges(sigmoid(forward(pixels, given[None, None])), SLOPE)
+    share = edge_share(given)
+    refined = refined * share + given * (1 - share)
 
     scale = min(1.0, MAX_SIDE / max(height, width), SIDE / min(right - left, bottom - top))
     result = resize(matte, max(1, round(height * scale)), max(1, round(width * scale)))
@@ -56,3 +64,9 @@ def refine(forward: Forward, matte: np.ndarray, rgb: np.ndarray) -> np.ndarray:
     inner = result[inner_rows, inner_columns]
     inner[...] = resize(refined, *inner.shape)
     return result
+
+
+def edge_share(matte: np.ndarray) -> np.ndarray:
+    """Share of the refined matte, float32 (H, W) in [0, 1]: 1 near the edges of a coarse matte, 0 far from them."""
+    near = dilate(matte, REACH) + dilate(1 - matte, REACH) > 1.5  # the range of alpha around the pixel is above 0.5
+    return box_mean(np.pad(near.astype(np.float32), TRANSITION, mode="edge"), TRANSITION)

@@ -26,7 +26,7 @@ def test_the_refined_window_is_put_back_in_place(shape: tuple[int, int], place: 
     rgb[rows, columns] = 255
     truth = rgb[..., 0] / np.float32(255)
     coarse = np.zeros((80, 80), np.float32)
-    coarse[round(place[0] * 80) : round(place[0] * 80) + 22, round(place[1] * 80) : round(place[1] * 80) + 22] = 0.8
+    coarse[round(place[0] * 80) :, round(place[1] * 80) :][:24, :24] = 0.8
     refined = refine(confident, coarse, rgb)
     assert refined.dtype == np.float32 and refined.min() >= 0 and refined.max() <= 1
     assert max(refined.shape) <= min(MAX_SIDE, max(shape))
@@ -46,6 +46,17 @@ def test_outside_of_the_window_the_matte_is_kept() -> None:
     assert 0 < refined[455, 455] <= 0.04
 
 
-def test_an_empty_matte_is_refined_as_a_whole() -> None:
+def test_far_from_its_edges_the_matte_is_kept() -> None:
+    """Highlights inside a subject stay, gaps at its edge open."""
+    coarse = np.zeros((400, 400), np.float32)
+    coarse[80:320, 80:320] = 1
+    rgb = np.full((400, 400, 3), 255, np.uint8)
+    rgb[180:220, 180:220] = rgb[80:84, 180:220] = 0
+    refined = refine(confident, coarse, rgb)
+    assert refined[180:220, 180:220].min() == 1
+    assert refined[81, 200] < 0.1 and refined[81, 120] > 0.9
+
+
+def test_an_empty_matte_stays_empty() -> None:
     refined = refine(confident, np.zeros((32, 32), np.float32), np.full((64, 64, 3), 255, np.uint8))
-    assert refined.shape == (64, 64) and refined.min() > 0.9
+    assert refined.shape == (64, 64) and refined.max() == 0
