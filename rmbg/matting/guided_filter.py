@@ -14,12 +14,15 @@ from rmbg.threads import run_parallel
 #: The linear fit of a blurred edge runs from about this alpha to one minus it; the output is stretched back to [0, 1].
 EDGE_STRETCH = 0.1
 
+#: Longest side, in pixels, of the copy of the photo that the functions are fitted on.
+GUIDE_SIDE = 768
+
 #: Side of the tiles in which the functions are fitted, in pixels of the small copy.
 FIT_TILE = 96
 
 
 def upsample_guided(
-    matte: np.ndarray, rgb: np.ndarray, *, guide_side: int = 768, radius: float = 3.0, epsilon: float = 1e-4
+    matte: np.ndarray, rgb: np.ndarray, *, guide_side: int = GUIDE_SIDE, radius: float = 3.0, epsilon: float = 1e-4
 ) -> np.ndarray:
     """Resize a small matte to the photo's size and align its edges with the photo's.
 

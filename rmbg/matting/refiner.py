@@ -7,14 +7,12 @@ from PIL import Image
 
 from rmbg.matting.color_prior import sigmoid
 from rmbg.matting.filters import box_mean, dilate
+from rmbg.matting.guided_filter import GUIDE_SIDE
 from rmbg.matting.matte import bounding_box, resize, sharpen_edges
 from rmbg.networks.refiner_spec import SIDE, Forward
 
 #: Space around the subject, as a fraction of its longer side.
 MARGIN = 0.15
-
-#: Longest side of the result: that of the copy which `guided_filter.upsample_guided` fits it on.
-MAX_SIDE = 768
 
 #: Stretch of the refined alpha around one half. The network returns about 0.01 or 0.99 in flat regions.
 SLOPE = 1.25
@@ -41,7 +39,7 @@ def refine(forward: Forward, matte: np.ndarray, rgb: np.ndarray) -> np.ndarray:
     Returns
     -------
     float32 array
-        Alpha in [0, 1], with the proportions of the photo and the resolution of the network, at most `MAX_SIDE` long.
+        Alpha in [0, 1], with the proportions of the photo and the resolution of the network, at most `GUIDE_SIDE` long.
     """
     height, width = rgb.shape[:2]
     rows, columns = bounding_box(matte, margin=MARGIN)
@@ -56,7 +54,7 @@ def refine(forward: Forward, matte: np.ndarray, rgb: np.ndarray) -> np.ndarray:
     share = edge_share(given)
     refined = refined * share + given * (1 - share)
 
-    scale = min(1.0, MAX_SIDE / max(height, width), SIDE / min(right - left, bottom - top))
+    scale = min(1.0, GUIDE_SIDE / max(height, width), SIDE / min(right - left, bottom - top))
     result = resize(matte, max(1, round(height * scale)), max(1, round(width * scale)))
     y, x = result.shape[0] / height, result.shape[1] / width
     inner_rows = slice(round(top * y), max(round(top * y) + 1, round(bottom * y)))

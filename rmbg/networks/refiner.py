@@ -115,18 +115,7 @@ def hint_planes(rgb: Tensor, coarse: Tensor) -> Tensor:
 
 
 def load(path: Path | None = None) -> RefinerNet:
-    """Load the trained network for inference: eval mode, float32, channels last.
-
-    Parameters
-    ----------
-    path : Path, optional
-        Other weights than those in the package; only the packaged file is checked against its checksum.
-
-    Raises
-    ------
-    ValueError
-        If the checksum of the packaged file does not match.
-    """
+    """Load the trained network for inference, as ``builtin.load``."""
     net = RefinerNet()
     net.load_state_dict({name: torch.from_numpy(array) for name, array in read_weights(path).items()})
     return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return, unused-ignore]

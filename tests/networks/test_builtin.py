@@ -1,6 +1,5 @@
 """rmbg.networks.builtin: golden outputs, determinism, checksum, batch norm folding."""
 
-import hashlib
 import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -15,7 +14,6 @@ from rmbg.matting.color_prior import sigmoid
 from rmbg.networks import builtin, builtin_spec, tta
 
 GOLDEN = Path(__file__).with_name("builtin_golden.json")
-MAX_MEGABYTES = 12
 
 
 def example() -> torch.Tensor:
@@ -79,20 +77,6 @@ def test_deterministic(engine: str) -> None:
     first, second = predict(ENGINES[engine]()), predict(ENGINES[engine]())
     assert np.array_equal(first[0], second[0])
     assert first[1] == second[1]
-
-
-def test_weights_file() -> None:
-    data = builtin_spec.WEIGHTS.read_bytes()
-    assert len(data) <= MAX_MEGABYTES * 1_000_000
-    assert hashlib.sha256(data).hexdigest() == builtin_spec.SHA256
-
-
-def test_damaged_weights_are_rejected(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    damaged = tmp_path / "builtin.safetensors"
-    damaged.write_bytes(builtin_spec.WEIGHTS.read_bytes()[:-1] + b"\xff")
-    monkeypatch.setattr(builtin_spec, "WEIGHTS", damaged)
-    with pytest.raises(ValueError, match="damaged"):
-        builtin.load()
 
 
 @pytest.mark.parametrize("size", [(96, 96), (64, 160), (320, 320)])

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-from pathlib import Path
-
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -14,11 +11,10 @@ from rmbg.inference.plan import Plan
 from rmbg.matting.color_prior import sigmoid
 from rmbg.matting.matte import sharpen_edges
 from rmbg.matting.refiner import SLOPE
-from rmbg.networks import refiner, refiner_spec
+from rmbg.networks import refiner_spec
 from tests.pictures import scene
 
 SIDE = refiner_spec.SIDE
-MAX_MEGABYTES = 3
 
 
 def networks(engine: str) -> builtin_runner.Networks:
@@ -50,17 +46,3 @@ def test_a_displaced_edge_is_corrected_and_flat_regions_are_left_alone() -> None
     refined = sharpen_edges(sigmoid(networks("torch").correct(rgb, displaced[None, None])), SLOPE)
     assert np.abs(refined - truth).mean() < 0.65 * np.abs(displaced - truth).mean()
     assert (refined[truth == 0] == 0).mean() > 0.95 and (refined[truth == 1] == 1).mean() > 0.95
-
-
-def test_weights_file() -> None:
-    data = refiner_spec.WEIGHTS.read_bytes()
-    assert len(data) <= MAX_MEGABYTES * 1_000_000
-    assert hashlib.sha256(data).hexdigest() == refiner_spec.SHA256
-
-
-def test_damaged_weights_are_rejected(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    damaged = tmp_path / "refiner.safetensors"
-    damaged.write_bytes(refiner_spec.WEIGHTS.read_bytes()[:-1] + b"\xff")
-    monkeypatch.setattr(refiner_spec, "WEIGHTS", damaged)
-    with pytest.raises(ValueError, match="damaged"):
-        refiner.load()

@@ -21,7 +21,7 @@ from tests.servers.web import until
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals of Unix")
 
 #: Times at which each command is interrupted; the variable INTERRUPT_MOMENTS sets another number.
-MOMENTS = int(os.environ.get("INTERRUPT_MOMENTS", "3"))
+MOMENTS = int(os.environ.get("INTERRUPT_MOMENTS", "4"))
 
 
 @pytest.fixture(scope="module")

@@ -46,13 +46,13 @@ def outputs(visitor: Visitor, message: dict) -> dict[str, str]:
 
 def test_oldest_results_of_a_visitor_are_removed_at_its_limit(server):
     with Visitor(server.url, "greedy") as visitor:
-        for number in range(5):
+        for number in range(7):
             message = visitor.remove(server.upload(picture(*SIZE), f"{number}.png"), f"{number}.png")
             assert message["success"], message
             assert used(server) < 25 * MB, number
         page = outputs(visitor, message)
         assert "removed" in page["total"] and "15 MB" in page["total"], page["total"]
-        assert len(page["strip"]["value"]) < 5
+        assert len(page["strip"]["value"]) < 7
         download = visitor.download()
         assert download["success"], "the newest result is complete"
     assert used(server) < 19 * MB
@@ -63,7 +63,7 @@ def test_results_are_evicted_at_the_limit_of_the_server(server):
     try:
         for visitor in visitors:
             visitor.__enter__()
-            for number in range(2):
+            for number in range(3):
                 assert visitor.remove(server.upload(picture(*SIZE), f"{visitor.name}-{number}.png"))["success"]
             assert used(server) < 35 * MB
         first = visitors[0]
