@@ -1,15 +1,16 @@
-"""Parallel PNG encoder, about four times as fast as Pillow's.
+"""Parallel PNG encoder, many times as fast as Pillow's.
 
 The format is W3C's "Portable Network Graphics (PNG) Specification (Third Edition)", 2025. Strips of rows are filtered and
-compressed in parallel. Deflate streams that end at a byte boundary can be concatenated, and their checksums combined.
+compressed in parallel by ISA-L, which takes a quarter of zlib's time. Deflate streams that end at a byte boundary can be
+concatenated, and their checksums combined.
 """
 
 from __future__ import annotations
 
 import struct
-import zlib
 
 import numpy as np
+from isal import isal_zlib
 
 from rmbg.threads import run_parallel
 
@@ -22,10 +23,8 @@ FILTER_ROWS = 32
 #: The filter of a wide row is chosen on one of `SAMPLE_STEP` blocks of pixels.
 SAMPLE_STEP, BLOCK_PIXELS = 4, 64
 
-#: String matching takes most of the compression time and gains little on noisy photos. It is used if it reduces a sample to
-#: this fraction of the size that run-length encoding gives, as for drawings, flat colors and upscaled pictures.
-MATCHING_THRESHOLD = 0.85
-COMPRESSION_LEVEL = 4
+#: Of ISA-L's levels 0 to 3; photos become no smaller by a higher one.
+COMPRESSION_LEVEL = 2
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 COLOR_TYPES = {1: 0, 3: 2, 4: 6}
@@ -47,14 +46,14 @@ def encode(pixels: np.ndarray) -> bytes:
     height, width = pixels.shape[:2]
     depth = pixels.shape[2] if pixels.ndim == 3 else 1
     rows = np.ascontiguousarray(pixels).reshape(height, width * depth)
-    strategy = choose_strategy(rows, depth)
 
     def compress(top: int) -> tuple[bytes, int, int]:
         """Return the deflate stream of the strip from row `top` on, and checksum and size of its uncompressed data."""
         filtered = filter_rows(rows, top, min(top + STRIP_ROWS, height), depth)
-        compressor = zlib.compressobj(COMPRESSION_LEVEL, zlib.DEFLATED, -zlib.MAX_WBITS, zlib.DEF_MEM_LEVEL, strategy)
-        end = zlib.Z_FINISH if top + STRIP_ROWS >= height else zlib.Z_FULL_FLUSH
-        return compressor.compress(filtered.data) + compressor.flush(end), zlib.adler32(filtered.data), filtered.size
+        compressor = isal_zlib.compressobj(COMPRESSION_LEVEL, isal_zlib.DEFLATED, -isal_zlib.MAX_WBITS)
+        end = isal_zlib.Z_FINISH if top + STRIP_ROWS >= height else isal_zlib.Z_FULL_FLUSH
+        data = compressor.compress(filtered.data) + compressor.flush(end)
+        return data, isal_zlib.adler32(filtered.data), filtered.size
 
     strips = run_parallel(compress, range(0, height, STRIP_ROWS))
     checksum = 1
@@ -63,19 +62,6 @@ def encode(pixels: np.ndarray) -> bytes:
     body = b"".join([b"\x78\x01", *(data for data, _, _ in strips), struct.pack(">I", checksum)])
     header = struct.pack(">IIBBBBB", width, height, 8, COLOR_TYPES[depth], 0, 0, 0)
     return SIGNATURE + chunk(b"IHDR", header) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
-
-
-def choose_strategy(rows: np.ndarray, depth: int) -> int:
-    """Choose zlib's strategy by compressing a sample of the rows: Z_FILTERED or Z_RLE."""
-    height = len(rows)
-    tops = range(0, height, max(FILTER_ROWS, height // 8))
-    sample = b"".join(filter_rows(rows, top, min(top + FILTER_ROWS // 2, height), depth).tobytes() for top in tops)
-
-    def size(strategy: int) -> int:
-        compressor = zlib.compressobj(COMPRESSION_LEVEL, zlib.DEFLATED, -zlib.MAX_WBITS, zlib.DEF_MEM_LEVEL, strategy)
-        return len(compressor.compress(sample) + compressor.flush())
-
-    return zlib.Z_FILTERED if size(zlib.Z_FILTERED) < MATCHING_THRESHOLD * size(zlib.Z_RLE) else zlib.Z_RLE
 
 
 def filter_rows(rows: np.ndarray, top: int, bottom: int, depth: int) -> np.ndarray:
@@ -148,4 +134,4 @@ def combine_adler32(first: int, second: int, size: int) -> int:
 
 def chunk(kind: bytes, data: bytes) -> bytes:
     """Return a PNG chunk: length, type, data, CRC."""
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(data, zlib.crc32(kind)))
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", isal_zlib.crc32(data, isal_zlib.crc32(kind)))

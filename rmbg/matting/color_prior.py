@@ -15,6 +15,7 @@ import math
 import numpy as np
 from PIL import Image
 
+from rmbg.images.downscale import downscale
 from rmbg.matting.filters import dilate, erode_cross, gaussian, gradient_magnitude, label
 from rmbg.threads import run_parallel
 
@@ -187,7 +188,7 @@ def small_lab(rgb: np.ndarray) -> np.ndarray:
     height, width = rgb.shape[:2]
     scale = min(1.0, WORKING_SIDE / max(height, width))
     size = max(2, round(width * scale)), max(2, round(height * scale))
-    small = np.asarray(Image.fromarray(rgb).resize(size, Image.Resampling.BOX, reducing_gap=1.0))
+    small = downscale(rgb, *size, reducing_gap=1.0)
     linear = SRGB_TO_LINEAR[small]
     to_xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]], np.float32)
     xyz = linear @ to_xyz.T / np.array([0.9505, 1.0, 1.089], np.float32)

@@ -46,7 +46,9 @@ def finish(
 def _finish(
     photo: Photo, matte: np.ndarray, foreground: np.ndarray | None, own_alpha_applied: bool, colors: SmoothColors | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    matte = np.clip(matte, 0.0, 1.0).astype(np.float32, copy=False)
+    matte = matte.astype(np.float32, copy=False)
+    if matte.min() < 0 or matte.max() > 1:
+        matte = np.clip(matte, 0.0, 1.0)
     if photo.alpha is None:
         return matte, estimate_foreground(photo.rgb, matte, colors=colors) if foreground is None else foreground
     own = photo.alpha.astype(np.float32) / np.float32(255)

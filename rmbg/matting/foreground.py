@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from rmbg.images.downscale import downscale
 from rmbg.matting.matte import ALPHA_MAX, ALPHA_MIN, tiles
 from rmbg.threads import run_parallel
 
@@ -100,9 +101,7 @@ def smooth_colors(rgb: np.ndarray, matte: np.ndarray, pixels: int = SHARED_PIXEL
     height, width = matte.shape
     scale = min(1.0, (pixels / (height * width)) ** 0.5)
     size = max(1, round(width * scale)), max(1, round(height * scale))
-    small = np.asarray(Image.fromarray(rgb).resize(size, Image.Resampling.BOX), dtype=np.float32) / 255
-    alpha = np.asarray(Image.fromarray(matte).resize(size, Image.Resampling.BOX))
-    return SmoothColors(*estimate_multilevel(small, alpha))
+    return SmoothColors(*estimate_multilevel(downscale(rgb, *size) / np.float32(255), downscale(matte, *size)))
 
 
 def _window(soft: np.ndarray) -> tuple[slice, slice]:

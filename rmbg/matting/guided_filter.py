@@ -7,6 +7,7 @@ import math
 import numpy as np
 from PIL import Image
 
+from rmbg.images.downscale import downscale
 from rmbg.matting.filters import box_mean, dilate
 from rmbg.matting.matte import ALPHA_MAX, ALPHA_MIN, resize, tiles
 from rmbg.threads import run_parallel
@@ -52,8 +53,7 @@ def upsample_guided(
     height, width = rgb.shape[:2]
     scale = min(1.0, guide_side / max(height, width))
     small = max(1, round(width * scale)), max(1, round(height * scale))
-    reduced = Image.fromarray(rgb).resize(small, Image.Resampling.BOX, reducing_gap=1.0)
-    guide = np.asarray(reduced, dtype=np.float32) / 255
+    guide = downscale(rgb, *small, reducing_gap=1.0) / np.float32(255)
     target = resize(matte, small[1], small[0])
     guide_radius = max(2, round(radius * max(1.0, small[0] / matte.shape[1], small[1] / matte.shape[0])))
     coarse = Image.fromarray(target)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
+from rmbg.images.downscale import downscale
 from rmbg.matting.color_prior import sigmoid
 from rmbg.matting.filters import box_mean, dilate
 from rmbg.matting.guided_filter import GUIDE_SIDE
@@ -45,10 +46,10 @@ def refine(forward: Forward, matte: np.ndarray, rgb: np.ndarray) -> np.ndarray:
     rows, columns = bounding_box(matte, margin=MARGIN)
     y, x = height / matte.shape[0], width / matte.shape[1]
     left, top, right, bottom = columns.start * x, rows.start * y, columns.stop * x, rows.stop * y
-    window = Image.fromarray(rgb).resize((SIDE, SIDE), BILINEAR, box=(left, top, right, bottom), reducing_gap=2.0)
+    window = downscale(rgb, SIDE, SIDE, BILINEAR, box=(left, top, right, bottom))
     box = (columns.start, rows.start, columns.stop, rows.stop)
     coarse = Image.fromarray(np.ascontiguousarray(matte, np.float32)).resize((SIDE, SIDE), BILINEAR, box=box)
-    pixels = np.ascontiguousarray(np.asarray(window, np.float32).transpose(2, 0, 1)[None]) / np.float32(255)
+    pixels = np.ascontiguousarray(window.astype(np.float32).transpose(2, 0, 1)[None]) / np.float32(255)
     given = np.array(coarse)
     refined = sharpen_edges(sigmoid(forward(pixels, given[None, None])), SLOPE)
     share = edge_share(given)

@@ -9,6 +9,7 @@ import numpy as np
 
 from rmbg.cutout import LOW_CONFIDENCE, Cutout
 from rmbg.errors import NoSubjectError
+from rmbg.images.downscale import reduce_to
 from rmbg.images.photo import Photo
 from rmbg.inference import builtin_runner
 from rmbg.inference.plan import Plan
@@ -33,6 +34,10 @@ LOW_CONFIDENCE_NOTE = joined(LOW_CONFIDENCE_MEANING, "Try another provider, or c
 
 #: Smallest accepted area of a subject, as a fraction of the photo.
 MIN_SUBJECT_AREA = 0.002
+
+#: Least longer side of the copy of the photo that the coarse matte is computed on, in pixels: twice that of the network and of
+#: the color prior, so that they receive the same as from the photo.
+OVERVIEW_SIDE = 1280
 
 #: Half of the window's side of the guided filter, in pixels of the refined matte.
 RADIUS = 2.0
@@ -110,6 +115,7 @@ class Builtin(Provider):
 
     def _small_matte(self, rgb: np.ndarray, plan: Plan, timer: Timer) -> tuple[np.ndarray, float]:
         """Return the matte of a photo at the size of the network's output, float32 (h, w), and its confidence."""
+        rgb = reduce_to(rgb, OVERVIEW_SIDE)
         logits, confidence = builtin_runner.predict(rgb, plan, timer)
         small = sharpen_edges(color_prior.apply_color_prior(logits, rgb))
         if confidence < MIN_CONFIDENCE or (small > 0.5).mean() < MIN_SUBJECT_AREA:

@@ -8,7 +8,8 @@ import numpy as np
 from PIL import Image
 
 from rmbg.cutout import Cutout
-from rmbg.images.shrink import shrink_photo, weighted_colors
+from rmbg.images.downscale import downscale_weighted
+from rmbg.images.shrink import shrink_photo
 from rmbg.matting.matte import resize
 
 #: Longest side of a preview, in pixels: sharp on a large screen, and rendered in a few milliseconds.
@@ -25,7 +26,7 @@ def shrink(cutout: Cutout, side: int) -> Cutout:
         cutout,
         photo=shrink_photo(cutout.photo, side),
         matte=resize(cutout.matte, height, width),
-        foreground=weighted_colors(cutout.foreground, cutout.matte, width, height),
+        foreground=downscale_weighted(cutout.foreground, cutout.matte, width, height),
     )
 
 
