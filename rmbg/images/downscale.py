@@ -104,4 +104,3 @@ def _reduce(like: np.ndarray, across: int, down: int, strip: Callable[[slice], n
 
     run_parallel(fill, range(0, len(result), step))
     return result
-

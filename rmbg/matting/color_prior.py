@@ -31,6 +31,19 @@ SRGB_TO_LINEAR = np.array(
     [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in np.arange(256) / 255], np.float32
 )
 
+#: From linear sRGB (red, green, blue) to X, Y and Z, each relative to the white D65; transposed.
+TO_RELATIVE_XYZ = np.array(
+    [
+        [0.4124 / 0.9505, 0.2126, 0.0193 / 1.089],
+        [0.3576 / 0.9505, 0.7152, 0.1192 / 1.089],
+        [0.1805 / 0.9505, 0.0722, 0.9505 / 1.089],
+    ],
+    np.float32,
+)
+
+#: Rows that are converted to CIELAB at a time.
+STRIP_ROWS = 32
+
 #: Least standard deviation of a color model, in units of CIELAB.
 MIN_STANDARD_DEVIATION = 3.0
 
@@ -78,11 +91,12 @@ def apply_color_prior(logits: np.ndarray, rgb: np.ndarray) -> np.ndarray:
     height, width = lab.shape[:2]
     prior = _resize(logits, height, width)
     alpha = sigmoid(prior)
-    if background_variation(lab, alpha) >= PLAIN_VARIATION:
-        ratio = np.clip(log_likelihood_ratio(lab, alpha), -BUSY_MAX_RATIO, BUSY_MAX_RATIO)
-        return sigmoid(prior + BUSY_RATIO_WEIGHT * ratio)
-    clipped, posterior = np.minimum(prior, PLAIN_MAX_PRIOR), alpha
-    for _ in range(PLAIN_ITERATIONS):
+    ratio = log_likelihood_ratio(lab, alpha)
+    if background_variation(lab[::2, ::2], alpha[::2, ::2]) >= PLAIN_VARIATION:
+        return sigmoid(prior + BUSY_RATIO_WEIGHT * np.clip(ratio, -BUSY_MAX_RATIO, BUSY_MAX_RATIO))
+    clipped = np.minimum(prior, PLAIN_MAX_PRIOR)
+    posterior = sigmoid(clipped + np.clip(ratio, -PLAIN_MAX_RATIO, PLAIN_MAX_RATIO))
+    for _ in range(PLAIN_ITERATIONS - 1):
         posterior = sigmoid(clipped + np.clip(log_likelihood_ratio(lab, posterior), -PLAIN_MAX_RATIO, PLAIN_MAX_RATIO))
     unsupported, confident = _unsupported_removals(prior, posterior, lab), alpha > CONFIDENT
     if (unsupported & confident).sum() > MAX_UNSUPPORTED_FRACTION * confident.sum():
@@ -120,27 +134,41 @@ def log_likelihood_ratio(lab: np.ndarray, alpha: np.ndarray) -> np.ndarray:
 
     def penalty(weights: np.ndarray) -> np.ndarray:
         mean, variance = _local_color_statistics(lab, weights)
-        variance = variance + MIN_STANDARD_DEVIATION**2
-        return ((lab - mean) ** 2 / variance + np.log(variance)).sum(axis=-1)
+        total, product = np.zeros_like(weights), np.ones_like(weights)
+        for channel in range(3):
+            spread = variance[channel]
+            spread += MIN_STANDARD_DEVIATION**2
+            distance = lab[..., channel] - mean[channel]
+            distance *= distance
+            distance /= spread
+            total += distance
+            product *= spread
+        total += np.log(product)
+        return total
 
     background, foreground = run_parallel(penalty, (_sample_weights(1 - alpha), _sample_weights(alpha)))
-    return 0.5 * (background - foreground)
+    background -= foreground
+    background *= np.float32(0.5)
+    return background
 
 
 def background_variation(lab: np.ndarray, alpha: np.ndarray) -> float:
     """Mean distance of background pixels from the local mean of the background, in units of CIELAB."""
     weights = _sample_weights(1 - alpha)
     mean, _ = _local_color_statistics(lab, weights)
-    return float(np.average(np.linalg.norm(lab - mean, axis=-1), weights=weights))
+    squared = np.zeros_like(weights)
+    for channel in range(3):
+        squared += np.square(lab[..., channel] - mean[channel])
+    return float(np.average(np.sqrt(squared, out=squared), weights=weights))
 
 
 def _sample_weights(probability: np.ndarray) -> np.ndarray:
-    """Weights of pixels as samples of a side: 0 below a probability of 0.65, rising to 1 at 0.95."""
-    return np.clip((probability - 0.65) / 0.3, 0, 1) + np.float32(1e-7)
+    """Weights of pixels as samples of a side: 0 below a probability of 0.65, rising to 1 at 0.95; float32."""
+    return (np.clip((probability - 0.65) / 0.3, 0, 1) + 1e-7).astype(np.float32, copy=False)
 
 
 def _local_color_statistics(lab: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Weighted mean and variance of the colors around each pixel: two float32 arrays (h, w, 3)."""
+    """Weighted mean and variance of the colors around each pixel: two float32 arrays (3, h, w)."""
     height, width = weights.shape
     scale = STATISTICS_SIDE / max(height, width)
     rows, columns = max(8, round(height * scale)), max(8, round(width * scale))
@@ -157,12 +185,9 @@ def _local_color_statistics(lab: np.ndarray, weights: np.ndarray) -> tuple[np.nd
         )
     )
     sums = sums + 1e-5 * small.mean(axis=(1, 2), keepdims=True)
-    mean, variance = np.empty_like(lab), np.empty_like(lab)
-    for channel in range(3):
-        average, square = sums[1 + 2 * channel] / sums[0], sums[2 + 2 * channel] / sums[0]
-        mean[..., channel] = _resize(average, height, width)
-        variance[..., channel] = _resize(np.maximum(square - average**2, 0), height, width)
-    return mean, variance
+    average, square = sums[1::2] / sums[0], sums[2::2] / sums[0]
+    mean = np.stack([_resize(plane, height, width) for plane in average])
+    return mean, np.stack([_resize(plane, height, width) for plane in np.maximum(square - average**2, 0)])
 
 
 @functools.cache
@@ -189,13 +214,17 @@ def small_lab(rgb: np.ndarray) -> np.ndarray:
     scale = min(1.0, WORKING_SIDE / max(height, width))
     size = max(2, round(width * scale)), max(2, round(height * scale))
     small = downscale(rgb, *size, reducing_gap=1.0)
-    linear = SRGB_TO_LINEAR[small]
-    to_xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]], np.float32)
-    xyz = linear @ to_xyz.T / np.array([0.9505, 1.0, 1.089], np.float32)
-    f = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
-    lab = np.stack([116 * f[..., 1] - 16, 500 * (f[..., 0] - f[..., 1]), 200 * (f[..., 1] - f[..., 2])], axis=-1)
+    planes = np.empty((3, *small.shape[:2]), np.float32)
+
+    def convert(top: int) -> None:
+        rows = slice(top, top + STRIP_ROWS)
+        xyz = SRGB_TO_LINEAR[small[rows]] @ TO_RELATIVE_XYZ
+        x, y, z = np.moveaxis(np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116), -1, 0)
+        planes[0, rows], planes[1, rows], planes[2, rows] = 116 * y - 16, 500 * (x - y), 200 * (y - z)
+
+    run_parallel(convert, range(0, len(small), STRIP_ROWS))
     # Channels are contiguous in memory: most steps process one at a time.
-    return np.moveaxis(np.stack(run_parallel(lambda c: gaussian(lab[..., c], 0.7), range(3))), 0, -1)
+    return np.moveaxis(np.stack(run_parallel(lambda plane: gaussian(plane, 0.7), planes)), 0, -1)
 
 
 def sigmoid(logits: np.ndarray) -> np.ndarray:

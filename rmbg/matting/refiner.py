@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from PIL import Image
 
 from rmbg.images.downscale import downscale
 from rmbg.matting.color_prior import sigmoid
 from rmbg.matting.filters import box_mean, dilate
-from rmbg.matting.guided_filter import GUIDE_SIDE
+from rmbg.matting.guided_filter import GUIDE_PIXELS
 from rmbg.matting.matte import bounding_box, resize, sharpen_edges
 from rmbg.networks.refiner_spec import SIDE, Forward
 
@@ -40,7 +42,7 @@ def refine(forward: Forward, matte: np.ndarray, rgb: np.ndarray) -> np.ndarray:
     Returns
     -------
     float32 array
-        Alpha in [0, 1], with the proportions of the photo and the resolution of the network, at most `GUIDE_SIDE` long.
+        Alpha in [0, 1], with the proportions of the photo and the resolution of the network, of at most `GUIDE_PIXELS`.
     """
     height, width = rgb.shape[:2]
     rows, columns = bounding_box(matte, margin=MARGIN)
@@ -55,7 +57,7 @@ def refine(forward: Forward, matte: np.ndarray, rgb: np.ndarray) -> np.ndarray:
     share = edge_share(given)
     refined = refined * share + given * (1 - share)
 
-    scale = min(1.0, GUIDE_SIDE / max(height, width), SIDE / min(right - left, bottom - top))
+    scale = min(1.0, math.sqrt(GUIDE_PIXELS / (height * width)), SIDE / min(right - left, bottom - top))
     result = resize(matte, max(1, round(height * scale)), max(1, round(width * scale)))
     y, x = result.shape[0] / height, result.shape[1] / width
     inner_rows = slice(round(top * y), max(round(top * y) + 1, round(bottom * y)))

@@ -12,7 +12,7 @@ def test_edges_follow_the_photo():
     """Upsampled from 40 pixels, the error is less than half of that of bilinear interpolation."""
     photo, alpha, _, _ = scene(480, 640, soft=1.0)
     small = resize(alpha, 30, 40)
-    guided = upsample_guided(small, photo, guide_side=640)
+    guided = upsample_guided(small, photo)
     plain = resize(small, 480, 640)
     assert np.abs(guided - alpha).mean() < 0.5 * np.abs(plain - alpha).mean()
     assert iou(guided, alpha) > 0.99
