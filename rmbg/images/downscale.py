@@ -67,7 +67,11 @@ def downscale_weighted(colors: np.ndarray, alpha: np.ndarray, width: int, height
     """
     rows, columns = alpha.shape
     across, down = _factors(columns, rows, width, height)
-    planes = [_reduce(alpha, across, down, lambda part, c=c: colors[part, :, c] * alpha[part]) for c in range(3)]
+
+    def weigh(channel: int) -> np.ndarray:
+        return _reduce(alpha, across, down, lambda part: colors[part, :, channel] * alpha[part])
+
+    planes = [weigh(channel) for channel in range(3)]
     planes.append(reduce(alpha, across, down))
     size, covered = (width, height), (0, 0, columns / across, rows / down)
     box = Image.Resampling.BOX
