@@ -5,6 +5,8 @@ All functions are pure. A matte is a float32 array (H, W) with alpha in [0, 1].
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from PIL import Image
 
@@ -13,6 +15,9 @@ ALPHA_MIN, ALPHA_MAX = 0.5 / 255, 254.5 / 255
 
 #: Side of a tile in pixels: small enough for the processor's cache, large enough to keep the overhead low.
 TILE = 256
+
+#: Rows that are converted at a time.
+STRIP_ROWS = 64
 
 
 def resize(matte: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -78,4 +83,23 @@ def bounding_box(matte: np.ndarray, *, margin: float = 0.0, threshold: float = 0
 
 def to_bytes(matte: np.ndarray) -> np.ndarray:
     """Convert a matte to uint8 (H, W), rounded to the nearest level."""
-    return (matte * np.float32(255) + np.float32(0.5)).astype(np.uint8)
+    return _converted(matte, np.uint8, lambda alpha: alpha * np.float32(255) + np.float32(0.5))
+
+
+def to_sixteen_bits(matte: np.ndarray) -> np.ndarray:
+    """Convert a matte to uint16 (H, W), halves rounded down: alpha 0.5 stays outside of a mask that is binarized above it."""
+    return _converted(matte, np.uint16, lambda alpha: np.ceil(alpha * np.float32(65535) - np.float32(0.5)))
+
+
+def from_sixteen_bits(levels: np.ndarray) -> np.ndarray:
+    """Convert the levels of `to_sixteen_bits` to a matte."""
+    return np.divide(levels, np.float32(65535), dtype=np.float32)
+
+
+def _converted(matte: np.ndarray, dtype: type[np.generic], convert: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Convert a matte in strips of rows, as new memory for intermediate arrays takes longer than the conversion."""
+    result: np.ndarray = np.empty(matte.shape, dtype)
+    for top in range(0, len(matte), STRIP_ROWS):
+        rows = slice(top, top + STRIP_ROWS)
+        result[rows] = convert(matte[rows])
+    return result

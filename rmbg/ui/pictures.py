@@ -133,7 +133,7 @@ def unretouched(result: Result, cutout: Cutout) -> dict[str, str]:
 
 
 def _fingerprint(cutout: Cutout) -> int:
-    return zlib.crc32(cutout.foreground.tobytes(), zlib.crc32(cutout.matte.tobytes()))
+    return zlib.crc32(np.ascontiguousarray(cutout.foreground).data, zlib.crc32(np.ascontiguousarray(cutout.matte).data))
 
 
 def drawings(cutout: Cutout) -> dict[str, Callable[[], np.ndarray]]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from rmbg.cutout import Cutout
 from rmbg.errors import OutputError, PhotoError, reason
+from rmbg.matting.matte import to_sixteen_bits
 from rmbg.message import Message
 from rmbg.providers import find
 from rmbg.ui.storage import storage
@@ -39,11 +40,6 @@ def save(cutout: Cutout, preview: Cutout, parent: Path) -> Path:
         shutil.rmtree(folder, ignore_errors=True)
         raise
     return folder
-
-
-def _sixteen_bits(matte: np.ndarray) -> np.ndarray:
-    # Rounds half down: pixels of alpha 0.5 stay outside of a mask that is binarized above 0.5.
-    return np.ceil(matte * np.float32(65535) - np.float32(0.5)).astype(np.uint16)
 
 
 def store(cutout: Cutout, preview: Cutout, parent: Path, owner: str) -> tuple[Path | None, Cutout | None, str]:
@@ -133,4 +129,4 @@ def remove(folder: Path, pattern: str, kept: Collection[str] = ()) -> None:
 
 def _save_alpha(folder: Path, prefix: str, cutout: Cutout) -> None:
     np.save(folder / f"{prefix}foreground.npy", cutout.foreground)
-    np.save(folder / f"{prefix}matte.npy", _sixteen_bits(cutout.matte))
+    np.save(folder / f"{prefix}matte.npy", to_sixteen_bits(cutout.matte))

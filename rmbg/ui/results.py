@@ -16,6 +16,7 @@ from rmbg.images.photo import Photo
 from rmbg.matting.edges import UNCHANGED, EdgeSettings
 from rmbg.matting.finish import shared_colors
 from rmbg.matting.foreground import SmoothColors
+from rmbg.matting.matte import from_sixteen_bits
 from rmbg.ui import result_files
 from rmbg.ui.edits import Edits, scaled_settings
 from rmbg.ui.shrink import shrink
@@ -261,7 +262,7 @@ class Result:
             alpha = self._load_alpha("alpha", mapped=True)
         rgb, foreground, matte = (np.array(pixels[rows, columns]) for pixels in (rgb, foreground, matte))
         if matte.dtype == np.uint16:
-            matte = matte.astype(np.float32) / np.float32(65535)
+            matte = from_sixteen_bits(matte)
         photo = replace(self._facts.photo, rgb=rgb, alpha=None if alpha is None else np.array(alpha[rows, columns]))
         return replace(self._facts, photo=photo, foreground=foreground, matte=matte)
 
@@ -270,7 +271,7 @@ class Result:
         self._wait()
         if self.memory is not None:
             return self.memory.matte
-        return self._load("matte")[0].astype(np.float32) / np.float32(65535)
+        return from_sixteen_bits(self._load("matte")[0])
 
     def coarse(self) -> Cutout:
         """The cutout at full size before alpha matting, clean-up and strokes; raises PhotoError if the result was evicted."""

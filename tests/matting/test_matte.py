@@ -40,3 +40,11 @@ def test_bounding_box_with_margin_and_of_an_empty_matte():
 def test_to_bytes_rounds_to_the_nearest_level():
     levels = np.arange(256, dtype=np.float32)[None] / 255
     np.testing.assert_array_equal(matte.to_bytes(levels)[0], np.arange(256))
+
+
+def test_sixteen_bits_keep_a_matte_and_round_halves_down():
+    values = np.random.default_rng(0).random((200, 33)).astype(np.float32)
+    levels = matte.to_sixteen_bits(values)
+    assert levels.dtype == np.uint16 and np.abs(matte.from_sixteen_bits(levels) - values).max() <= 0.5 / 65535 + 1e-6
+    zero, half, one = matte.from_sixteen_bits(matte.to_sixteen_bits(np.array([[0.0, 0.5, 1.0]], np.float32)))[0]
+    assert zero == 0 and half <= 0.5 and one == 1
