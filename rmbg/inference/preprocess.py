@@ -6,6 +6,10 @@ import numpy as np
 from PIL import Image
 
 from rmbg.inference.catalog import Model
+from rmbg.threads import run_parallel
+
+#: Rows of alpha that are computed at a time.
+STRIP_ROWS = 128
 
 
 def prepare(model: Model, rgb: np.ndarray) -> np.ndarray:
@@ -49,14 +53,24 @@ def alpha(model: Model, mask: np.ndarray, height: int, width: int) -> np.ndarray
     if not model.minmax_normalize:
         small = Image.fromarray((mask * 255).astype(np.uint8))
         return np.asarray(small.resize((width, height), Image.Resampling.BICUBIC))
-    full = resize_plain(mask, height, width)
-    low, high = full.min(), full.max()
-    full -= low
-    full *= 255 / max(high - low, np.float32(1e-12))
-    return full.astype(np.uint8)
+    full, result = np.empty((height, width), np.float32), np.empty((height, width), np.uint8)
+    strips = [slice(top, top + STRIP_ROWS) for top in range(0, height, STRIP_ROWS)]
+
+    def resize(rows: slice) -> tuple[np.float32, np.float32]:
+        full[rows] = part = resize_plain(mask, height, width, rows)
+        return part.min(), part.max()
+
+    lows, highs = zip(*run_parallel(resize, strips), strict=True)
+    low, scale = min(lows), 255 / max(max(highs) - min(lows), np.float32(1e-12))
+
+    def normalize(rows: slice) -> None:
+        result[rows] = (full[rows] - low) * scale
+
+    run_parallel(normalize, strips)
+    return result
 
 
-def resize_plain(picture: np.ndarray, height: int, width: int) -> np.ndarray:
+def resize_plain(picture: np.ndarray, height: int, width: int, rows: slice = slice(None)) -> np.ndarray:
     """Resize bilinearly without antialiasing, as ``torch.nn.functional.interpolate`` does by default.
 
     Networks that were trained on pictures without antialiasing need it.
@@ -65,17 +79,23 @@ def resize_plain(picture: np.ndarray, height: int, width: int) -> np.ndarray:
     ----------
     picture : array (H, W) or (H, W, C)
     height, width : int
+    rows : slice
+        Rows of the result that are computed; by default all.
 
     Returns
     -------
     float32 array (height, width) or (height, width, C)
     """
-    top, bottom, row_weight = _neighbors(picture.shape[0], height)
+    top, bottom, row_weight = (values[rows] for values in _neighbors(picture.shape[0], height))
     left, right, column_weight = _neighbors(picture.shape[1], width)
-    rows = _interpolate(
-        picture[top].astype(np.float32), picture[bottom].astype(np.float32), row_weight.reshape(-1, *[1] * (picture.ndim - 1))
-    )
-    return _interpolate(rows.take(left, 1), rows.take(right, 1), column_weight.reshape(-1, *[1] * (picture.ndim - 2)))
+    row_weight = row_weight.reshape(-1, *[1] * (picture.ndim - 1))
+    column_weight = column_weight.reshape(-1, *[1] * (picture.ndim - 2))
+    if width < picture.shape[1]:  # only the pixels that are used
+        upper, lower = picture[top], picture[bottom]
+        first, second = (_interpolate(upper.take(x, 1), lower.take(x, 1), row_weight) for x in (left, right))
+        return _interpolate(first, second, column_weight)
+    between = _interpolate(picture[top], picture[bottom], row_weight)
+    return _interpolate(between.take(left, 1), between.take(right, 1), column_weight)
 
 
 def _neighbors(old: int, new: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -86,7 +106,8 @@ def _neighbors(old: int, new: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _interpolate(first: np.ndarray, second: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Linear interpolation in place, as the arrays are large; overwrites both and returns `first`."""
+    """Linear interpolation in float32; overwrites float32 arguments, as they are large."""
+    first, second = first.astype(np.float32, copy=False), second.astype(np.float32, copy=False)
     second -= first
     second *= weight
     first += second
