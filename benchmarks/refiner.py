@@ -6,7 +6,7 @@
 FOLDER has CATEGORY/im and CATEGORY/gt. Coarse mattes are those of the built-in network with two and with three passes, of a
 network of medium quality (the truth at 256 pixels with displaced outline and closed gaps), and of a good provider (the truth at
 1024 pixels, blurred by one pixel). Each is enlarged as in use; with ``--weights``, of ``train.refiner``, it is refined in
-addition, and with ``--closed-form`` alpha matting is applied. ``--half`` takes the photos with an odd or even hash of their
+addition, and with ``--closed-form`` alpha matting is applied, to the refined matte of the built-in network. ``--half`` takes the photos with an odd or even hash of their
 name, so that choices are made on one half and reported on the other. The gallery has the 24 windows of the built-in network's
 mattes that the last method changes most (the third pass without another method): the photo, before and after on white, black
 and magenta.
@@ -66,7 +66,7 @@ def main() -> None:
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS, help="coarse mattes; all by default")
     parser.add_argument("--weights", type=Path, help="weights of the refiner")
     parser.add_argument("--closed-form", action="store_true", help="with alpha matting, which takes seconds a photo")
-    parser.add_argument("--gallery", type=Path, help="PNG file for windows before and after")
+    parser.add_argument("--gallery", type=Path, help="PNG or WebP file for windows before and after")
     arguments = parser.parse_args()
     needed = {"two passes"} if arguments.weights or arguments.closed_form else {"two passes", "three passes"}
     if arguments.gallery and not needed <= set(arguments.kinds):
@@ -87,7 +87,8 @@ def main() -> None:
             if refiner:
                 mattes["refiner"] = upsample_guided(refine(refiner, coarse, rgb), rgb, radius=RADIUS)
             if arguments.closed_form:
-                mattes["closed form"] = refine_alpha(rgb, enlarged[kind], AlphaMatting())
+                in_use = mattes["refiner" if refiner and kind == "two passes" else "as in use"]
+                mattes["closed form"] = refine_alpha(rgb, in_use, AlphaMatting())
             for name, matte in mattes.items():
                 table[kind, category, name].append(scores(matte, truth))
             if kind == "two passes":
@@ -102,7 +103,7 @@ def main() -> None:
         print(f"| {kind} | {category} | {name} | {len(rows)} | {error:.4f} | {edge:.1f} | {iou:.2f} |")
     if arguments.gallery:
         largest = sorted(windows, key=lambda item: -item[0])[:ROWS]
-        Image.fromarray(np.concatenate([row for _, row in largest])).save(arguments.gallery)
+        Image.fromarray(np.concatenate([row for _, row in largest])).save(arguments.gallery, quality=90)
 
 
 def coarse_matte(kind: str, rgb: np.ndarray, truth: np.ndarray, name: str, network: BuiltinNet) -> np.ndarray:
