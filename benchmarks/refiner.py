@@ -6,10 +6,10 @@
 FOLDER has CATEGORY/im and CATEGORY/gt. Coarse mattes are those of the built-in network with two and with three passes, of a
 network of medium quality (the truth at 256 pixels with displaced outline and closed gaps), and of a good provider (the truth at
 1024 pixels, blurred by one pixel). Each is enlarged as in use; with ``--weights``, of ``train.refiner``, it is refined in
-addition, and with ``--closed-form`` alpha matting is applied, to the refined matte of the built-in network. ``--half`` takes the photos with an odd or even hash of their
-name, so that choices are made on one half and reported on the other. The gallery has the 24 windows of the built-in network's
-mattes that the last method changes most (the third pass without another method): the photo, before and after on white, black
-and magenta.
+addition, and with ``--closed-form`` alpha matting is applied, to the refined matte of the built-in network. ``--half`` takes
+the photos with an odd or even hash of their name, so that choices are made on one half and reported on the other. The gallery
+has the 24 windows of the built-in network's mattes that the last method changes most (the third pass without another method):
+the photo, before and after on white, black and magenta.
 """
 
 from __future__ import annotations
