@@ -2,9 +2,11 @@
 
     from rmbg.compat.rembg import new_session, remove
 
-replaces ``from rembg import new_session, remove``. Differences: colors of soft edges are decontaminated, also without alpha
-matting; a photo without a subject raises NoSubjectError instead of an empty picture; sessions share their loaded networks; the
-model ``sam`` is SAM 2, and takes one point or one rectangle as ``sam_prompt``.
+replaces ``from rembg import new_session, remove``. Differences: colors of soft edges are decontaminated, also without
+``decontaminate`` and alpha matting; ``vitmatte`` computes large photos in tiles instead of at 1024 x 1024, by the checkpoint
+``small-composition-1k``; a photo without a subject raises NoSubjectError instead of an empty picture; sessions share their
+loaded networks; the default model ``bria-rmbg`` is RMBG 2.0 only once its weights are downloaded; the model ``sam`` is SAM 2,
+and takes one point or one rectangle as ``sam_prompt``.
 
 https://github.com/danielgatis/rembg/blob/main/rembg/bg.py
 """
@@ -21,14 +23,19 @@ from rmbg.cutout import Cutout
 from rmbg.errors import OptionError
 from rmbg.images.encode import FORMATS, encode
 from rmbg.images.photo import Photo, open_photo
+from rmbg.inference.catalog import VITMATTE
 from rmbg.matting.edges import AlphaMatting
 from rmbg.providers import find
-from rmbg.remove import remove_background
+from rmbg.providers.delivery import keep_if_paid
+from rmbg.remove import check_alpha_matting, remove_background
+from rmbg.settings import Settings
 
-#: Provider for each of rembg's models that exists here under another name. Its general-purpose models select ``auto``.
+#: Provider for each of rembg's models that exists here under another name. Its general-purpose models select ``auto``, and so
+#: does its default, since the weights of RMBG 2.0 need an accepted license here: ``auto`` runs it once they are downloaded.
 MODELS = {
-    "bria-rmbg": "rmbg-2.0",
+    "bria-rmbg": "auto",
     "birefnet-general": "birefnet",
+    "birefnet-general-fp16": "birefnet",
     "birefnet-general-lite": "birefnet-lite",
     "sam": "sam2",
     **dict.fromkeys(("u2net", "u2netp", "u2net_human_seg", "silueta"), "auto"),
@@ -55,14 +62,15 @@ class Session:
     provider: str
 
 
-def new_session(model_name: str = "u2net", *args: Any, **kwargs: Any) -> Session:
+def new_session(model_name: str = "bria-rmbg", *args: Any, sess_opts: Any = None, **kwargs: Any) -> Session:
     """Return a session for a model of rembg or for a provider of this package.
 
     Parameters
     ----------
     model_name : str
-        A key of `MODELS`, ``auto`` or the id of a provider. The services among the providers charge for each picture.
-    *args, **kwargs
+        A key of `MODELS`, ``auto`` or the id of a provider, such as ``rmbg-2.0``. The services among the providers charge for
+        each picture.
+    *args, sess_opts, **kwargs
         Accepted for compatibility and not used.
 
     Raises
@@ -87,6 +95,9 @@ def remove(
     session: Session | None = None,
     only_mask: bool = False,
     post_process_mask: bool = False,
+    decontaminate: bool = False,
+    vitmatte: bool = False,
+    vitmatte_model: str | None = None,
     bgcolor: tuple[int, int, int, int] | None = None,
     force_return_bytes: bool = False,
     *args: Any,
@@ -98,15 +109,22 @@ def remove(
     ----------
     data : bytes, PIL image or uint8 array (H, W), (H, W, 3) or (H, W, 4)
     alpha_matting : bool
-        Compute the edge by alpha matting.
+        Compute the edge by closed-form alpha matting.
     alpha_matting_foreground_threshold, alpha_matting_background_threshold, alpha_matting_erode_size : int
-        See `AlphaMatting`.
+        Trimap of `alpha_matting` and of `vitmatte`, see `AlphaMatting`.
     session : Session, optional
         By default the best free provider that is ready.
     only_mask : bool
-        Return alpha as a gray picture.
+        Return the mask as a gray picture, without alpha matting.
     post_process_mask : bool
-        Return a binary alpha with a smooth outline.
+        Make the mask binary with a smooth outline, before alpha matting.
+    decontaminate : bool
+        Accepted for compatibility: colors of soft edges are always decontaminated. With `putalpha`, which has precedence, they
+        never are.
+    vitmatte : bool
+        Compute the edge by ViTMatte, whose weights are downloaded on first use; has precedence over `alpha_matting`.
+    vitmatte_model : str, optional
+        Checkpoint of `vitmatte`: ``small-composition-1k``, which is the default.
     bgcolor : tuple of 4 int, optional
         Color (red, green, blue, alpha) behind the subject.
     force_return_bytes : bool
@@ -127,7 +145,8 @@ def remove(
     Raises
     ------
     ValueError
-        If `data` is of another type, or `sam_prompt` is neither one point on the subject nor one rectangle.
+        If `data` is of another type, `sam_prompt` is neither one point on the subject nor one rectangle, or `vitmatte_model` is
+        another checkpoint.
     RmbgError
         One of the errors of ``rmbg.errors``.
     """
@@ -135,17 +154,31 @@ def remove(
         raise ValueError(f"Input type {type(data)} is not supported")
     source = Image.fromarray(data) if isinstance(data, np.ndarray) else data
     matting = None
-    if alpha_matting:
-        matting = AlphaMatting(alpha_matting_foreground_threshold, alpha_matting_background_threshold, alpha_matting_erode_size)
-    photo, provider = open_photo(source), session.provider if session else "auto"
+    if (vitmatte or alpha_matting) and not only_mask:
+        thresholds = (alpha_matting_foreground_threshold, alpha_matting_background_threshold, alpha_matting_erode_size)
+        matting = AlphaMatting(*thresholds, method=_vitmatte(vitmatte_model) if vitmatte else "closed-form")
+    settings = Settings.from_environ()
+    photo, provider = open_photo(source, settings=settings), session.provider if session else "auto"
     options = _sam_options(kwargs["sam_prompt"], photo) if provider == "sam2" and kwargs.get("sam_prompt") else {}
-    cutout = remove_background(photo, provider, options, alpha_matting=matting)
-    if post_process_mask:
-        cutout = _post_processed(cutout)
-    pixels = _pixels(cutout, only_mask, bool(kwargs.get("putalpha")), bgcolor)
-    if isinstance(data, bytes) or force_return_bytes:
-        return encode(pixels, FORMATS["png"])
+    check_alpha_matting(matting, settings)
+    cutout = remove_background(photo, provider, options, settings=settings)
+    with keep_if_paid([cutout], settings):
+        if post_process_mask:
+            cutout = _post_processed(cutout)
+        if matting is not None:
+            cutout = cutout.refined(matting, environment=settings)
+        pixels = _pixels(cutout, only_mask, bool(kwargs.get("putalpha")), bgcolor)
+        if isinstance(data, bytes) or force_return_bytes:
+            return encode(pixels, FORMATS["png"])
     return Image.fromarray(pixels) if isinstance(data, Image.Image) else pixels
+
+
+def _vitmatte(model: str | None) -> str:
+    """Return the method of alpha matting for a checkpoint of ViTMatte by its name in rembg; raises ValueError for others."""
+    available = VITMATTE.hub.rpartition("/vitmatte-")[2]
+    if model not in (None, available):
+        raise ValueError(f"vitmatte_model {model!r} is not available; use {available!r}, which is also the default.")
+    return "vitmatte"
 
 
 def _sam_options(prompt: Any, photo: Photo) -> dict[str, str]:

@@ -17,13 +17,14 @@ from PIL import Image
 from scipy.fft import dctn
 
 from rmbg.compat.rembg import MODELS, new_session, remove
+from rmbg.errors import NotReadyError
 from rmbg.providers import PROVIDERS
 from tests.benchmark.fakes import Fake
 from tests.pictures import examples, iou, truth
 
 PATH = next(path for path in examples() if path.stem == "teapot")
 
-#: Parameters of ``rembg.remove`` and their defaults, without those that rembg 2.0.86 added: see the long test.
+#: Parameters of ``remove`` of rembg 2.0.86 and their defaults.
 PARAMETERS = {
     "data": inspect.Parameter.empty,
     "alpha_matting": False,
@@ -33,6 +34,9 @@ PARAMETERS = {
     "session": None,
     "only_mask": False,
     "post_process_mask": False,
+    "decontaminate": False,
+    "vitmatte": False,
+    "vitmatte_model": None,
     "bgcolor": None,
     "force_return_bytes": False,
     "args": inspect.Parameter.empty,
@@ -96,16 +100,71 @@ def test_alpha_matting_changes_the_edge_only(photo, cutout):
     refined = np.asarray(remove(photo, alpha_matting=True, alpha_matting_erode_size=5))[..., 3]
     alpha = np.asarray(cutout)[..., 3]
     assert (refined != alpha).any() and iou(refined / 255, alpha / 255) > 0.9
+    mask = remove(photo, only_mask=True, alpha_matting=True, alpha_matting_erode_size=5)
+    assert np.array_equal(np.asarray(mask), alpha), "as in rembg, a mask is not refined"
 
 
-def test_colors_of_the_photo_are_kept_with_putalpha(photo):
-    kept = np.asarray(remove(photo, putalpha=True))
+@pytest.fixture
+def trimaps(monkeypatch):
+    """Trimaps that ViTMatte receives; a fake of it returns 0.5 in their unknown bands."""
+    given: list[np.ndarray] = []
+
+    def predict(rgb, trimap, settings, **_):
+        given.append(trimap)
+        return np.where(trimap == 128, 0.5, trimap == 255).astype(np.float32)
+
+    monkeypatch.setattr("rmbg.cutout.predict_alpha", predict)
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    return given
+
+
+def test_vitmatte_has_precedence_and_the_thresholds(photo, cutout, trimaps):
+    alpha = np.asarray(remove(photo, alpha_matting=True, vitmatte=True))[..., 3]
+    unknown = trimaps[0] == 128
+    assert len(trimaps) == 1 and 0.01 < unknown.mean() < 0.5 and (alpha[unknown] == 128).all()
+    remove(photo, vitmatte=True, alpha_matting_erode_size=20, vitmatte_model="small-composition-1k")
+    remove(photo, vitmatte=True, alpha_matting_foreground_threshold=255, alpha_matting_background_threshold=1)
+    assert all((trimap == 128).sum() > unknown.sum() for trimap in trimaps[1:])
+    mask = remove(photo, only_mask=True, vitmatte=True)
+    assert np.array_equal(np.asarray(mask), np.asarray(cutout)[..., 3]) and len(trimaps) == 3
+
+
+def test_vitmatte_refines_the_post_processed_mask(photo, trimaps):
+    binary = np.asarray(remove(photo, only_mask=True, post_process_mask=True))
+    refined = np.asarray(remove(photo, vitmatte=True, post_process_mask=True))[..., 3]
+    known = trimaps[0] != 128
+    assert np.array_equal(refined[known], binary[known]) and set(np.unique(refined)) == {0, 128, 255}
+
+
+@pytest.mark.parametrize("model", ["small-distinctions-646", "base-composition-1k", "large"])
+def test_other_checkpoints_of_vitmatte_are_rejected(photo, trimaps, model):
+    with pytest.raises(ValueError, match=f"vitmatte_model '{model}' is not available; use 'small-composition-1k'"):
+        remove(photo, vitmatte=True, vitmatte_model=model)
+    assert not trimaps
+
+
+def test_missing_weights_of_vitmatte_are_reported_before_a_provider_runs(photo, monkeypatch, tmp_path):
+    provider = Fake()
+    monkeypatch.setitem(PROVIDERS, "fake", provider)
+    for name, value in {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path), "RMBG_DATA": str(tmp_path)}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(NotReadyError, match=r"ViTMatte is not ready: its weights \(103 MB\) are not downloaded"):
+        remove(photo, vitmatte=True, session=new_session("fake"))
+    assert not provider.calls
+
+
+def test_colors_are_decontaminated_except_with_putalpha(photo, cutout):
+    assert np.array_equal(np.asarray(remove(photo, decontaminate=True)), np.asarray(cutout))
+    kept = np.asarray(remove(photo, decontaminate=True, putalpha=True))
     assert np.array_equal(kept[..., :3], np.asarray(photo)) and (kept[..., 3] == 0).any()
+    assert np.array_equal(kept, np.asarray(remove(photo, putalpha=True)))
+    soft = (kept[..., 3] > 20) & (kept[..., 3] < 235)
+    assert (np.asarray(cutout)[soft] != kept[soft]).any()
 
 
 def test_sessions():
     assert new_session().provider == "auto" and new_session("builtin").provider == "builtin"
-    assert new_session("bria-rmbg", providers=["CPUExecutionProvider"]).provider == "rmbg-2.0"
+    assert new_session("rmbg-2.0", sess_opts=None, providers=["CPUExecutionProvider"]).provider == "rmbg-2.0"
     assert {provider for provider in MODELS.values() if provider != "auto"} <= set(PROVIDERS)
     with pytest.raises(ValueError, match="There is no provider 'other'"):
         new_session("other")
