@@ -67,26 +67,24 @@ def wheel(sdist):
     return build(source, "wheel", folder / "wheel")
 
 
-@pytest.fixture(scope="module")
-def environment(wheel, tmp_path_factory):
-    """Folder of programs of an environment with the wheel; the requirements are those of this one."""
+@pytest.fixture(scope="module", params=["shared", pytest.param("own", marks=pytest.mark.long)])
+def environment(request, wheel, tmp_path_factory):
+    """Folder of programs of an environment with the wheel.
+
+    The requirements are those of this environment, or are installed from the package index into an empty one.
+    """
     folder = tmp_path_factory.mktemp("environment")
+    python = folder / "bin/python"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
-    install = [
-        sys.executable,
-        "-m",
-        "pip",
-        "--python",
-        str(folder / "bin/python"),
-        "install",
-        "--quiet",
-        "--no-deps",
-        str(wheel),
-    ]
-    subprocess.run(install, check=True)
-    (packages,) = folder.glob("lib/python*/site-packages")
-    paths = [path for path in sys.path if path.endswith("site-packages")] or [sysconfig.get_path("purelib")]
-    (packages / "requirements.pth").write_text("\n".join([*paths, WITHOUT_TORCH]))
+    install = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet"]
+    if request.param == "own":
+        subprocess.run([*install, f"{wheel}[mcp]"], check=True)
+        subprocess.run([*install[:5], "check"], check=True)
+    else:
+        subprocess.run([*install, "--no-deps", str(wheel)], check=True)
+        (packages,) = folder.glob("lib/python*/site-packages")
+        paths = [path for path in sys.path if path.endswith("site-packages")] or [sysconfig.get_path("purelib")]
+        (packages / "requirements.pth").write_text("\n".join([*paths, WITHOUT_TORCH]))
     return folder / "bin"
 
 

@@ -18,6 +18,8 @@ from scipy.fft import dctn
 
 from rmbg.compat.rembg import MODELS, new_session, remove
 from rmbg.errors import NotReadyError
+from rmbg.matting.edges import AlphaMatting
+from rmbg.matting.trimap import make_trimap
 from rmbg.providers import PROVIDERS
 from tests.benchmark.fakes import Fake
 from tests.pictures import examples, iou, truth
@@ -132,8 +134,8 @@ def test_vitmatte_has_precedence_and_the_thresholds(photo, cutout, trimaps):
 def test_vitmatte_refines_the_post_processed_mask(photo, trimaps):
     binary = np.asarray(remove(photo, only_mask=True, post_process_mask=True))
     refined = np.asarray(remove(photo, vitmatte=True, post_process_mask=True))[..., 3]
-    known = trimaps[0] != 128
-    assert np.array_equal(refined[known], binary[known]) and set(np.unique(refined)) == {0, 128, 255}
+    assert np.array_equal(trimaps[0], make_trimap((binary / 255).astype(np.float32), AlphaMatting()))
+    assert np.array_equal(refined == 128, trimaps[0] == 128) and set(np.unique(refined)) == {0, 128, 255}
 
 
 @pytest.mark.parametrize("model", ["small-distinctions-646", "base-composition-1k", "large"])

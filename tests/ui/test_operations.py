@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
+from rmbg import telemetry
 from rmbg.errors import OptionError
-from rmbg.ui.logs import Formatter
+from rmbg.settings import Settings
+from rmbg.ui.logs import Formatter, configure
 from rmbg.ui.operations import Operations
 from rmbg.ui.origins import Origins, Proxies, own_hosts
 
@@ -74,3 +76,25 @@ def test_log_has_no_keys_and_pictures():
     text = Formatter(False, ("key-1:key-2",)).format(record)
     assert "key-" not in text + json.dumps(entry) and "AAAA" not in text + json.dumps(entry)
     assert text.splitlines()[-1] == "ValueError: [key] and [picture]"
+
+
+@pytest.fixture
+def package():
+    """The logger of the package, restored after the test."""
+    logger = logging.getLogger("rmbg")
+    handlers, level, propagate, listeners = logger.handlers[:], logger.level, logger.propagate, telemetry.LISTENERS[:]
+    logger.handlers.clear()
+    telemetry.LISTENERS.clear()
+    yield logger
+    logger.handlers[:], logger.propagate, telemetry.LISTENERS[:] = handlers, propagate, listeners
+    logger.setLevel(level)
+
+
+@pytest.mark.parametrize(("level", "logged"), [("", []), ("info", ["info"]), ("debug", ["debug", "info"])])
+def test_level_of_the_log(package, capsys, level, logged):
+    configure(Settings.from_environ({"RMBG_LOG_LEVEL": level, "RMBG_LOG_FORMAT": "json"}))
+    with telemetry.call("builtin"), telemetry.phase("inference"):
+        pass
+    assert [json.loads(line)["level"] for line in capsys.readouterr().err.splitlines()] == logged
+    package.warning("The disk is full.")
+    assert "The disk is full." in capsys.readouterr().err
