@@ -7,12 +7,15 @@ RUN python -m venv /opt/rmbg
 ENV PATH=/opt/rmbg/bin:$PATH
 COPY requirements.txt /src/
 
-# The CPU wheels of torch are on an index of their own. Headers, tests and compilers of packages are not used at run time.
+# The CPU wheels of torch are on an index of their own. Headers, tests and compilers of packages are not used at run time, and
+# neither are OpenVINO's plugins for other processors.
 FROM build AS build-cpu
 RUN pip install --index-url https://download.pytorch.org/whl/cpu "torch>=2.8,<2.14" \
  && pip install -r /src/requirements.txt \
  && rm -rf /opt/rmbg/lib/python3.*/site-packages/torch/include /opt/rmbg/lib/python3.*/site-packages/torch/test \
       /opt/rmbg/lib/python3.*/site-packages/torch/bin/protoc* /opt/rmbg/lib/python3.*/site-packages/torch/bin/test_* \
+      /opt/rmbg/lib/python3.*/site-packages/openvino/include /opt/rmbg/lib/python3.*/site-packages/openvino/libs/cache.json \
+      /opt/rmbg/lib/python3.*/site-packages/openvino/libs/libopenvino_intel_[gn]pu_plugin.so \
  && find /opt/rmbg -type d -name tests -path '*/site-packages/*' -prune -exec rm -rf {} + \
  && pip uninstall --yes pip
 

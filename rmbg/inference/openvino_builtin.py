@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-import openvino as ov
-from openvino import opset8, opset15
 
+from rmbg.inference.openvino_import import opset8, opset15, ov
 from rmbg.inference.openvino_ops import Node, concat, constant, convolve, linear, reset_constants, resize, size_of
 from rmbg.networks.builtin_spec import DEPTHS, FOREGROUND, POOLS
 

@@ -10,10 +10,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import openvino as ov
 import torch
-from openvino import opset8, opset15
 
+from rmbg.inference.openvino_import import opset8, opset15, ov
 from rmbg.inference.openvino_ops import (
     Node,
     concat,

@@ -10,7 +10,8 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from openvino import opset15
+
+from rmbg.inference.openvino_import import opset15
 
 if TYPE_CHECKING:
     import torch

@@ -6,10 +6,9 @@ The functions mirror ``rmbg.networks.refiner``; tests compare the outputs of bot
 from __future__ import annotations
 
 import numpy as np
-import openvino as ov
-from openvino import opset15
 
 from rmbg.inference.openvino_builtin import Weights, conv, encode, mean_pool, merge
+from rmbg.inference.openvino_import import opset15, ov
 from rmbg.inference.openvino_ops import Node, concat, constant, reset_constants, resize
 from rmbg.networks.builtin_spec import MEAN, STD
 from rmbg.networks.refiner_spec import CELL, LOGIT_EPSILON, MAX_LOGIT, WINDOW

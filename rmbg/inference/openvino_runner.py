@@ -127,7 +127,7 @@ class MappedModel:
     """Compiled model in a mapped file. OpenVINO reads the weights in place, so the file stays mapped as long as the model."""
 
     def __init__(self, path: Path, plan: Plan) -> None:
-        import openvino as ov
+        from rmbg.inference.openvino_import import ov
 
         mapped = np.memmap(path, np.uint8, "c")[:-TRAILER]  # OpenVINO accepts writable memory only
         try:
@@ -205,6 +205,6 @@ def supported_precisions() -> list[str]:
 @functools.cache
 def core() -> Any:
     """OpenVINO's runtime."""
-    import openvino as ov
+    from rmbg.inference.openvino_import import ov
 
     return ov.Core()

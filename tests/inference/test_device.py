@@ -29,7 +29,7 @@ def test_an_unavailable_device_is_an_error(device, message):
 
 
 def test_without_torch_the_built_in_network_runs_on_openvino(monkeypatch, tmp_path):
-    pytest.importorskip("openvino")
+    pytest.importorskip("rmbg.inference.openvino_import")
     monkeypatch.setitem(sys.modules, "torch", None)
     (tmp_path / "birefnet.safetensors").touch()
     settings = Settings(weights=tmp_path)

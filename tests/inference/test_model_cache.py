@@ -78,7 +78,7 @@ def test_the_least_recently_used_network_is_unloaded_beyond_the_budget(cache, se
 
 
 def test_streams_run_at_the_same_time_and_are_not_unloaded(cache, settings, monkeypatch):
-    pytest.importorskip("openvino")
+    pytest.importorskip("rmbg.inference.openvino_import")
     monkeypatch.setattr("rmbg.inference.plan.cpu_count", lambda: 2)
     started, release = threading.Barrier(3, timeout=60), threading.Event()
 

@@ -1,9 +1,11 @@
 """rmbg.inference.openvino_*: graphs against the torch networks, cache of compiled models, choice of engine."""
 
+import ast
 import gc
 import hashlib
 import io
 import os
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -24,10 +26,8 @@ from rmbg.settings import Settings
 from tests.inference.overwriting import overwrite
 from tests.networks.rule import network_input, rule_weights
 
-pytest.importorskip("openvino")
-import openvino as ov
-from openvino import opset15
-
+pytest.importorskip("rmbg.inference.openvino_import")
+from rmbg.inference.openvino_import import TELEMETRY, opset15, ov
 from rmbg.inference.openvino_runner import (
     OpenVinoRunner,
     Requests,
@@ -37,6 +37,8 @@ from rmbg.inference.openvino_runner import (
     save_compiled,
     supported_precisions,
 )
+
+ROOT = Path(__file__).resolve().parents[2]
 
 FP32 = Plan("openvino", "cpu", "fp32")
 
@@ -274,3 +276,24 @@ def test_openvino_that_is_not_installed(monkeypatch):
     assert choose(Settings(device="cpu")).engine == "torch"
     with pytest.raises(NotReadyError, match="pip install openvino"):
         choose(Settings(engine="openvino", device="cpu"))
+
+
+def test_import_sends_no_telemetry(tmp_path):
+    """The package of the telemetry writes an id of the user into the home folder when OpenVINO is imported."""
+    code = f"from rmbg.inference import openvino_ops; import sys; assert {TELEMETRY!r} not in sys.modules"
+    environment = {name: value for name, value in os.environ.items() if name != "CI"}
+    subprocess.run([sys.executable, "-c", code], env={**environment, "HOME": str(tmp_path)}, cwd=ROOT, check=True)
+    assert not list(tmp_path.iterdir())
+
+
+def test_openvino_is_imported_in_one_module():
+    found = set()
+    for path in (ROOT / "rmbg").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            else:
+                names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            if any(name.partition(".")[0] == "openvino" for name in names):
+                found.add(path.name)
+    assert found == {"openvino_import.py"}

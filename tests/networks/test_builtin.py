@@ -32,7 +32,7 @@ def net() -> builtin.BuiltinNet:
 
 
 def on_openvino() -> tta.Forward:
-    pytest.importorskip("openvino")
+    pytest.importorskip("rmbg.inference.openvino_import")
     return builtin_runner.openvino_networks().forward
 
 
@@ -61,7 +61,7 @@ def test_engines_agree() -> None:
 
 
 def test_concurrent_runs_return_the_bytes_of_a_single_one() -> None:
-    pytest.importorskip("openvino")
+    pytest.importorskip("rmbg.inference.openvino_import")
     inputs = [np.random.default_rng(i).normal(0, 1, (1, 3, 64 + 32 * (i % 2), 96)).astype(np.float32) for i in range(8)]
     single = builtin_runner.openvino_networks().forward
     streams = builtin_runner.openvino_networks(replace(builtin_runner.OPENVINO, streams=4)).forward

@@ -20,7 +20,7 @@ SIDE = refiner_spec.SIDE
 def networks(engine: str) -> builtin_runner.Networks:
     if engine == "torch":
         return builtin_runner.torch_networks(Plan("torch", "cpu", "fp32"))
-    pytest.importorskip("openvino")
+    pytest.importorskip("rmbg.inference.openvino_import")
     return builtin_runner.openvino_networks()
 
 
