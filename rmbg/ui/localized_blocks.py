@@ -8,6 +8,7 @@ import gradio as gr
 from gradio.data_classes import BlocksConfigDict
 
 from rmbg.ui.languages import DEFAULT, LANGUAGE, localized, preferred, speaking, texts_script
+from rmbg.ui.page_config import without_endpoints
 
 
 class LocalizedBlocks(gr.Blocks):
@@ -29,6 +30,7 @@ class LocalizedBlocks(gr.Blocks):
 
     @config.setter
     def config(self, value: BlocksConfigDict) -> None:
+        without_endpoints(value)
         self._config = value
         self._localized: dict[str, Any] = {}
 

@@ -10,6 +10,7 @@ from typing import Any
 import gradio as gr
 
 from rmbg.providers.base import ProviderInfo
+from rmbg.ui.page_config import ENDPOINT
 from rmbg.ui.payload import CheckedBlocks
 
 #: Concurrent calls of an endpoint; those that wait in a lane hold neither a thread nor a decoded photo.
@@ -114,7 +115,7 @@ def add(
     optional : int
         Number of parameters at the end that were added after the first version.
     """
-    with gr.Row(visible=False):
+    with gr.Row(visible=False, elem_classes=ENDPOINT):
         gr.Button().click(
             _positional(function, parameters, tool),
             [parameter.component() for parameter in parameters],

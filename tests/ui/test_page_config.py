@@ -1,0 +1,60 @@
+"""The page has fewer components than the API, and progress that is hidden is reported to one component only."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import httpx
+import pytest
+
+from rmbg.ui.app import build
+
+#: Form in which the page contains its configuration.
+START, END = "window.gradio_config = ", ";</script>"
+
+
+@pytest.fixture(scope="module")
+def page(app: str) -> dict[str, Any]:
+    text = httpx.get(app, trust_env=False, timeout=60).raise_for_status().text
+    return json.loads(text.partition(START)[2].partition(END)[0])
+
+
+@pytest.fixture(scope="module")
+def everything(app: str) -> dict[str, Any]:
+    """Configuration for clients of the API."""
+    return httpx.get(f"{app}/config", trust_env=False, timeout=60).raise_for_status().json()
+
+
+def ids(layout: dict[str, Any]) -> set[int]:
+    return {layout["id"]}.union(*(ids(child) for child in layout.get("children", [])))
+
+
+def test_page_has_no_components_of_endpoints(page, everything):
+    public = [event for event in everything["dependencies"] if event["api_visibility"] == "public"]
+    inputs = {number for event in public for number in (*event["inputs"], *event["outputs"])}
+    shown = {part["id"] for part in page["components"]}
+    assert len(public) == 5 and len(inputs) > 50
+    assert inputs <= {part["id"] for part in everything["components"]} and not inputs & shown
+    assert ids(page["layout"]) - {page["layout"]["id"]} == shown, "the tree of the page has all of its components"
+    used = {number for event in page["dependencies"] if event not in public for number in (*event["inputs"], *event["outputs"])}
+    assert used <= shown
+
+
+def test_hidden_progress_is_reported_to_one_component(page):
+    hidden = [event for event in page["dependencies"] if event["show_progress"] == "hidden"]
+    assert len(hidden) > 100
+    assert len({tuple(event["show_progress_on"]) for event in hidden}) == 1
+    assert all(event["show_progress"] == "full" for event in page["dependencies"] if event["show_progress_on"] is None)
+
+
+def test_queue_is_checked_less_often_than_by_gradio():
+    assert 0.002 < build()._queue.sleep_when_free < 0.1
+
+
+@pytest.mark.browser
+def test_page_describes_the_api(shared_page):
+    shared_page.click("footer button.show-api")
+    shared_page.locator(".api-docs li.snippet", has_text="Python").click()
+    described = "document.querySelector('.api-docs').innerText.includes('contact_shadow')"
+    shared_page.wait_for_function(described, timeout=60_000)
