@@ -124,6 +124,20 @@ class Chromium:
             self._browser.close()
 
 
+@contextlib.contextmanager
+def dark_phone(page: Any) -> Iterator[None]:
+    """Give an opened page of Gradio the size of a phone and the dark mode, as ``?__theme=dark`` does, and back at the end."""
+    page.set_viewport_size(PHONE)
+    page.emulate_media(color_scheme="dark")
+    page.evaluate("document.body.classList.add('dark')")
+    try:
+        yield
+    finally:
+        page.evaluate("document.body.classList.remove('dark')")
+        page.emulate_media(color_scheme="light")
+        page.set_viewport_size(DESKTOP)
+
+
 def _forget(page: Any) -> None:
     """Close the pages of a context, and remove storage, cookies and permissions of the site of `page`."""
     context, site = page.context, urlsplit(page.url)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import io
 import os
@@ -21,7 +20,7 @@ from rmbg.compare.votes import Votes
 from rmbg.errors import ServiceError
 from rmbg.providers import PROVIDERS
 from tests.benchmark.fakes import Fake
-from tests.browser import DESKTOP, PHONE, Chromium
+from tests.browser import Chromium, dark_phone
 from tests.conftest import launched, open_app
 from tests.pictures import scene
 from tests.servers.web import until
@@ -62,20 +61,13 @@ def calls(fakes: dict[str, Fake]) -> None:
     fakes["slow"].wait = 0.0
 
 
-@contextlib.contextmanager
-def opened(chromium: Chromium, address: str, viewport: dict[str, int] = DESKTOP, **media: str) -> Iterator[Any]:
-    """Open the Compare tab for a new visitor."""
-    with chromium.visit(viewport, **media) as page:
-        open_app(page, f"{address}/?__theme={media.get('color_scheme', 'light')}")
-        page.click("button[role=tab]:has-text('Compare')")
-        page.wait_for_selector("#compare-start", timeout=WAIT)
-        yield page
-
-
 @pytest.fixture(scope="module")
 def visit(chromium: Chromium, own_app: str) -> Iterator[Any]:
-    """The page that the tests of this file share."""
-    with opened(chromium, own_app) as page:
+    """The Compare tab that the tests of this file share."""
+    with chromium.visit() as page:
+        open_app(page, own_app)
+        page.click("button[role=tab]:has-text('Compare')")
+        page.wait_for_selector("#compare-start", timeout=WAIT)
         yield page
 
 
@@ -119,13 +111,21 @@ def choose(page: Any, *ids: str) -> None:
             box.click()
 
 
+#: True if the page has no results of the comparison that was there when `mark_old` was called.
+NO_OLD = "!document.querySelector('#grid .old, #figures .old')"
+
+
+def mark_old(page: Any) -> None:
+    page.evaluate("document.querySelectorAll('#grid figure, #figures table').forEach((old) => old.classList.add('old'))")
+
+
 def start(page: Any, *, paid: bool = False) -> None:
     """Start a comparison, and wait until the page has no results of an earlier one."""
-    page.evaluate("document.querySelectorAll('#grid figure, #figures table').forEach((old) => old.classList.add('old'))")
+    mark_old(page)
     page.click("#compare-start")
     if paid:
         page.click("#compare-yes", timeout=WAIT)
-    wait(page, "!document.querySelector('#grid .old, #figures .old')")
+    wait(page, NO_OLD)
 
 
 def compare(page: Any, path: Path, *ids: str, paid: bool = False) -> None:
@@ -363,17 +363,16 @@ def test_blind_comparison_hides_names_until_the_vote(page, photo):
     assert not re.search(r"\d+ to \d+", rated), "there is no interval before ten votes"
 
 
-@pytest.fixture
-def new_page(chromium: Chromium, own_app: str, calls: None) -> Iterator[Any]:
-    """The page of a new visitor, who has spent nothing."""
-    with opened(chromium, own_app) as page:
-        yield page
+def charged(page: Any) -> tuple[int, float]:
+    """Return number and charges of the pictures of the provider ``far`` in the total of the session."""
+    found = re.search(r"Far: (\d+) pictures?, \$([\d.]+) charged", page.inner_text("#total"))
+    return (int(found[1]), float(found[2])) if found else (0, 0.0)
 
 
-def test_photo_and_paid_result_are_handed_over(new_page, photo, fakes, tmp_path):
+def test_photo_and_paid_result_are_handed_over(page, photo, fakes, tmp_path):
     """Remove to Compare, then a result back to Remove, without a second call of the paid provider."""
-    page = new_page
     page.click("button[role=tab]:has-text('Remove')")
+    count, cost = charged(page)
     page.set_input_files("#photo input[type=file]", str(photo))
     page.wait_for_selector("#photo img", timeout=WAIT)
     page.click("#to-compare")
@@ -383,12 +382,14 @@ def test_photo_and_paid_result_are_handed_over(new_page, photo, fakes, tmp_path)
     page.wait_for_selector("#compare-yes", timeout=WAIT)
     question, answer = page.locator("#compare-message").bounding_box(), page.locator("#compare-yes").bounding_box()
     assert question["y"] + question["height"] <= answer["y"], "the question is above its answers"
+    mark_old(page)
     page.click("#compare-yes", timeout=WAIT)
+    wait(page, NO_OLD)
     page.click("#grid [data-use]:has-text('Far')", timeout=WAIT)
     page.wait_for_selector("#result .stage", timeout=WAIT)
     page.wait_for_function("document.querySelector('#facts').innerText.includes('$0.018 charged')", timeout=WAIT)
     assert page.inner_text("#facts").split()[:2] == ["mug", "Far"]
-    assert page.inner_text("#total").count("Far: 1 picture, $0.018 charged") == 1
+    assert charged(page) == (count + 1, pytest.approx(cost + 0.018, abs=1e-4))
     page.wait_for_selector("#save:enabled", timeout=WAIT)
     assert Image.open(download(page, "#save", tmp_path)).size == (400, 300)
     page.wait_for_selector("#strip img", timeout=WAIT)
@@ -401,6 +402,8 @@ def test_photo_and_paid_result_are_handed_over(new_page, photo, fakes, tmp_path)
     page.click("button[role=tab]:has-text('Remove')")
     assert Image.open(download(page, "#save", tmp_path)).size == (400, 300)
     assert len(fakes["far"].calls) == 2, "one call for each comparison"
+    page.click("#photo button[aria-label='Remove Image']")
+    page.click("button[role=tab]:has-text('Compare')")
 
 
 def test_cancel_keeps_completed_results(page, photo, fakes):
@@ -488,20 +491,17 @@ def test_missing_photo_and_missing_selection_are_reported(page, photo):
     page.wait_for_function("document.querySelector('#compare-message').innerText.includes('at least two')", timeout=WAIT)
 
 
-def is_accessible(page: Any, photo: Path) -> None:
+def is_accessible(page: Any) -> None:
     """Check the tab with axe-core after a comparison; test_theme.py checks it before."""
-    compare(page, photo, "builtin", "near")
-    open_ratings(page)
     assert violations(page) == []
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), "the page scrolls sideways"
     wide, shown = page.evaluate("(e => [e.scrollWidth, e.clientWidth])(document.querySelector('#figures .scroll'))")
     assert wide <= shown, "all figures are visible"
 
 
-def test_results_are_accessible_in_light_mode(page, photo):
-    is_accessible(page, photo)
-
-
-def test_results_are_accessible_on_a_dark_phone(chromium, own_app, calls, photo):
-    with opened(chromium, own_app, PHONE, color_scheme="dark") as page:
-        is_accessible(page, photo)
+def test_results_are_accessible_in_light_mode_and_on_a_dark_phone(page, photo):
+    compare(page, photo, "builtin", "near")
+    open_ratings(page)
+    is_accessible(page)
+    with dark_phone(page):
+        is_accessible(page)

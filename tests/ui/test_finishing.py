@@ -14,7 +14,6 @@ from rmbg.errors import OptionError
 from rmbg.render.canvas import PRESETS
 from rmbg.ui.components import finishing_options
 from rmbg.ui.components.render_options import OTHER_SIZE, RenderOptions
-from tests.browser import PHONE
 from tests.conftest import open_app
 from tests.pictures import scene
 
@@ -131,18 +130,3 @@ def test_other_sizes_and_wrong_ones(page, tmp_path):
     page.click("#save")
     page.wait_for_selector(".toast-body.error:has-text('There is no canvas')", timeout=WAIT)
     field.fill("300x150")
-
-
-@pytest.mark.browser
-def test_phone_has_no_empty_area_among_the_options(chromium, app):
-    """Before a result: each row between the result and Download has a visible control in each of its columns."""
-    with chromium.visit(PHONE) as page:
-        open_app(page, app)
-        page.wait_for_selector("#canvas", timeout=WAIT)
-        bottom = page.locator("#view").bounding_box()
-        canvas, below = page.locator("#canvas").bounding_box(), page.locator("#format").bounding_box()
-        assert below["y"] - (bottom["y"] + bottom["height"]) < 130 and canvas["width"] > 300
-        page.click("#background label[data-testid='Gradient-radio-label']")
-        page.wait_for_selector("#background-options .for-gradient", state="visible", timeout=WAIT)
-        assert page.locator("#format").bounding_box()["y"] <= below["y"] + 8, "the colors are beside the size"
-        assert page.locator("#background-options").bounding_box()["x"] > canvas["x"]

@@ -53,5 +53,6 @@ def test_files_exist_while_the_page_is_open_and_are_removed_afterwards(blocks):
             open_page(client, "visitor")
             folder: Path = session_of(blocks, "visitor").own_folder()
             time.sleep(3)
+            assert blocks._queue.sleep_when_free >= 0.005, "an idle server does not check its queues every millisecond"
             assert folder.exists() and session_of(blocks, "visitor").own_folder() == folder
         assert until(lambda: not folder.exists(), 30)

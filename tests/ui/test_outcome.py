@@ -326,3 +326,17 @@ def test_strip_is_downloaded_and_deleted(phone, tmp_path, monkeypatch):
     page.wait_for_selector("#strip img", state="detached", timeout=WAIT)
     page.wait_for_selector("#strip-zip", state="hidden", timeout=WAIT)
     page.wait_for_selector("#strip-yes", state="hidden", timeout=WAIT)
+
+
+@pytest.mark.browser
+def test_phone_has_no_empty_area_among_the_options(phone):
+    """Before a result: each row between the result and Download has a visible control in each of its columns."""
+    page = phone
+    page.wait_for_selector("#canvas", timeout=WAIT)
+    bottom = page.locator("#view").bounding_box()
+    canvas, below = page.locator("#canvas").bounding_box(), page.locator("#format").bounding_box()
+    assert below["y"] - (bottom["y"] + bottom["height"]) < 130 and canvas["width"] > 300
+    page.click("#background label[data-testid='Gradient-radio-label']")
+    page.wait_for_selector("#background-options .for-gradient", state="visible", timeout=WAIT)
+    assert page.locator("#format").bounding_box()["y"] <= below["y"] + 8, "the colors are beside the size"
+    assert page.locator("#background-options").bounding_box()["x"] > canvas["x"]

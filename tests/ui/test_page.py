@@ -21,7 +21,7 @@ from rmbg.providers import PROVIDERS
 from rmbg.providers.base import READY, Provider, RequestContext, Status
 from rmbg.providers.builtin import Builtin
 from rmbg.settings import Settings
-from tests.browser import DESKTOP, PHONE, Chromium
+from tests.browser import DESKTOP, PHONE, Chromium, dark_phone
 from tests.conftest import open_app
 from tests.pictures import examples, iou, scene, truth
 from tests.servers.web import Exchange, Web
@@ -454,22 +454,18 @@ def is_accessible(page: Any, size: dict[str, int]) -> None:
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), "the page scrolls sideways"
 
 
-def test_result_is_accessible_in_light_mode(page, photo):
-    remove(page, photo)
-    try:
-        is_accessible(page, DESKTOP)
-        is_accessible(page, PHONE)
-    finally:
-        page.set_viewport_size(DESKTOP)
-
-
-def test_result_on_a_dark_phone_scrolls_into_view_and_is_accessible(chromium, app, photo):
-    with chromium.visit(PHONE, color_scheme="dark") as page:
-        open_app(page, f"{app}/?__theme=dark")
+def test_result_scrolls_into_view_on_a_phone_and_is_accessible(page, photo):
+    with dark_phone(page):
+        page.evaluate("scrollTo(0, 0)")
         remove(page, photo)
         page.wait_for_function("document.querySelector('#result').getBoundingClientRect().top < 300", timeout=WAIT)
         is_accessible(page, PHONE)
         is_accessible(page, DESKTOP)
+    is_accessible(page, DESKTOP)
+    try:
+        is_accessible(page, PHONE)
+    finally:
+        page.set_viewport_size(DESKTOP)
 
 
 def test_page_loads_nothing_from_other_hosts(chromium, app, photo):

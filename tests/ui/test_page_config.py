@@ -8,16 +8,22 @@ from typing import Any
 import httpx
 import pytest
 
-from rmbg.ui.app import build
 
-#: Form in which the page contains its configuration.
-START, END = "window.gradio_config = ", ";</script>"
+@pytest.fixture(scope="module")
+def text(app: str) -> str:
+    """The page as it is sent."""
+    return httpx.get(app, trust_env=False, timeout=60).raise_for_status().text
+
+
+def part(text: str, start: str) -> dict[str, Any]:
+    """Return the JSON object that follows `start` in a script of the page."""
+    return json.JSONDecoder().raw_decode(text, text.index(start) + len(start))[0]
 
 
 @pytest.fixture(scope="module")
-def page(app: str) -> dict[str, Any]:
-    text = httpx.get(app, trust_env=False, timeout=60).raise_for_status().text
-    return json.loads(text.partition(START)[2].partition(END)[0])
+def page(text: str) -> dict[str, Any]:
+    """Configuration of the page."""
+    return part(text, "window.gradio_config = ")
 
 
 @pytest.fixture(scope="module")
@@ -48,13 +54,7 @@ def test_hidden_progress_is_reported_to_one_component(page):
     assert all(event["show_progress"] == "full" for event in page["dependencies"] if event["show_progress_on"] is None)
 
 
-def test_queue_is_checked_less_often_than_by_gradio():
-    assert 0.002 < build()._queue.sleep_when_free < 0.1
-
-
-@pytest.mark.browser
-def test_page_describes_the_api(shared_page):
-    shared_page.click("footer button.show-api")
-    shared_page.locator(".api-docs li.snippet", has_text="Python").click()
-    described = "document.querySelector('.api-docs').innerText.includes('contact_shadow')"
-    shared_page.wait_for_function(described, timeout=60_000)
+def test_page_describes_the_endpoints(text):
+    described = part(text, "window.gradio_api_info = ")["named_endpoints"]
+    assert len(described) == 5
+    assert "contact_shadow" in [each["parameter_name"] for each in described["/remove_background"]["parameters"]]
