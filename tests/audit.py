@@ -43,8 +43,9 @@ def installed(folder: Path) -> Path | None:
     scripts = folder / ("Scripts" if sys.platform == "win32" else "bin")
     program = scripts / "pip-audit"
     if not program.exists() and not program.with_suffix(".exe").exists():
-        venv.create(folder, with_pip=True)
-        command = [str(scripts / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", TOOL]
+        venv.create(folder)
+        pip = [sys.executable, "-m", "pip", "--python", str(scripts / "python")]  # a second pip takes seconds to install
+        command = [*pip, "install", "--quiet", "--disable-pip-version-check", TOOL]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             if any(word in done.stderr for word in OFFLINE):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,7 @@ def test_without_an_index_it_is_skipped_with_a_sentence(tmp_path):
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "env"], check=True)
     python = tmp_path / "env" / ("Scripts" if os.name == "nt" else "bin") / "python"
     nowhere = {name: value for name, value in os.environ.items() if not name.startswith("PIP_")}
+    nowhere |= {"PYTHONPATH": sysconfig.get_path("purelib")}  # has pip
     nowhere |= {"PIP_INDEX_URL": "http://127.0.0.1:9/simple", "PIP_RETRIES": "0", "PIP_CONFIG_FILE": os.devnull}
     script = Path(__file__).with_name("audit.py")
     done = subprocess.run([python, script], env=nowhere, capture_output=True, text=True, timeout=300)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import signal
 import stat
@@ -11,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from tests.security.server import Server, Visitor, picture
 from tests.servers.web import until
@@ -52,11 +54,18 @@ def test_signal_removes_all_files(tmp_path, entry, number):
     assert "Traceback" not in server.log.read_text()
 
 
+def large_photo() -> bytes:
+    """A photo of 12 megapixels."""
+    out = io.BytesIO()
+    Image.open(io.BytesIO(picture(300, 400))).resize((4000, 3000)).save(out, "JPEG")
+    return out.getvalue()
+
+
 @posix
 def test_signal_stops_running_work(tmp_path):
     """A large photo is being processed; a heartbeat and an event stream are open."""
     with Server(tmp_path) as server:
-        path = server.upload(picture(3000, 4000))
+        path = server.upload(large_photo())
         with Visitor(server.url, "visitor") as visitor:
 
             def request() -> None:
