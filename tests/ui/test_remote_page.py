@@ -42,9 +42,9 @@ def page(shared_page: Any) -> Any:
     return shared_page
 
 
-@pytest.fixture
-def new_page(chromium: Chromium, app: str) -> Iterator[Any]:
-    """The page of a new visitor, who has accepted and spent nothing."""
+@pytest.fixture(scope="module")
+def other(chromium: Chromium, app: str) -> Iterator[Any]:
+    """The page of another visitor, who has accepted and spent nothing at its first use."""
     with chromium.visit() as page:
         open_app(page, app)
         yield page
@@ -130,9 +130,9 @@ def test_services_run_end_to_end(page, photo, tmp_path, monkeypatch):
             assert "charged" in line or "listed" in line
 
 
-def test_key_of_the_visitor_is_used_and_not_stored(new_page, fal, photo, app, tmp_path, caplog):
+def test_key_of_the_visitor_is_used_and_not_stored(other, fal, photo, app, tmp_path, caplog):
     """The key is not in the page, browser storage, config, API schema, URLs, logs or files."""
-    page = new_page
+    page = other
     caplog.set_level(logging.DEBUG)
     urls: list[str] = []
     page.on("request", lambda request: urls.append(request.url))
@@ -164,14 +164,14 @@ def test_key_of_the_visitor_is_used_and_not_stored(new_page, fal, photo, app, tm
     assert '"key"' not in json.dumps(json.loads(schema)["named_endpoints"])
 
 
-def test_service_runs_while_a_local_provider_is_busy(page, new_page, fal, photo, monkeypatch):
+def test_service_runs_while_a_local_provider_is_busy(page, other, fal, photo, monkeypatch):
     """One visitor runs a local provider without end, another one a service."""
     endless = EndlessProvider()
     monkeypatch.setitem(PROVIDERS, "builtin", endless)
     upload(page, photo)
     page.click("#start")
     assert endless.started.wait(120)
-    other = new_page
+    clear(other)
     run(other, fal, photo, "fal: RMBG 2.0", VISITOR_KEY)
     other.wait_for_selector("#result .stage", timeout=WAIT)
     assert not endless.cancelled.is_set() and page.is_visible("#cancel")
