@@ -14,6 +14,7 @@ import httpx._transports.default
 import pytest
 
 from tests.browser import Chromium
+from tests.processes import share_server
 
 # Before rmbg is imported: settings and proxies of the machine must not affect the tests.
 for name in [n for n in os.environ if n.startswith("RMBG_") or n.lower() in ("http_proxy", "https_proxy", "all_proxy")]:
@@ -32,6 +33,11 @@ if hasattr(signal, "SIGHUP"):
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="also run the tests that take more than a minute")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if getattr(config.option, "numprocesses", None) and not hasattr(config, "workerinput"):
+        share_server()  # before pytest-xdist starts its processes
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -16,9 +16,12 @@ ENDPOINT = "endpoint"
 
 
 def report_hidden_progress_to(component: Any, app: gr.Blocks) -> None:
-    """Make `component` the only one that receives the status of events whose progress is hidden."""
+    """Make `component` the only one that receives the status of events whose progress is hidden.
+
+    Events of ``gr.render`` are left as they are: without a status, their containers are not hidden while they are empty.
+    """
     for event in app.fns.values():
-        if event.show_progress == "hidden" and event.show_progress_on is None:
+        if event.show_progress == "hidden" and event.show_progress_on is None and event.renderable is None:
             event.show_progress_on = [component]
 
 

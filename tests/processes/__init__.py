@@ -39,12 +39,29 @@ def with_constants(**constants: float) -> tuple[str, ...]:
     return "-m", "tests.processes.constants", *pairs
 
 
+#: Path of the socket of a server that the processes of pytest-xdist share.
+SHARED = "PYTEST_FORK_SERVER"
+
+
+def share_server() -> None:
+    """Start a server for this process and its child processes, which exits when this process does."""
+    if FORK:
+        os.environ[SHARED] = _server()
+
+
 @functools.cache
 def _relay() -> list[str]:
-    """Start the server of this process and return the command of its relay; the server exits when this process does.
+    """Return the command of the relay to the shared server, or to one of this process, which is started at the first call.
 
     The imports have ended on return, so that they do not count towards the time limit of a test's command.
     """
+    relay = [sys.executable, "-I", "-S", str(FOLDER / "relay.py"), os.environ.get(SHARED) or _server()]
+    subprocess.run([*relay, "-c", ""], stdin=subprocess.DEVNULL, check=True, timeout=600)
+    return relay
+
+
+def _server() -> str:
+    """Start a server and return the path of its socket; it exits when this process does."""
     folder = tempfile.TemporaryDirectory(prefix="fork-", dir="/tmp")  # the path of a socket has at most 107 bytes
     path = f"{folder.name}/socket"
     with socket.socket(socket.AF_UNIX) as listener:
@@ -59,9 +76,7 @@ def _relay() -> list[str]:
             start_new_session=True,
         )
     _kept.append((folder, process))
-    relay = [sys.executable, "-I", "-S", str(FOLDER / "relay.py"), path]
-    subprocess.run([*relay, "-c", ""], stdin=subprocess.DEVNULL, check=True, timeout=600)
-    return relay
+    return path
 
 
 #: The folder is removed at exit, and the end of the pipe to its standard input stops the server.

@@ -71,9 +71,21 @@ def fal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fal]:
         yield service
 
 
+#: Number of the last event after a change of the provider. Gradio sends each of them when the one before is answered.
+LAST_CHANGE = """() => {
+    const { components, dependencies } = window.gradio_config;
+    const { id } = components.find((component) => component.props.elem_id === "provider");
+    return dependencies.filter((each) => each.targets.some((target) => String(target) === `${id},change`)).at(-1).id;
+}"""
+
+
 def choose_provider(page: Any, title: str) -> None:
-    page.click("#provider input")
-    page.click(f"#provider li:has-text('{title}')")
+    """Select a provider and wait until the page has handled the change, which invalidates a consent."""
+    if not page.input_value("#provider input").startswith(title):
+        last = f'"fn_index":{page.evaluate(LAST_CHANGE)},'
+        with page.expect_response(lambda response: last in (response.request.post_data or ""), timeout=WAIT):
+            page.click("#provider input")
+            page.click(f"#provider li:has-text('{title}')")
     page.wait_for_function(
         "title => document.querySelector('#provider input').value.startsWith(title)", arg=title, timeout=WAIT
     )
