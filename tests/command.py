@@ -22,15 +22,20 @@ ROOT = Path(__file__).resolve().parents[1]
 PATIENCE = 180
 
 
-def command(*arguments: object) -> list[str]:
+#: Arguments of the interpreter that run the command line, and those that run it with the provider ``disc`` as well.
+RMBG, WITH_DISC = ("-m", "rmbg"), ("-m", "tests.disc", os.devnull, "0")
+
+
+def command(*arguments: object, entry: tuple[str, ...] = RMBG) -> list[str]:
     """Return the command that runs ``rmbg`` with these arguments in a new interpreter."""
-    return [sys.executable, "-m", "rmbg", *map(str, arguments)]
+    return [sys.executable, *entry, *map(str, arguments)]
 
 
 def start(
     *arguments: object,
     unbuffered: bool = False,
     new_interpreter: bool = False,
+    entry: tuple[str, ...] = RMBG,
     environment: dict[str, str] | None = None,
     **options: Any,
 ) -> Any:
@@ -43,7 +48,8 @@ def start(
     new_interpreter : bool
         Start the command without the fork server (see `tests.processes`), as ``preexec_fn`` requires.
     """
-    words = command(*arguments) if new_interpreter or "preexec_fn" in options else python("-m", "rmbg", *arguments)
+    new = new_interpreter or "preexec_fn" in options
+    words = command(*arguments, entry=entry) if new else python(*entry, *arguments)
     pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
     before = options.pop("preexec_fn", None)
 
@@ -69,9 +75,9 @@ def through_shell(redirection: str, *arguments: object, **options: Any) -> subpr
     return subprocess.run(shell, cwd=ROOT, timeout=PATIENCE, **{**pipes, **options})
 
 
-def run(*arguments: object, stdout: Any = subprocess.PIPE) -> subprocess.CompletedProcess[bytes]:
+def run(*arguments: object, stdout: Any = subprocess.PIPE, entry: tuple[str, ...] = RMBG) -> subprocess.CompletedProcess[bytes]:
     """Run a command without standard input, and return its status and output."""
-    with start(*arguments, stdin=subprocess.DEVNULL, stdout=stdout) as process:
+    with start(*arguments, entry=entry, stdin=subprocess.DEVNULL, stdout=stdout) as process:
         out, error = process.communicate(timeout=PATIENCE)
     return subprocess.CompletedProcess(process.args, process.returncode, out, error)
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.command import PATIENCE, ROOT, command, message, picture_size, run, save_scene, start, through_shell
+from tests.command import PATIENCE, ROOT, WITH_DISC, command, message, picture_size, run, save_scene, start, through_shell
 from tests.servers.web import until
 
 resource = pytest.importorskip("resource", reason="limits of Unix")
@@ -24,6 +24,9 @@ resource = pytest.importorskip("resource", reason="limits of Unix")
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="streams of Unix")
 
 SIZE = (900, 700)
+
+#: Provider of the tests to which the engine of a network makes no difference; the network takes seconds of CPU time.
+DISC = ("--provider", "disc")
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +93,7 @@ def test_disk_that_fills_up_during_a_write(photo, tmp_path, unbuffered):
 
     with (
         open(tmp_path / "out.png", "wb") as out,
-        start("remove", photo, "-", "--provider", "builtin", unbuffered=unbuffered, stdout=out, preexec_fn=limit) as process,
+        start("remove", photo, "-", *DISC, unbuffered=unbuffered, stdout=out, preexec_fn=limit, entry=WITH_DISC) as process,
     ):
         error = process.communicate(timeout=PATIENCE)[1]
     assert process.returncode == 1
@@ -98,13 +101,11 @@ def test_disk_that_fills_up_during_a_write(photo, tmp_path, unbuffered):
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
-@pytest.mark.parametrize(
-    "arguments", [("remove", "PHOTO", "-", "--provider", "builtin"), ("providers",), ("--help",), ("--version",)]
-)
+@pytest.mark.parametrize("arguments", [("remove", "PHOTO", "-", *DISC), ("providers",), ("--help",), ("--version",)])
 @pytest.mark.parametrize("unbuffered", [False, True], ids=["buffered", "unbuffered"])
 def test_a_full_disk_is_a_failure(photo, arguments, unbuffered):
     arguments = tuple(photo if argument == "PHOTO" else argument for argument in arguments)
-    with open("/dev/full", "wb") as full, start(*arguments, unbuffered=unbuffered, stdout=full) as process:
+    with open("/dev/full", "wb") as full, start(*arguments, unbuffered=unbuffered, stdout=full, entry=WITH_DISC) as process:
         error = process.communicate(timeout=PATIENCE)[1]
     assert process.returncode == 1 and "No space left on device" in message(error)
 
@@ -118,7 +119,7 @@ def test_symbolic_link_is_followed(photo, tmp_path):
     target.write_bytes(b"previous content")
     target.chmod(0o640)
     link.symlink_to("elsewhere/target.png")
-    done = run("remove", photo, link, "--provider", "builtin")
+    done = run("remove", photo, link, *DISC, entry=WITH_DISC)
     assert (done.returncode, done.stderr) == (0, b"")
     assert link.is_symlink() and not target.is_symlink()
     assert picture_size(target.read_bytes()) == SIZE and stat.S_IMODE(target.stat().st_mode) == 0o640
@@ -129,7 +130,7 @@ def test_symbolic_link_to_a_new_file(photo, tmp_path):
     (tmp_path / "elsewhere").mkdir()
     link = tmp_path / "link.png"
     link.symlink_to(tmp_path / "elsewhere" / "new.png")
-    done = run("remove", photo, link, "--provider", "builtin")
+    done = run("remove", photo, link, *DISC, entry=WITH_DISC)
     assert (done.returncode, done.stderr) == (0, b"") and link.is_symlink()
     assert picture_size((tmp_path / "elsewhere" / "new.png").read_bytes()) == SIZE
 
@@ -149,13 +150,13 @@ def test_link_to_standard_output_is_not_replaced(photo, tmp_path, kind):
     """/dev/stdout is such a link; root could replace it by a file, for the whole system."""
     link = tmp_path / "stdout"
     link.symlink_to("/proc/self/fd/1")
-    arguments = ("remove", photo, link, "--provider", "builtin", "--format", "png")
+    arguments = ("remove", photo, link, *DISC, "--format", "png")
     if kind == "pipe":
-        done = run(*arguments)
+        done = run(*arguments, entry=WITH_DISC)
         data = done.stdout
     else:
         with open(tmp_path / "out.png", "wb") as out:
-            done = run(*arguments, stdout=out)
+            done = run(*arguments, stdout=out, entry=WITH_DISC)
         data = (tmp_path / "out.png").read_bytes()
     assert (done.returncode, done.stderr) == (0, b"")
     assert link.is_symlink() and str(link.readlink()) == "/proc/self/fd/1"
@@ -166,7 +167,7 @@ def test_link_to_standard_output_is_not_replaced(photo, tmp_path, kind):
 @pytest.mark.skipif(not Path("/dev/stdout").is_symlink(), reason="no /dev/stdout")
 def test_standard_output_by_name(photo):
     before = Path("/dev/stdout").readlink()
-    done = run("remove", photo, "/dev/stdout", "--provider", "builtin")
+    done = run("remove", photo, "/dev/stdout", *DISC, entry=WITH_DISC)
     assert (done.returncode, done.stderr) == (0, b"") and picture_size(done.stdout) == SIZE
     assert Path("/dev/stdout").readlink() == before
 
