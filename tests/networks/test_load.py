@@ -17,9 +17,16 @@ def network():
         return ISNet().eval()
 
 
+@pytest.fixture(scope="module")
+def generated():
+    with torch.device("meta"):
+        return rule_weights(ISNet().state_dict(), 1)
+
+
 @pytest.fixture
-def weights(network):
-    return rule_weights(network.state_dict(), 1)
+def weights(generated):
+    """Weights of which a test may replace tensors."""
+    return dict(generated)
 
 
 def test_a_missing_tensor_is_named(network, weights):
