@@ -25,9 +25,11 @@ ARGUMENTS = [
     "--disable-sync",
     "--use-fake-device-for-media-stream",
     "--use-fake-ui-for-media-stream",
-    "--js-flags=--min-semi-space-size=64",  # MB: fewer collections of garbage while a page is opened
     "--host-resolver-rules=MAP *.example 127.0.0.1",  # names for the tests of DNS rebinding
 ]
+
+#: For tests only, not for the benchmarks of the page: in MB, for fewer collections of garbage while a page is opened.
+LARGE_HEAP = "--js-flags=--min-semi-space-size=64"
 
 #: Time limit for the end of a context, in seconds; Playwright has none.
 CLOSE_SECONDS = 60
@@ -68,7 +70,8 @@ class Chromium:
     def new_context(self, **options: Any) -> Any:
         """Return a new Playwright context, which is a browser of its own with an empty cache."""
         if not self._runs():
-            self._browser, self._unused = self._type.launch(executable_path=executable(), args=arguments()), []
+            self._browser = self._type.launch(executable_path=executable(), args=[*arguments(), LARGE_HEAP])
+            self._unused = []
             processes = self._browser.new_browser_cdp_session().send("SystemInfo.getProcessInfo")["processInfo"]
             self.process = next(process["id"] for process in processes if process["type"] == "browser")
         context = self._browser.new_context(**options)
