@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from rmbg.errors import NotReadyError
-from rmbg.inference import builtin_runner
+from rmbg.inference import builtin_runner, device
 from rmbg.inference.device import choose, choose_engine_and_device
 from rmbg.providers import PROVIDERS, find
 from rmbg.settings import Settings
@@ -26,6 +26,26 @@ def test_an_unavailable_device_is_an_error(device, message):
     with pytest.raises(NotReadyError, match=message) as raised:
         choose(Settings(device=device))
     sentence(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "precision"),
+    [
+        ("vendor_id : GenuineIntel\nflags : fpu avx512_bf16 amx_bf16 amx_tile\n", "bf16"),
+        ("vendor_id : GenuineIntel\nflags : fpu avx512_bf16\n", "fp32"),
+        ("vendor_id : AuthenticAMD\nflags : fpu avx512_bf16\n", "bf16"),
+        (None, "bf16"),
+    ],
+)
+def test_bf16_only_where_it_is_faster(monkeypatch, tmp_path, text, precision):
+    runner = pytest.importorskip("rmbg.inference.openvino_runner")
+    path = tmp_path / "cpuinfo"
+    if text is not None:
+        path.write_text(text)
+    monkeypatch.setattr(device, "CPU_INFO", path)
+    monkeypatch.setattr(runner, "supported_precisions", lambda: ["fp32", "bf16"])
+    assert choose(Settings(engine="openvino")).precision == precision
+    assert choose(Settings(engine="openvino", precision="bf16")).precision == "bf16"
 
 
 def test_without_torch_the_built_in_network_runs_on_openvino(monkeypatch, tmp_path):
