@@ -1,13 +1,14 @@
 """Speed and memory of the local networks on the CPU, compared with torch, onnxruntime and rembg.
 
-    python -m benchmarks.speed [command] [builtin] [forward] [whole] [start] [memory] [accuracy] [--rounds N] [--photos FOLDER]
+    python -m benchmarks.speed [command] [provider] [builtin] [forward] [whole] [start] [memory] [accuracy]
+                               [--rounds N] [--photos FOLDER]
 
 Results are ratios within one run: the programs alternate, and the best round of each is used, so that other load on the
-machine affects all of them. ``command`` is a process of the command line from its start to its end, ``builtin`` the built-in
-provider from JPEG bytes to PNG bytes. ``whole`` is the same for RMBG-1.4, with foreground estimation, which rembg does not
-have. The weights of IS-Net and BiRefNet are synthetic, as speed does not depend on training; their masks are replaced by the
-matte of the built-in provider, for rembg as well, so that the steps after the network have the usual work. Programs that are
-not installed are skipped.
+machine affects all of them. ``command`` is a process of the command line from its start to its end, ``provider`` the built-in
+provider alone from JPEG bytes to a cutout, ``builtin`` the same to PNG bytes. ``whole`` is the same for RMBG-1.4, with
+foreground estimation, which rembg does not have. The weights of IS-Net and BiRefNet are synthetic, as speed does not depend on
+training; their masks are replaced by the matte of the built-in provider, for rembg as well, so that the steps after the network
+have the usual work. Programs that are not installed are skipped.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ _, status, usage = os.wait4(process.pid, 0)
 print([os.waitstatus_to_exitcode(status), time.perf_counter() - started, usage.ru_maxrss])
 """
 
-PARTS = ("command", "builtin", "forward", "whole", "start", "memory", "accuracy")
+PARTS = ("command", "provider", "builtin", "forward", "whole", "start", "memory", "accuracy")
 
 
 def main() -> None:
@@ -63,7 +64,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.child:
         return child(*arguments.child.split(","), arguments.photos)
-    functions = (command, builtin, forward, whole, start, memory, accuracy)
+    functions = (command, provider, builtin, forward, whole, start, memory, accuracy)
     for part in arguments.parts or PARTS:
         dict(zip(PARTS, functions, strict=True))[part](arguments)
 
@@ -138,6 +139,18 @@ def command(arguments: argparse.Namespace) -> None:
     line = ratios("command line, 1.7 MP, cold process", seconds)
     peaks = ", ".join(f"{name} {value:.0f} MB" for name, value in megabytes.items())
     record("command", [ratio(seconds, "rembg"), megabytes["rmbg"]], [f"{line}; peak memory: {peaks}"])
+
+
+def provider(arguments: argparse.Namespace) -> None:
+    """Measure the built-in provider with everything on its default, from JPEG bytes to a cutout, in one process."""
+    figures, lines = [], []
+    for size in ("1.7 MP", "12 MP"):
+        data = jpeg(size, arguments.photos).read_bytes()
+        run = {"rmbg": lambda d=data: remove_background(d, "builtin", settings=Settings.from_environ())}
+        seconds = best_times(run, 2 * arguments.rounds)["rmbg"]
+        figures.append(seconds)
+        lines.append(f"built-in provider, {size}: {seconds:.2f} s")
+    record("provider", figures, lines)
 
 
 def builtin(arguments: argparse.Namespace) -> None:

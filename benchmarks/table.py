@@ -50,6 +50,7 @@ ROWS = {
         (0.25, 400),
         "benchmarks.speed command",
     ),
+    "provider": Row("built-in provider, warm, 1.7 / 12 MP", ("s", "s"), (0.45, 0.9), "benchmarks.speed provider"),
     "builtin": Row(
         "built-in, warm, JPEG to PNG beside rembg with an IS-Net, 1.5 / 6.3 / 24 MP",
         ("ratio",) * 3,
@@ -121,7 +122,7 @@ def table() -> str:
 def _figure(value: float | None, unit: str) -> str:
     if value is None:
         return "not measured"
-    return f"{value:.2f}" if unit == "ratio" else f"{value:.1f} s" if unit == "s" else f"{value:.0f} {unit}"
+    return f"{value:.2f}" if unit == "ratio" else f"{value:.2f} s" if unit == "s" else f"{value:.0f} {unit}"
 
 
 def _stored() -> dict[str, dict]:

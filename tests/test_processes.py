@@ -43,7 +43,9 @@ def test_variables_read_at_import_start_a_new_interpreter(more):
     assert done.stdout.strip() == "False", done
 
 
-@pytest.mark.parametrize("name", ["FORWARDED_ALLOW_IPS", "TORCHINDUCTOR_CACHE_DIR", "RAY_BACKEND_LOG_LEVEL"])
+@pytest.mark.parametrize(
+    "name", ["FORWARDED_ALLOW_IPS", "TORCHINDUCTOR_CACHE_DIR", "RAY_BACKEND_LOG_LEVEL", "PYTHONBREAKPOINT"]
+)
 def test_variables_that_other_tests_set_do_not_start_a_new_interpreter(app, name):
     """They are set where the page is built, a network of transformers is loaded, or Ray is imported."""
     code = "import sys; print('torch' in sys.modules)"
