@@ -8,6 +8,7 @@ concatenated, and their checksums combined.
 from __future__ import annotations
 
 import struct
+import zlib
 
 import numpy as np
 from isal import isal_zlib
@@ -25,6 +26,9 @@ SAMPLE_STEP, BLOCK_PIXELS = 4, 64
 
 #: Of ISA-L's levels 0 to 3; photos become no smaller by a higher one.
 COMPRESSION_LEVEL = 2
+
+#: Strips that ISA-L reduces to less than one part in this are of flat colors, which zlib's run-length encoding reduces further.
+FLAT = 100
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 COLOR_TYPES = {1: 0, 3: 2, 4: 6}
@@ -50,9 +54,12 @@ def encode(pixels: np.ndarray) -> bytes:
     def compress(top: int) -> tuple[bytes, int, int]:
         """Return the deflate stream of the strip from row `top` on, and checksum and size of its uncompressed data."""
         filtered = filter_rows(rows, top, min(top + STRIP_ROWS, height), depth)
+        last = top + STRIP_ROWS >= height
         compressor = isal_zlib.compressobj(COMPRESSION_LEVEL, isal_zlib.DEFLATED, -isal_zlib.MAX_WBITS)
-        end = isal_zlib.Z_FINISH if top + STRIP_ROWS >= height else isal_zlib.Z_FULL_FLUSH
-        data = compressor.compress(filtered.data) + compressor.flush(end)
+        data = compressor.compress(filtered.data) + compressor.flush(isal_zlib.Z_FINISH if last else isal_zlib.Z_FULL_FLUSH)
+        if len(data) * FLAT < filtered.size:
+            runs = zlib.compressobj(1, zlib.DEFLATED, -zlib.MAX_WBITS, zlib.DEF_MEM_LEVEL, zlib.Z_RLE)
+            data = runs.compress(filtered.data) + runs.flush(zlib.Z_FINISH if last else zlib.Z_FULL_FLUSH)
         return data, isal_zlib.adler32(filtered.data), filtered.size
 
     strips = run_parallel(compress, range(0, height, STRIP_ROWS))

@@ -36,14 +36,13 @@ def test_non_contiguous_arrays():
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(png.encode(pixels)))), pixels)
 
 
-def test_files_are_not_much_larger_than_those_of_pillow():
-    """ISA-L takes up to a fiftieth of a byte a pixel for flat colors, where Pillow takes less."""
+def test_files_are_at_most_30_percent_larger_than_those_of_pillow():
     rows, columns = np.mgrid[:600, :800]
     photo = np.stack([rows / 4, columns / 6, (rows + columns) / 8], -1) + RANDOM.normal(0, 3, (600, 800, 3))
     drawing = np.zeros((600, 800, 3), np.uint8)
     drawing[(rows // 20 + columns // 30) % 7 < 3] = (200, 30, 60)
     for pixels in (np.clip(photo, 0, 255).astype(np.uint8), drawing):
-        assert len(png.encode(pixels)) < 1.3 * len(pillow(pixels)) + rows.size / 50
+        assert len(png.encode(pixels)) < 1.3 * len(pillow(pixels))
 
 
 def test_combined_checksums():
