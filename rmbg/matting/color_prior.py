@@ -134,41 +134,27 @@ def log_likelihood_ratio(lab: np.ndarray, alpha: np.ndarray) -> np.ndarray:
 
     def penalty(weights: np.ndarray) -> np.ndarray:
         mean, variance = _local_color_statistics(lab, weights)
-        total, product = np.zeros_like(weights), np.ones_like(weights)
-        for channel in range(3):
-            spread = variance[channel]
-            spread += MIN_STANDARD_DEVIATION**2
-            distance = lab[..., channel] - mean[channel]
-            distance *= distance
-            distance /= spread
-            total += distance
-            product *= spread
-        total += np.log(product)
-        return total
+        variance = variance + MIN_STANDARD_DEVIATION**2
+        return ((lab - mean) ** 2 / variance + np.log(variance)).sum(axis=-1)
 
     background, foreground = run_parallel(penalty, (_sample_weights(1 - alpha), _sample_weights(alpha)))
-    background -= foreground
-    background *= np.float32(0.5)
-    return background
+    return 0.5 * (background - foreground)
 
 
 def background_variation(lab: np.ndarray, alpha: np.ndarray) -> float:
     """Mean distance of background pixels from the local mean of the background, in units of CIELAB."""
     weights = _sample_weights(1 - alpha)
     mean, _ = _local_color_statistics(lab, weights)
-    squared = np.zeros_like(weights)
-    for channel in range(3):
-        squared += np.square(lab[..., channel] - mean[channel])
-    return float(np.average(np.sqrt(squared, out=squared), weights=weights))
+    return float(np.average(np.linalg.norm(lab - mean, axis=-1), weights=weights))
 
 
 def _sample_weights(probability: np.ndarray) -> np.ndarray:
-    """Weights of pixels as samples of a side: 0 below a probability of 0.65, rising to 1 at 0.95; float32."""
-    return (np.clip((probability - 0.65) / 0.3, 0, 1) + 1e-7).astype(np.float32, copy=False)
+    """Weights of pixels as samples of a side: 0 below a probability of 0.65, rising to 1 at 0.95."""
+    return np.clip((probability - 0.65) / 0.3, 0, 1) + np.float32(1e-7)
 
 
 def _local_color_statistics(lab: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Weighted mean and variance of the colors around each pixel: two float32 arrays (3, h, w)."""
+    """Weighted mean and variance of the colors around each pixel: two float32 arrays (h, w, 3)."""
     height, width = weights.shape
     scale = STATISTICS_SIDE / max(height, width)
     rows, columns = max(8, round(height * scale)), max(8, round(width * scale))
@@ -185,9 +171,12 @@ def _local_color_statistics(lab: np.ndarray, weights: np.ndarray) -> tuple[np.nd
         )
     )
     sums = sums + 1e-5 * small.mean(axis=(1, 2), keepdims=True)
-    average, square = sums[1::2] / sums[0], sums[2::2] / sums[0]
-    mean = np.stack([_resize(plane, height, width) for plane in average])
-    return mean, np.stack([_resize(plane, height, width) for plane in np.maximum(square - average**2, 0)])
+    mean, variance = np.empty_like(lab), np.empty_like(lab)
+    for channel in range(3):
+        average, square = sums[1 + 2 * channel] / sums[0], sums[2 + 2 * channel] / sums[0]
+        mean[..., channel] = _resize(average, height, width)
+        variance[..., channel] = _resize(np.maximum(square - average**2, 0), height, width)
+    return mean, variance
 
 
 @functools.cache
