@@ -232,7 +232,7 @@ class Cutout:
         """
         from rmbg.matting.finish import finish
 
-        matte, foreground = finish(self.photo, matte)
+        matte, foreground = finish(self.photo, np.array(matte, np.float32))  # a copy: later changes have no effect
         return replace(self, matte=matte, foreground=foreground, edges=UNCHANGED, alpha_matting=None)
 
     def cleaned(self, edges: EdgeSettings, *, colors: SmoothColors | None = None) -> Cutout:

@@ -110,3 +110,10 @@ def test_cancelled_alpha_matting_of_a_paid_result_keeps_it(tmp_path):
             settings=settings(service, tmp_path),
         )
     assert len(service.jobs) == 1 and len(list((tmp_path / "recovered").iterdir())) == 1
+
+
+def test_with_matte_copies_the_matte(cutout):
+    matte = cutout.matte.copy()
+    replaced = cutout.with_matte(matte)
+    matte[...] = 0.5
+    assert np.array_equal(replaced.matte, cutout.matte)

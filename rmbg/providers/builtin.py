@@ -36,7 +36,7 @@ LOW_CONFIDENCE_NOTE = joined(LOW_CONFIDENCE_MEANING, "Try another provider, or c
 MIN_SUBJECT_AREA = 0.002
 
 #: Least longer side of the copy of the photo that the coarse matte is computed on, in pixels: twice that of the network and of
-#: the color prior, so that they receive the same as from the photo.
+#: the color prior, so that no detail is lost for either.
 OVERVIEW_SIDE = 1280
 
 #: Half of the window's side of the guided filter, in pixels of the refined matte.
