@@ -30,7 +30,7 @@ lint: $(VENV)/test.done
 audit: $(VENV)/app.done
 	$(BIN)/python tests/audit.py
 
-# Also installs the packages that the benchmarks compare with, and Chromium. Weights are synthetic; nothing is downloaded from the
+# Also installs the packages that the benchmarks compare with, in versions that suit those of the app, and Chromium. Weights are synthetic; nothing is downloaded from the
 # hub. `make bench ARGS="--photos FOLDER"` measures other photos than those in examples/.
 bench: $(VENV)/bench.done
 	-@$(BIN)/python tests/browser.py --install
@@ -51,7 +51,7 @@ $(VENV)/test.done: $(VENV)/app.done tests/requirements.txt
 	@touch $@
 
 $(VENV)/bench.done: $(VENV)/app.done benchmarks/requirements.txt
-	$(BIN)/python -m pip install --quiet -r benchmarks/requirements.txt
+	$(BIN)/python -m pip install --quiet -r requirements.txt -r benchmarks/requirements.txt
 	@touch $@
 
 clean:
