@@ -32,11 +32,12 @@ from benchmarks.table import record
 from rmbg.billing.cost import Cost
 from rmbg.cutout import Cutout
 from rmbg.images import encode
-from rmbg.images.photo import open_photo
+from rmbg.images.photo import Photo, open_photo
 from rmbg.inference import preprocess
 from rmbg.inference.catalog import MODELS
 from rmbg.inference.model_cache import MODEL_CACHE
 from rmbg.matting.finish import finish
+from rmbg.matting.matte import to_bytes
 from rmbg.remove import remove_background
 from rmbg.render import backgrounds
 from rmbg.settings import Settings
@@ -245,15 +246,19 @@ def accuracy(arguments: argparse.Namespace) -> None:
     from benchmarks import peers
 
     found = photos.photos(arguments.photos)
-    for name in ("rmbg-1.4", "rmbg-2.0"):
-        peers.weights(FOLDER, name)
-        levels = []
-        for path in found[:: max(1, len(found) // arguments.rounds)][: arguments.rounds]:
-            photo = open_photo(path)
-            image = preprocess.prepare(MODELS[name], photo.flattened())
-            masks = ours(name, image)[0], ours(name, image, RMBG_PRECISION="fp32")[0]
-            default, exact = (preprocess.alpha(MODELS[name], mask, photo.height, photo.width).astype(int) for mask in masks)
-            levels.append(np.abs(default - exact).mean())
+    chosen = [open_photo(path) for path in found[:: max(1, len(found) // arguments.rounds)][: arguments.rounds]]
+
+    def alpha(name: str, photo: Photo, **variables: str) -> np.ndarray:
+        if name == "builtin":
+            settings = Settings.from_environ(dict(os.environ) | variables)
+            return to_bytes(remove_background(photo, name, settings=settings).matte).astype(int)
+        mask = ours(name, preprocess.prepare(MODELS[name], photo.flattened()), **variables)[0]
+        return preprocess.alpha(MODELS[name], mask, photo.height, photo.width).astype(int)
+
+    for name in ("builtin", "rmbg-1.4", "rmbg-2.0"):
+        if name != "builtin":
+            peers.weights(FOLDER, name)
+        levels = [np.abs(alpha(name, photo) - alpha(name, photo, RMBG_PRECISION="fp32")).mean() for photo in chosen]
         print(f"{name}, {len(levels)} photos: alpha differs by {np.mean(levels):.2f} of 255, by {max(levels):.2f} at worst")
 
 

@@ -120,6 +120,18 @@ def openvino_precision(requested: str) -> str:
     return requested
 
 
+def builtin_precision(engine: str, requested: str) -> str:
+    """Precision of the built-in networks: ``fp32`` on torch, otherwise as `openvino_precision`.
+
+    `requested` may name a precision of a GPU, which the built-in networks do not run on. It has no effect on them then.
+    """
+    if engine != "openvino" or requested == "fp32":
+        return "fp32"
+    from rmbg.inference.openvino_runner import supported_precisions
+
+    return openvino_precision(requested if requested == "bf16" and "bf16" in supported_precisions() else "auto")
+
+
 @functools.cache
 def bf16_is_fast(cpu_info: Path) -> bool:
     """Return False for processors of Intel without AMX: they have instructions for bf16, but take longer with them.

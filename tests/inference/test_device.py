@@ -46,6 +46,17 @@ def test_bf16_only_where_it_is_faster(monkeypatch, tmp_path, text, precision):
     monkeypatch.setattr(runner, "supported_precisions", lambda: ["fp32", "bf16"])
     assert choose(Settings(engine="openvino")).precision == precision
     assert choose(Settings(engine="openvino", precision="bf16")).precision == "bf16"
+    assert builtin_runner.choose_plan(Settings()).precision == precision
+    assert builtin_runner.choose_plan(Settings(precision="bf16")).precision == "bf16"
+    assert builtin_runner.choose_plan(Settings(precision="fp32")).precision == "fp32"
+    assert builtin_runner.choose_plan(Settings(engine="torch")).precision == "fp32"
+
+
+def test_a_precision_of_gpus_does_not_concern_the_built_in_networks(monkeypatch):
+    runner = pytest.importorskip("rmbg.inference.openvino_runner")
+    monkeypatch.setattr(runner, "supported_precisions", lambda: ["fp32"])
+    for precision in ("fp16", "bf16"):
+        assert builtin_runner.choose_plan(Settings(precision=precision)).precision == "fp32"
 
 
 def test_without_torch_the_built_in_network_runs_on_openvino(monkeypatch, tmp_path):
@@ -54,7 +65,8 @@ def test_without_torch_the_built_in_network_runs_on_openvino(monkeypatch, tmp_pa
     (tmp_path / "birefnet.safetensors").touch()
     settings = Settings(weights=tmp_path)
     assert find("auto", settings).info.id == "builtin", "not a network whose weights are there"
-    assert builtin_runner.choose_plan(settings) == builtin_runner.OPENVINO
+    plan = builtin_runner.choose_plan(settings)
+    assert (plan.engine, plan.device) == ("openvino", "cpu")
     assert choose_engine_and_device(settings) == ("openvino", "cpu")
     status = PROVIDERS["birefnet"].status(settings)
     assert not status.usable and status.text == "not set up here; run pip install torch transformers"

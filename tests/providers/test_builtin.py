@@ -11,7 +11,8 @@ from rmbg.images.photo import open_photo
 from rmbg.inference import builtin_runner
 from rmbg.providers import builtin
 from rmbg.providers.base import RequestContext
-from tests.pictures import scene
+from rmbg.settings import Settings
+from tests.pictures import EXAMPLES, scene
 from tests.sentences import sentence
 
 
@@ -40,3 +41,16 @@ def test_low_confidence_adds_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_confidence_below_the_minimum_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(NoSubjectError, match="No clear subject"):
         cut(monkeypatch, 0.25)
+
+
+def test_bf16_changes_the_matte_by_less_than_one_level() -> None:
+    """On average; bf16 has three significant digits, and edges are where logits are small."""
+    runner = pytest.importorskip("rmbg.inference.openvino_runner")
+    if "bf16" not in runner.supported_precisions():
+        pytest.skip("this CPU does not support bf16")
+    photo = open_photo(EXAMPLES / "creative/im/bear.jpg")
+    mattes = [
+        builtin.Builtin().cut(photo, {}, RequestContext(Settings(precision=precision))).matte for precision in ("fp32", "bf16")
+    ]
+    assert not np.array_equal(*mattes)
+    assert np.abs(mattes[0] - mattes[1]).mean() < 1 / 255

@@ -8,8 +8,7 @@ import platform
 import gradio as gr
 
 from rmbg.errors import NotReadyError
-from rmbg.inference import builtin_runner
-from rmbg.inference.device import choose_engine_and_device
+from rmbg.inference.device import choose_engine, choose_engine_and_device
 from rmbg.inference.torch_import import import_torch
 from rmbg.settings import Settings
 from rmbg.threads import cpu_count
@@ -54,7 +53,7 @@ def machine(settings: Settings) -> str:
     """
     try:
         engine, name = choose_engine_and_device(settings)
-        builtin = builtin_runner.choose_plan(settings).engine
+        builtin = choose_engine(settings.engine, "cpu")
     except NotReadyError as error:
         return str(error)
     if name.startswith("cuda"):
