@@ -11,6 +11,7 @@ one core, and RMBG-1.4 on a GPU if there is one.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import shutil
@@ -203,6 +204,7 @@ def child(mode: str, provider: str, source: Path, target: Path) -> None:
     """Process all photos of a folder and print the figures; the first photo is processed once before, to load the network."""
     from rmbg.images.encode import FORMATS, encode
     from rmbg.remove import remove_background
+    from rmbg.threads import on_one_core
 
     def remove(path: Path) -> None:
         encoded = encode(remove_background(path, provider).render(), FORMATS["png"])
@@ -211,7 +213,8 @@ def child(mode: str, provider: str, source: Path, target: Path) -> None:
     files = sorted(source.glob("*.jpg"))
     if mode == "core":
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    remove(files[0])
+    with contextlib.nullcontext() if mode == "loop" else on_one_core():  # as the batch, which loads networks for that
+        remove(files[0])
     started, cpu = time.perf_counter(), time.process_time()
     held = [0]
     if mode == "loop":

@@ -191,7 +191,7 @@ def config(plan: Plan) -> dict[str, str]:
     properties = {"INFERENCE_PRECISION_HINT": PRECISIONS[plan.precision], "PERFORMANCE_HINT": "LATENCY"}
     threads = limited_cpu_count()
     if plan.streams > 1:
-        properties |= {"PERFORMANCE_HINT": "THROUGHPUT", "NUM_STREAMS": str(plan.streams)}
+        properties |= {"PERFORMANCE_HINT": "THROUGHPUT", "NUM_STREAMS": str(plan.streams), "ENABLE_CPU_PINNING": "NO"}
         threads = cpu_count()
     return properties if threads is None else {**properties, "INFERENCE_NUM_THREADS": str(threads)}
 
