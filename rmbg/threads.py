@@ -106,10 +106,10 @@ _current = threading.local()
 def run_parallel(function: Callable[[T], R], values: Iterable[T]) -> list[R]:
     """Call `function` for each value in the pool of the process, and return the results in order.
 
-    The functions must not call `run_parallel` themselves, as they would wait for their own threads. The first exception is
-    raised after all calls have ended. Within `on_one_core` all calls are made by the calling thread.
+    The first exception is raised after all calls have ended. Within `on_one_core`, and in a thread of the pool, the calling
+    thread makes all calls.
     """
-    if cpu_count() == 1 or one_core():
+    if cpu_count() == 1 or one_core() or getattr(_current, "in_pool", False):
         return [function(value) for value in values]
     futures = [_pool().submit(function, value) for value in values]
     for future in futures:
@@ -119,7 +119,9 @@ def run_parallel(function: Callable[[T], R], values: Iterable[T]) -> list[R]:
 
 @functools.cache
 def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(cpu_count(), thread_name_prefix="rmbg")
+    # A thread of the pool that waited for others of the pool could wait forever.
+    mark = functools.partial(setattr, _current, "in_pool", True)
+    return ThreadPoolExecutor(cpu_count(), thread_name_prefix="rmbg", initializer=mark)
 
 
 if hasattr(os, "register_at_fork"):

@@ -42,6 +42,15 @@ def test_results_are_in_order_and_errors_are_raised():
         threads.run_parallel(lambda value: 1 // value, [1, 0, 1])
 
 
+def test_calls_within_a_thread_of_the_pool_do_not_wait_for_it(monkeypatch):
+    monkeypatch.setattr(threads, "cpu_count", lambda: 2)
+
+    def nested(_: int) -> set[int]:
+        return {threading.get_ident(), *threads.run_parallel(lambda _: threading.get_ident(), range(4))}
+
+    assert all(len(idents) == 1 for idents in threads.run_parallel(nested, range(8)))
+
+
 def test_one_core_is_the_calling_thread(monkeypatch):
     monkeypatch.setattr(threads, "cpu_count", lambda: 4)
 

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from rmbg.threads import run_parallel
+
+#: Rows that are processed at a time, so that intermediate arrays fit into the CPU's cache.
+STRIP_ROWS = 64
+
 
 def cut_out(foreground: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     """Join colors and alpha into one array.
@@ -20,11 +25,14 @@ def cut_out(foreground: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     """
     result = np.empty((*alpha.shape, 4), np.uint8)
     pixels = result.view(np.uint32)[..., 0]
-    for top in range(0, alpha.shape[0], 64):  # strips that fit into the CPU's cache
-        rows = slice(top, top + 64)
+
+    def join(top: int) -> None:
+        rows = slice(top, top + STRIP_ROWS)
         result[rows, :, :3] = foreground[rows]
         result[rows, :, 3] = alpha[rows]
         pixels[rows] *= alpha[rows] != 0
+
+    run_parallel(join, range(0, len(alpha), STRIP_ROWS))
     return result
 
 
@@ -46,9 +54,12 @@ def blend(foreground: np.ndarray, matte: np.ndarray, background: np.ndarray) -> 
     """
     background = np.broadcast_to(background, foreground.shape)
     result = np.empty(foreground.shape, np.uint8)
-    for top in range(0, matte.shape[0], 256):  # strips, to keep the float copies small
-        rows = slice(top, top + 256)
+
+    def composite(top: int) -> None:
+        rows = slice(top, top + STRIP_ROWS)
         alpha = matte[rows, :, None]
         base = background[rows].astype(np.float32)
         result[rows] = base + alpha * (foreground[rows] - base) + np.float32(0.5)
+
+    run_parallel(composite, range(0, len(matte), STRIP_ROWS))
     return result

@@ -105,11 +105,11 @@ def encode(
     if pixels.ndim == 3 and pixels.shape[2] == 4 and not form.alpha:
         alpha = pixels[..., 3].astype(np.float32) * np.float32(1 / 255)
         pixels = blend(pixels[..., :3], alpha, np.array(matte_color, np.uint8))
+    if form.id == "png":
+        return png.encode(pixels)
     image = Image.fromarray(pixels)
     out = io.BytesIO()
     match form.id:
-        case "png":
-            out.write(png.encode(pixels))
         case "webp":
             image.save(out, "WEBP", lossless=True, quality=40, method=2, exact=True)
         case "webp-lossy":

@@ -10,11 +10,13 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image
 
+from rmbg.threads import run_parallel
+
 #: Alpha at or below the first is transparent, at or above the second opaque: half a level of 8 bits from either end.
 ALPHA_MIN, ALPHA_MAX = 0.5 / 255, 254.5 / 255
 
 #: Side of a tile in pixels: small enough for the processor's cache, large enough to keep the overhead low.
-TILE = 256
+TILE = 384
 
 #: Rows that are converted at a time.
 STRIP_ROWS = 64
@@ -81,6 +83,19 @@ def bounding_box(matte: np.ndarray, *, margin: float = 0.0, threshold: float = 0
     return slice(top, min(bottom, matte.shape[0])), slice(left, min(right, matte.shape[1]))
 
 
+def pixel_window(mask: np.ndarray, margin: int) -> tuple[slice, slice]:
+    """Bounding box of the True pixels of a mask, with `margin` pixels around it, as (rows, columns).
+
+    At least one pixel must be True. The result is clipped to the picture.
+    """
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    height, width = mask.shape
+    return (
+        slice(max(0, int(rows[0]) - margin), min(height, int(rows[-1]) + 1 + margin)),
+        slice(max(0, int(columns[0]) - margin), min(width, int(columns[-1]) + 1 + margin)),
+    )
+
+
 def to_bytes(matte: np.ndarray) -> np.ndarray:
     """Convert a matte to uint8 (H, W), rounded to the nearest level."""
     return _converted(matte, np.uint8, lambda alpha: alpha * np.float32(255) + np.float32(0.5))
@@ -99,7 +114,10 @@ def from_sixteen_bits(levels: np.ndarray) -> np.ndarray:
 def _converted(matte: np.ndarray, dtype: type[np.generic], convert: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     """Convert a matte in strips of rows, as new memory for intermediate arrays takes longer than the conversion."""
     result: np.ndarray = np.empty(matte.shape, dtype)
-    for top in range(0, len(matte), STRIP_ROWS):
+
+    def fill(top: int) -> None:
         rows = slice(top, top + STRIP_ROWS)
         result[rows] = convert(matte[rows])
+
+    run_parallel(fill, range(0, len(matte), STRIP_ROWS))
     return result
