@@ -17,6 +17,7 @@ from PIL import Image
 
 from rmbg.images.downscale import downscale
 from rmbg.matting.filters import dilate, erode_cross, gaussian, gradient_magnitude, label
+from rmbg.matting.matte import pixel_window
 from rmbg.threads import run_parallel
 
 #: Longest side, in pixels, of the copy that pixels are classified on, and of the one that color statistics are taken on.
@@ -64,6 +65,9 @@ MIN_EDGE_GRADIENT, FULL_GRADIENT_LOGIT = 6.2, 5.5
 
 #: Mean logit above which a region is never removed, whatever its outline: the white bottom of a plate on a white table.
 MAX_REMOVABLE_LOGIT = 4.6
+
+#: Pixels around regions that their outline and the gradient there depend on.
+OUTLINE_MARGIN = 8
 
 #: Fraction of the confident foreground that may be removed without support. Above it foreground and background share their
 #: colors, as a white sofa in a white room, and the color model is discarded.
@@ -116,36 +120,73 @@ def _unsupported_removals(prior: np.ndarray, posterior: np.ndarray, lab: np.ndar
         return np.zeros(prior.shape, bool)
     unsupported = np.zeros(count + 1, bool)
     unsupported[np.concatenate([regions[0], regions[-1], regions[:, 0], regions[:, -1]])] = True
-    gradient = np.sqrt(sum(gradient_magnitude(lab[..., c], 1.0) ** 2 for c in range(3)))
+    result = np.zeros(prior.shape, bool)
+    window = pixel_window(regions > 0, OUTLINE_MARGIN)
+    regions, prior, lab = regions[window], prior[window], lab[window]
+    squares = run_parallel(lambda channel: gradient_magnitude(lab[..., channel], 1.0) ** 2, range(3))
+    gradient = np.sqrt(sum(squares))
     dilated = dilate(regions, 2)
     outline = (dilated > 0) & ~erode_cross(regions > 0, 2)
     pixels = np.bincount(dilated[outline], minlength=count + 1)
     mean_gradient = np.bincount(dilated[outline], gradient[outline], minlength=count + 1) / np.maximum(pixels, 1)
-    mean_logit = np.bincount(regions.ravel(), prior.ravel(), minlength=count + 1) / np.bincount(regions.ravel())
+    mean_logit = np.bincount(regions.ravel(), prior.ravel(), minlength=count + 1) / np.maximum(np.bincount(regions.ravel()), 1)
     unsupported |= mean_gradient < MIN_EDGE_GRADIENT * np.minimum(1, mean_logit / FULL_GRADIENT_LOGIT)
     unsupported |= mean_logit > MAX_REMOVABLE_LOGIT
     unsupported[0] = False
     # The dilated regions, so that the soft rim of a region is restored with it.
-    return unsupported[dilated]
+    result[window] = unsupported[dilated]
+    return result
 
 
 def log_likelihood_ratio(lab: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """Log-likelihood ratio of each pixel's color under the foreground's and the background's color model: float32 (h, w)."""
+    """Log-likelihood ratio of each pixel's color under the foreground's and the background's color model: float32 (h, w).
 
-    def penalty(weights: np.ndarray) -> np.ndarray:
-        mean, variance = _local_color_statistics(lab, weights)
-        variance = variance + MIN_STANDARD_DEVIATION**2
-        return ((lab - mean) ** 2 / variance + np.log(variance)).sum(axis=-1)
+    The ratio of two Gaussians with independent channels is a polynomial of second degree in each channel. Its coefficients
+    vary slowly, so they are computed on a grid and interpolated.
+    """
+    foreground, background = run_parallel(lambda probability: _gaussians(lab, probability), (alpha, 1 - alpha))
+    polynomials = (background - foreground) / 2
 
-    background, foreground = run_parallel(penalty, (_sample_weights(1 - alpha), _sample_weights(alpha)))
-    return 0.5 * (background - foreground)
+    def interpolated(index: int) -> np.ndarray:
+        return _resize(polynomials[index], *alpha.shape)
+
+    def term(channel: int) -> np.ndarray:
+        color = lab[..., channel]
+        value = interpolated(1 + 2 * channel) * color
+        value += interpolated(2 + 2 * channel)
+        value *= color
+        return value
+
+    terms = run_parallel(term, range(3))
+    result = interpolated(0) + terms[0]
+    result += terms[1]
+    result += terms[2]
+    return result
+
+
+def _gaussians(lab: np.ndarray, probability: np.ndarray) -> np.ndarray:
+    """Negative log-likelihoods under the color models of one side, times two and without their constant.
+
+    Returns
+    -------
+    float32 array (7, rows, columns)
+        Coefficients for the cells of the grid: the constant one, then for each channel the quadratic and the linear one.
+    """
+    mean, variance = _local_color_statistics(lab, _sample_weights(probability))
+    variance += MIN_STANDARD_DEVIATION**2
+    result = np.empty((7, *mean.shape[1:]), np.float32)
+    result[0] = (mean**2 / variance + np.log(variance)).sum(axis=0)
+    result[1::2] = 1 / variance
+    result[2::2] = -2 * mean / variance
+    return result
 
 
 def background_variation(lab: np.ndarray, alpha: np.ndarray) -> float:
     """Mean distance of background pixels from the local mean of the background, in units of CIELAB."""
     weights = _sample_weights(1 - alpha)
     mean, _ = _local_color_statistics(lab, weights)
-    return float(np.average(np.linalg.norm(lab - mean, axis=-1), weights=weights))
+    squares = sum((lab[..., channel] - _resize(mean[channel], *alpha.shape)) ** 2 for channel in range(3))
+    return float(np.average(np.sqrt(squares), weights=weights))
 
 
 def _sample_weights(probability: np.ndarray) -> np.ndarray:
@@ -154,14 +195,18 @@ def _sample_weights(probability: np.ndarray) -> np.ndarray:
 
 
 def _local_color_statistics(lab: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Weighted mean and variance of the colors around each pixel: two float32 arrays (h, w, 3)."""
-    height, width = weights.shape
-    scale = STATISTICS_SIDE / max(height, width)
-    rows, columns = max(8, round(height * scale)), max(8, round(width * scale))
+    """Weighted mean and variance of the colors around the cells of a grid: two float32 arrays (3, rows, columns).
+
+    One of four pixels is a sample.
+    """
+    scale = STATISTICS_SIDE / max(weights.shape)
+    rows, columns = (max(8, round(side * scale)) for side in weights.shape)
+    weights = weights[::2, ::2]
     planes = [weights]
     for channel in range(3):
-        plane = lab[..., channel]
-        planes += [plane * weights, plane * plane * weights]
+        plane = lab[::2, ::2, channel]
+        weighted = plane * weights
+        planes += [weighted, plane * weighted]
     small = np.stack([_resize(plane, rows, columns, Image.Resampling.BOX) for plane in planes])
     sums = sum(
         window_weight * (_gaussian_matrix(rows, sigma) @ small @ _gaussian_matrix(columns, sigma))
@@ -171,12 +216,8 @@ def _local_color_statistics(lab: np.ndarray, weights: np.ndarray) -> tuple[np.nd
         )
     )
     sums = sums + 1e-5 * small.mean(axis=(1, 2), keepdims=True)
-    mean, variance = np.empty_like(lab), np.empty_like(lab)
-    for channel in range(3):
-        average, square = sums[1 + 2 * channel] / sums[0], sums[2 + 2 * channel] / sums[0]
-        mean[..., channel] = _resize(average, height, width)
-        variance[..., channel] = _resize(np.maximum(square - average**2, 0), height, width)
-    return mean, variance
+    mean = sums[1::2] / sums[0]
+    return mean, np.maximum(sums[2::2] / sums[0] - mean**2, 0)
 
 
 @functools.cache

@@ -69,15 +69,21 @@ def gaussian(plane: np.ndarray, sigma: float, orders: tuple[int, int] = (0, 0)) 
     for axis, order in enumerate(orders):
         weights = _kernel(sigma, order)
         radius = len(weights) // 2
-        width = [(radius, radius) if i == axis else (0, 0) for i in range(2)]
-        padded = np.pad(result, width, mode="symmetric")
-        length = result.shape[axis]
-        parts = (padded[i : i + length] if axis == 0 else padded[:, i : i + length] for i in range(len(weights)))
-        total = np.zeros_like(result)
-        for weight, part in zip(weights, parts, strict=True):
-            total += weight * part
+        padded = np.pad(result, [(radius, radius) if i == axis else (0, 0) for i in range(2)], mode="symmetric")
+        shifted = [_shifted(padded, offset, result.shape[axis], axis) for offset in range(len(weights))]
+        combine = np.subtract if order else np.add  # kernels are symmetric, and derivatives antisymmetric
+        total = shifted[radius] * weights[radius]
+        pair = np.empty_like(total)
+        for offset in range(1, radius + 1):
+            combine(shifted[radius + offset], shifted[radius - offset], out=pair)
+            pair *= weights[radius + offset]
+            total += pair
         result = total
     return result
+
+
+def _shifted(padded: np.ndarray, offset: int, length: int, axis: int) -> np.ndarray:
+    return padded[offset : offset + length] if axis == 0 else padded[:, offset : offset + length]
 
 
 def gradient_magnitude(plane: np.ndarray, sigma: float) -> np.ndarray:

@@ -9,12 +9,12 @@ import numpy as np
 from PIL import Image
 
 from rmbg.images.downscale import downscale
-from rmbg.matting.matte import ALPHA_MAX, ALPHA_MIN, tiles
+from rmbg.matting.matte import ALPHA_MAX, ALPHA_MIN, pixel_window, tiles
 from rmbg.threads import run_parallel
 
 #: Pixels of the copy that colors are estimated on. A larger one takes longer without a visible difference, as the last step
 #: restores the detail at full size.
-WORKING_PIXELS = 150_000
+WORKING_PIXELS = 100_000
 
 #: The same for colors that are used for several mattes of one photo.
 SHARED_PIXELS = 40_000
@@ -88,7 +88,7 @@ def estimate_foreground(rgb: np.ndarray, matte: np.ndarray, *, colors: SmoothCol
     if not soft.any():
         return result
     if colors is None:
-        window = _window(soft)
+        window = pixel_window(soft, WINDOW_MARGIN)
         colors = smooth_colors(rgb[window], matte[window], WORKING_PIXELS)
     else:
         window = slice(None), slice(None)
@@ -102,16 +102,6 @@ def smooth_colors(rgb: np.ndarray, matte: np.ndarray, pixels: int = SHARED_PIXEL
     scale = min(1.0, (pixels / (height * width)) ** 0.5)
     size = max(1, round(width * scale)), max(1, round(height * scale))
     return SmoothColors(*estimate_multilevel(downscale(rgb, *size) / np.float32(255), downscale(matte, *size)))
-
-
-def _window(soft: np.ndarray) -> tuple[slice, slice]:
-    """Bounding box of the soft pixels with a margin, as (rows, columns)."""
-    rows, columns = np.flatnonzero(soft.any(axis=1)), np.flatnonzero(soft.any(axis=0))
-    height, width = soft.shape
-    return (
-        slice(max(0, rows[0] - WINDOW_MARGIN), min(height, rows[-1] + 1 + WINDOW_MARGIN)),
-        slice(max(0, columns[0] - WINDOW_MARGIN), min(width, columns[-1] + 1 + WINDOW_MARGIN)),
-    )
 
 
 def _fill_soft_pixels(
@@ -171,16 +161,21 @@ def estimate_multilevel(image: np.ndarray, alpha: np.ndarray) -> tuple[np.ndarra
     background = ((image * (1 - alpha)).sum((1, 2), keepdims=True) / max(float((1 - alpha).sum()), 1e-6)).astype(np.float32)
     for level in range(levels + 1):
         rows, columns = (max(1, round(side ** (level / levels))) for side in (height, width))
-        down = np.ix_(_nearest(height, rows), _nearest(width, columns))
-        up = np.ix_(np.arange(3), _nearest(foreground.shape[1], rows), _nearest(foreground.shape[2], columns))
+        down = _nearest(height, rows), _nearest(width, columns)
+        up = _nearest(foreground.shape[1], rows), _nearest(foreground.shape[2], columns)
         iterations = COARSE_ITERATIONS if max(rows, columns) <= COARSE_SIDE else FINE_ITERATIONS
-        foreground, background = _solve(image[:, down[0], down[1]], alpha[down], foreground[up], background[up], iterations)
+        start = _sampled(foreground, *up), _sampled(background, *up)
+        foreground, background = _solve(_sampled(image, *down), _sampled(alpha, *down), *start, iterations)
     return foreground, background
 
 
 def _nearest(old: int, new: int) -> np.ndarray:
     """Indices that resample an axis of `old` pixels to `new` ones by nearest neighbor: intp (new,)."""
     return np.minimum((np.arange(new) + 0.5) * old / new, old - 1).astype(np.intp)
+
+
+def _sampled(planes: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    return planes.take(rows, axis=-2).take(columns, axis=-1)
 
 
 def _solve(
@@ -192,28 +187,31 @@ def _solve(
     a, b = alpha, 1 - alpha
     # The symmetric system [[m11, m12], [m12, m22]] @ (foreground, background) = (r1, r2), solved by Cramer's rule.
     m11, m12, m22 = a * a + total, a * b, b * b + total
-    inverse_determinant = 1 / (m11 * m22 - m12 * m12)
+    determinant = m11 * m22 - m12 * m12
+    inverse11, inverse12, inverse22 = m22 / determinant, -m12 / determinant, m11 / determinant
 
-    def solve_channel(c: int) -> tuple[np.ndarray, np.ndarray]:
-        f, g = foreground[c], background[c]
+    def solve(channels: slice) -> tuple[np.ndarray, np.ndarray]:
+        f, g = foreground[channels], background[channels]
+        observed1, observed2, product = a * image[channels], b * image[channels], np.empty_like(f)
         for _ in range(iterations):
-            r1, r2 = a * image[c], b * image[c]
+            r1, r2 = observed1.copy(), observed2.copy()
             for weight, near_f, near_g in zip(weights, _neighbors(f), _neighbors(g), strict=True):
-                r1 += weight * near_f
-                r2 += weight * near_g
-            f = np.clip((m22 * r1 - m12 * r2) * inverse_determinant, 0.0, 1.0)
-            g = np.clip((m11 * r2 - m12 * r1) * inverse_determinant, 0.0, 1.0)
+                r1 += np.multiply(weight, near_f, out=product)
+                r2 += np.multiply(weight, near_g, out=product)
+            f = np.clip(inverse11 * r1 + np.multiply(inverse12, r2, out=product), 0.0, 1.0)
+            g = np.clip(inverse22 * r2 + np.multiply(inverse12, r1, out=product), 0.0, 1.0)
         return f, g
 
-    is_small = alpha.size <= COARSE_SIDE**2
-    solved = [solve_channel(c) for c in range(3)] if is_small else run_parallel(solve_channel, range(3))
-    return np.stack([f for f, _ in solved]), np.stack([g for _, g in solved])
+    if alpha.size <= COARSE_SIDE**2:
+        return solve(slice(3))
+    solved = run_parallel(solve, [slice(c, c + 1) for c in range(3)])
+    return np.concatenate([f for f, _ in solved]), np.concatenate([g for _, g in solved])
 
 
-def _neighbors(plane: np.ndarray) -> list[np.ndarray]:
-    """Planes of the left, right, upper and lower neighbors, float32 (h, w); border pixels are repeated."""
-    height, width = plane.shape
-    padded = np.empty((height + 2, width + 2), np.float32)
-    padded[1:-1, 1:-1] = plane
-    padded[0, 1:-1], padded[-1, 1:-1], padded[1:-1, 0], padded[1:-1, -1] = plane[0], plane[-1], plane[:, 0], plane[:, -1]
-    return [padded[1:-1, :-2], padded[1:-1, 2:], padded[:-2, 1:-1], padded[2:, 1:-1]]
+def _neighbors(planes: np.ndarray) -> list[np.ndarray]:
+    """Planes of the left, right, upper and lower neighbors, float32 (..., h, w); border pixels are repeated."""
+    padded = np.empty((*planes.shape[:-2], planes.shape[-2] + 2, planes.shape[-1] + 2), np.float32)
+    padded[..., 1:-1, 1:-1] = planes
+    padded[..., 0, 1:-1], padded[..., -1, 1:-1] = planes[..., 0, :], planes[..., -1, :]
+    padded[..., 1:-1, 0], padded[..., 1:-1, -1] = planes[..., 0], planes[..., -1]
+    return [padded[..., 1:-1, :-2], padded[..., 1:-1, 2:], padded[..., :-2, 1:-1], padded[..., 2:, 1:-1]]

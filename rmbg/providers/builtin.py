@@ -35,9 +35,9 @@ LOW_CONFIDENCE_NOTE = joined(LOW_CONFIDENCE_MEANING, "Try another provider, or c
 #: Smallest accepted area of a subject, as a fraction of the photo.
 MIN_SUBJECT_AREA = 0.002
 
-#: Least longer side of the copy of the photo that the coarse matte is computed on, in pixels: twice that of the network and of
-#: the color prior, so that no detail is lost for either.
-OVERVIEW_SIDE = 1280
+#: Least longer side of the copy of the photo that the coarse matte is computed on, in pixels: three times that of the network's
+#: input and 1.5 times that of the color prior, so that no detail is lost for either.
+OVERVIEW_SIDE = 960
 
 #: Half of the window's side of the guided filter, in pixels of the refined matte.
 RADIUS = 2.0
