@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 #: Number of updates of a run: result, facts, message, strip, total, download.
 UPDATES = 6
 
-#: Longest pause before the cutout at full size, in which the browser on this machine has the processor for the preview.
+#: Longest pause after a local result or preview is sent, in which the browser on this machine has the processor to display it.
 DISPLAY_SECONDS = 0.4
 
 
@@ -117,14 +117,14 @@ def _remove(
         if session.current is result:
             total = viewer.total(session) if result.computed else gr.skip()
             show((*render_page(session, result, RenderOptions(*display)), gr.skip(), total, gr.update(interactive=True)))
+            if kind == "local" and not settings.shared:  # the browser is on this machine and needs its cores
+                result.displayed.wait(DISPLAY_SECONDS)
 
     def show_preview(preview: Cutout, width: int, height: int) -> None:
         nonlocal result
         assert upload is not None
         result = session.begin(preview, width, height, upload.path)
         display_first(result)
-        if not settings.shared and session.current is result:  # the browser is on this machine
-            result.displayed.wait(DISPLAY_SECONDS)
 
     report = LateProgress(show_progress)
     try:
