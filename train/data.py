@@ -9,7 +9,7 @@ import hashlib
 import io
 import json
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -101,13 +101,13 @@ def empty_window(mask: np.ndarray) -> tuple[float, float, float]:
     return (right - best) / GRID, (bottom - best) / GRID, best / GRID
 
 
-def load_pairs(source: Path, cache: Path, side: int) -> Pairs:
-    """Open the cached squares of a source, which is decoded first if there is no cache.
+def load_pairs(sources: Sequence[Path], cache: Path, side: int) -> Pairs:
+    """Open the cached squares of sources, which are decoded first if there is no cache of them.
 
     Parameters
     ----------
-    source : Path
-        Folder with tar shards or with ``im`` and ``gt``.
+    sources : sequence of Path
+        Folders with tar shards or with ``im`` and ``gt``. A pair replaces one of the same name in an earlier folder.
     cache : Path
         Folder for the cache; created if missing.
     side : int
@@ -115,17 +115,22 @@ def load_pairs(source: Path, cache: Path, side: int) -> Pairs:
     """
     index = cache / f"pairs-{side}.json"
     pixels = cache / f"pairs-{side}.u8"
-    if not index.exists():
+    folders = [str(source.resolve()) for source in sources]
+    metadata = json.loads(index.read_text()) if index.exists() else {}
+    if metadata.get("sources") != folders:
         cache.mkdir(parents=True, exist_ok=True)
+        latest = {name: number for number, source in enumerate(sources) for name, _, _ in read_pairs(source)}
         names, windows = [], []
         with pixels.open("wb") as file:
-            for name, picture, mask in read_pairs(source):
-                square = to_square(picture, mask, side)
-                file.write(square.tobytes())
-                names.append(name)
-                windows.append([float(value) for value in empty_window(square[..., 3])])
-        index.write_text(json.dumps({"names": names, "windows": windows}))
-    metadata = json.loads(index.read_text())
+            for number, source in enumerate(sources):
+                for name, picture, mask in read_pairs(source):
+                    if latest[name] == number:
+                        square = to_square(picture, mask, side)
+                        file.write(square.tobytes())
+                        names.append(name)
+                        windows.append([float(value) for value in empty_window(square[..., 3])])
+        metadata = {"sources": folders, "names": names, "windows": windows}
+        index.write_text(json.dumps(metadata))
     squares = np.memmap(pixels, np.uint8, "r", shape=(len(metadata["names"]), side, side, 4))
     return Pairs(squares, np.asarray(metadata["windows"], np.float32), metadata["names"])
 

@@ -1,21 +1,29 @@
-"""Procedural subjects with exact alpha: hair, fur, leaves, wires, lattices, holes, glass and smoke, at any size.
+"""Procedural subjects with exact alpha: hair, fur, leaves, wires, lattices, holes, signs, glass and smoke, at any size.
 
 Subjects are polygons in a square from -1 to 1, computed as arrays, placed by a random similarity and rasterized with
 `SUPERSAMPLING` samples a pixel and axis. Their alpha is the covered area, and the opacity of the material in glass and smoke.
 The same seed gives the same subject at every size, up to noise.
 
-    python -m train.procedural FOLDER    renders one picture of each kind
+    python -m train.procedural FOLDER                                       renders one picture of each kind
+    python -m train.procedural FOLDER --count 300 --backgrounds PAIRS       300 of each kind on backgrounds of training pairs
 """
 
 import argparse
-from collections.abc import Callable, Iterable
+import io
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFilter
 from scipy import ndimage
 
+from train.augment import MIN_WINDOW
+from train.data import GRID, empty_window, read_pairs
+
 SUPERSAMPLING = 4
+
+#: Pictures that are tried for a background without subject.
+TRIALS = 3
 
 #: Points (N, 2) in [-1, 1] and the alpha in [0, 1] that they are filled with. Later polygons replace earlier ones.
 Polygon = tuple[np.ndarray, float]
@@ -260,6 +268,21 @@ def glass(rng: np.random.Generator) -> list[Polygon]:
     return [*found, *strokes(highlight[None], rng.uniform(0.02, 0.08), rng.uniform(0.5, 0.9))]
 
 
+def sign(rng: np.random.Generator) -> list[Polygon]:
+    """Panel on up to two posts; `render` may show a picture on it."""
+    half, height, post = rng.uniform(0.3, 0.75), rng.uniform(0.25, 0.6), rng.uniform(0.03, 0.12)
+    middle = rng.uniform(-0.5, -0.1)
+    corners = int(rng.choice((3, 4, 4, 4, 8, 60)))
+    turn = np.pi / 4 if corners == 4 else np.pi / 2 + np.pi / corners
+    angle = turn + np.arange(corners) * 2 * np.pi / corners
+    panel = np.stack([np.cos(angle), np.sin(angle)], 1)
+    panel = panel / np.abs(panel).max(0) * (half, height) + (0, middle)
+    found: list[Polygon] = []
+    for x in ((), (0.0,), (-0.7 * half, 0.7 * half))[int(rng.integers(3))]:
+        found += strokes(np.array([[(x, middle), (x, 0.95)]]), post)
+    return [*found, (panel, 1.0)]
+
+
 def smoke(rng: np.random.Generator) -> list[Polygon]:
     """Plume; `render` multiplies its alpha by noise."""
     t = np.linspace(0, 1, 30)
@@ -269,7 +292,7 @@ def smoke(rng: np.random.Generator) -> list[Polygon]:
 
 #: Kinds of subjects, by name.
 KINDS: dict[str, Callable[[np.random.Generator], list[Polygon]]] = {
-    kind.__name__: kind for kind in (hair, fur, leaves, wires, mesh, cage, spokes, lace, chair, spectacles, glass, smoke)
+    kind.__name__: kind for kind in (hair, fur, leaves, wires, mesh, cage, spokes, lace, chair, spectacles, sign, glass, smoke)
 }
 
 
@@ -312,7 +335,9 @@ def colors(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     return np.clip(base + shading + texture, 0, 1).astype(np.float32)
 
 
-def render(rng: np.random.Generator, height: int, width: int, kind: str | None = None) -> tuple[np.ndarray, np.ndarray]:
+def render(
+    rng: np.random.Generator, height: int, width: int, kind: str | None = None, picture: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Render a random subject.
 
     Parameters
@@ -322,6 +347,8 @@ def render(rng: np.random.Generator, height: int, width: int, kind: str | None =
         In pixels.
     kind : str, optional
         Of `KINDS`; random by default.
+    picture : uint8 array (height, width, 3), optional
+        Shown on signs, so that subjects in it are not those of the photo.
 
     Returns
     -------
@@ -338,6 +365,8 @@ def render(rng: np.random.Generator, height: int, width: int, kind: str | None =
     foreground = colors(rng, height, width)
     if kind in ("glass", "smoke"):
         foreground = foreground * 0.4 + 0.6
+    if kind == "sign" and picture is not None:
+        foreground = picture.astype(np.float32) / 255
     return foreground, alpha
 
 
@@ -347,21 +376,77 @@ def compose(foreground: np.ndarray, alpha: np.ndarray, background: np.ndarray) -
     return np.rint((foreground * opacity + background / np.float32(255) * (1 - opacity)) * 255).astype(np.uint8)
 
 
+def background_of(rgb: np.ndarray, mask: np.ndarray, side: int, rng: np.random.Generator) -> np.ndarray | None:
+    """Largest part of a photo without its subject, half of the time out of focus.
+
+    Parameters
+    ----------
+    rgb : uint8 array (H, W, 3)
+    mask : float32 array (H, W)
+        In [0, 1].
+    side : int
+        Of the result.
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    uint8 array (side, side, 3) or None
+        None if the subject leaves no large part.
+    """
+    cells = 18 * GRID
+    grid = np.asarray(Image.fromarray((mask * 255).astype(np.uint8)).resize((cells, cells), Image.Resampling.BOX))
+    left, top, extent = empty_window(grid)
+    if extent < MIN_WINDOW:
+        return None
+    height, width = rgb.shape[:2]
+    box = (left * width, top * height, (left + extent) * width, (top + extent) * height)
+    image = Image.fromarray(rgb).resize((side, side), Image.Resampling.BICUBIC, box=box)
+    if rng.random() < 0.5:
+        image = image.filter(ImageFilter.GaussianBlur(rng.uniform(1, 8)))
+    return np.asarray(image)
+
+
+def draw_background(pictures: Iterable[tuple[np.ndarray, np.ndarray]], side: int, rng: np.random.Generator) -> np.ndarray:
+    """Background of the first of a few photos and masks that has a large one, or a synthetic one: uint8 (side, side, 3)."""
+    for rgb, mask in pictures:
+        found = background_of(rgb, mask, side, rng)
+        if found is not None:
+            return found
+    return np.rint(colors(rng, side, side) * 255).astype(np.uint8)
+
+
+def draw_pictures(
+    pairs: Sequence[tuple[str, bytes, bytes]], rng: np.random.Generator
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Random photos, uint8 (H, W, 3), and masks, float32 (H, W), of pairs that are not decoded."""
+    for _ in range(TRIALS if pairs else 0):
+        _, picture, mask = pairs[int(rng.integers(len(pairs)))]
+        truth = np.asarray(Image.open(io.BytesIO(mask)).convert("L"), np.float32) / 255
+        yield np.asarray(Image.open(io.BytesIO(picture)).convert("RGB")), truth
+
+
 def main() -> None:
-    """Render one picture of each kind to a folder, in the layout of the training pairs."""
+    """Render pictures of each kind to a folder, as training pairs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--side", type=int, default=768)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--count", type=int, default=1, help="pictures of each kind")
+    parser.add_argument("--backgrounds", type=Path, help="training pairs that backgrounds and pictures on signs are taken from")
     arguments = parser.parse_args()
+    side = arguments.side
+    pairs = list(read_pairs(arguments.backgrounds)) if arguments.backgrounds else []
     for name in ("im", "gt"):
         (arguments.folder / name).mkdir(parents=True, exist_ok=True)
     for index, kind in enumerate(KINDS):
-        rng = np.random.default_rng((arguments.seed, index))
-        foreground, alpha = render(rng, arguments.side, arguments.side, kind)
-        backdrop = np.rint(colors(rng, arguments.side, arguments.side) * 255).astype(np.uint8)
-        Image.fromarray(compose(foreground, alpha, backdrop)).save(arguments.folder / "im" / f"{kind}.png")
-        Image.fromarray(np.rint(alpha * 255).astype(np.uint8)).save(arguments.folder / "gt" / f"{kind}.png")
+        for number in range(arguments.count):
+            rng = np.random.default_rng((arguments.seed, index, number))
+            shown = next((Image.fromarray(rgb).resize((side, side)) for rgb, _ in draw_pictures(pairs, rng)), None)
+            foreground, alpha = render(rng, side, side, kind, shown and np.asarray(shown))
+            background = draw_background(draw_pictures(pairs, rng), side, rng)
+            name = kind if arguments.count == 1 else f"procedural_{kind}{number}"
+            Image.fromarray(compose(foreground, alpha, background)).save(arguments.folder / "im" / f"{name}.webp", quality=92)
+            Image.fromarray(np.rint(alpha * 255).astype(np.uint8)).save(arguments.folder / "gt" / f"{name}.png")
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
-from PIL import Image, ImageFilter
+from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
@@ -26,11 +26,11 @@ from torch.utils.data import DataLoader, IterableDataset
 from rmbg.matting.matte import bounding_box
 from rmbg.networks.builtin import load
 from rmbg.networks.refiner import RefinerNet
-from train.augment import MIN_WINDOW, color_jitter, degrade
+from train.augment import color_jitter, degrade
 from train.checkpoint import load_checkpoint, save_checkpoint
 from train.coarse import MIN_IOU, blurred, iou, network_logits, network_matte, perturbed
-from train.data import GRID, empty_window, read_pairs
-from train.procedural import colors, compose, render
+from train.data import read_pairs
+from train.procedural import TRIALS, compose, draw_background, render
 
 #: Sets whose masks have no holes: only the surroundings of their outline count.
 WITHOUT_HOLES = ("furn_", "ccp_")
@@ -158,20 +158,8 @@ def procedural_pair(source: Source, side: int, rng: np.random.Generator) -> tupl
     alpha : float32 array (side, side)
     """
     foreground, alpha = render(rng, side, side)
-    background = np.rint(colors(rng, side, side) * 255).astype(np.uint8)
-    for _ in range(3):
-        _, rgb, mask = source.draw(source.small or source.large, rng)
-        cells = 18 * GRID
-        grid = np.asarray(Image.fromarray((mask * 255).astype(np.uint8)).resize((cells, cells), Image.Resampling.BOX))
-        left, top, extent = empty_window(grid)
-        if extent >= MIN_WINDOW:
-            height, width = rgb.shape[:2]
-            box = (left * width, top * height, (left + extent) * width, (top + extent) * height)
-            image = Image.fromarray(rgb).resize((side, side), Image.Resampling.BICUBIC, box=box)
-            if rng.random() < 0.5:
-                image = image.filter(ImageFilter.GaussianBlur(rng.uniform(1, 8)))
-            background = np.asarray(image)
-            break
+    pictures = (source.draw(source.small or source.large, rng)[1:] for _ in range(TRIALS))
+    background = draw_background(pictures, side, rng)
     return compose(foreground, alpha, background), alpha
 
 

@@ -35,12 +35,12 @@ from train.weights import export, unfuse
 class Config:
     """Paths and hyperparameters of a training."""
 
-    source: Path = Path("pairs")  # folder with tar shards, or with im/ and gt/
-    cache: Path = Path("out/train/cache")  # decoded pictures, a third of a megabyte each
+    source: tuple[Path, ...] = (Path("pairs"),)  # folders with tar shards, or with im/ and gt/
+    cache: Path = Path("out/train/cache")  # decoded pictures, 0.4 MB each
     out: Path = Path("out/train")  # checkpoint, log, weights
     budget: float = 2 * 3600.0  # seconds in total, resumed runs included
     steps: int | None = None  # budget in steps instead of seconds, for tests
-    stored_side: int = 288  # side of the cached squares
+    stored_side: int = 320  # side of the cached squares
     weights: Path | None = None  # exported weights to start from, instead of from scratch
     twice: tuple[str, ...] = ()  # prefixes of the names of pictures that are drawn twice an epoch
     phases: tuple[tuple[float, int], ...] = ((0.0, 192), (0.4, 224), (0.75, 288))  # (progress from which it applies, side)
@@ -257,7 +257,8 @@ def parse_phase(text: str) -> tuple[float, int]:
 def main() -> None:
     """Run the command line; other hyperparameters are set in `Config`."""
     parser = argparse.ArgumentParser(description=__doc__)
-    for name in ("source", "cache", "out"):
+    parser.add_argument("--source", type=Path, nargs="+", default=Config.source, help="later pairs replace those of equal name")
+    for name in ("cache", "out"):
         parser.add_argument(f"--{name}", type=Path, default=getattr(Config, name))
     parser.add_argument("--budget", type=float, default=Config.budget, help="seconds in total")
     parser.add_argument("--rate", type=float, default=Config.rate, help="peak learning rate")
@@ -267,7 +268,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=Config.seed, help="use another one than an earlier run for other crops")
     parser.add_argument("--workers", type=int, default=Config.workers, help="processes that share a batch; 1 on a GPU")
     options = vars(parser.parse_args())
-    config = Config(**options | {"twice": tuple(options["twice"]), "phases": tuple(options["phases"])})
+    config = Config(**options | {name: tuple(options[name]) for name in ("source", "twice", "phases")})
     if config.workers == 1:
         train(config)
         return

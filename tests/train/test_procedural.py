@@ -1,7 +1,11 @@
+import io
+
 import numpy as np
 import pytest
+from PIL import Image
 
-from train.procedural import KINDS, compose, placement, rasterize, render, strips
+from train.data import read_pairs
+from train.procedural import KINDS, compose, draw_background, main, placement, rasterize, render, strips
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -44,6 +48,35 @@ def test_the_same_seed_gives_the_same_subject_at_every_size():
     reduced = large.reshape(128, 4, 128, 4).mean((1, 3))
     assert np.abs(reduced - small).mean() < 0.05
     assert np.corrcoef(reduced.ravel(), small.ravel())[0, 1] > 0.9
+
+
+def test_signs_show_pictures():
+    picture = np.random.default_rng(0).integers(0, 256, (96, 96, 3), np.uint8)
+    foreground, _ = render(np.random.default_rng(1), 96, 96, "sign", picture)
+    assert np.array_equal(np.rint(foreground * 255), picture)
+
+
+def test_backgrounds_are_parts_without_subject():
+    rgb = np.zeros((100, 100, 3), np.uint8)
+    mask = np.zeros((100, 100), np.float32)
+    rgb[:, 60:], mask[:, 60:] = 255, 1
+    rng = np.random.default_rng(2)
+    background = draw_background([(rgb, np.ones_like(mask)), (rgb, mask)], 64, rng)
+    assert background.shape == (64, 64, 3)
+    assert background[:, :56].max() == 0  # blurred at the border at most
+    assert draw_background([(rgb, np.ones_like(mask))], 64, rng).std() > 0
+
+
+def test_pairs_on_backgrounds_are_written(tmp_path, monkeypatch):
+    for part, mode in (("im", "RGB"), ("gt", "L")):
+        (tmp_path / "pairs" / part).mkdir(parents=True)
+        Image.new(mode, (40, 30)).save(tmp_path / "pairs" / part / "plain.png")
+    words = ["procedural", str(tmp_path / "out"), "--count", "2", "--side", "64", "--backgrounds", str(tmp_path / "pairs")]
+    monkeypatch.setattr("sys.argv", words)
+    main()
+    pairs = list(read_pairs(tmp_path / "out"))
+    assert len(pairs) == 2 * len(KINDS)
+    assert {Image.open(io.BytesIO(data)).size for pair in pairs for data in pair[1:]} == {(64, 64)}
 
 
 def test_composition_uses_alpha():

@@ -41,7 +41,7 @@ def make_config(source: Path, out: Path, **changes: object) -> Config:
     """Config of a small training."""
     phases = ((0.0, SIDE),)
     small = {"stored_side": 96, "phases": phases, "batch": 8, "log_every": 1, "held_out": ("disc", 0), "ema_decay": 0.5}
-    return Config(source=source, cache=out / "cache", out=out, **(small | changes))
+    return Config(source=(source,), cache=out / "cache", out=out, **(small | changes))
 
 
 def test_loss_decreases_and_exported_weights_load(pairs: Path, tmp_path: Path) -> None:
@@ -86,6 +86,19 @@ def test_training_starts_from_exported_weights(pairs: Path, tmp_path: Path) -> N
     torch.testing.assert_close(outputs[1], confidence, rtol=1e-3, atol=1e-3)
 
 
+def test_later_pairs_replace_those_of_equal_name(pairs: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    for part, mode in (("im", "RGB"), ("gt", "L")):
+        (other / part).mkdir(parents=True)
+        for name in ("disc3", "new"):
+            Image.new(mode, (50, 50)).save(other / part / f"{name}.png")
+    first, both = load_pairs((pairs,), tmp_path, 96), load_pairs((pairs, other), tmp_path, 96)
+    assert (len(first), len(both)) == (8, 9)
+    assert both.names.count("disc3") == 1
+    assert both.squares[both.names.index("disc3")].max() == 0
+    assert load_pairs((pairs,), tmp_path, 96).names == first.names
+
+
 def test_prefixes_are_drawn_twice(pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[int] = []
     monkeypatch.setattr(
@@ -96,7 +109,7 @@ def test_prefixes_are_drawn_twice(pairs: Path, tmp_path: Path, monkeypatch: pyte
 
 
 def test_batches_are_reproducible(pairs: Path, tmp_path: Path) -> None:
-    squares = load_pairs(pairs, tmp_path, 96)
+    squares = load_pairs((pairs,), tmp_path, 96)
     everything = np.arange(len(squares))
     first, second = (make_batch(squares, everything, everything, SIDE, torch.Generator().manual_seed(3)) for _ in range(2))
     assert torch.equal(first[0], second[0])
@@ -113,7 +126,7 @@ def test_holes_show_the_new_background(pairs: Path, tmp_path: Path, monkeypatch:
     monkeypatch.setattr(augment, "studio_backgrounds", lambda rng, count, side: blue.expand(count, 3, side, side))
     monkeypatch.setattr(augment, "color_jitter", lambda pictures, rng: pictures)
     monkeypatch.setattr(augment, "degrade", lambda pictures, rng: pictures)
-    squares = load_pairs(pairs, tmp_path, 96)
+    squares = load_pairs((pairs,), tmp_path, 96)
     everything = np.arange(len(squares))
     pictures, masks = make_batch(squares, everything, everything, 96, torch.Generator().manual_seed(3))
     for picture, mask in zip(pictures, masks, strict=True):
@@ -128,7 +141,7 @@ def test_subjects_that_are_not_moved_have_no_holes(pairs: Path, tmp_path: Path, 
         monkeypatch.setattr(augment, name, 1.0)
     for name in ("P_STUDIO", "P_CROP", "P_ZOOM_OUT", "P_ROTATE"):
         monkeypatch.setattr(augment, name, 0.0)
-    squares = load_pairs(pairs, tmp_path, 96)
+    squares = load_pairs((pairs,), tmp_path, 96)
     no_windows = np.array([], np.int64)
     _, masks = make_batch(squares, np.arange(len(squares)), no_windows, 96, torch.Generator().manual_seed(3))
     assert all(ndimage.label(mask[0].numpy() < 0.5)[1] == 1 for mask in masks)
