@@ -24,6 +24,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from rmbg.matting.matte import bounding_box
+from rmbg.networks import refiner
 from rmbg.networks.builtin import load
 from rmbg.networks.refiner import RefinerNet
 from train.augment import color_jitter, degrade
@@ -49,6 +50,8 @@ class Config:
 
     source: tuple[Path, ...] = (Path("pairs"),)
     out: Path = Path("out/refiner")
+    encoder: Path | None = None  # exported weights of the built-in network, instead of those in the package
+    weights: Path | None = None  # exported weights of a refiner to start from, instead of the decoder of the built-in network
     budget: float = 3600.0  # seconds in total, resumed runs included
     steps: int | None = None  # budget in steps instead of seconds, for tests
     side: int = 448  # of the input for pictures that are large enough, a multiple of 32
@@ -108,7 +111,7 @@ class Batches(IterableDataset):
         step, stride = (self.first, 1) if info is None else (self.first + info.id, info.num_workers)
         if info is not None:
             torch.set_num_threads(1)
-        net = load()
+        net = load(self.config.encoder)
         while True:
             yield make_batch(self.config, self.source, net, np.random.default_rng((self.config.seed, step)))
             step += stride
@@ -215,8 +218,9 @@ class Trainer:
         self.config = config
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         torch.manual_seed(config.seed)
-        self.encoder = load().to(self.device).requires_grad_(False)
-        self.net = RefinerNet().start_from(self.encoder).to(self.device, memory_format=torch.channels_last).requires_grad_(True)
+        self.encoder = load(config.encoder).to(self.device).requires_grad_(False)
+        net = refiner.load(config.weights) if config.weights else RefinerNet().start_from(self.encoder)
+        self.net = net.to(self.device, memory_format=torch.channels_last).requires_grad_(True)
         self.ema = copy.deepcopy(self.net).requires_grad_(False)
         self.optimizer = torch.optim.AdamW(
             self.net.parameters(), lr=config.rate, betas=(0.9, 0.99), weight_decay=config.decay, fused=True
@@ -301,6 +305,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--source", type=Path, nargs="+", default=Config.source)
     parser.add_argument("--out", type=Path, default=Config.out)
+    parser.add_argument(
+        "--encoder", type=Path, help="exported weights of the built-in network, instead of those in the package"
+    )
+    parser.add_argument("--weights", type=Path, help="exported weights of a refiner to start from")
     parser.add_argument("--budget", type=float, default=Config.budget, help="seconds in total")
     parser.add_argument("--rate", type=float, default=Config.rate, help="peak learning rate")
     parser.add_argument("--pixels", type=int, default=Config.pixels, help="pixels of a batch")

@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
+from rmbg.networks import builtin_spec, refiner_spec
 from rmbg.networks import refiner as network
 from rmbg.networks.builtin import load
 from rmbg.networks.refiner import RefinerNet, normalize
@@ -82,6 +83,14 @@ def test_training_resumes_and_exports_weights(pairs: Path, tmp_path: Path) -> No
     assert path.stat().st_size < 3e6
     for name, tensor in network.load(path).state_dict().items():
         assert torch.allclose(tensor, trained.ema.state_dict()[name], atol=2e-3)
+
+
+def test_training_starts_from_exported_weights(pairs: Path, tmp_path: Path) -> None:
+    trainer = Trainer(small_config(pairs, tmp_path, weights=refiner_spec.WEIGHTS, encoder=builtin_spec.WEIGHTS))
+    released = network.load()
+    for name, tensor in trainer.net.state_dict().items():
+        assert torch.equal(tensor, released.state_dict()[name])
+        assert torch.equal(tensor, trainer.ema.state_dict()[name])
 
 
 def test_an_untrained_refiner_is_the_coarse_matte_with_a_tenth_of_the_networks_logits() -> None:
