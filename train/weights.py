@@ -39,7 +39,9 @@ def unfuse(net: BuiltinNet, fused: BuiltinNet, x: Tensor) -> None:
 
 def export(net: BuiltinNet, path: Path) -> None:
     """Write the weights for inference, in half precision with folded batch norms."""
-    fused = copy.deepcopy(net).cpu().fuse()
+    fused = copy.deepcopy(net).cpu()
+    if isinstance(fused.stem.norm, nn.BatchNorm2d):
+        fused.fuse()
     tensors = {name: tensor.half().contiguous() for name, tensor in fused.state_dict().items()}
     save_file(tensors, path.with_suffix(".tmp"))
     path.with_suffix(".tmp").replace(path)

@@ -86,6 +86,15 @@ def test_training_starts_from_exported_weights(pairs: Path, tmp_path: Path) -> N
     torch.testing.assert_close(outputs[1], confidence, rtol=1e-3, atol=1e-3)
 
 
+def test_folded_batch_norms_are_trained(pairs: Path, tmp_path: Path) -> None:
+    before, after = load(), train(make_config(pairs, tmp_path, steps=3, weights=WEIGHTS, fused=True, rate=1e-3)).ema
+    exported = load(tmp_path / "builtin.safetensors").state_dict()
+    for name, tensor in after.state_dict().items():
+        torch.testing.assert_close(exported[name], tensor, rtol=2e-3, atol=1e-4)
+    changes = [(exported[name] - tensor).abs().max() for name, tensor in before.state_dict().items()]
+    assert 0 < max(changes) < 0.05
+
+
 def test_later_pairs_replace_those_of_equal_name(pairs: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     for part, mode in (("im", "RGB"), ("gt", "L")):
