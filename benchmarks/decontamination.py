@@ -17,7 +17,7 @@ from tests.pictures import scene
 #: Height, width and softness of the edge, in pixels.
 SCENES = ((1140, 1500, 4.0), (1140, 1500, 12.0), (3000, 4000, 4.0), (3000, 4000, 16.0))
 
-WORKING_PIXELS = (1_000_000, 500_000, 250_000, 150_000, 60_000)
+WORKING_PIXELS = (1_000_000, 250_000, 150_000, 100_000, 60_000)
 
 
 def error(colors: np.ndarray, alpha: np.ndarray, true: np.ndarray) -> float:

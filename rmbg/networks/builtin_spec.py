@@ -12,7 +12,7 @@ INPUT_SIZE = 320
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 WEIGHTS = Path(__file__).with_name("builtin.safetensors")
-SHA256 = "a6102965a02877b35d6f7c1ebd5537dc9b1737804f9ca75eb012d933a325c626"
+SHA256 = "bab7f3c4009bc2d90d2b8462ac5c23fb4a3588bc0013416b80b6869a6eb906cf"
 
 STEM = 16
 WIDTHS = (64, 96, 192, 256)  # channels at 1/4, 1/8, 1/16 and 1/32
