@@ -19,7 +19,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 from PIL import Image
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
@@ -32,6 +31,7 @@ from train.checkpoint import load_checkpoint, save_checkpoint
 from train.coarse import MIN_IOU, blurred, iou, network_logits, network_matte, perturbed
 from train.data import read_pairs
 from train.procedural import TRIALS, compose, draw_background, render
+from train.weights import save_half
 
 #: Sets whose masks have no holes: only the surroundings of their outline count.
 WITHOUT_HOLES = ("furn_", "ccp_")
@@ -266,8 +266,7 @@ class Trainer:
         """Write the checkpoint and the exported weights, each atomically."""
         out = self.config.out
         save_checkpoint(out / "checkpoint.pt", self)
-        save_file({k: v.half().cpu().contiguous() for k, v in self.ema.state_dict().items()}, out / "refiner.tmp")
-        (out / "refiner.tmp").replace(out / "refiner.safetensors")
+        save_half(self.ema.state_dict(), out / "refiner.safetensors")
 
     def load(self) -> None:
         """Restore the last checkpoint, if there is one."""

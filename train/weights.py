@@ -1,10 +1,15 @@
-"""Conversion between trained networks with batch norms and the fused weights for inference."""
+"""Conversion between trained networks with batch norms and the fused weights for inference, and means of weights.
 
+python -m train.weights FIRST SECOND OUT    writes the mean of two files of weights, of which one was trained from the other
+"""
+
+import argparse
 import copy
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from rmbg.networks.builtin import BuiltinNet, ConvNorm
@@ -42,6 +47,28 @@ def export(net: BuiltinNet, path: Path) -> None:
     fused = copy.deepcopy(net).cpu()
     if isinstance(fused.stem.norm, nn.BatchNorm2d):
         fused.fuse()
-    tensors = {name: tensor.half().contiguous() for name, tensor in fused.state_dict().items()}
-    save_file(tensors, path.with_suffix(".tmp"))
+    save_half(fused.state_dict(), path)
+
+
+def save_half(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Write tensors in half precision, atomically."""
+    save_file({name: tensor.half().cpu().contiguous() for name, tensor in tensors.items()}, path.with_suffix(".tmp"))
     path.with_suffix(".tmp").replace(path)
+
+
+def mean(first: Path, second: Path, path: Path) -> None:
+    """Write the mean of two files of weights (Wortsman et al., "Model soups", ICML 2022)."""
+    others = load_file(second)
+    save_half({name: (tensor.float() + others[name].float()) / 2 for name, tensor in load_file(first).items()}, path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name in ("first", "second", "out"):
+        parser.add_argument(name, type=Path)
+    arguments = parser.parse_args()
+    mean(arguments.first, arguments.second, arguments.out)
+
+
+if __name__ == "__main__":
+    main()

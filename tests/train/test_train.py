@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageDraw
+from safetensors.torch import load_file
 from scipy import ndimage
 
 from rmbg.networks.builtin import load
@@ -14,6 +15,7 @@ from train import augment
 from train.augment import lattice_holes, make_batch
 from train.data import Pairs, empty_window, load_pairs, split
 from train.train import Config, Trainer, train
+from train.weights import mean, save_half
 
 SIDE = 64
 
@@ -93,6 +95,16 @@ def test_folded_batch_norms_are_trained(pairs: Path, tmp_path: Path) -> None:
         torch.testing.assert_close(exported[name], tensor, rtol=2e-3, atol=1e-4)
     changes = [(exported[name] - tensor).abs().max() for name, tensor in before.state_dict().items()]
     assert 0 < max(changes) < 0.05
+
+
+def test_mean_of_weights(tmp_path: Path) -> None:
+    numbers = torch.tensor([1.0, 3.0]), torch.tensor([2.0, -1.0])
+    for name, tensor in zip("ab", numbers, strict=True):
+        save_half({"weight": tensor}, tmp_path / f"{name}.safetensors")
+    mean(tmp_path / "a.safetensors", tmp_path / "b.safetensors", tmp_path / "c.safetensors")
+    found = load_file(tmp_path / "c.safetensors")
+    assert found["weight"].tolist() == [1.5, 1.0]
+    assert found["weight"].dtype == torch.float16
 
 
 def test_later_pairs_replace_those_of_equal_name(pairs: Path, tmp_path: Path) -> None:
