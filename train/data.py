@@ -119,17 +119,17 @@ def load_pairs(sources: Sequence[Path], cache: Path, side: int) -> Pairs:
     metadata = json.loads(index.read_text()) if index.exists() else {}
     if metadata.get("sources") != folders:
         cache.mkdir(parents=True, exist_ok=True)
-        latest = {name: number for number, source in enumerate(sources) for name, _, _ in read_pairs(source)}
-        names, windows = [], []
+        index.unlink(missing_ok=True)  # it would describe other pictures if this is interrupted
+        found: dict[str, tuple[float, float, float]] = {}
         with pixels.open("wb") as file:
-            for number, source in enumerate(sources):
+            for source in reversed(sources):
                 for name, picture, mask in read_pairs(source):
-                    if latest[name] == number:
+                    if name not in found:
                         square = to_square(picture, mask, side)
                         file.write(square.tobytes())
-                        names.append(name)
-                        windows.append([float(value) for value in empty_window(square[..., 3])])
-        metadata = {"sources": folders, "names": names, "windows": windows}
+                        found[name] = empty_window(square[..., 3])
+        windows = [[float(value) for value in window] for window in found.values()]
+        metadata = {"sources": folders, "names": list(found), "windows": windows}
         index.write_text(json.dumps(metadata))
     squares = np.memmap(pixels, np.uint8, "r", shape=(len(metadata["names"]), side, side, 4))
     return Pairs(squares, np.asarray(metadata["windows"], np.float32), metadata["names"])

@@ -441,8 +441,9 @@ def main() -> None:
     for index, kind in enumerate(KINDS):
         for number in range(arguments.count):
             rng = np.random.default_rng((arguments.seed, index, number))
-            shown = next((Image.fromarray(rgb).resize((side, side)) for rgb, _ in draw_pictures(pairs, rng)), None)
-            foreground, alpha = render(rng, side, side, kind, shown and np.asarray(shown))
+            pictures = draw_pictures(pairs, rng) if kind == "sign" else ()
+            shown = next((np.asarray(Image.fromarray(rgb).resize((side, side))) for rgb, _ in pictures), None)
+            foreground, alpha = render(rng, side, side, kind, shown)
             background = draw_background(draw_pictures(pairs, rng), side, rng)
             name = kind if arguments.count == 1 else f"procedural_{kind}{number}"
             Image.fromarray(compose(foreground, alpha, background)).save(arguments.folder / "im" / f"{name}.webp", quality=92)

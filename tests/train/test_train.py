@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from rmbg.networks.builtin import load
 from rmbg.networks.builtin_spec import WEIGHTS
-from train import augment
+from train import augment, data
 from train.augment import lattice_holes, make_batch
 from train.data import Pairs, empty_window, load_pairs, split
 from train.train import Config, Trainer, train
@@ -118,6 +118,24 @@ def test_later_pairs_replace_those_of_equal_name(pairs: Path, tmp_path: Path) ->
     assert both.names.count("disc3") == 1
     assert both.squares[both.names.index("disc3")].max() == 0
     assert load_pairs((pairs,), tmp_path, 96).names == first.names
+
+
+def test_an_interrupted_cache_is_not_used(pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = load_pairs((pairs,), tmp_path, 96)
+    squares = first.squares.copy()
+    calls = iter(range(3))
+
+    def interrupted(*arguments: object) -> np.ndarray:
+        next(calls)  # StopIteration at the fourth one
+        return np.zeros((96, 96, 4), np.uint8)
+
+    (tmp_path / "copy").mkdir()
+    for part in ("im", "gt"):
+        (tmp_path / "copy" / part).symlink_to(pairs / part)
+    with monkeypatch.context() as patch, pytest.raises(StopIteration):
+        patch.setattr(data, "to_square", interrupted)
+        load_pairs((tmp_path / "copy",), tmp_path, 96)
+    assert np.array_equal(load_pairs((pairs,), tmp_path, 96).squares, squares)
 
 
 def test_prefixes_are_drawn_twice(pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
