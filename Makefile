@@ -30,8 +30,8 @@ lint: $(VENV)/test.done
 audit: $(VENV)/app.done
 	$(BIN)/python tests/audit.py
 
-# Also installs the packages that the benchmarks compare with, in versions that suit those of the app, and Chromium. Weights are synthetic; nothing is downloaded from the
-# hub. `make bench ARGS="--photos FOLDER"` measures other photos than those in examples/.
+# Also installs the packages that the benchmarks compare with, in versions that suit those of the app, and Chromium. Weights are
+# synthetic; nothing is downloaded from the hub. `make bench ARGS="--photos FOLDER"` measures other photos than those in examples/.
 bench: $(VENV)/bench.done
 	-@$(BIN)/python tests/browser.py --install
 	$(BIN)/python -m benchmarks.table $(ARGS)

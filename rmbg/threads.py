@@ -117,6 +117,11 @@ def run_parallel(function: Callable[[T], R], values: Iterable[T]) -> list[R]:
     return [future.result() for future in futures]
 
 
+def row_strips(height: int, rows: int) -> list[slice]:
+    """Divide a picture into strips of `rows` rows, the last one possibly lower."""
+    return [slice(top, min(top + rows, height)) for top in range(0, height, rows)]
+
+
 @functools.cache
 def _pool() -> ThreadPoolExecutor:
     # A thread of the pool that waited for others of the pool could wait forever.

@@ -51,6 +51,13 @@ def test_calls_within_a_thread_of_the_pool_do_not_wait_for_it(monkeypatch):
     assert all(len(idents) == 1 for idents in threads.run_parallel(nested, range(8)))
 
 
+@pytest.mark.parametrize(("height", "sizes"), [(0, []), (5, [5]), (64, [64]), (130, [64, 64, 2])])
+def test_strips_cover_each_row_once(height, sizes):
+    strips = threads.row_strips(height, 64)
+    assert [len(range(height)[rows]) for rows in strips] == sizes
+    assert [row for rows in strips for row in range(height)[rows]] == list(range(height))
+
+
 def test_one_core_is_the_calling_thread(monkeypatch):
     monkeypatch.setattr(threads, "cpu_count", lambda: 4)
 

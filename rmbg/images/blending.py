@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from rmbg.threads import run_parallel
+from rmbg.threads import row_strips, run_parallel
 
 #: Rows that are processed at a time, so that intermediate arrays fit into the CPU's cache.
 STRIP_ROWS = 64
@@ -26,13 +26,12 @@ def cut_out(foreground: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     result = np.empty((*alpha.shape, 4), np.uint8)
     pixels = result.view(np.uint32)[..., 0]
 
-    def join(top: int) -> None:
-        rows = slice(top, top + STRIP_ROWS)
+    def join(rows: slice) -> None:
         result[rows, :, :3] = foreground[rows]
         result[rows, :, 3] = alpha[rows]
         pixels[rows] *= alpha[rows] != 0
 
-    run_parallel(join, range(0, len(alpha), STRIP_ROWS))
+    run_parallel(join, row_strips(len(alpha), STRIP_ROWS))
     return result
 
 
@@ -55,11 +54,10 @@ def blend(foreground: np.ndarray, matte: np.ndarray, background: np.ndarray) -> 
     background = np.broadcast_to(background, foreground.shape)
     result = np.empty(foreground.shape, np.uint8)
 
-    def composite(top: int) -> None:
-        rows = slice(top, top + STRIP_ROWS)
+    def composite(rows: slice) -> None:
         alpha = matte[rows, :, None]
         base = background[rows].astype(np.float32)
         result[rows] = base + alpha * (foreground[rows] - base) + np.float32(0.5)
 
-    run_parallel(composite, range(0, len(matte), STRIP_ROWS))
+    run_parallel(composite, row_strips(len(matte), STRIP_ROWS))
     return result

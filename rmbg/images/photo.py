@@ -14,6 +14,7 @@ from PIL import Image
 from rmbg.images.decode import decode_bytes, decode_image
 from rmbg.images.source import file_name, label_of, read, stem
 from rmbg.settings import Settings
+from rmbg.threads import row_strips
 
 #: Gray level behind the transparent parts of a photo in the input of a network.
 FLATTEN_LEVEL = 255
@@ -56,8 +57,7 @@ class Photo:
         if self.alpha is None:
             return self.rgb
         flat = np.empty_like(self.rgb)
-        for top in range(0, self.height, STRIP_ROWS):
-            rows = slice(top, top + STRIP_ROWS)
+        for rows in row_strips(self.height, STRIP_ROWS):
             alpha = self.alpha[rows, :, None].astype(np.uint16)
             mixed = self.rgb[rows] * alpha  # with the rest at most 255 * 255, which fits into 16 bits
             mixed += FLATTEN_LEVEL * (255 - alpha) + np.uint16(127)

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from rmbg.inference.catalog import Model
-from rmbg.threads import run_parallel
+from rmbg.threads import row_strips, run_parallel
 
 #: Rows of alpha that are computed at a time.
 STRIP_ROWS = 128
@@ -54,7 +54,7 @@ def alpha(model: Model, mask: np.ndarray, height: int, width: int) -> np.ndarray
         small = Image.fromarray((mask * 255).astype(np.uint8))
         return np.asarray(small.resize((width, height), Image.Resampling.BICUBIC))
     full, result = np.empty((height, width), np.float32), np.empty((height, width), np.uint8)
-    strips = [slice(top, top + STRIP_ROWS) for top in range(0, height, STRIP_ROWS)]
+    strips = row_strips(height, STRIP_ROWS)
 
     def resize(rows: slice) -> tuple[np.float32, np.float32]:
         full[rows] = part = resize_plain(mask, height, width, rows)

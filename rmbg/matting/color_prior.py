@@ -18,7 +18,7 @@ from PIL import Image
 from rmbg.images.downscale import downscale
 from rmbg.matting.filters import dilate, erode_cross, gaussian, gradient_magnitude, label
 from rmbg.matting.matte import pixel_window
-from rmbg.threads import run_parallel
+from rmbg.threads import row_strips, run_parallel
 
 #: Longest side, in pixels, of the copy that pixels are classified on, and of the one that color statistics are taken on.
 WORKING_SIDE, STATISTICS_SIDE = 640, 80
@@ -246,13 +246,12 @@ def small_lab(rgb: np.ndarray) -> np.ndarray:
     small = downscale(rgb, *size, reducing_gap=1.0)
     planes = np.empty((3, *small.shape[:2]), np.float32)
 
-    def convert(top: int) -> None:
-        rows = slice(top, top + STRIP_ROWS)
+    def convert(rows: slice) -> None:
         xyz = SRGB_TO_LINEAR[small[rows]] @ TO_RELATIVE_XYZ
         x, y, z = np.moveaxis(np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116), -1, 0)
         planes[0, rows], planes[1, rows], planes[2, rows] = 116 * y - 16, 500 * (x - y), 200 * (y - z)
 
-    run_parallel(convert, range(0, len(small), STRIP_ROWS))
+    run_parallel(convert, row_strips(len(small), STRIP_ROWS))
     # Channels are contiguous in memory: most steps process one at a time.
     return np.moveaxis(np.stack(run_parallel(lambda plane: gaussian(plane, 0.7), planes)), 0, -1)
 

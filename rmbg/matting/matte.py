@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image
 
-from rmbg.threads import run_parallel
+from rmbg.threads import row_strips, run_parallel
 
 #: Alpha at or below the first is transparent, at or above the second opaque: half a level of 8 bits from either end.
 ALPHA_MIN, ALPHA_MAX = 0.5 / 255, 254.5 / 255
@@ -78,9 +78,7 @@ def bounding_box(matte: np.ndarray, *, margin: float = 0.0, threshold: float = 0
     if rows.size == 0:
         return slice(0, matte.shape[0]), slice(0, matte.shape[1])
     pixels = round(margin * max(np.ptp(rows) + 1, np.ptp(columns) + 1))
-    top, left = max(0, int(rows[0]) - pixels), max(0, int(columns[0]) - pixels)
-    bottom, right = int(rows[-1]) + 1 + pixels, int(columns[-1]) + 1 + pixels
-    return slice(top, min(bottom, matte.shape[0])), slice(left, min(right, matte.shape[1]))
+    return _span(rows, pixels, matte.shape[0]), _span(columns, pixels, matte.shape[1])
 
 
 def pixel_window(mask: np.ndarray, margin: int) -> tuple[slice, slice]:
@@ -89,11 +87,12 @@ def pixel_window(mask: np.ndarray, margin: int) -> tuple[slice, slice]:
     At least one pixel must be True. The result is clipped to the picture.
     """
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    height, width = mask.shape
-    return (
-        slice(max(0, int(rows[0]) - margin), min(height, int(rows[-1]) + 1 + margin)),
-        slice(max(0, int(columns[0]) - margin), min(width, int(columns[-1]) + 1 + margin)),
-    )
+    return _span(rows, margin, mask.shape[0]), _span(columns, margin, mask.shape[1])
+
+
+def _span(indices: np.ndarray, margin: int, length: int) -> slice:
+    """From the first to the last of sorted indices, with `margin` on both sides, within `length`."""
+    return slice(max(0, int(indices[0]) - margin), min(length, int(indices[-1]) + 1 + margin))
 
 
 def to_bytes(matte: np.ndarray) -> np.ndarray:
@@ -115,9 +114,8 @@ def _converted(matte: np.ndarray, dtype: type[np.generic], convert: Callable[[np
     """Convert a matte in strips of rows, as new memory for intermediate arrays takes longer than the conversion."""
     result: np.ndarray = np.empty(matte.shape, dtype)
 
-    def fill(top: int) -> None:
-        rows = slice(top, top + STRIP_ROWS)
+    def fill(rows: slice) -> None:
         result[rows] = convert(matte[rows])
 
-    run_parallel(fill, range(0, len(matte), STRIP_ROWS))
+    run_parallel(fill, row_strips(len(matte), STRIP_ROWS))
     return result

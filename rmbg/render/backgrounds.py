@@ -14,6 +14,7 @@ from rmbg.images.color import Color, parse_color
 from rmbg.images.photo import FLATTEN_LEVEL, open_photo
 from rmbg.render.notation import parse_percent, split_list
 from rmbg.settings import Settings
+from rmbg.threads import row_strips
 
 #: Standard deviation of the blurred background, as a fraction of the photo's longer side.
 BLUR = 0.02
@@ -266,8 +267,7 @@ def _background_light(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Background colors multiplied by their share of each pixel, uint8 (H, W, 3), and this share, uint8 (H, W)."""
     weighted, weights = np.empty(rgb.shape, np.uint8), np.empty(matte.shape, np.uint8)
-    for top in range(0, matte.shape[0], 64):  # strips that fit into the CPU's cache
-        rows = slice(top, top + 64)
+    for rows in row_strips(len(matte), 64):  # strips that fit into the CPU's cache
         subject = matte[rows]
         photo = rgb[rows].astype(np.float32)
         visible = np.ones_like(subject) if alpha is None else alpha[rows] * np.float32(1 / 255)

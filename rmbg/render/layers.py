@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from rmbg.threads import row_strips
+
 #: Colors, uint8 (H, W, 3) or (3,), and coverage, float32 (H, W) in [0, 1].
 Layer = tuple[np.ndarray, np.ndarray]
 
@@ -31,8 +33,7 @@ def composite(layers: Sequence[Layer], background: np.ndarray | None) -> np.ndar
     height, width = layers[0][1].shape
     base = None if background is None else np.broadcast_to(background, (height, width, 3))
     result = np.empty((height, width, 4 if base is None else 3), np.uint8)
-    for top in range(0, height, STRIP_ROWS):
-        rows = slice(top, top + STRIP_ROWS)
+    for rows in row_strips(height, STRIP_ROWS):
         strip = layers[0][1][rows].shape
         colors = np.zeros((*strip, 3), np.float32) if base is None else base[rows].astype(np.float32)
         total = np.zeros((*strip, 1), np.float32)
