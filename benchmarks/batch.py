@@ -25,8 +25,6 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from benchmarks import peers, speed
-
 FOLDER = Path(tempfile.gettempdir()) / "rmbg-benchmarks"
 PARTS = ("loop", "rembg", "memory", "large", "listing", "million")
 
@@ -69,6 +67,8 @@ def loop(arguments: argparse.Namespace) -> None:
 
 def rembg(arguments: argparse.Namespace) -> None:
     """Compare the commands ``rmbg batch`` and ``rembg p`` with IS-Net."""
+    from benchmarks import peers
+
     if not peers.installed("onnx", "rembg", "watchdog"):
         print("rembg is not installed: pip install -r benchmarks/requirements.txt")
         return
@@ -126,6 +126,7 @@ def listing(arguments: argparse.Namespace) -> None:
 
 def million(arguments: argparse.Namespace) -> None:
     """Print the time and cost of a million photos from the rate of one core, and of one GPU with the cores of this machine."""
+    from benchmarks import peers
     from rmbg.settings import HOURLY_USD
 
     source = photos("medium", arguments.photos, (1500, 1000))
@@ -215,37 +216,57 @@ def child(mode: str, provider: str, source: Path, target: Path) -> None:
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     with contextlib.nullcontext() if mode == "loop" else on_one_core():  # as the batch, which loads networks for that
         remove(files[0])
-    started, cpu = time.perf_counter(), time.process_time()
-    held = [0]
+    started, cpu = time.perf_counter(), cpu_seconds()
+    memory = [(0, 0)]
     if mode == "loop":
         for path in files:
             remove(path)
     else:
-        held = batch(provider, source, target)
-    figures = {"seconds": time.perf_counter() - started, "cpu": time.process_time() - cpu}
+        memory = batch(provider, source, target)
+    figures = {"seconds": time.perf_counter() - started, "cpu": cpu_seconds() - cpu}
+    held = [size for size, _ in memory]
     marks = [(number, held[number - 1]) for number in MARKS if number < len(held)] + [(len(held), held[-1])]
-    print(json.dumps({**figures, "peak": 1e9 * speed.gigabytes("VmHWM"), "held": marks}))
+    print(json.dumps({**figures, "peak": max(peak for _, peak in memory), "held": marks}))
 
 
-def batch(provider: str, source: Path, target: Path) -> list[int]:
-    """Run a batch and return the resident memory in bytes after each photo."""
+def cpu_seconds() -> float:
+    """CPU seconds of this process and of those that it has started and that have ended."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
+def memory_in_use() -> tuple[int, int]:
+    """Resident memory and its peak in bytes, of this process and those that it has started."""
+    sizes = {"VmRSS": 0, "VmHWM": 0}
+    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    for process in ["self", *children]:
+        with contextlib.suppress(OSError):  # it has ended
+            for line in Path(f"/proc/{process}/status").read_text().splitlines():
+                name, _, size = line.partition(":")
+                if name in sizes:
+                    sizes[name] += int(size.split()[0]) * 1024
+    return sizes["VmRSS"], sizes["VmHWM"]
+
+
+def batch(provider: str, source: Path, target: Path) -> list[tuple[int, int]]:
+    """Run a batch and return `memory_in_use` after each photo."""
     from rmbg.batch.job import open_job
     from rmbg.batch.recipe import Recipe
     from rmbg.images.encode import FORMATS
     from rmbg.settings import Settings
 
-    held = []
+    memory = []
     with open_job(str(source), str(target), Settings.from_environ()) as job:
         found = job.provider(provider)
         recipe = Recipe(found, found.info.parse_options({}), FORMATS["png"])
 
         def report(progress: object, outcome: object) -> None:
             if outcome is not None:
-                held.append(int(1e9 * speed.gigabytes("VmRSS")))
+                memory.append(memory_in_use())
 
         progress = job.run(job.plan(recipe), recipe, report=report)
     assert progress.done == progress.total, progress
-    return held
+    return memory
 
 
 if __name__ == "__main__":

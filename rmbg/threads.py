@@ -9,27 +9,29 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TypeVar
+
+from rmbg.control_groups import cpu_limit
 
 T = TypeVar("T")
 R = TypeVar("R")
 
-#: Control groups of this process, and their CPU limits: version 2, then version 1.
-GROUPS = Path("/proc/self/cgroup")
-CPU_MAX, CPU_QUOTA, CPU_PERIOD = "cpu.max", "cpu.cfs_quota_us", "cpu.cfs_period_us"
-MOUNT = Path("/sys/fs/cgroup")
+
+#: True in a process that `use_one_core` restricts.
+_single_core = False
 
 
 @functools.cache
 def cpu_count() -> int:
-    """Number of CPU cores that this process may use: CPU affinity and limits of control groups (containers) apply."""
-    limit = group_limit(GROUPS, MOUNT)
+    """Number of CPU cores that this process may use: `use_one_core`, CPU affinity and limits of control groups apply."""
+    if _single_core:
+        return 1
+    limit = cpu_limit()
     return _affinity() if limit is None else max(1, min(_affinity(), math.ceil(limit)))
 
 
 def limited_cpu_count() -> int | None:
-    """`cpu_count` if a control group grants fewer cores than the affinity, which libraries consider themselves; else None."""
+    """`cpu_count` if it is smaller than the affinity, which libraries consider themselves; else None."""
     return cpu_count() if cpu_count() < _affinity() else None
 
 
@@ -39,46 +41,11 @@ def _affinity() -> int:
     return os.cpu_count() or 1
 
 
-def group_limit(groups: Path, mount: Path) -> float | None:
-    """CPU cores that the control groups of this process grant; None without a limit.
-
-    Parameters
-    ----------
-    groups : Path
-        ``/proc/self/cgroup``.
-    mount : Path
-        Folder of the control groups.
-    """
-    try:
-        lines = groups.read_text().splitlines()
-    except OSError:
-        return None
-    limits = []
-    for line in lines:
-        _, _, rest = line.partition(":")
-        controllers, _, name = rest.partition(":")
-        if controllers and "cpu" not in controllers.split(","):
-            continue
-        root = mount / "cpu" if controllers else mount
-        folder = root / name.lstrip("/")
-        # A limit of an outer group applies as well. Inside a container, the group itself is mounted at the root.
-        for inner in [folder, *folder.parents]:
-            limits += _limit(inner)
-            if inner == root:
-                break
-    return min(limits, default=None)
-
-
-def _limit(folder: Path) -> list[float]:
-    """Limit of one control group as a list of at most one number."""
-    try:
-        if (folder / CPU_MAX).is_file():
-            quota, period = (folder / CPU_MAX).read_text().split()
-        else:
-            quota, period = (folder / CPU_QUOTA).read_text(), (folder / CPU_PERIOD).read_text()
-        return [int(quota) / int(period)] if quota != "max" and int(quota) > 0 and int(period) > 0 else []
-    except (OSError, ValueError):
-        return []
+def use_one_core() -> None:
+    """Restrict this process to one core, as one of several processes that share the machine; before its first use of a pool."""
+    global _single_core
+    _single_core = True
+    cpu_count.cache_clear()
 
 
 @contextmanager

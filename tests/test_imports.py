@@ -12,7 +12,7 @@ import pytest
 #: From bottom to top. A module imports from its own entry and from layers below it, never from its neighbors or from above.
 #: The longest matching prefix decides: ``rmbg.billing.cost`` lies below the rest of ``rmbg.billing``.
 LAYERS = (
-    {"rmbg.message", "rmbg.version"},
+    {"rmbg.control_groups", "rmbg.message", "rmbg.version"},
     {"rmbg.billing.cost", "rmbg.threads", "rmbg.units"},
     {"rmbg.errors"},
     {"rmbg.settings", "rmbg.files", "rmbg.cancellation", "rmbg.telemetry", "rmbg.templates"},

@@ -1,7 +1,7 @@
 """Pipeline of a batch: reader threads load inputs while worker threads turn them into results.
 
-Each worker handles a photo from its bytes to its result. With a worker for each core, every photo stays on one core, except
-large ones. The number of photos and of their pixels in memory is bounded.
+Each worker handles a photo from its bytes to its result, some of them by a process of their own. With a worker for each core,
+every photo stays on one core, except large ones. The number of photos and of their pixels in memory is bounded.
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ import io
 import queue
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 
 from PIL import Image
 
 from rmbg.batch.entry import Source
 from rmbg.batch.outcome import Outcome
 from rmbg.batch.plan import Plan, Task
+from rmbg.batch.processes import MIN_PHOTOS, PhotoProcess, process_limit, supports
 from rmbg.batch.recipe import Recipe
 from rmbg.batch.run import POLL_INTERVAL, Run
 from rmbg.batch.worker import Worker
@@ -88,10 +89,19 @@ class Pipeline(Run):
         Number of cores that the run may use; by default `cpu_count`.
     exclusive : bool
         True if the caller admits one local network at a time, which then uses all cores.
+    processes : bool
+        True if the run may start processes: no hook is set, and there are many photos.
     """
 
     def __init__(
-        self, plan: Plan, source: Source, recipe: Recipe, jobs: int | None, cores: int | None = None, exclusive: bool = False
+        self,
+        plan: Plan,
+        source: Source,
+        recipe: Recipe,
+        jobs: int | None,
+        cores: int | None = None,
+        exclusive: bool = False,
+        processes: bool = False,
     ) -> None:
         super().__init__(len(plan.tasks), paid=recipe.paid)
         self.source = source
@@ -102,21 +112,39 @@ class Pipeline(Run):
         self._inputs: queue.Queue[Input | None] = queue.Queue(maxsize=self.jobs)
         self._readers: list[threading.Thread] = []
         self._workers: list[threading.Thread] = []
+        self._recipe = recipe
+        self._process_count = 0
+        if processes and self._one_core and supports(recipe) and len(plan.tasks) >= MIN_PHOTOS:
+            count = min(self.jobs, cpu_count()) - 1  # the first worker stays in this process
+            limit = process_limit()
+            self._process_count = count if limit is None else min(count, limit)
+        self._processes: list[PhotoProcess] = []
 
     def run(self, worker: Worker, update: Callable[[Outcome | None], None], cancelled: Callable[[], bool]) -> None:
         self._readers = [self._start(self._read) for _ in range(REMOTE_READERS if self.source.remote else READERS)]
-        self._workers = [self._start(self._work, worker) for _ in range(self.jobs)]
-        self._follow(update, cancelled)
+        self._processes = [PhotoProcess(self._recipe, worker.settings) for _ in range(self._process_count)]
+        own = [*self._processes, *[None] * (self.jobs - self._process_count)]
+        self._workers = [self._start(self._work, worker, process) for process in own]
+        try:
+            self._follow(update, cancelled)
+        finally:
+            self._close_processes()
+
+    def _close_processes(self) -> None:
+        for process in self._processes:
+            process.close()
 
     def _active(self) -> bool:
+        if self.abort.is_set():
+            self._close_processes()
         if self._readers and not any(thread.is_alive() for thread in self._readers):
             self._readers = []
             self._start(self._put_end)
         return any(thread.is_alive() for thread in self._workers)
 
-    def _cores(self, pixels: int) -> AbstractContextManager[None]:
-        """Return a context for one photo: on one core, or on all cores for a photo that may be alone."""
-        return on_one_core() if self._one_core and pixels <= MEGAPIXELS_PER_WORKER * 1_000_000 else nullcontext()
+    def _stays_on_one_core(self, pixels: int) -> bool:
+        """True for a photo that shares the cores with others; a large one may be alone."""
+        return self._one_core and pixels <= MEGAPIXELS_PER_WORKER * 1_000_000
 
     def _read(self) -> None:
         while not self.stop.is_set():
@@ -149,7 +177,7 @@ class Pipeline(Run):
         for _ in range(self.jobs):
             self._put(None)
 
-    def _work(self, worker: Worker) -> None:
+    def _work(self, worker: Worker, process: PhotoProcess | None) -> None:
         while not self.stop.is_set():
             try:
                 item = self._inputs.get(timeout=POLL_INTERVAL)
@@ -160,10 +188,12 @@ class Pipeline(Run):
             task, data = item
             try:
                 pixels = 0 if isinstance(data, RmbgError) else pixel_count(data)
-                with self._budget.hold(pixels), self._cores(pixels):
+                one_core = self._stays_on_one_core(pixels)
+                with self._budget.hold(pixels), on_one_core() if one_core else nullcontext():
                     if self.stop.is_set():
                         return
-                    outcome = worker.process(task, data)
+                    render = process.result if process is not None and process.ready and one_core else None
+                    outcome = worker.process(task, data, render)
             except CancelledError:
                 return
             except BaseException as error:

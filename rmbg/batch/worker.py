@@ -6,7 +6,6 @@ import hashlib
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any
 
 from rmbg.batch.hooks import NO_HOOKS, Hooks
@@ -15,6 +14,7 @@ from rmbg.batch.outcome import HaltError, Outcome
 from rmbg.batch.outputs import Output
 from rmbg.batch.plan import Task
 from rmbg.batch.recipe import Recipe
+from rmbg.batch.result import Result, create_result
 from rmbg.cutout import Cutout
 from rmbg.errors import CancelledError, ModelError, NoSubjectError, NotReadyError, OutputError, RmbgError, ServiceError
 from rmbg.images.photo import Photo, open_photo
@@ -26,8 +26,16 @@ log = logging.getLogger(__name__)
 #: Returns the cutout of a task and its photo with a digest, and False if it comes from a cache; `PaidCalls.cutout`.
 Payments = Callable[[Task, Photo, str], tuple[Cutout, bool]]
 
+#: Returns the result of a local provider for an input with a name and a content.
+Render = Callable[[str, bytes], Result]
+
 #: Stores an outcome and the changed columns of its item in the manifest.
 Record = Callable[[Outcome, Mapping[str, Any]], None]
+
+
+def unexpected(error: Exception) -> RmbgError:
+    """Return the error of a photo for an exception that is not one of the package, which the log has."""
+    return RmbgError(f"It failed with an unexpected {type(error).__name__}. See the log for details.")
 
 
 class Worker:
@@ -65,7 +73,7 @@ class Worker:
         self.cancelled, self.stopping, self.hooks = cancelled, stopping, hooks
         self.inference, self.rendering = recipe.inference, recipe.rendering
 
-    def process(self, task: Task, data: bytes | RmbgError) -> Outcome:
+    def process(self, task: Task, data: bytes | RmbgError, render: Render | None = None) -> Outcome:
         """Process one task and record its outcome.
 
         Parameters
@@ -73,6 +81,8 @@ class Worker:
         task : Task
         data : bytes or RmbgError
             Content of the input, or the error that prevented reading it.
+        render : callable (name, data) -> Result, optional
+            Used in the place of this process if there are no hooks and the provider is local.
 
         Raises
         ------
@@ -92,8 +102,13 @@ class Worker:
                 self.record(outcome, {"stamp": task.entry.stamp})
                 return outcome
             with self.hooks.photo(self._check):
-                result, outcome = self._create_result(task, data, columns["digest"])
-            columns |= result
+                self.output.check(task.output)
+                result = render(task.entry.name, data) if render else self._render(task, data, columns["digest"])
+                self._write(task.output, result.data)
+            outcome = result.outcome
+            columns |= {"output": task.output, "size": len(result.data), "width": result.width, "height": result.height}
+            if result.provisional:  # the next run processes the photo again
+                columns["inference"] = ""
         except (CancelledError, HaltError):
             raise
         except NotReadyError as error:  # missing key or weights, budget or limit reached: affects all photos
@@ -102,9 +117,7 @@ class Worker:
             outcome = self._failure(task, error)
         except Exception as error:  # an unexpected error of one photo must not end the batch
             log.exception("a photo of a batch failed")
-            outcome = self._failure(
-                task, RmbgError(f"It failed with an unexpected {type(error).__name__}. See the log for details.")
-            )
+            outcome = self._failure(task, unexpected(error))
         columns["seconds"] = round(time.perf_counter() - started, 3)
         times = task.item.times + (outcome.state == "done")
         self.record(outcome, {"state": outcome.state, "message": outcome.message, "times": times, **columns})
@@ -126,9 +139,8 @@ class Worker:
         if self.cancelled() or self.stopping():
             raise CancelledError("Stopped.")
 
-    def _create_result(self, task: Task, data: bytes, digest: str) -> tuple[dict[str, Any], Outcome]:
-        """Write the result of one photo, and return its columns of the manifest and its outcome."""
-        self.output.check(task.output)
+    def _render(self, task: Task, data: bytes, digest: str) -> Result:
+        """Return the result of one photo in this process."""
         photo = open_photo(data, name=task.entry.name, settings=self.settings)
         self.recipe.check_photo(photo)
         if self.recipe.paid:
@@ -136,15 +148,7 @@ class Worker:
         else:
             cutout, called = self._local_cutout(task, photo)
         self.hooks.created(task.entry.name, cutout)
-        encoded = self.recipe.encode(cutout, self.cancelled, self.settings)
-        self._write(task.output, encoded)
-        columns = {"output": task.output, "size": len(encoded), "width": photo.width, "height": photo.height}
-        if cutout.provisional:  # the next run processes the photo again
-            columns["inference"] = ""
-        outcome = Outcome(task.entry.name, "done", " ".join(cutout.notes))
-        if called:
-            outcome = replace(outcome, cost=cutout.cost, seconds=cutout.seconds, confidence=cutout.confidence)
-        return columns, outcome
+        return create_result(self.recipe, task.entry.name, cutout, self.settings, called=called, cancelled=self.cancelled)
 
     def _local_cutout(self, task: Task, photo: Photo) -> tuple[Cutout, bool]:
         """Return a cutout from a matte of the caller, or by the provider; the second value is True if the provider has run."""

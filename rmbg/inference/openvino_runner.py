@@ -191,9 +191,12 @@ def config(plan: Plan) -> dict[str, str]:
     properties = {"INFERENCE_PRECISION_HINT": PRECISIONS[plan.precision], "PERFORMANCE_HINT": "LATENCY"}
     threads = limited_cpu_count()
     if plan.streams > 1:
-        properties |= {"PERFORMANCE_HINT": "THROUGHPUT", "NUM_STREAMS": str(plan.streams), "ENABLE_CPU_PINNING": "NO"}
+        properties |= {"PERFORMANCE_HINT": "THROUGHPUT", "NUM_STREAMS": str(plan.streams)}
         threads = cpu_count()
-    return properties if threads is None else {**properties, "INFERENCE_NUM_THREADS": str(threads)}
+    if threads is None:
+        return properties
+    # Threads that are fewer than the cores are not pinned, as those of other processes could be on the same cores.
+    return {**properties, "INFERENCE_NUM_THREADS": str(threads), "ENABLE_CPU_PINNING": "NO"}
 
 
 def supported_precisions() -> list[str]:

@@ -310,6 +310,9 @@ class Provider(ABC):
     #: True if `cut` calls other providers, the paid ones through ``RequestContext.run_paid``.
     composite = False
 
+    #: True if each process of a batch may load the network, which is small and runs on the CPU.
+    small_network = False
+
     #: Resumption of a paid job whose process was killed: "by id" if the service recognizes a repeated UUID, "by handle" if the
     #: service returns an identifier of the job.
     resumes: Literal["never", "by id", "by handle"] = "never"

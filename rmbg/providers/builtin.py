@@ -59,6 +59,8 @@ class Builtin(Provider):
         supports=("offline", "soft alpha", "deterministic"),
     )
 
+    small_network = True
+
     def executions(self, settings: Settings) -> tuple[Execution, ...]:
         plan = builtin_runner.choose_plan(settings)
         weights = builtin_spec.SHA256, refiner_spec.SHA256

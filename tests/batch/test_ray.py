@@ -26,6 +26,7 @@ from rmbg.settings import Settings
 from tests.batch.test_paid import SlowRunware
 from tests.batch.test_resume import kill, lines, rows
 from tests.disc import Disc, results, save_photo, save_photos
+from tests.pictures import examples
 from tests.processes import python
 from tests.remote import environment
 from tests.sentences import sentence
@@ -122,6 +123,15 @@ def test_killed_node_and_killed_driver_repeat_no_result(cluster, nodes, batch, t
     assert contents(out) == contents(tmp_path / "local")
 
 
+def test_results_of_the_built_in_provider_are_those_of_one_machine(cluster, nodes, rmbg, tmp_path):
+    folder = examples()[0].parent
+    driver = start(cluster, folder, tmp_path / "out", "--provider", "builtin")
+    err = driver.communicate(timeout=600)[1].decode()
+    assert driver.returncode == 0, err
+    assert rmbg("batch", folder, tmp_path / "local", "--provider", "builtin")[0] == 0
+    assert contents(tmp_path / "out") == contents(tmp_path / "local") != {}
+
+
 @pytest.mark.parametrize(("count", "seconds"), COUNTS)
 def test_killed_node_is_not_charged_twice(cluster, nodes, rmbg, monkeypatch, tmp_path, count, seconds):
     photos, out = save_photos(tmp_path / "in", count), tmp_path / "out"
@@ -209,6 +219,8 @@ def test_missing_and_unsupported_ray(batch, monkeypatch, tmp_path, module, messa
         ([{"CPU": 4.0}] * 3, 2, "disc", Pool(1, 2, 4)),
         ([{"CPU": 1.0}, {"CPU": 64.0}, {"CPU": 32.0}], None, "disc", Pool(3, 32, 32)),
         ([{"CPU": 8.0}, {"CPU": 16.0, "GPU": 2.0}], None, "disc", Pool(2, 8, 8, 1)),
+        ([{"CPU": 4.0}] * 3, None, "builtin", Pool(12, 1, 1)),
+        ([{"CPU": 4.0, "GPU": 1.0}] * 3, 5, "builtin", Pool(5, 1, 1)),
         ([{"CPU": 4.0}] * 3, None, "runware-rembg-1.4", Pool(4, 1, 1)),
         ([{"CPU": 4.0}] * 3, 10, "runware-rembg-1.4", Pool(10, 1, 1)),
     ],

@@ -16,6 +16,7 @@ from rmbg.batch.outcome import Outcome
 from rmbg.batch.outputs import Output, StoreOutput
 from rmbg.batch.pipeline import Pipeline
 from rmbg.batch.plan import Plan, Task
+from rmbg.batch.processes import supports
 from rmbg.batch.recipe import Recipe
 from rmbg.batch.worker import Worker
 from rmbg.cutout import Cutout
@@ -23,6 +24,7 @@ from rmbg.errors import RmbgError, reason
 from rmbg.images.photo import Photo
 from rmbg.providers.base import never_cancelled
 from rmbg.settings import Settings
+from rmbg.threads import use_one_core
 from rmbg.version import __version__
 
 
@@ -103,6 +105,8 @@ class PhotoActor:
         job.enter()
         self._driver, self._job, self._threads, self._cores = Driver(mailbox), job, threads, cores
         self._settings = node_settings(job.settings)
+        if supports(job.recipe):
+            use_one_core()
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Process the tasks with the numbers in the column ``data``, except those that are recorded already."""

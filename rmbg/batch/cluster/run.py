@@ -22,6 +22,7 @@ from rmbg.batch.cluster.node import NodeJob, PhotoActor, without_photo
 from rmbg.batch.outcome import HaltError, Outcome
 from rmbg.batch.pipeline import PAID_JOBS
 from rmbg.batch.plan import Plan, Task
+from rmbg.batch.processes import supports
 from rmbg.batch.run import Run
 from rmbg.batch.worker import Worker
 from rmbg.errors import RmbgError, reason
@@ -62,7 +63,7 @@ def plan_pool(nodes: list[dict[str, float]], job: NodeJob, jobs: int | None) -> 
 
     Actors of one batch are of the same kind, as results of a CPU and of a GPU differ in the last bits. An actor has one GPU,
     or the CPU cores of a node, since the engines use all cores; nodes with less than half of the cores of the largest node
-    are not used.
+    are not used. For a small network an actor has one core, see ``rmbg.batch.processes``.
 
     Parameters
     ----------
@@ -74,6 +75,9 @@ def plan_pool(nodes: list[dict[str, float]], job: NodeJob, jobs: int | None) -> 
     """
     if job.recipe.paid:  # the driver makes the calls, one for each actor
         return Pool(min(jobs or PAID_JOBS, sum(int(node["CPU"]) for node in nodes) or 1), 1, 1)
+    if supports(job.recipe):
+        cores = sum(int(node["CPU"]) for node in nodes)
+        return Pool(max(1, min(jobs or cores, cores)), 1, 1)
     with_gpu = [node for node in nodes if node.get("GPU", 0) >= 1]
     gpus = 1 if with_gpu and job.settings.device in ("auto", "cuda") else 0
     if gpus:

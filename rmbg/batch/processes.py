@@ -1,0 +1,217 @@
+"""Processes of a batch that turn photos into results.
+
+The steps around a small network hold Python's global lock for a quarter of their time, so that threads alone use no more than
+about four cores. Each process has a network of its own and uses one core. It gets photos and returns encoded results through
+pipes, and it ends when its parent does.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+import traceback
+from dataclasses import dataclass, replace
+from typing import IO, Any
+
+from rmbg import telemetry
+from rmbg.batch.recipe import Recipe
+from rmbg.batch.result import Result, create_result
+from rmbg.batch.worker import unexpected
+from rmbg.control_groups import memory_limit
+from rmbg.errors import CancelledError, ModelError, RmbgError
+from rmbg.images.photo import open_photo
+from rmbg.providers.base import RequestContext, run_directly
+from rmbg.settings import Settings
+from rmbg.threads import use_one_core
+
+log = logging.getLogger(__name__)
+
+#: Least number of photos of a batch with several processes: the start of one takes as long as a few photos.
+MIN_PHOTOS = 64
+
+#: Bytes of memory of one process; all of them use at most half of the memory.
+PROCESS_BYTES = 500_000_000
+
+#: Starts the process, with the import path of its parent and without the current folder.
+START_COMMAND = "import os, sys; sys.path[:] = sys.argv[1].split(os.pathsep); from rmbg.batch.processes import serve; serve()"
+
+
+def supports(recipe: Recipe) -> bool:
+    """True if photos of a recipe can be processed in several processes."""
+    return recipe.provider.small_network and recipe.alpha_matting is None
+
+
+def process_limit() -> int | None:
+    """Number of processes that the memory is sufficient for; None if its size is unknown."""
+    granted = memory_limit()
+    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        granted = min(physical, granted or physical)
+    return None if granted is None else granted // (2 * PROCESS_BYTES)
+
+
+class PhotoProcess:
+    """A process that renders photos, used by one thread at a time.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        One that `supports` accepts.
+    settings : Settings
+    """
+
+    def __init__(self, recipe: Recipe, settings: Settings) -> None:
+        self._start_message = pickle.dumps((recipe, settings))
+        self._provider = recipe.provider
+        self._lock = threading.Lock()
+        self._closed = False
+        self._process: subprocess.Popen[bytes] | None = None
+        self._ready = threading.Event()
+        self._launch()
+
+    @property
+    def ready(self) -> bool:
+        """True if the process has started and has loaded its network."""
+        return self._ready.is_set()
+
+    def result(self, name: str, data: bytes) -> Result:
+        """Return the result of a photo once `ready`.
+
+        Parameters
+        ----------
+        name : str
+            Name of the input.
+        data : bytes
+            Its content.
+
+        Raises
+        ------
+        RmbgError
+            As in this process.
+        ModelError
+            If the process has ended. Another one is started.
+        CancelledError
+            After `close`.
+        """
+        process = self._process
+        assert process is not None and process.stdin and process.stdout
+        with telemetry.call(self._provider.info.id) as call:
+            try:
+                pickle.dump((name, data), process.stdin)
+                process.stdin.flush()
+                reply = pickle.load(process.stdout)
+            except (OSError, EOFError, pickle.UnpicklingError):
+                self._relaunch(process)
+                status = process.returncode
+                raise ModelError(
+                    f"Its process ended with status {status}, possibly for lack of memory. Run the same command again."
+                ) from None
+            if isinstance(reply, Unexpected):
+                log.error("a photo of a batch failed\n%s", reply.traceback)
+                raise reply.error
+            if isinstance(reply, RmbgError):
+                raise reply
+            call.cost = reply.outcome.cost
+            return reply
+
+    def close(self) -> None:
+        """End the process; a photo in progress raises CancelledError."""
+        with self._lock:
+            self._closed = True
+            if self._process is not None:
+                _end(self._process)
+
+    def _launch(self) -> None:
+        """Start the process; it becomes `ready` later, or not at all if it cannot be started."""
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", START_COMMAND, os.pathsep.join(sys.path)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,  # signals of the terminal are for the parent
+            )
+        except OSError:
+            log.warning("a process of a batch cannot be started", exc_info=True)
+            return
+        threading.Thread(target=self._await_ready, args=(self._process,), daemon=True, name="batch-start").start()
+
+    def _relaunch(self, process: subprocess.Popen[bytes]) -> None:
+        with self._lock:
+            _end(process)
+            if self._closed:
+                raise CancelledError("Stopped.")
+            self._ready.clear()
+            self._launch()
+
+    def _await_ready(self, process: subprocess.Popen[bytes]) -> None:
+        assert process.stdin and process.stdout
+        try:
+            process.stdin.write(self._start_message)
+            process.stdin.flush()
+            if pickle.load(process.stdout) is True:
+                self._ready.set()
+        except (OSError, EOFError, pickle.UnpicklingError, ValueError):
+            log.info("a process of a batch has not started")
+
+
+@dataclass(frozen=True)
+class Unexpected:
+    """An exception that is not one of the package, in another process.
+
+    Attributes
+    ----------
+    error : RmbgError
+        The error of the photo.
+    traceback : str
+    """
+
+    error: RmbgError
+    traceback: str
+
+
+def serve() -> None:
+    """Render the photos that arrive at standard input until it is closed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    use_one_core()
+    requests = sys.stdin.buffer
+    replies = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what a library prints must not mix with the replies
+    recipe, settings = pickle.load(requests)
+    settings = replace(settings, environ=dict(os.environ))
+    recipe.provider.warm_up(RequestContext(settings))
+    _reply(replies, True)
+    while True:
+        try:
+            name, data = pickle.load(requests)
+        except EOFError:
+            return
+        _reply(replies, _answer(recipe, settings, name, data))
+
+
+def _answer(recipe: Recipe, settings: Settings, name: str, data: bytes) -> Result | RmbgError | Unexpected:
+    try:
+        photo = open_photo(data, name=name, settings=settings)
+        recipe.check_photo(photo)
+        cutout = run_directly(recipe.provider, photo, recipe.options, RequestContext(settings))
+        return create_result(recipe, name, cutout, settings)
+    except RmbgError as error:
+        return error
+    except Exception as error:  # an unexpected error of one photo must not end the batch
+        return Unexpected(unexpected(error), traceback.format_exc())
+
+
+def _reply(stream: IO[bytes], message: Any) -> None:
+    pickle.dump(message, stream, pickle.HIGHEST_PROTOCOL)
+    stream.flush()
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Kill a process, which writes no files, and wait for its end."""
+    process.kill()
+    process.wait()
