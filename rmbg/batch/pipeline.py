@@ -17,7 +17,7 @@ from PIL import Image
 from rmbg.batch.entry import Source
 from rmbg.batch.outcome import Outcome
 from rmbg.batch.plan import Plan, Task
-from rmbg.batch.processes import MIN_PHOTOS, PhotoProcess, process_limit, supports
+from rmbg.batch.processes import MIN_PHOTOS, PhotoProcess, process_count, supports
 from rmbg.batch.recipe import Recipe
 from rmbg.batch.run import POLL_INTERVAL, Run
 from rmbg.batch.worker import Worker
@@ -90,7 +90,7 @@ class Pipeline(Run):
     exclusive : bool
         True if the caller admits one local network at a time, which then uses all cores.
     processes : bool
-        True if the run may start processes: no hook is set, and there are many photos.
+        True if the run may start processes, as no hook is set.
     """
 
     def __init__(
@@ -112,17 +112,13 @@ class Pipeline(Run):
         self._inputs: queue.Queue[Input | None] = queue.Queue(maxsize=self.jobs)
         self._readers: list[threading.Thread] = []
         self._workers: list[threading.Thread] = []
-        self._recipe = recipe
-        self._process_count = 0
-        if processes and self._one_core and supports(recipe) and len(plan.tasks) >= MIN_PHOTOS:
-            count = min(self.jobs, cpu_count()) - 1  # the first worker stays in this process
-            limit = process_limit()
-            self._process_count = count if limit is None else min(count, limit)
+        several = processes and self._one_core and supports(recipe) and len(plan.tasks) >= MIN_PHOTOS
+        self._process_count = process_count(self.jobs) if several else 0
         self._processes: list[PhotoProcess] = []
 
     def run(self, worker: Worker, update: Callable[[Outcome | None], None], cancelled: Callable[[], bool]) -> None:
         self._readers = [self._start(self._read) for _ in range(REMOTE_READERS if self.source.remote else READERS)]
-        self._processes = [PhotoProcess(self._recipe, worker.settings) for _ in range(self._process_count)]
+        self._processes = [PhotoProcess(worker.recipe, worker.settings) for _ in range(self._process_count)]
         own = [*self._processes, *[None] * (self.jobs - self._process_count)]
         self._workers = [self._start(self._work, worker, process) for process in own]
         try:

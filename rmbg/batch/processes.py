@@ -27,14 +27,14 @@ from rmbg.errors import CancelledError, ModelError, RmbgError
 from rmbg.images.photo import open_photo
 from rmbg.providers.base import RequestContext, run_directly
 from rmbg.settings import Settings
-from rmbg.threads import use_one_core
+from rmbg.threads import cpu_count, use_one_core
 
 log = logging.getLogger(__name__)
 
 #: Least number of photos of a batch with several processes: the start of one takes as long as a few photos.
 MIN_PHOTOS = 64
 
-#: Bytes of memory of one process; all of them use at most half of the memory.
+#: Bytes of memory that are set aside for one process.
 PROCESS_BYTES = 500_000_000
 
 #: Starts the process, with the import path of its parent and without the current folder.
@@ -46,13 +46,14 @@ def supports(recipe: Recipe) -> bool:
     return recipe.provider.small_network and recipe.alpha_matting is None
 
 
-def process_limit() -> int | None:
-    """Number of processes that the memory is sufficient for; None if its size is unknown."""
-    granted = memory_limit()
+def process_count(workers: int) -> int:
+    """Number of processes of a batch beside its first one, with a core for each, as far as half of the memory is sufficient."""
+    count = min(workers, cpu_count()) - 1
+    memory = memory_limit()
     if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
         physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        granted = min(physical, granted or physical)
-    return None if granted is None else granted // (2 * PROCESS_BYTES)
+        memory = min(physical, memory or physical)
+    return count if memory is None else min(count, memory // (2 * PROCESS_BYTES))
 
 
 class PhotoProcess:

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from rmbg.batch import pipeline, processes
-from rmbg.batch.processes import PhotoProcess, process_limit
+from rmbg.batch.processes import PhotoProcess, process_count
 from rmbg.batch.recipe import Recipe
 from rmbg.errors import CancelledError, ModelError, NoSubjectError, PhotoError, RmbgError
 from rmbg.images.encode import FORMATS, encode
@@ -137,7 +137,8 @@ def two_cores(monkeypatch):
             self.photos += 1
             return super().result(name, data)
 
-    monkeypatch.setattr(pipeline, "cpu_count", lambda: 2)
+    for module in (pipeline, processes):
+        monkeypatch.setattr(module, "cpu_count", lambda: 2)
     monkeypatch.setattr(pipeline, "MIN_PHOTOS", 2)
     monkeypatch.setattr(pipeline, "PhotoProcess", Ready)
     return started
@@ -197,10 +198,12 @@ def test_other_batches_run_in_one_process(batch, unstable, two_cores, monkeypatc
 
 @pytest.mark.skipif(os.name == "nt", reason="requires POSIX")
 def test_memory_limits_the_number_of_processes(monkeypatch):
+    monkeypatch.setattr(processes, "cpu_count", lambda: 64)
+    monkeypatch.setattr(os, "sysconf", {"SC_PHYS_PAGES": 4_000_000, "SC_PAGE_SIZE": 4096}.__getitem__)
     monkeypatch.setattr(processes, "memory_limit", lambda: None)
-    assert process_limit() == os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 1_000_000_000
+    assert [process_count(workers) for workers in (1, 8, 64)] == [0, 7, 16]
     monkeypatch.setattr(processes, "memory_limit", lambda: 1_900_000_000)
-    assert process_limit() == 1
+    assert process_count(8) == 1
 
 
 @pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="requires Linux")
@@ -210,7 +213,11 @@ def test_processes_end_with_a_stopped_batch(tmp_path, number):
     photos.mkdir()
     for copy in range(80):
         (photos / f"{copy:02d}.jpg").write_bytes(examples()[0].read_bytes())
-    code = "import rmbg.batch.pipeline as p, sys; p.cpu_count = lambda: 3; from rmbg.__main__ import main; sys.exit(main())"
+    code = """
+import rmbg.batch.pipeline, rmbg.batch.processes, sys
+rmbg.batch.pipeline.cpu_count = rmbg.batch.processes.cpu_count = lambda: 3
+from rmbg.__main__ import main
+sys.exit(main())"""
     command = [sys.executable, "-c", code, "batch", photos, out, "--provider", "builtin", "--jobs", "3"]
     process = subprocess.Popen(command, cwd=ROOT, start_new_session=True, stderr=subprocess.PIPE)
     assert until(lambda: len(children(process.pid)) == 2 and len(list(out.rglob("*.png"))) >= 4, WAIT)
