@@ -22,6 +22,7 @@ from rmbg.providers import PROVIDERS
 from rmbg.remove import remove_background
 from rmbg.settings import Settings
 from tests.batch.test_resume import ROOT, rows
+from tests.batch.two_processes import Ready
 from tests.disc import Disc, results, save_photo, save_photos
 from tests.pictures import examples
 from tests.servers.web import until
@@ -126,12 +127,11 @@ def two_cores(monkeypatch):
     """Batches of any number of photos with two workers, one of them with a process that they wait for; yields the processes."""
     started = []
 
-    class Ready(PhotoProcess):
+    class Counting(Ready):
         def __init__(self, recipe, settings):
             super().__init__(recipe, settings)
             self.photos = 0
             started.append(self)
-            assert until(lambda: self.ready, WAIT)
 
         def result(self, name, data):
             self.photos += 1
@@ -140,7 +140,7 @@ def two_cores(monkeypatch):
     for module in (pipeline, processes):
         monkeypatch.setattr(module, "cpu_count", lambda: 2)
     monkeypatch.setattr(pipeline, "MIN_PHOTOS", 2)
-    monkeypatch.setattr(pipeline, "PhotoProcess", Ready)
+    monkeypatch.setattr(pipeline, "PhotoProcess", Counting)
     return started
 
 

@@ -30,9 +30,9 @@ ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="requires POSIX signals")
 
 
-def start(log: Path, seconds: float, *arguments: object) -> subprocess.Popen:
+def start(log: Path, seconds: float, *arguments: object, program: str = "tests.disc") -> subprocess.Popen:
     """Start a batch with the provider `disc` in a child process."""
-    command = python("-m", "tests.disc", log, seconds, "batch", *arguments)
+    command = python("-m", program, log, seconds, "batch", *arguments)
     pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     return subprocess.Popen([*command, "--provider", "disc"], cwd=ROOT, start_new_session=True, **pipes)
 
@@ -51,20 +51,21 @@ def rows(out: Path) -> list[tuple[str, str, int]]:
         return db.execute("SELECT name, state, times FROM items").fetchall()
 
 
+@pytest.mark.parametrize("program", ["tests.disc", "tests.batch.two_processes"])
 @pytest.mark.parametrize(("kills", "count"), [(3, 60), pytest.param(10, 1000, marks=pytest.mark.long)])
-def test_killed_batch_resumes_without_repeating_results(tmp_path, kills, count):
+def test_killed_batch_resumes_without_repeating_results(tmp_path, kills, count, program):
     random = np.random.default_rng(count)
     photos, out, log = save_photos(tmp_path / "in", count), tmp_path / "out", tmp_path / "log"
 
     def run_and_kill(before: int) -> None:
-        process = start(log, 0.05, photos, out)
+        process = start(log, 0.05, photos, out, program=program)
         assert until(lambda: len(lines(log)) > before or process.poll() is not None, 120)
         time.sleep(float(random.uniform(0, 0.5)))
         kill(process)
 
     for _ in range(kills):
         run_and_kill(len(lines(log)))
-    process = start(log, 0, photos, out)
+    process = start(log, 0, photos, out, program=program)
     err = process.communicate(timeout=300)[1].decode()
     assert process.returncode == 0, err
     assert len(results(out)) == count and all(state == "done" and times == 1 for _, state, times in rows(out))
