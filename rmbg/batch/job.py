@@ -147,7 +147,7 @@ class Job:
             If the manifest or the output cannot be written.
         """
         self.manifest.set_fact("edges", json.dumps(recipe.edge_facts))
-        run = self._open_run(plan, recipe, jobs, ray, hooks)
+        run = self._open_run(plan, recipe, jobs, ray, exclusive=hooks.device is not NO_HOOKS.device)
         spent, highest = self.manifest.spent()
         limit = SpendingLimit(max_cost, spent, recipe.quote(self.settings).reserve, highest)
         context: dict[str, Any] = {"cancelled": run.abort.is_set, "stopping": run.stop.is_set, "hooks": hooks}
@@ -177,11 +177,10 @@ class Job:
         figures = summarize(plan, progress, recipe, self.manifest, self.settings)
         return (figures, *write_summary(self.output.summary, figures, plan, self.manifest))
 
-    def _open_run(self, plan: Plan, recipe: Recipe, jobs: int | None, ray: str | None, hooks: Hooks) -> Run:
+    def _open_run(self, plan: Plan, recipe: Recipe, jobs: int | None, ray: str | None, *, exclusive: bool) -> Run:
         """Return a run on this machine, or on a cluster if `ray` is its address."""
         if ray is None:
-            exclusive = hooks.device is not NO_HOOKS.device
-            return Pipeline(plan, self.source, recipe, jobs, exclusive=exclusive, processes=hooks is NO_HOOKS)
+            return Pipeline(plan, self.source, recipe, jobs, exclusive=exclusive)
         from rmbg.batch.cluster.node import NodeJob
         from rmbg.batch.cluster.run import ClusterRun
 

@@ -15,6 +15,7 @@ from contextlib import contextmanager, nullcontext
 from PIL import Image
 
 from rmbg.batch.entry import Source
+from rmbg.batch.hooks import NO_HOOKS
 from rmbg.batch.outcome import Outcome
 from rmbg.batch.plan import Plan, Task
 from rmbg.batch.processes import MIN_PHOTOS, PhotoProcess, process_count, supports
@@ -89,19 +90,10 @@ class Pipeline(Run):
         Number of cores that the run may use; by default `cpu_count`.
     exclusive : bool
         True if the caller admits one local network at a time, which then uses all cores.
-    processes : bool
-        True if the run may start processes, as no hook is set.
     """
 
     def __init__(
-        self,
-        plan: Plan,
-        source: Source,
-        recipe: Recipe,
-        jobs: int | None,
-        cores: int | None = None,
-        exclusive: bool = False,
-        processes: bool = False,
+        self, plan: Plan, source: Source, recipe: Recipe, jobs: int | None, cores: int | None = None, exclusive: bool = False
     ) -> None:
         super().__init__(len(plan.tasks), paid=recipe.paid)
         self.source = source
@@ -112,14 +104,14 @@ class Pipeline(Run):
         self._inputs: queue.Queue[Input | None] = queue.Queue(maxsize=self.jobs)
         self._readers: list[threading.Thread] = []
         self._workers: list[threading.Thread] = []
-        several = processes and self._one_core and supports(recipe) and len(plan.tasks) >= MIN_PHOTOS
-        self._process_count = process_count(self.jobs) if several else 0
         self._processes: list[PhotoProcess] = []
 
     def run(self, worker: Worker, update: Callable[[Outcome | None], None], cancelled: Callable[[], bool]) -> None:
         self._readers = [self._start(self._read) for _ in range(REMOTE_READERS if self.source.remote else READERS)]
-        self._processes = [PhotoProcess(worker.recipe, worker.settings) for _ in range(self._process_count)]
-        own = [*self._processes, *[None] * (self.jobs - self._process_count)]
+        # Hooks are callables of this process.
+        if worker.hooks is NO_HOOKS and self._one_core and supports(worker.recipe) and self._count >= MIN_PHOTOS:
+            self._processes = [PhotoProcess(worker.recipe, worker.settings) for _ in range(process_count(self.jobs))]
+        own = [*self._processes, *[None] * (self.jobs - len(self._processes))]
         self._workers = [self._start(self._work, worker, process) for process in own]
         try:
             self._follow(update, cancelled)
