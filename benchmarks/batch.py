@@ -25,6 +25,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from benchmarks.memory import process_memory
+
 FOLDER = Path(tempfile.gettempdir()) / "rmbg-benchmarks"
 PARTS = ("loop", "rembg", "memory", "large", "listing", "million")
 
@@ -217,16 +219,16 @@ def child(mode: str, provider: str, source: Path, target: Path) -> None:
     with contextlib.nullcontext() if mode == "loop" else on_one_core():  # as the batch, which loads networks for that
         remove(files[0])
     started, cpu = time.perf_counter(), cpu_seconds()
-    memory = [(0, 0)]
+    sizes = [(0, 0)]
     if mode == "loop":
         for path in files:
             remove(path)
     else:
-        memory = batch(provider, source, target)
+        sizes = batch(provider, source, target)
     figures = {"seconds": time.perf_counter() - started, "cpu": cpu_seconds() - cpu}
-    held = [size for size, _ in memory]
+    held = [size for size, _ in sizes]
     marks = [(number, held[number - 1]) for number in MARKS if number < len(held)] + [(len(held), held[-1])]
-    print(json.dumps({**figures, "peak": max(peak for _, peak in memory), "held": marks}))
+    print(json.dumps({**figures, "peak": max(peak for _, peak in sizes), "held": marks}))
 
 
 def cpu_seconds() -> float:
@@ -235,38 +237,25 @@ def cpu_seconds() -> float:
     return times.user + times.system + times.children_user + times.children_system
 
 
-def memory_in_use() -> tuple[int, int]:
-    """Resident memory and its peak in bytes, of this process and those that it has started."""
-    sizes = {"VmRSS": 0, "VmHWM": 0}
-    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
-    for process in ["self", *children]:
-        with contextlib.suppress(OSError):  # it has ended
-            for line in Path(f"/proc/{process}/status").read_text().splitlines():
-                name, _, size = line.partition(":")
-                if name in sizes:
-                    sizes[name] += int(size.split()[0]) * 1024
-    return sizes["VmRSS"], sizes["VmHWM"]
-
-
 def batch(provider: str, source: Path, target: Path) -> list[tuple[int, int]]:
-    """Run a batch and return `memory_in_use` after each photo."""
+    """Run a batch and return the resident memory and its peak after each photo, of all its processes in bytes."""
     from rmbg.batch.job import open_job
     from rmbg.batch.recipe import Recipe
     from rmbg.images.encode import FORMATS
     from rmbg.settings import Settings
 
-    memory = []
+    sizes = []
     with open_job(str(source), str(target), Settings.from_environ()) as job:
         found = job.provider(provider)
         recipe = Recipe(found, found.info.parse_options({}), FORMATS["png"])
 
         def report(progress: object, outcome: object) -> None:
             if outcome is not None:
-                memory.append(memory_in_use())
+                sizes.append((process_memory("VmRSS", children=True), process_memory("VmHWM", children=True)))
 
         progress = job.run(job.plan(recipe), recipe, report=report)
     assert progress.done == progress.total, progress
-    return memory
+    return sizes
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks import serving
+from benchmarks.memory import process_memory
 from benchmarks.photos import EXAMPLES, jpeg
 from benchmarks.table import record
 
@@ -37,7 +38,7 @@ def main() -> None:
                 continue
             idle = at_rest(pid)
             removals = remove(url, photo, arguments.removals)
-            after, peak = at_rest(pid), megabytes(pid, "VmHWM")
+            after, peak = at_rest(pid), process_memory("VmHWM", pid) / 1e6
     details = [
         f"page: first answer after {min(starts):.1f} s, the fastest of {STARTS} starts, {idle:.0f} MB idle",
         f"{len(removals)} removals of 24 MP, median {statistics.median(removals):.1f} s: {after:.0f} MB, peak {peak:.0f} MB",
@@ -77,20 +78,14 @@ def remove(url: str, photo: Path, count: int) -> list[float]:
 def at_rest(pid: int) -> float:
     """Resident memory of a process in megabytes once it is stable."""
     limit = time.monotonic() + LIMIT
-    values = [megabytes(pid, "VmRSS")]
+    values = [process_memory("VmRSS", pid) / 1e6]
     while time.monotonic() < limit:
         time.sleep(1)
-        values.append(megabytes(pid, "VmRSS"))
+        values.append(process_memory("VmRSS", pid) / 1e6)
         last = values[-STILL_SECONDS:]
         if len(last) == STILL_SECONDS and max(last) - min(last) <= STILL_MB:
             break
     return values[-1]
-
-
-def megabytes(pid: int, field: str) -> float:
-    """A field of /proc/PID/status in megabytes."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith(field))
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ from gradio_client import Client, handle_file
 from PIL import Image
 
 from benchmarks import serving
+from benchmarks.memory import process_memory
 
 #: Sides of the photos in pixels, chosen at random.
 SIDES = (240, 320, 480, 640)
@@ -148,16 +149,11 @@ def matches(result: Image.Image, color: tuple[int, int, int], side: int) -> bool
 
 
 def memory(process: int) -> float:
-    """Return the resident memory of a process and its children in megabytes; NaN without /proc."""
-    total = 0.0
+    """Return the resident memory of a process and its children in megabytes; NaN if it has ended, and without /proc."""
     try:
-        for status in Path("/proc").glob("[0-9]*/status"):
-            fields = dict(line.split(":", 1) for line in status.read_text().splitlines() if ":" in line)
-            if process in (int(status.parent.name), int(fields["PPid"])):
-                total += int(fields.get("VmRSS", "0 kB").split()[0]) / 1024
-    except (OSError, ValueError):
-        pass
-    return total or float("nan")
+        return process_memory("VmRSS", process, children=True) / 2**20
+    except (OSError, KeyError):
+        return float("nan")
 
 
 def disk(folder: Path) -> float:

@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import photos
+from benchmarks.memory import process_memory
 from benchmarks.photos import EXAMPLES, FOLDER, jpeg
 from benchmarks.table import record
 from rmbg.billing.cost import Cost
@@ -286,9 +287,9 @@ def child(name: str, count: str, photo: Path) -> None:
         began = time.perf_counter()
         cut(name, data, matte)
         seconds.append(time.perf_counter() - began)
-        resident.append(gigabytes("VmRSS"))
+        resident.append(process_memory("VmRSS") / 1e9)
     # The first picture includes the start of the process and its imports.
-    found = {"first": seconds[0] + started_ago() - sum(seconds), "fastest": min(seconds), "peak": gigabytes("VmHWM")}
+    found = {"first": seconds[0] + started_ago() - sum(seconds), "fastest": min(seconds), "peak": process_memory("VmHWM") / 1e9}
     print(json.dumps({**found, "halfway": resident[len(resident) // 2], "end": resident[-1]}))
 
 
@@ -296,12 +297,6 @@ def started_ago() -> float:
     """Seconds since the start of this process."""
     ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
     return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
-
-
-def gigabytes(field: str) -> float:
-    """A field of /proc/self/status in gigabytes; unlike getrusage, its peak does not include the parent process."""
-    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(field))
-    return int(line.split()[1]) * 1024 / 1e9
 
 
 if __name__ == "__main__":
