@@ -3,7 +3,8 @@
 The folder holds CATEGORY/im and CATEGORY/gt, or im and gt, or tar shards, of which only the held-out pictures are measured.
 The matte is predicted as by the provider, without the color prior: test-time augmentation on a square, then the guided
 filter. It is compared with the ground truth at full size by ``rmbg.metrics``. The table has the mean of each metric over
-the pictures.
+the pictures. Its last column, the background found in holes of the subject, is read beside the IoU: networks that learn from
+masks without holes fill them, and truth with filled holes rewards that.
 """
 
 import argparse
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from scipy import ndimage
 
 from rmbg.matting.color_prior import sigmoid
 from rmbg.matting.guided_filter import upsample_guided
@@ -27,14 +29,17 @@ from rmbg.networks.tta import predict
 from train.data import read_folder, read_pairs, read_shards, split
 from train.train import Config
 
+MIN_HOLES = 0.001  # smallest area of the holes of a subject, as a fraction of the picture, at which they are measured
+
 
 @dataclass(frozen=True)
 class Score:
-    """Metrics of one picture, by their ids, and the predicted IoU."""
+    """Metrics of one picture, by their ids, the predicted IoU, and the background found in holes, see `open_holes`."""
 
     name: str
     metrics: dict[str, float | None]
     confidence: float
+    holes: float | None
 
 
 def predict_matte(net: BuiltinNet, rgb: np.ndarray, side: int, guided: bool) -> tuple[np.ndarray, float]:
@@ -72,6 +77,23 @@ def read_sets(folder: Path) -> Iterator[tuple[str, list[tuple[str, bytes, bytes]
             yield category.name, list(read_folder(category))
 
 
+def open_holes(matte: np.ndarray, truth: np.ndarray) -> float | None:
+    """Percentage of the background in holes of the subject that a matte shows.
+
+    Parameters
+    ----------
+    matte, truth : float array (H, W), [0, 1]
+
+    Returns
+    -------
+    float or None
+        Mean of 1 - matte over the background that the subject encloses, times 100; None where it is smaller than `MIN_HOLES`.
+    """
+    subject = truth > 0.5
+    holes = ndimage.binary_fill_holes(subject) & ~subject
+    return float(1 - matte[holes].mean()) * 100 if holes.mean() >= MIN_HOLES else None
+
+
 def evaluate(net: BuiltinNet, folder: Path, side: int = INPUT_SIZE, guided: bool = True) -> dict[str, list[Score]]:
     """Measure the pictures of each set in a folder."""
     return {name: [_measure(net, *pair, side=side, guided=guided) for pair in pairs] for name, pairs in read_sets(folder)}
@@ -81,13 +103,15 @@ def _measure(net: BuiltinNet, name: str, picture: bytes, mask: bytes, *, side: i
     rgb = np.asarray(Image.open(io.BytesIO(picture)).convert("RGB"))
     truth = np.asarray(Image.open(io.BytesIO(mask)).convert("L"), dtype=np.float32) / 255
     matte, confidence = predict_matte(net, rgb, side, guided)
-    return Score(name, measure(matte, truth), confidence)
+    return Score(name, measure(matte, truth), confidence, open_holes(matte, truth))
 
 
 def means(scores: list[Score]) -> dict[str, float]:
-    """Mean of each metric over the pictures it applies to, by its id; NaN if there are none."""
-    columns = {metric.id: [s.metrics[metric.id] for s in scores if s.metrics[metric.id] is not None] for metric in METRICS}
-    return {name: float(np.mean(values)) if values else float("nan") for name, values in columns.items()}
+    """Mean of each metric, by its id, and of the open holes over the pictures they apply to; NaN if there are none."""
+    columns = {metric.id: [score.metrics[metric.id] for score in scores] for metric in METRICS}
+    columns["holes"] = [score.holes for score in scores]
+    present = {name: [value for value in values if value is not None] for name, values in columns.items()}
+    return {name: float(np.mean(values)) if values else float("nan") for name, values in present.items()}
 
 
 def prediction_ms(net: BuiltinNet, side: int, repeats: int = 20) -> float:
@@ -113,13 +137,18 @@ def main() -> None:
     arguments = parser.parse_args()
     net = load(arguments.weights)
     results = evaluate(net, arguments.folder, arguments.side, not arguments.bilinear)
-    print("| set | pictures |", " | ".join(metric.title for metric in METRICS), "|")
+    print("| set | pictures |", " | ".join(metric.title for metric in METRICS), "| open holes (pictures) |")
     for name, scores in results.items():
         values = means(scores)
-        print(f"| {name} | {len(scores)} |", " | ".join(f"{values[m.id]:.{m.decimals}f}" for m in METRICS), "|")
+        with_holes = sum(score.holes is not None for score in scores)
+        columns = [*(f"{values[m.id]:.{m.decimals}f}" for m in METRICS), f"{values['holes']:.1f} ({with_holes})"]
+        print(f"| {name} | {len(scores)} |", " | ".join(columns), "|")
     print(f"prediction {prediction_ms(net, arguments.side):.0f} ms at {arguments.side}")
     if arguments.json:
-        rows = {name: [{"name": s.name, **s.metrics, "confidence": s.confidence} for s in results[name]] for name in results}
+        rows = {
+            name: [{"name": s.name, **s.metrics, "holes": s.holes, "confidence": s.confidence} for s in scores]
+            for name, scores in results.items()
+        }
         arguments.json.write_text(json.dumps(rows, indent=1))
 
 
