@@ -147,6 +147,29 @@ def test_prefixes_are_drawn_twice(pairs: Path, tmp_path: Path, monkeypatch: pyte
     assert sorted(drawn) == [0, 1, 2, 3, 3, 4, 5, 5, 6, 7]
 
 
+def test_color_jitter_is_saturation_contrast_and_gain(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(augment, "P_GRAYSCALE", 1.0)
+    monkeypatch.setattr(augment, "P_JITTER", 0.0)
+    monkeypatch.setattr(augment, "P_DARK", 0.0)
+    pictures = torch.rand(3, 3, 8, 10, generator=torch.Generator().manual_seed(2))
+    gray = augment.color_jitter(pictures, torch.Generator().manual_seed(1))
+    torch.testing.assert_close(gray, pictures.mean(1, keepdim=True).expand_as(pictures))
+    monkeypatch.setattr(augment, "P_GRAYSCALE", 0.0)
+    torch.testing.assert_close(augment.color_jitter(pictures, torch.Generator().manual_seed(1)), pictures)
+    monkeypatch.setattr(augment, "P_JITTER", 1.0)
+    jittered = augment.color_jitter(pictures * 0.4 + 0.3, torch.Generator().manual_seed(1))
+    for before, after in zip(pictures, jittered, strict=True):
+        spread = after.flatten(1).std(1) / (0.4 * before.flatten(1).std(1))  # contrast, saturation and gain
+        assert 0.2 < float(spread.min()) <= float(spread.max()) < 2.2
+        assert not torch.allclose(after, before * 0.4 + 0.3, atol=0.01)
+
+
+def test_gaussian_blur_is_that_of_scipy() -> None:
+    pictures = torch.rand(2, 3, 20, 31, generator=torch.Generator().manual_seed(2))
+    expected = ndimage.gaussian_filter(pictures.numpy(), (0, 0, 1.5, 1.5), mode="mirror", radius=3)
+    np.testing.assert_allclose(augment.gaussian_blur(pictures, 1.5).numpy(), expected, atol=1e-5)
+
+
 def test_batches_are_reproducible(pairs: Path, tmp_path: Path) -> None:
     squares = load_pairs((pairs,), tmp_path, 96)
     everything = np.arange(len(squares))
