@@ -19,6 +19,9 @@ from PIL import Image
 GRID = 16  # cells a side of the grid on which empty windows are searched
 MAX_SUBJECT = 0.002  # mean of the mask below which a cell is empty
 
+#: Sets whose masks cover the holes of their subjects, such as the gaps of chairs: only their outlines are reliable.
+WITHOUT_HOLES = ("furn_", "ccp_")
+
 
 @dataclass(frozen=True)
 class Pairs:
@@ -39,6 +42,10 @@ class Pairs:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def named(self, prefixes: tuple[str, ...], indices: np.ndarray) -> np.ndarray:
+        """Whether the name of each of the given pictures has one of the prefixes: bool, shape of ``indices``."""
+        return np.array([Path(self.names[index]).name.startswith(prefixes) for index in indices], bool)
 
 
 def read_shards(folder: Path) -> Iterator[tuple[str, bytes, bytes]]:

@@ -7,6 +7,8 @@ from torch import Tensor
 EDGE_WEIGHT = 4.0  # a pixel on a boundary has up to 1 + EDGE_WEIGHT times the weight of one far from it
 SIDE_WEIGHTS = (0.4, 0.3, 0.2, 0.2)  # of the side outputs at 1/4, 1/8, 1/16 and 1/32
 BAND_WIDTH = 7  # of the boundary band, in pixels of the masks at 1/4
+FILLED_WEIGHT = 0.1  # of the pixels inside masks that cover holes
+OUTLINE_WIDTH = 4  # distance from the outline of these masks, in pixels, up to which they count in full
 
 
 def edge_weight(masks: Tensor) -> Tensor:
@@ -15,6 +17,27 @@ def edge_weight(masks: Tensor) -> Tensor:
     local_mean = F.avg_pool2d(small, BAND_WIDTH, 1, BAND_WIDTH // 2, count_include_pad=False)
     local_mean = F.interpolate(local_mean, masks.shape[-2:], mode="bilinear")
     return 1 + EDGE_WEIGHT * (local_mean - masks).abs()
+
+
+def reliability(masks: Tensor, filled: Tensor) -> Tensor:
+    """Weights of the pixels, smaller inside masks that cover the holes of their subjects.
+
+    Parameters
+    ----------
+    masks : Tensor, shape (B, 1, H, W), [0, 1]
+    filled : Tensor, shape (B,), bool
+        Which of the masks cover holes.
+
+    Returns
+    -------
+    Tensor, shape (B, 1, H, W)
+        `FILLED_WEIGHT` inside these masks, farther than `OUTLINE_WIDTH` from the outline; 1 elsewhere.
+    """
+    weight = torch.ones_like(masks)
+    if filled.any():
+        inside = 1 - F.max_pool2d(1 - masks[filled], 2 * OUTLINE_WIDTH + 1, 1, OUTLINE_WIDTH)
+        weight[filled] -= (1 - FILLED_WEIGHT) * inside
+    return weight
 
 
 def matte_loss(logits: Tensor, masks: Tensor, weight: Tensor) -> Tensor:
@@ -36,7 +59,7 @@ def binary_iou(logits: Tensor, masks: Tensor) -> Tensor:
     return intersection / (predicted | expected).sum((1, 2, 3)).clamp(min=1)
 
 
-def total_loss(logits: Tensor, sides: list[Tensor], confidence: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
+def total_loss(logits: Tensor, sides: list[Tensor], confidence: Tensor, masks: Tensor, filled: Tensor) -> tuple[Tensor, Tensor]:
     """Compute the loss of a batch.
 
     Parameters
@@ -47,6 +70,8 @@ def total_loss(logits: Tensor, sides: list[Tensor], confidence: Tensor, masks: T
     confidence : Tensor, shape (B,)
         Logits of the confidence, whose target is the IoU of the matte.
     masks : Tensor, shape (B, 1, H, W), [0, 1]
+    filled : Tensor, shape (B,), bool
+        Masks that cover the holes of their subjects. Their inside counts less, and the IoU with them is no target.
 
     Returns
     -------
@@ -55,9 +80,11 @@ def total_loss(logits: Tensor, sides: list[Tensor], confidence: Tensor, masks: T
     main : Tensor, scalar
         The part of the final matte, detached, for the log.
     """
-    main = matte_loss(logits, masks, edge_weight(masks))
-    total = main + F.binary_cross_entropy_with_logits(confidence, binary_iou(logits.detach(), masks))
+    reliable = reliability(masks, filled)
+    main = matte_loss(logits, masks, edge_weight(masks) * reliable)
+    entropy = F.binary_cross_entropy_with_logits(confidence, binary_iou(logits.detach(), masks), reduction="none")
+    total = main + (entropy * ~filled).mean()
     for weight, side in zip(SIDE_WEIGHTS, sides, strict=True):
-        small = F.adaptive_avg_pool2d(masks, side.shape[-2:])
-        total = total + weight * matte_loss(side, small, torch.ones_like(small))
+        small, small_weight = (F.adaptive_avg_pool2d(planes, side.shape[-2:]) for planes in (masks, reliable))
+        total = total + weight * matte_loss(side, small, small_weight)
     return total, main.detach()

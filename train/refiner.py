@@ -29,12 +29,10 @@ from rmbg.networks.refiner import RefinerNet
 from train.augment import color_jitter, degrade
 from train.checkpoint import load_checkpoint, save_checkpoint
 from train.coarse import MIN_IOU, blurred, iou, network_logits, network_matte, perturbed
-from train.data import read_pairs
+from train.data import WITHOUT_HOLES, read_pairs
 from train.procedural import TRIALS, compose, draw_background, render
 from train.weights import save_half
 
-#: Sets whose masks have no holes: only the surroundings of their outline count.
-WITHOUT_HOLES = ("furn_", "ccp_")
 #: Sets with imprecise outlines, and their weight in the loss.
 IMPRECISE, IMPRECISE_WEIGHT = ("furn_", "ccp_", "butterfl", "feral", "cats_", "caltech", "harm_"), 0.4
 

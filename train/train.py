@@ -26,7 +26,7 @@ from rmbg.networks.builtin import BuiltinNet, load
 from rmbg.networks.builtin_spec import MEAN, STD, WEIGHTS
 from train.augment import MIN_WINDOW, load_squares, make_batch
 from train.checkpoint import load_checkpoint, save_checkpoint
-from train.data import Pairs, load_pairs, split
+from train.data import WITHOUT_HOLES, Pairs, load_pairs, split
 from train.loss import binary_iou, total_loss
 from train.weights import export, unfuse
 
@@ -126,14 +126,16 @@ class Trainer:
         pictures = (pictures.to(self.device) - self.mean_rgb) / self.std_rgb
         return pictures.contiguous(memory_format=torch.channels_last)
 
-    def train_step(self, pictures: Tensor, masks: Tensor) -> float:
+    def train_step(self, pictures: Tensor, masks: Tensor, filled: Tensor) -> float:
         """Update the weights on a batch and return the loss of its mattes."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate
         self.net.train()
         with torch.autocast(self.device.type, torch.bfloat16):
             logits, sides, confidence = self.net.forward_train(self.normalize(pictures))
-        total, main = total_loss(logits.float(), [side.float() for side in sides], confidence.float(), masks.to(self.device))
+        sides = [side.float() for side in sides]
+        masks, filled = masks.to(self.device), filled.to(self.device)
+        total, main = total_loss(logits.float(), sides, confidence.float(), masks, filled)
         self.gradient.zero_()
         total.backward()
         self.reduce_gradients()
@@ -148,7 +150,8 @@ class Trainer:
         rng = torch.Generator().manual_seed(self.config.seed + 1_000_003 * self.step + self.rank)
         pool = indices[pairs.windows[indices, 2] >= MIN_WINDOW]
         own = np.array_split(batch_indices(indices, self.step, self.config), self.workers)[self.rank]
-        return self.train_step(*make_batch(pairs, own, pool, self.side, rng))
+        filled = torch.from_numpy(pairs.named(WITHOUT_HOLES, own))
+        return self.train_step(*make_batch(pairs, own, pool, self.side, rng), filled)
 
     @torch.no_grad()
     def update_ema(self) -> None:
@@ -203,12 +206,12 @@ def train(config: Config) -> Trainer:
     config.out.mkdir(parents=True, exist_ok=True)
     pairs = load_pairs(config.source, config.cache, config.stored_side)
     indices, held_out = split(pairs.names, *config.held_out)
-    repeated = [index for index in indices if Path(pairs.names[index]).name.startswith(config.twice)]
+    repeated = indices[pairs.named(config.twice, indices)]
     trainer = Trainer(config)
     if config.weights and not config.fused:
         trainer.init_from(config.weights, load_squares(pairs, indices[:: max(1, len(indices) // 48)])[:, :3])
     trainer.load()
-    indices = np.concatenate([indices, np.array(repeated, np.int64)])
+    indices = np.concatenate([indices, repeated])
     if trainer.rank > 0:
         while trainer.progress < 1:
             trainer.step_on(pairs, indices)

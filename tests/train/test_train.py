@@ -14,6 +14,7 @@ from rmbg.networks.builtin_spec import WEIGHTS
 from train import augment, data
 from train.augment import lattice_holes, make_batch
 from train.data import Pairs, empty_window, load_pairs, split
+from train.loss import FILLED_WEIGHT, OUTLINE_WIDTH, reliability, total_loss
 from train.train import Config, Trainer, train
 from train.weights import mean, save_half
 
@@ -145,6 +146,51 @@ def test_prefixes_are_drawn_twice(pairs: Path, tmp_path: Path, monkeypatch: pyte
     )
     train(make_config(pairs, tmp_path, steps=1, twice=("disc3", "disc5")))
     assert sorted(drawn) == [0, 1, 2, 3, 3, 4, 5, 5, 6, 7]
+
+
+def square_with_a_hole(side: int = 64) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mask of a square that covers its hole, and logits that leave the hole open: (1, 1, side, side)."""
+    mask = torch.zeros(1, 1, side, side)
+    mask[..., 8:56, 8:56] = 1
+    logits = 12 * (mask - 0.5)
+    logits[..., 20:44, 20:44] = -6
+    return mask, logits
+
+
+def test_the_inside_of_filled_masks_counts_less() -> None:
+    mask, _ = square_with_a_hole()
+    weight = reliability(mask.expand(2, 1, 64, 64), torch.tensor([True, False]))
+    assert torch.equal(weight[1], torch.ones(1, 64, 64))
+    inner = torch.zeros(1, 64, 64, dtype=torch.bool)
+    inner[:, 8 + OUTLINE_WIDTH : 56 - OUTLINE_WIDTH, 8 + OUTLINE_WIDTH : 56 - OUTLINE_WIDTH] = True
+    assert torch.equal(weight[0] < 1, inner)
+    torch.testing.assert_close(weight[0][inner], torch.full((int(inner.sum()),), FILLED_WEIGHT))
+
+
+def test_open_holes_of_filled_masks_are_hardly_punished() -> None:
+    mask, logits = square_with_a_hole()
+    gradients, sure = {}, torch.tensor([4.0])
+    for filled in (False, True):
+        opened, confidence = logits.clone().requires_grad_(), sure.clone().requires_grad_()
+        sides = [torch.nn.functional.avg_pool2d(logits, step) for step in (4, 8, 16, 32)]
+        total, _ = total_loss(opened, sides, confidence, mask, torch.tensor([filled]))
+        total.backward()
+        gradients[filled] = opened.grad[..., 20:44, 20:44].abs().sum(), float(confidence.grad)
+    assert gradients[True][0] < 0.25 * gradients[False][0]
+    assert gradients[False][1] > 0  # the IoU with this mask is 0.75
+    assert gradients[True][1] == 0
+
+
+def test_pictures_of_filled_masks_are_found_by_name(pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[list[bool]] = []
+    monkeypatch.setattr("train.train.WITHOUT_HOLES", ("disc2",))
+    monkeypatch.setattr(Trainer, "train_step", lambda trainer, pictures, masks, filled: seen.append(filled.tolist()) or 0.0)
+    trainer = Trainer(make_config(pairs, tmp_path))
+    squares = load_pairs((pairs,), tmp_path, 96)
+    trainer.step_on(squares, np.arange(8))
+    (found,) = seen
+    assert sum(found) == 1
+    assert squares.named(("disc2", "disc5"), np.array([5, 1, 2])).tolist() == [True, False, True]
 
 
 def test_color_jitter_is_saturation_contrast_and_gain(monkeypatch: pytest.MonkeyPatch) -> None:
