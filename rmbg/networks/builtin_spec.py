@@ -12,7 +12,7 @@ INPUT_SIZE = 320
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 WEIGHTS = Path(__file__).with_name("builtin.safetensors")
-SHA256 = "bab7f3c4009bc2d90d2b8462ac5c23fb4a3588bc0013416b80b6869a6eb906cf"
+SHA256 = "114309bc2bc0ec212ae5f78b231d4bfbaec1caedd2833ead2cd320b98d281607"
 
 STEM = 16
 WIDTHS = (64, 96, 192, 256)  # channels at 1/4, 1/8, 1/16 and 1/32

@@ -10,7 +10,7 @@ import numpy as np
 from rmbg.networks.safetensors_file import read_half
 
 WEIGHTS = Path(__file__).with_name("refiner.safetensors")
-SHA256 = "b3bee6169a3e939b2dff61aee81418feeba3cf9a0cb4d3fc4dcb5281b4ef6196"
+SHA256 = "0b58d60d594ed2984fb348b1730fc8f618347b968e2c44b565d6d6386da1e6cf"
 
 #: From a window of the photo, float32 (1, 3, SIDE, SIDE) in [0, 1], and its coarse matte, float32 (1, 1, SIDE, SIDE) in [0, 1],
 #: to the logits of the refined matte, float32 (SIDE, SIDE).
