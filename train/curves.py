@@ -35,17 +35,18 @@ def draw(log: list[list[str]], held_out: list[dict[str, float]]) -> str:
         parts.append(f"<polyline points='{points([0, duration], [level, level], duration)}' stroke='{GRID_COLOR}'/>")
         x, y = points([0], [level], duration).split(",")
         parts.append(f"<text x='{float(x) - 6}' y='{float(y) + 4}' text-anchor='end'>{level}</text>")
-    for row, previous in zip(log, [["", "", "", "", ""], *log], strict=False):
-        if row[2] != previous[2]:
-            x = float(points([float(row[1]) / 60], [0], duration).split(",")[0])
-            parts.append(f"<line x1='{x}' x2='{x}' y1='{MARGIN}' y2='{HEIGHT - MARGIN}' stroke='{GRID_COLOR}'/>")
-            parts.append(f"<text x='{x + 4}' y='{MARGIN - 6}'>{row[2]} px</text>")
+    changes = [row for row, previous in zip(log, [["", "", "", "", ""], *log], strict=False) if row[2] != previous[2]]
+    for number, row in enumerate(changes):
+        x = float(points([float(row[1]) / 60], [0], duration).split(",")[0])
+        parts.append(f"<line x1='{x}' x2='{x}' y1='{MARGIN}' y2='{HEIGHT - MARGIN}' stroke='{GRID_COLOR}'/>")
+        parts.append(f"<text x='{x + 2}' y='{MARGIN - 5 - number % 3 * 11}' font-size='10'>{row[2]}</text>")
     loss = points(minutes, [float(row[4]) for row in log], duration)
     iou = points([row["seconds"] / 60 for row in held_out], [row["iou"] for row in held_out], duration)
     parts.append(f"<polyline points='{loss}' fill='none' stroke='{LOSS_COLOR}' stroke-width='1.5'/>")
     parts.append(f"<polyline points='{iou}' fill='none' stroke='{IOU_COLOR}' stroke-width='2'/>")
     parts.append(f"<text x='{MARGIN}' y='{HEIGHT - 12}' fill='{LOSS_COLOR}'>loss of the matte</text>")
     parts.append(f"<text x='{MARGIN + 130}' y='{HEIGHT - 12}' fill='{IOU_COLOR}'>IoU on held-out pictures</text>")
+    parts.append(f"<text x='{MARGIN + 310}' y='{HEIGHT - 12}'>above: side of the input in pixels</text>")
     parts.append(f"<text x='{WIDTH - MARGIN}' y='{HEIGHT - 12}' text-anchor='end'>{duration:.0f} minutes</text>")
     return "\n".join([*parts, "</svg>", ""])
 
