@@ -1,18 +1,21 @@
-"""Calibration of the built-in provider's confidence: ``python -m benchmarks.confidence FOLDER``.
+"""Calibration of the built-in provider's confidence: ``python -m benchmarks.confidence FOLDER [--without-subject PAIRS]``.
 
 FOLDER is a data set as for ``python -m rmbg benchmark``. The confidence is the IoU that the network predicts, and the command
 compares it with the true IoU. Thresholds are chosen on the photos with even positions, sorted by name, and reported on the
-others, and the other way round.
+others, and the other way round. PAIRS are the training pairs of ``train.train``: the largest parts without subject of the
+pictures that are held out should be refused as photos without a clear subject.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 from scipy.stats import spearmanr
 
 from rmbg.benchmark.dataset import open_dataset
@@ -20,6 +23,9 @@ from rmbg.errors import NoSubjectError
 from rmbg.metrics.quality import iou
 from rmbg.providers.builtin import Builtin
 from rmbg.settings import Settings
+from train.data import read_shards, split
+from train.procedural import background_of
+from train.train import Config
 
 #: Lower bounds of the bins of the table.
 BINS = (0.3, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
@@ -29,6 +35,9 @@ USABLE = 0.8
 
 #: Share of results below `USABLE`: at least this below the threshold of low confidence, at most that from the one of high.
 LOW_SHARE, HIGH_SHARE = 0.9, 0.05
+
+#: Side of the parts without subject, in pixels. The training pictures are not longer than 288 pixels.
+PART_SIDE = 288
 
 #: Thresholds that are tried.
 GRID = np.arange(6, 20) / 20
@@ -53,6 +62,25 @@ def predict(folder: Path) -> list[Pair]:
             continue
         pairs.append(Pair(confidence, iou(matte, sample.truth(settings)) / 100))
     return pairs
+
+
+def refusals(folder: Path) -> list[bool]:
+    """Whether the provider refuses each of the parts without subject of the held-out pictures."""
+    pairs, provider, refused = list(read_shards(folder)), Builtin(), []
+    _, held_out = split([name for name, _, _ in pairs], *Config.held_out)
+    for index in held_out:
+        _, picture, mask = pairs[index]
+        rgb = np.asarray(Image.open(io.BytesIO(picture)).convert("RGB"))
+        truth = np.asarray(Image.open(io.BytesIO(mask)).convert("L"), np.float32) / 255
+        part = background_of(rgb, truth, PART_SIDE)
+        if part is None:
+            continue
+        try:
+            provider.matte(np.asarray(part))
+            refused.append(False)
+        except NoSubjectError:
+            refused.append(True)
+    return refused
 
 
 def thresholds(pairs: Sequence[Pair]) -> tuple[float, float]:
@@ -82,7 +110,9 @@ def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    pairs = predict(parser.parse_args().folder)
+    parser.add_argument("--without-subject", type=Path, metavar="PAIRS", help="folder with the tar shards of training pairs")
+    arguments = parser.parse_args()
+    pairs = predict(arguments.folder)
     confidence, true = np.array([p.confidence for p in pairs]), np.array([p.iou for p in pairs])
     print(f"{len(pairs)} photos, Pearson correlation {np.corrcoef(confidence, true)[0, 1]:.2f}, ", end="")
     print(f"Spearman {spearmanr(confidence, true).statistic:.2f}\n")
@@ -98,6 +128,9 @@ def main() -> None:
         print(row("low", [p for p in others if p.confidence < low]))
         print(row("medium", [p for p in others if low <= p.confidence < high]))
         print(row("high", [p for p in others if p.confidence >= high]))
+    if arguments.without_subject:
+        refused = refusals(arguments.without_subject)
+        print(f"\n{sum(refused)} of {len(refused)} parts without subject are refused.")
 
 
 if __name__ == "__main__":

@@ -376,8 +376,8 @@ def compose(foreground: np.ndarray, alpha: np.ndarray, background: np.ndarray) -
     return np.rint((foreground * opacity + background / np.float32(255) * (1 - opacity)) * 255).astype(np.uint8)
 
 
-def background_of(rgb: np.ndarray, mask: np.ndarray, side: int, rng: np.random.Generator) -> np.ndarray | None:
-    """Largest part of a photo without its subject, half of the time out of focus.
+def background_of(rgb: np.ndarray, mask: np.ndarray, side: int) -> Image.Image | None:
+    """Largest part of a photo without its subject.
 
     Parameters
     ----------
@@ -385,12 +385,11 @@ def background_of(rgb: np.ndarray, mask: np.ndarray, side: int, rng: np.random.G
     mask : float32 array (H, W)
         In [0, 1].
     side : int
-        Of the result.
-    rng : numpy.random.Generator
+        Of the result, a square.
 
     Returns
     -------
-    uint8 array (side, side, 3) or None
+    RGB image or None
         None if the subject leaves no large part.
     """
     cells = 18 * GRID
@@ -400,18 +399,19 @@ def background_of(rgb: np.ndarray, mask: np.ndarray, side: int, rng: np.random.G
         return None
     height, width = rgb.shape[:2]
     box = (left * width, top * height, (left + extent) * width, (top + extent) * height)
-    image = Image.fromarray(rgb).resize((side, side), Image.Resampling.BICUBIC, box=box)
-    if rng.random() < 0.5:
-        image = image.filter(ImageFilter.GaussianBlur(rng.uniform(1, 8)))
-    return np.asarray(image)
+    return Image.fromarray(rgb).resize((side, side), Image.Resampling.BICUBIC, box=box)
 
 
 def draw_background(pictures: Iterable[tuple[np.ndarray, np.ndarray]], side: int, rng: np.random.Generator) -> np.ndarray:
-    """Background of the first of a few photos and masks that has a large one, or a synthetic one: uint8 (side, side, 3)."""
+    """Background of the first of a few photos and masks that has a large one, or a synthetic one: uint8 (side, side, 3).
+
+    Half of the photos are put out of focus.
+    """
     for rgb, mask in pictures:
-        found = background_of(rgb, mask, side, rng)
+        found = background_of(rgb, mask, side)
         if found is not None:
-            return found
+            blur = ImageFilter.GaussianBlur(rng.uniform(1, 8)) if rng.random() < 0.5 else None
+            return np.asarray(found.filter(blur) if blur else found)
     return np.rint(colors(rng, side, side) * 255).astype(np.uint8)
 
 
