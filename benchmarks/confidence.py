@@ -9,13 +9,11 @@ pictures that are held out should be refused as photos without a clear subject.
 from __future__ import annotations
 
 import argparse
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 from scipy.stats import spearmanr
 
 from rmbg.benchmark.dataset import open_dataset
@@ -23,9 +21,9 @@ from rmbg.errors import NoSubjectError
 from rmbg.metrics.quality import iou
 from rmbg.providers.builtin import Builtin
 from rmbg.settings import Settings
-from train.data import read_shards, split
+from train.data import decode
+from train.evaluate import read_sets
 from train.procedural import background_of
-from train.train import Config
 
 #: Lower bounds of the bins of the table.
 BINS = (0.3, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
@@ -66,13 +64,10 @@ def predict(folder: Path) -> list[Pair]:
 
 def refusals(folder: Path) -> list[bool]:
     """Whether the provider refuses each of the parts without subject of the held-out pictures."""
-    pairs, provider, refused = list(read_shards(folder)), Builtin(), []
-    _, held_out = split([name for name, _, _ in pairs], *Config.held_out)
-    for index in held_out:
-        _, picture, mask = pairs[index]
-        rgb = np.asarray(Image.open(io.BytesIO(picture)).convert("RGB"))
-        truth = np.asarray(Image.open(io.BytesIO(mask)).convert("L"), np.float32) / 255
-        part = background_of(rgb, truth, PART_SIDE)
+    ((_, held_out),) = read_sets(folder)
+    provider, refused = Builtin(), []
+    for _, picture, mask in held_out:
+        part = background_of(*decode(picture, mask), PART_SIDE)
         if part is None:
             continue
         try:

@@ -75,6 +75,12 @@ def read_pairs(folder: Path) -> Iterator[tuple[str, bytes, bytes]]:
     return read_shards(folder) if any(folder.glob("*.tar")) else read_folder(folder)
 
 
+def decode(picture: bytes, mask: bytes) -> tuple[np.ndarray, np.ndarray]:
+    """Decode a pair: RGB, uint8 (H, W, 3), and mask, float32 (H, W) in [0, 1]."""
+    truth = np.asarray(Image.open(io.BytesIO(mask)).convert("L"), np.float32) / 255
+    return np.asarray(Image.open(io.BytesIO(picture)).convert("RGB")), truth
+
+
 def to_square(picture: bytes, mask: bytes, side: int) -> np.ndarray:
     """Decode a pair and resize it: uint8 (side, side, 4), RGB and mask."""
     square = np.empty((side, side, 4), np.uint8)

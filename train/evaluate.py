@@ -8,7 +8,6 @@ masks without holes fill them, and truth with filled holes rewards that.
 """
 
 import argparse
-import io
 import json
 import time
 from collections.abc import Iterator
@@ -16,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 from scipy import ndimage
 
 from rmbg.matting.color_prior import sigmoid
@@ -26,7 +24,7 @@ from rmbg.metrics.quality import METRICS, measure
 from rmbg.networks.builtin import BuiltinNet, load, on_arrays
 from rmbg.networks.builtin_spec import INPUT_SIZE
 from rmbg.networks.tta import predict
-from train.data import read_folder, read_pairs, read_shards, split
+from train.data import decode, read_folder, read_pairs, read_shards, split
 from train.train import Config
 
 MIN_HOLES = 0.001  # smallest area of the holes of a subject, as a fraction of the picture, at which they are measured
@@ -100,8 +98,7 @@ def evaluate(net: BuiltinNet, folder: Path, side: int = INPUT_SIZE, guided: bool
 
 
 def _measure(net: BuiltinNet, name: str, picture: bytes, mask: bytes, *, side: int, guided: bool) -> Score:
-    rgb = np.asarray(Image.open(io.BytesIO(picture)).convert("RGB"))
-    truth = np.asarray(Image.open(io.BytesIO(mask)).convert("L"), dtype=np.float32) / 255
+    rgb, truth = decode(picture, mask)
     matte, confidence = predict_matte(net, rgb, side, guided)
     return Score(name, measure(matte, truth), confidence, open_holes(matte, truth))
 

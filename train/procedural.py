@@ -9,7 +9,6 @@ The same seed gives the same subject at every size, up to noise.
 """
 
 import argparse
-import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from PIL import Image, ImageDraw, ImageFilter
 from scipy import ndimage
 
 from train.augment import MIN_WINDOW
-from train.data import GRID, empty_window, read_pairs
+from train.data import GRID, decode, empty_window, read_pairs
 
 SUPERSAMPLING = 4
 
@@ -421,8 +420,7 @@ def draw_pictures(
     """Random photos, uint8 (H, W, 3), and masks, float32 (H, W), of pairs that are not decoded."""
     for _ in range(TRIALS if pairs else 0):
         _, picture, mask = pairs[int(rng.integers(len(pairs)))]
-        truth = np.asarray(Image.open(io.BytesIO(mask)).convert("L"), np.float32) / 255
-        yield np.asarray(Image.open(io.BytesIO(picture)).convert("RGB")), truth
+        yield decode(picture, mask)
 
 
 def main() -> None:
