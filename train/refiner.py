@@ -27,7 +27,7 @@ from rmbg.networks import refiner
 from rmbg.networks.builtin import load
 from rmbg.networks.refiner import RefinerNet
 from train.augment import color_jitter, degrade
-from train.checkpoint import load_checkpoint, save_checkpoint
+from train.checkpoint import load_checkpoint, round_state, save_checkpoint
 from train.coarse import MIN_IOU, blurred, iou, network_logits, network_matte, perturbed
 from train.data import WITHOUT_HOLES, read_pairs
 from train.procedural import TRIALS, compose, draw_background, render
@@ -263,6 +263,7 @@ class Trainer:
     def save(self) -> None:
         """Write the checkpoint and the exported weights, each atomically."""
         out = self.config.out
+        round_state(self)
         save_checkpoint(out / "checkpoint.pt", self)
         save_half(self.ema.state_dict(), out / "refiner.safetensors")
 

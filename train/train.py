@@ -25,7 +25,7 @@ from torch import Tensor
 from rmbg.networks.builtin import BuiltinNet, load
 from rmbg.networks.builtin_spec import MEAN, STD, WEIGHTS
 from train.augment import MIN_WINDOW, load_squares, make_batch
-from train.checkpoint import load_checkpoint, save_checkpoint
+from train.checkpoint import load_checkpoint, round_state, save_checkpoint
 from train.data import WITHOUT_HOLES, Pairs, load_pairs, split
 from train.loss import binary_iou, total_loss
 from train.weights import export, unfuse
@@ -162,10 +162,11 @@ class Trainer:
         torch._foreach_lerp_([old[name] for name in names], [new[name] for name in names], 1 - decay)
 
     def save(self) -> None:
-        """Write the checkpoint and the exported weights, each atomically."""
-        config = self.config
-        save_checkpoint(config.out / "checkpoint.pt", self)
-        export(self.ema, config.out / "builtin.safetensors")
+        """Write the checkpoint and the exported weights, each atomically; to be called by all workers after the same step."""
+        round_state(self)
+        if self.rank == 0:
+            save_checkpoint(self.config.out / "checkpoint.pt", self)
+            export(self.ema, self.config.out / "builtin.safetensors")
 
     def load(self) -> None:
         """Restore the last checkpoint, if there is one."""
@@ -212,11 +213,14 @@ def train(config: Config) -> Trainer:
         trainer.init_from(config.weights, load_squares(pairs, indices[:: max(1, len(indices) // 48)])[:, :3])
     trainer.load()
     indices = np.concatenate([indices, repeated])
+    saved = evaluated = trainer.elapsed
     if trainer.rank > 0:
         while trainer.progress < 1:
             trainer.step_on(pairs, indices)
+            if trainer.elapsed - saved >= config.save_every:
+                trainer.save()
+                saved = trainer.elapsed
         return trainer
-    saved = evaluated = trainer.elapsed
     losses: list[float] = []
     with (config.out / "log.csv").open("a", newline="") as file:
         log = csv.writer(file)

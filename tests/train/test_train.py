@@ -63,11 +63,16 @@ def test_a_resumed_training_equals_an_uninterrupted_one(pairs: Path, tmp_path: P
     squares = load_pairs(config.source, config.cache, config.stored_side)
     indices, _ = split(squares.names, *config.held_out)
     uninterrupted, stopped, resumed = Trainer(config), Trainer(config), Trainer(config)
-    for _ in range(4):
+    for _ in range(2):
         uninterrupted.step_on(squares, indices)
+    uninterrupted.save()
+    for _ in range(2):
+        uninterrupted.step_on(squares, indices)
+    (tmp_path / "checkpoint.pt").unlink()
     for _ in range(2):
         stopped.step_on(squares, indices)
     stopped.save()
+    assert (tmp_path / "checkpoint.pt").stat().st_size < 60e6
     resumed.load()
     assert resumed.step == 2
     for _ in range(2):
