@@ -19,8 +19,9 @@ from PIL import Image
 GRID = 16  # cells a side of the grid on which empty windows are searched
 MAX_SUBJECT = 0.002  # mean of the mask below which a cell is empty
 
-#: Sets whose masks cover the holes of their subjects, such as the gaps of chairs: only their outlines are reliable.
-WITHOUT_HOLES = ("furn_", "ccp_")
+#: Sets whose masks cover the gaps of their subjects. `train.gaps` turns them into trimaps, in which gray is unknown.
+TRIMAPS = ("furn_", "ccp_")
+UNKNOWN = 128
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,16 @@ def read_folder(folder: Path) -> Iterator[tuple[str, bytes, bytes]]:
 def read_pairs(folder: Path) -> Iterator[tuple[str, bytes, bytes]]:
     """Yield name, picture and mask of each pair in a folder of shards or of im and gt, undecoded."""
     return read_shards(folder) if any(folder.glob("*.tar")) else read_folder(folder)
+
+
+def read_sources(folders: Sequence[Path]) -> Iterator[tuple[str, bytes, bytes]]:
+    """Yield each pair of some folders, undecoded. A pair replaces one of the same name in an earlier folder."""
+    seen: set[str] = set()
+    for folder in reversed(folders):
+        for name, picture, mask in read_pairs(folder):
+            if name not in seen:
+                seen.add(name)
+                yield name, picture, mask
 
 
 def decode(picture: bytes, mask: bytes) -> tuple[np.ndarray, np.ndarray]:
@@ -133,16 +144,14 @@ def load_pairs(sources: Sequence[Path], cache: Path, side: int) -> Pairs:
     if metadata.get("sources") != folders:
         cache.mkdir(parents=True, exist_ok=True)
         index.unlink(missing_ok=True)  # it would describe other pictures if this is interrupted
-        found: dict[str, tuple[float, float, float]] = {}
+        names, windows = [], []
         with pixels.open("wb") as file:
-            for source in reversed(sources):
-                for name, picture, mask in read_pairs(source):
-                    if name not in found:
-                        square = to_square(picture, mask, side)
-                        file.write(square.tobytes())
-                        found[name] = empty_window(square[..., 3])
-        windows = [[float(value) for value in window] for window in found.values()]
-        metadata = {"sources": folders, "names": list(found), "windows": windows}
+            for name, picture, mask in read_sources(sources):
+                square = to_square(picture, mask, side)
+                file.write(square.tobytes())
+                names.append(name)
+                windows.append([float(value) for value in empty_window(square[..., 3])])
+        metadata = {"sources": folders, "names": names, "windows": windows}
         index.write_text(json.dumps(metadata))
     squares = np.memmap(pixels, np.uint8, "r", shape=(len(metadata["names"]), side, side, 4))
     return Pairs(squares, np.asarray(metadata["windows"], np.float32), metadata["names"])

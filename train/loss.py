@@ -1,14 +1,12 @@
 """Training loss: weighted cross-entropy and soft IoU of the mattes, cross-entropy of the confidence."""
 
-import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 EDGE_WEIGHT = 4.0  # a pixel on a boundary has up to 1 + EDGE_WEIGHT times the weight of one far from it
 SIDE_WEIGHTS = (0.4, 0.3, 0.2, 0.2)  # of the side outputs at 1/4, 1/8, 1/16 and 1/32
 BAND_WIDTH = 7  # of the boundary band, in pixels of the masks at 1/4
-FILLED_WEIGHT = 0.1  # of the pixels inside masks that cover holes
-OUTLINE_WIDTH = 4  # distance from the outline of these masks, in pixels, up to which they count in full
+UNKNOWN_RANGE = (0.3, 0.7)  # values of unknown pixels in trimaps, after resampling
 
 
 def edge_weight(masks: Tensor) -> Tensor:
@@ -19,25 +17,22 @@ def edge_weight(masks: Tensor) -> Tensor:
     return 1 + EDGE_WEIGHT * (local_mean - masks).abs()
 
 
-def reliability(masks: Tensor, filled: Tensor) -> Tensor:
-    """Weights of the pixels, smaller inside masks that cover the holes of their subjects.
+def known_pixels(masks: Tensor, trimaps: Tensor) -> Tensor:
+    """Pixels whose true value is known.
 
     Parameters
     ----------
     masks : Tensor, shape (B, 1, H, W), [0, 1]
-    filled : Tensor, shape (B,), bool
-        Which of the masks cover holes.
+    trimaps : Tensor, shape (B,), bool
+        Which of the masks are trimaps. In the others gray is partial coverage.
 
     Returns
     -------
     Tensor, shape (B, 1, H, W)
-        `FILLED_WEIGHT` inside these masks, farther than `OUTLINE_WIDTH` from the outline; 1 elsewhere.
+        0 at gray pixels of trimaps, 1 elsewhere.
     """
-    weight = torch.ones_like(masks)
-    if filled.any():
-        inside = 1 - F.max_pool2d(1 - masks[filled], 2 * OUTLINE_WIDTH + 1, 1, OUTLINE_WIDTH)
-        weight[filled] -= (1 - FILLED_WEIGHT) * inside
-    return weight
+    low, high = UNKNOWN_RANGE
+    return 1 - (trimaps.view(-1, 1, 1, 1) & (masks > low) & (masks < high)).to(masks)
 
 
 def matte_loss(logits: Tensor, masks: Tensor, weight: Tensor) -> Tensor:
@@ -52,14 +47,18 @@ def matte_loss(logits: Tensor, masks: Tensor, weight: Tensor) -> Tensor:
     return (entropy + 1 - (intersection + smoothing) / (union + smoothing)).mean()
 
 
-def binary_iou(logits: Tensor, masks: Tensor) -> Tensor:
-    """IoU of the mattes and masks, binarized at 0.5: float (B,), 0 if both are empty."""
+def binary_iou(logits: Tensor, masks: Tensor, known: Tensor | None = None) -> Tensor:
+    """IoU of the mattes and masks, binarized at 0.5, over the known pixels: float (B,), 0 if both are empty."""
     predicted, expected = logits > 0, masks > 0.5
+    if known is not None:
+        predicted, expected = predicted & (known > 0), expected & (known > 0)
     intersection = (predicted & expected).sum((1, 2, 3)).float()
     return intersection / (predicted | expected).sum((1, 2, 3)).clamp(min=1)
 
 
-def total_loss(logits: Tensor, sides: list[Tensor], confidence: Tensor, masks: Tensor, filled: Tensor) -> tuple[Tensor, Tensor]:
+def total_loss(
+    logits: Tensor, sides: list[Tensor], confidence: Tensor, masks: Tensor, trimaps: Tensor
+) -> tuple[Tensor, Tensor]:
     """Compute the loss of a batch.
 
     Parameters
@@ -70,8 +69,8 @@ def total_loss(logits: Tensor, sides: list[Tensor], confidence: Tensor, masks: T
     confidence : Tensor, shape (B,)
         Logits of the confidence, whose target is the IoU of the matte.
     masks : Tensor, shape (B, 1, H, W), [0, 1]
-    filled : Tensor, shape (B,), bool
-        Masks that cover the holes of their subjects. Their inside counts less, and the IoU with them is no target.
+    trimaps : Tensor, shape (B,), bool
+        Which of the masks are trimaps, whose gray pixels are ignored.
 
     Returns
     -------
@@ -80,11 +79,10 @@ def total_loss(logits: Tensor, sides: list[Tensor], confidence: Tensor, masks: T
     main : Tensor, scalar
         The part of the final matte, detached, for the log.
     """
-    reliable = reliability(masks, filled)
-    main = matte_loss(logits, masks, edge_weight(masks) * reliable)
-    entropy = F.binary_cross_entropy_with_logits(confidence, binary_iou(logits.detach(), masks), reduction="none")
-    total = main + (entropy * ~filled).mean()
+    known = known_pixels(masks, trimaps)
+    main = matte_loss(logits, masks, edge_weight(masks) * known)
+    total = main + F.binary_cross_entropy_with_logits(confidence, binary_iou(logits.detach(), masks, known))
     for weight, side in zip(SIDE_WEIGHTS, sides, strict=True):
-        small, small_weight = (F.adaptive_avg_pool2d(planes, side.shape[-2:]) for planes in (masks, reliable))
-        total = total + weight * matte_loss(side, small, small_weight)
+        small, small_known = (F.adaptive_avg_pool2d(planes, side.shape[-2:]) for planes in (masks * known, known))
+        total = total + weight * matte_loss(side, small / small_known.clamp(min=1e-3), small_known)
     return total, main.detach()

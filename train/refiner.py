@@ -29,7 +29,8 @@ from rmbg.networks.refiner import RefinerNet
 from train.augment import color_jitter, degrade
 from train.checkpoint import load_checkpoint, round_state, save_checkpoint
 from train.coarse import MIN_IOU, blurred, iou, network_logits, network_matte, perturbed
-from train.data import WITHOUT_HOLES, read_pairs
+from train.data import TRIMAPS, read_sources
+from train.loss import known_pixels
 from train.procedural import TRIALS, compose, draw_background, render
 from train.weights import save_half
 
@@ -84,9 +85,8 @@ class Source:
         self.large: list[tuple[str, bytes, bytes]] = []
         self.small: list[tuple[str, bytes, bytes]] = []
         self.largest = round(large_side * MAX_REDUCTION)
-        for folder in folders:
-            for pair in read_pairs(folder):
-                (self.large if max(Image.open(io.BytesIO(pair[1])).size) >= large_side else self.small).append(pair)
+        for pair in read_sources(folders):
+            (self.large if max(Image.open(io.BytesIO(pair[1])).size) >= large_side else self.small).append(pair)
 
     def draw(self, pairs: list[tuple[str, bytes, bytes]], rng: np.random.Generator) -> tuple[str, np.ndarray, np.ndarray]:
         """Name, photo, uint8 (H, W, 3), and mask, float32 (H, W), of a random pair."""
@@ -141,12 +141,9 @@ def make_batch(config: Config, source: Source, net, rng: np.random.Generator) ->
         samples.append((name, crop(rgb, coarse, truth, side, rng)))
     stacked = torch.from_numpy(np.stack([planes for _, planes in samples]))
     rgb, coarse, truth = stacked[:, :3].contiguous(), stacked[:, 3:4].contiguous(), stacked[:, 4:].contiguous()
-    weight = pixel_weights(truth)
-    for index, (name, _) in enumerate(samples):
-        if name.startswith(WITHOUT_HOLES):
-            weight[index][(weight[index] <= FLAT_WEIGHT) & (truth[index] > 0.5)] *= 0.2
-        if name.startswith(IMPRECISE):
-            weight[index] *= IMPRECISE_WEIGHT
+    trimaps, imprecise = (torch.tensor([name.startswith(sets) for name, _ in samples]) for sets in (TRIMAPS, IMPRECISE))
+    weight = pixel_weights(truth) * known_pixels(truth, trimaps)
+    weight[imprecise] *= IMPRECISE_WEIGHT
     return Batch(rgb, coarse, truth, weight)
 
 

@@ -26,7 +26,7 @@ from rmbg.networks.builtin import BuiltinNet, load
 from rmbg.networks.builtin_spec import MEAN, STD, WEIGHTS
 from train.augment import MIN_WINDOW, load_squares, make_batch
 from train.checkpoint import load_checkpoint, round_state, save_checkpoint
-from train.data import WITHOUT_HOLES, Pairs, load_pairs, split
+from train.data import TRIMAPS, Pairs, load_pairs, split
 from train.loss import binary_iou, total_loss
 from train.weights import export, unfuse
 
@@ -126,7 +126,7 @@ class Trainer:
         pictures = (pictures.to(self.device) - self.mean_rgb) / self.std_rgb
         return pictures.contiguous(memory_format=torch.channels_last)
 
-    def train_step(self, pictures: Tensor, masks: Tensor, filled: Tensor) -> float:
+    def train_step(self, pictures: Tensor, masks: Tensor, trimaps: Tensor) -> float:
         """Update the weights on a batch and return the loss of its mattes."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate
@@ -134,8 +134,8 @@ class Trainer:
         with torch.autocast(self.device.type, torch.bfloat16):
             logits, sides, confidence = self.net.forward_train(self.normalize(pictures))
         sides = [side.float() for side in sides]
-        masks, filled = masks.to(self.device), filled.to(self.device)
-        total, main = total_loss(logits.float(), sides, confidence.float(), masks, filled)
+        masks, trimaps = masks.to(self.device), trimaps.to(self.device)
+        total, main = total_loss(logits.float(), sides, confidence.float(), masks, trimaps)
         self.gradient.zero_()
         total.backward()
         self.reduce_gradients()
@@ -150,8 +150,8 @@ class Trainer:
         rng = torch.Generator().manual_seed(self.config.seed + 1_000_003 * self.step + self.rank)
         pool = indices[pairs.windows[indices, 2] >= MIN_WINDOW]
         own = np.array_split(batch_indices(indices, self.step, self.config), self.workers)[self.rank]
-        filled = torch.from_numpy(pairs.named(WITHOUT_HOLES, own))
-        return self.train_step(*make_batch(pairs, own, pool, self.side, rng), filled)
+        trimaps = torch.from_numpy(pairs.named(TRIMAPS, own))
+        return self.train_step(*make_batch(pairs, own, pool, self.side, rng), trimaps)
 
     @torch.no_grad()
     def update_ema(self) -> None:

@@ -13,8 +13,8 @@ from rmbg.networks.builtin import load
 from rmbg.networks.builtin_spec import WEIGHTS
 from train import augment, data
 from train.augment import lattice_holes, make_batch
-from train.data import Pairs, empty_window, load_pairs, split
-from train.loss import FILLED_WEIGHT, OUTLINE_WIDTH, reliability, total_loss
+from train.data import UNKNOWN, Pairs, empty_window, load_pairs, split
+from train.loss import known_pixels, total_loss
 from train.train import Config, Trainer, train
 from train.weights import mean, save_half
 
@@ -162,34 +162,35 @@ def square_with_a_hole(side: int = 64) -> tuple[torch.Tensor, torch.Tensor]:
     return mask, logits
 
 
-def test_the_inside_of_filled_masks_counts_less() -> None:
+def test_gray_is_unknown_in_trimaps_and_coverage_elsewhere() -> None:
     mask, _ = square_with_a_hole()
-    weight = reliability(mask.expand(2, 1, 64, 64), torch.tensor([True, False]))
-    assert torch.equal(weight[1], torch.ones(1, 64, 64))
-    inner = torch.zeros(1, 64, 64, dtype=torch.bool)
-    inner[:, 8 + OUTLINE_WIDTH : 56 - OUTLINE_WIDTH, 8 + OUTLINE_WIDTH : 56 - OUTLINE_WIDTH] = True
-    assert torch.equal(weight[0] < 1, inner)
-    torch.testing.assert_close(weight[0][inner], torch.full((int(inner.sum()),), FILLED_WEIGHT))
+    mask[..., 20:44, 20:44] = UNKNOWN / 255
+    known = known_pixels(mask.expand(2, 1, 64, 64), torch.tensor([True, False]))
+    assert torch.equal(known[1], torch.ones(1, 64, 64))
+    assert torch.equal(known[0] == 0, mask[0] == UNKNOWN / 255)
 
 
-def test_open_holes_of_filled_masks_are_hardly_punished() -> None:
+def test_unknown_pixels_have_no_influence() -> None:
     mask, logits = square_with_a_hole()
-    gradients, sure = {}, torch.tensor([4.0])
-    for filled in (False, True):
-        opened, confidence = logits.clone().requires_grad_(), sure.clone().requires_grad_()
-        sides = [torch.nn.functional.avg_pool2d(logits, step) for step in (4, 8, 16, 32)]
-        total, _ = total_loss(opened, sides, confidence, mask, torch.tensor([filled]))
+    mask[..., 20:44, 20:44] = UNKNOWN / 255
+    found = {}
+    for trimap in (False, True):
+        opened, confidence = logits.clone().requires_grad_(), torch.tensor([4.0], requires_grad=True)
+        sides = [torch.nn.functional.avg_pool2d(logits, step).requires_grad_() for step in (4, 8, 16, 32)]
+        total, _ = total_loss(opened, sides, confidence, mask, torch.tensor([trimap]))
         total.backward()
-        gradients[filled] = opened.grad[..., 20:44, 20:44].abs().sum(), float(confidence.grad)
-    assert gradients[True][0] < 0.25 * gradients[False][0]
-    assert gradients[False][1] > 0  # the IoU with this mask is 0.75
-    assert gradients[True][1] == 0
+        hole = [output.grad[..., output.shape[-1] // 2, output.shape[-1] // 2].abs().item() for output in (opened, *sides[:2])]
+        found[trimap] = hole, float(confidence.grad)
+    assert min(found[False][0]) > 0
+    assert max(found[True][0]) < 1e-6
+    assert found[False][1] > 0  # the IoU is 0.75, as the gray pixels count as subject
+    assert found[True][1] < 0  # the IoU of the known pixels is 1
 
 
-def test_pictures_of_filled_masks_are_found_by_name(pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trimaps_are_found_by_name(pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[list[bool]] = []
-    monkeypatch.setattr("train.train.WITHOUT_HOLES", ("disc2",))
-    monkeypatch.setattr(Trainer, "train_step", lambda trainer, pictures, masks, filled: seen.append(filled.tolist()) or 0.0)
+    monkeypatch.setattr("train.train.TRIMAPS", ("disc2",))
+    monkeypatch.setattr(Trainer, "train_step", lambda trainer, pictures, masks, trimaps: seen.append(trimaps.tolist()) or 0.0)
     trainer = Trainer(make_config(pairs, tmp_path))
     squares = load_pairs((pairs,), tmp_path, 96)
     trainer.step_on(squares, np.arange(8))
