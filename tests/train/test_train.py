@@ -81,6 +81,26 @@ def test_a_resumed_training_equals_an_uninterrupted_one(pairs: Path, tmp_path: P
         torch.testing.assert_close(resumed.ema.state_dict()[name], tensor, rtol=1e-3, atol=1e-4, msg=name)
 
 
+def train_and_write_weights(rank: int, config: Config) -> None:
+    """Entry point of a worker that writes the weights it ends with."""
+    torch.set_num_threads(1)
+    rendezvous = f"file://{config.out / 'rendezvous'}"
+    torch.distributed.init_process_group("gloo", init_method=rendezvous, rank=rank, world_size=config.workers)
+    torch.save(train(config).net.state_dict(), config.out / f"{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+def test_workers_have_the_same_weights_although_one_saves(pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
+    config = make_config(pairs, tmp_path, steps=3, workers=2, save_every=0.0)
+    load_pairs(config.source, config.cache, config.stored_side)
+    torch.multiprocessing.spawn(train_and_write_weights, (config,), config.workers)
+    first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
+    for name, tensor in first.items():
+        if "running" not in name:  # the statistics of batch norms are of the own part of each batch
+            assert torch.equal(second[name], tensor), name
+
+
 def test_training_starts_from_exported_weights(pairs: Path, tmp_path: Path) -> None:
     config = make_config(pairs, tmp_path, steps=1)
     pictures = torch.from_numpy(load_pairs(config.source, config.cache, 96).squares[:, :, :, :3].copy())
