@@ -277,6 +277,8 @@ def main() -> None:
     )
     parser.add_argument("--twice", nargs="*", default=(), help="prefixes of the names of pictures to draw twice an epoch")
     parser.add_argument("--phases", nargs="+", type=parse_phase, default=Config.phases, help="such as 0:192 .4:224")
+    parser.add_argument("--batch", type=int, default=Config.batch, help="pictures a step, of all workers; 128 on a GPU")
+    parser.add_argument("--stored-side", type=int, default=Config.stored_side, help="side of the cached squares, in pixels")
     parser.add_argument("--seed", type=int, default=Config.seed, help="use another one than an earlier run for other crops")
     parser.add_argument("--workers", type=int, default=Config.workers, help="processes that share a batch; 1 on a GPU")
     options = vars(parser.parse_args())
