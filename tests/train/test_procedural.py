@@ -5,7 +5,8 @@ import pytest
 from PIL import Image
 
 from train.data import read_pairs
-from train.procedural import KINDS, compose, draw_background, main, placement, rasterize, render, strips
+from train.procedural import compose, draw_background, main, placement, rasterize, render
+from train.shapes import KINDS, strips
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -14,7 +14,9 @@ from rmbg.networks import refiner as network
 from rmbg.networks.builtin import load
 from rmbg.networks.refiner import RefinerNet, normalize
 from train.coarse import blurred, iou, perturbed
-from train.refiner import Config, Source, Trainer, make_batch, pixel_weights, train
+from train.refiner import Trainer, train
+from train.refiner_batches import Source, make_batch, pixel_weights
+from train.refiner_config import Config
 
 
 @pytest.fixture(scope="module")
