@@ -90,7 +90,7 @@ def make_batch(config: Config, source: Source, net, rng: np.random.Generator) ->
         drawn = [source.draw(source.large if large else source.small, rng) for _ in range(count)]
     generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
     pictures = [jittered(rgb, generator) for _, rgb, _ in drawn]
-    network_side = int(rng.choice((160, 192, 224, 256, 320) if large else (128, 160, 192)))
+    network_side = int(rng.choice((160, 192, 224, 256, 320, 384) if large else (128, 160, 192)))
     logits = network_logits(net, pictures, network_side)
     samples = []
     for (name, _, truth), rgb, own in zip(drawn, pictures, logits, strict=True):
