@@ -96,9 +96,9 @@ class BuiltinNet(nn.Module):
     Examples
     --------
     >>> net = load()
-    >>> logits, confidence = net(torch.zeros(1, 3, 320, 320))
+    >>> logits, confidence = net(torch.zeros(1, 3, 384, 384))
     >>> logits.shape, confidence.shape
-    (torch.Size([1, 1, 320, 320]), torch.Size([1]))
+    (torch.Size([1, 1, 384, 384]), torch.Size([1]))
     """
 
     def __init__(self) -> None:
@@ -125,8 +125,8 @@ class BuiltinNet(nn.Module):
         Parameters
         ----------
         x : Tensor, shape (B, 3, H, W), float
-            RGB in [0, 1], normalized by ``MEAN`` and ``STD`` of ``builtin_spec``; H and W multiples of 32, in training both
-            ``INPUT_SIZE``.
+            RGB in [0, 1], normalized by ``MEAN`` and ``STD`` of ``builtin_spec``; H and W multiples of 32, in training up
+            to ``INPUT_SIZE``.
 
         Returns
         -------

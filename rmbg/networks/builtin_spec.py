@@ -8,11 +8,11 @@ import numpy as np
 
 from rmbg.networks.safetensors_file import read_half
 
-INPUT_SIZE = 320
+INPUT_SIZE = 384
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 WEIGHTS = Path(__file__).with_name("builtin.safetensors")
-SHA256 = "114309bc2bc0ec212ae5f78b231d4bfbaec1caedd2833ead2cd320b98d281607"
+SHA256 = "35a1e8bc4f6f39ccdb822f2965e89deb6a14f2d7811da4835eb40b79cf82bbc8"
 
 STEM = 16
 WIDTHS = (64, 96, 192, 256)  # channels at 1/4, 1/8, 1/16 and 1/32

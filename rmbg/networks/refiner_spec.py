@@ -10,7 +10,7 @@ import numpy as np
 from rmbg.networks.safetensors_file import read_half
 
 WEIGHTS = Path(__file__).with_name("refiner.safetensors")
-SHA256 = "0b58d60d594ed2984fb348b1730fc8f618347b968e2c44b565d6d6386da1e6cf"
+SHA256 = "5822284830305c289360c065a60de4b6979c15b8135752bea2753bc67ffb1588"
 
 #: From a window of the photo, float32 (1, 3, SIDE, SIDE) in [0, 1], and its coarse matte, float32 (1, 1, SIDE, SIDE) in [0, 1],
 #: to the logits of the refined matte, float32 (SIDE, SIDE).

@@ -35,7 +35,7 @@ LOW_CONFIDENCE_NOTE = joined(LOW_CONFIDENCE_MEANING, "Try another provider, or c
 #: Smallest accepted area of a subject, as a fraction of the photo.
 MIN_SUBJECT_AREA = 0.002
 
-#: Least longer side of the copy of the photo that the coarse matte is computed on, in pixels: three times that of the network's
+#: Least longer side of the copy of the photo that the coarse matte is computed on, in pixels: 2.5 times that of the network's
 #: input and 1.5 times that of the color prior, so that no detail is lost for either.
 OVERVIEW_SIDE = 960
 
@@ -55,7 +55,7 @@ class Builtin(Provider):
         license_url="https://opensource.org/license/mit",
         pixels="The photo stays on this machine.",
         seconds=0.8,
-        input_size="320 x 320, then 448 x 448, edges at full size",
+        input_size="384 x 384, then 448 x 448, edges at full size",
         supports=("offline", "soft alpha", "deterministic"),
     )
 
