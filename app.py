@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rmbg.errors import RmbgError
 from rmbg.inference import zerogpu
 from rmbg.settings import Settings
-from rmbg.ui.workspace import workspace
+from rmbg.ui.storage import workspace
 
 if TYPE_CHECKING:
     import gradio as gr

@@ -207,7 +207,7 @@ def child(mode: str, provider: str, source: Path, target: Path) -> None:
     """Process all photos of a folder and print the figures; the first photo is processed once before, to load the network."""
     from rmbg.images.encode import FORMATS, encode
     from rmbg.remove import remove_background
-    from rmbg.threads import on_one_core
+    from rmbg.runtime.threads import on_one_core
 
     def remove(path: Path) -> None:
         encoded = encode(remove_background(path, provider).render(), FORMATS["png"])
@@ -240,7 +240,7 @@ def cpu_seconds() -> float:
 def batch(provider: str, source: Path, target: Path) -> list[tuple[int, int]]:
     """Run a batch and return the resident memory and its peak after each photo, of all its processes in bytes."""
     from rmbg.batch.job import open_job
-    from rmbg.batch.recipe import Recipe
+    from rmbg.batch.plan import Recipe
     from rmbg.images.encode import FORMATS
     from rmbg.settings import Settings
 

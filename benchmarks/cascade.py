@@ -25,13 +25,13 @@ from scipy.optimize import nnls
 
 from rmbg.benchmark.dataset import open_dataset
 from rmbg.billing.cost import dollars
-from rmbg.billing.prices import MONTHLY_IMAGES, PRICES
+from rmbg.billing.quote import MONTHLY_IMAGES, PRICES
 from rmbg.errors import NoSubjectError
 from rmbg.matting.doubt import Evidence, evidence
 from rmbg.matting.matte import resize
 from rmbg.metrics.quality import iou
 from rmbg.providers.builtin import Builtin
-from rmbg.providers.cascade.provider import THRESHOLD
+from rmbg.providers.cascade import THRESHOLD
 from rmbg.settings import Settings
 
 THRESHOLDS = np.arange(101) / 100

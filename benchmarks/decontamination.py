@@ -10,7 +10,7 @@ import time
 
 import numpy as np
 
-from rmbg.images.blending import blend
+from rmbg.images.pixels import blend
 from rmbg.matting import foreground
 from tests.pictures import scene
 

@@ -28,8 +28,7 @@ from rmbg.images.photo import open_photo
 from rmbg.matting.closed_form import refine_alpha
 from rmbg.matting.edges import AlphaMatting
 from rmbg.matting.guided_filter import upsample_guided
-from rmbg.matting.matte import resample, resize
-from rmbg.matting.trimap import make_trimap
+from rmbg.matting.matte import make_trimap, resample, resize
 from rmbg.metrics import quality
 from rmbg.providers.builtin import Builtin
 from rmbg.settings import Settings
@@ -140,11 +139,11 @@ def vitmatte(arguments: argparse.Namespace) -> None:
     from safetensors.torch import save_file
     from transformers import VitMatteForImageMatting
 
+    from rmbg.inference.transformers_runners import vitmatte_config
     from rmbg.inference.vitmatte import predict_alpha
-    from rmbg.inference.vitmatte_runner import config
 
     with tempfile.TemporaryDirectory() as folder:
-        tensors = VitMatteForImageMatting(config()).state_dict()
+        tensors = VitMatteForImageMatting(vitmatte_config()).state_dict()
         save_file({name: value.contiguous() for name, value in tensors.items()}, Path(folder) / "vitmatte.safetensors")
         settings = Settings.from_environ({"RMBG_WEIGHTS": folder, "RMBG_DATA": folder, "RMBG_DEVICE": "cpu"})
         measure("ViTMatte", lambda photo, alpha: predict_alpha(photo, make_trimap(alpha, AlphaMatting()), settings))

@@ -19,7 +19,7 @@ from benchmarks import peers
 from benchmarks.speed import FOLDER
 from rmbg.inference.catalog import MODELS
 from rmbg.inference.device import torch_precision
-from rmbg.inference.plan import Plan
+from rmbg.inference.engines import Plan
 from rmbg.inference.torch_runner import DTYPES, TorchRunner
 from rmbg.inference.weights import WeightsFile
 

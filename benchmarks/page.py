@@ -30,7 +30,7 @@ from rmbg.cutout import Cutout
 from rmbg.images.photo import Photo
 from rmbg.matting.edges import EdgeSettings
 from rmbg.matting.foreground import estimate_foreground
-from rmbg.ui.components.render_options import RenderOptions
+from rmbg.ui.components.rendering import RenderOptions
 from rmbg.ui.drafts import draw
 from rmbg.ui.results import Result
 from rmbg.ui.session import Session

@@ -11,8 +11,7 @@ import time
 import numpy as np
 
 from rmbg.errors import OptionError
-from rmbg.matting.retouch import retouch
-from rmbg.matting.strokes import MAX_POINTS, Stroke, check_strokes
+from rmbg.matting.retouch import MAX_POINTS, Stroke, check_strokes, retouch
 
 MAX_STROKES, RADII = 80, (1.0, 4.0, 12.0, 40.0, 200.0)
 

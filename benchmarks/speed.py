@@ -37,7 +37,7 @@ from rmbg.images.photo import Photo, open_photo
 from rmbg.inference import preprocess
 from rmbg.inference.catalog import MODELS
 from rmbg.inference.model_cache import MODEL_CACHE
-from rmbg.matting.finish import finish
+from rmbg.matting.foreground import finish
 from rmbg.matting.matte import to_bytes
 from rmbg.remove import remove_background
 from rmbg.render import backgrounds

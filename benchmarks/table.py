@@ -20,7 +20,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from benchmarks.photos import EXAMPLES, FOLDER
-from rmbg.benchmark import machine
+from rmbg.benchmark import journal
 
 ROOT = Path(__file__).parents[1]
 STORE = FOLDER / "figures.json"
@@ -79,7 +79,7 @@ ROWS = {
 
 def conditions() -> str:
     """Hash of the machine and of the code that is measured."""
-    digest = hashlib.sha256(json.dumps(machine.describe(), sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps(journal.describe(), sort_keys=True).encode())
     for folder in ("rmbg", "benchmarks"):
         for path in sorted((ROOT / folder).rglob("*")):
             if path.suffix in (".py", ".js", ".css", ".html"):
@@ -100,7 +100,7 @@ def table() -> str:
     """Markdown table of the stored figures of this machine and code."""
     under, stored = conditions(), _stored()
     valid = {part: stored[part] for part in ROWS if stored.get(part, {}).get("under") == under}
-    found = machine.describe()
+    found = journal.describe()
     versions = ", ".join(f"{name} {found[name]}" for name in ("torch", "openvino", "Python") if name in found)
     dates = " and ".join(sorted({entry["date"] for entry in valid.values()}))
     lines = [f"{found['Processor']}, {found.get('Memory', '')}, {versions}, {dates}", ""]

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     )
     from rmbg.images.photo import Photo, open_photo
     from rmbg.matting.edges import AlphaMatting, EdgeSettings
-    from rmbg.matting.strokes import Stroke
+    from rmbg.matting.retouch import Stroke
     from rmbg.providers import list_providers
     from rmbg.remove import remove_background
     from rmbg.render.finishing import Finishing
@@ -65,7 +65,7 @@ _MODULES = {
     "EdgeSettings": "rmbg.matting.edges",
     "Finishing": "rmbg.render.finishing",
     "Photo": "rmbg.images.photo",
-    "Stroke": "rmbg.matting.strokes",
+    "Stroke": "rmbg.matting.retouch",
     "__version__": "rmbg.version",
     "list_providers": "rmbg.providers",
     "open_photo": "rmbg.images.photo",

@@ -11,19 +11,18 @@ from typing import Any, Literal
 import numpy as np
 
 from rmbg.billing.cost import Cost
-from rmbg.files import write
 from rmbg.images.encode import QUALITY, encode, format_named
 from rmbg.images.photo import Photo
 from rmbg.inference.vitmatte import predict_alpha
 from rmbg.matting.edges import UNCHANGED, AlphaMatting, EdgeSettings
 from rmbg.matting.foreground import SmoothColors
-from rmbg.matting.retouch import retouch
-from rmbg.matting.strokes import Stroke
+from rmbg.matting.retouch import Stroke, retouch
 from rmbg.render.backgrounds import TRANSPARENT, Background, parse_background
 from rmbg.render.finishing import UNFINISHED, Finishing
 from rmbg.render.picture import View, render
+from rmbg.runtime.files import write
+from rmbg.runtime.telemetry import Timings
 from rmbg.settings import Settings
-from rmbg.timing import Timings
 
 #: Confidences below which the level is ``low``, and from which it is ``high``. ``benchmarks/confidence.py`` calibrates them.
 LOW_CONFIDENCE, HIGH_CONFIDENCE = 0.80, 0.85
@@ -202,8 +201,8 @@ class Cutout:
         """
         # Deferred, as SciPy takes long to import.
         from rmbg.matting.closed_form import refine_alpha
-        from rmbg.matting.finish import finish
-        from rmbg.matting.trimap import make_trimap
+        from rmbg.matting.foreground import finish
+        from rmbg.matting.matte import make_trimap
 
         rgb = self.photo.flattened()
         if settings.method == "vitmatte":
@@ -230,7 +229,7 @@ class Cutout:
         Cutout
             Without edge settings and alpha matting.
         """
-        from rmbg.matting.finish import finish
+        from rmbg.matting.foreground import finish
 
         matte, foreground = finish(self.photo, np.array(matte, np.float32))  # a copy: later changes have no effect
         return replace(self, matte=matte, foreground=foreground, edges=UNCHANGED, alpha_matting=None)
@@ -252,7 +251,7 @@ class Cutout:
         if edges == UNCHANGED:
             return self
         from rmbg.matting.cleanup import clean  # deferred, as SciPy takes long to import
-        from rmbg.matting.finish import finish
+        from rmbg.matting.foreground import finish
 
         matte = clean(self.matte, edges, self.photo.alpha)
         if colors is not None and edges.invert:

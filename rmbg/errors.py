@@ -20,7 +20,7 @@ import re
 from decimal import Decimal
 
 from rmbg.billing.cost import Cost
-from rmbg.message import Message
+from rmbg.runtime.messages import Message
 
 #: Longest text input of the page, the API and the command line, in characters. Signed URLs have up to 2,000.
 MAX_TEXT = 4_000

@@ -1,26 +1,61 @@
-"""Background removal: the call that the page, the command line, comparison and benchmark use."""
+"""Delivery of paid cutouts: if it fails, they are saved in the recovery folder."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
+from rmbg.billing import recovery
+from rmbg.billing.cost import total
 from rmbg.cutout import OWN_MASK, Cutout
 from rmbg.errors import NotReadyError
+from rmbg.images.encode import FORMATS, encode
 from rmbg.images.photo import Photo, open_photo
 from rmbg.inference.catalog import VITMATTE
 from rmbg.matting.edges import UNCHANGED, AlphaMatting, EdgeSettings
-from rmbg.matting.own_mask import read_mask
-from rmbg.message import Message
-from rmbg.providers import RequestContext, find
+from rmbg.matting.retouch import read_mask
+from rmbg.providers import RequestContext, file_name, find
 from rmbg.providers.base import DeviceTurn, Preview, never_cancelled, no_progress, no_turn, run_directly
-from rmbg.providers.delivery import keep_if_paid
-from rmbg.providers.local import model_status
-from rmbg.providers.local_cutout import local_cutout
+from rmbg.providers.local import local_cutout, model_status
+from rmbg.runtime.messages import Message
+from rmbg.runtime.telemetry import Timer
 from rmbg.settings import Settings
-from rmbg.timing import Timer
+
+
+@contextlib.contextmanager
+def keep_if_paid(cutouts: Sequence[Cutout], settings: Settings) -> Iterator[None]:
+    """Save the cutouts of remote providers in the recovery folder if the block, which delivers them, fails.
+
+    Raises
+    ------
+    OutputError
+        If the block failed and there were such cutouts; the message states their paths and cost. Without such cutouts, the
+        error of the block is raised unchanged.
+    KeyboardInterrupt
+        With the same message, if the block was interrupted.
+    """
+    paid = [cutout for cutout in cutouts if _is_paid(cutout)]
+    if not paid:
+        yield
+        return
+
+    def files() -> dict[str, bytes]:
+        return {f"{c.photo.name}-{file_name(c.provider)}.png": encode(c.render(), FORMATS["png"]) for c in paid}
+
+    with recovery.kept(files, total([cutout.cost for cutout in paid]), settings):
+        yield
+
+
+def _is_paid(cutout: Cutout) -> bool:
+    """True if a service has processed the photo; the answer of a cascade may have cost nothing."""
+    providers = [step.provider for step in cutout.steps if step.cost is not None] or [cutout.provider]
+    return any(name != OWN_MASK and find(name).info.kind == "remote" for name in providers)
+
+
+# Background removal: the call that the page, the command line, comparison and benchmark use.
 
 
 def remove_background(

@@ -14,25 +14,24 @@ from typing import Any
 
 import numpy as np
 
-from rmbg import telemetry
-from rmbg.billing import prices, recovery
+from rmbg.billing import recovery
 from rmbg.billing.cost import Cost
-from rmbg.billing.quote import quote
+from rmbg.billing.quote import PRICES, quote
 from rmbg.errors import CancelledError, OptionError, RmbgError, ServiceError, check_text
 from rmbg.images.encode import FORMATS, encode
 from rmbg.images.photo import Photo, open_photo
-from rmbg.message import Message
 from rmbg.net.client import ServiceClient
+from rmbg.providers import fal
 from rmbg.providers.base import Option, ProviderInfo, RequestContext, never_cancelled, no_progress
-from rmbg.providers.fal import remove as fal
-from rmbg.providers.paid_call import paid
-from rmbg.providers.remote import encode_photo, open_result
+from rmbg.providers.remote import encode_photo, open_result, paid
+from rmbg.runtime import telemetry
+from rmbg.runtime.messages import Message
 from rmbg.settings import Settings
 
 ENDPOINT = "fal-ai/bria/background/replace"
 MAX_SEED = 2**31 - 1
 
-_PRICE = prices.PRICES["fal-replace"]
+_PRICE = PRICES["fal-replace"]
 
 INFO = ProviderInfo(
     id="fal-replace",

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rmbg.errors import OptionError, printable
-from rmbg.message import Message, OwnerMessage
+from rmbg.runtime.messages import Message, OwnerMessage
 
 #: Default price of this machine in US dollars an hour, about that of a rented two-core server.
 HOURLY_USD = Decimal("0.05")

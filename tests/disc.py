@@ -20,7 +20,7 @@ from PIL import Image
 from rmbg.billing.cost import Cost
 from rmbg.cutout import Cutout
 from rmbg.errors import ModelError, NoSubjectError
-from rmbg.matting.finish import finish
+from rmbg.matting.foreground import finish
 from rmbg.providers.base import Provider, ProviderInfo
 from tests.servers.web import until
 

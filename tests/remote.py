@@ -14,8 +14,7 @@ from PIL import Image
 from rmbg import remove_background
 from rmbg.cutout import Cutout
 from rmbg.net import client
-from rmbg.providers.fal import queue
-from rmbg.providers.runware import remove
+from rmbg.providers import fal, runware
 from rmbg.settings import Settings
 from tests.servers.fal import FAL_FAULTS, Fal
 from tests.servers.removebg import REMOVEBG_FAULTS, RemoveBg
@@ -103,8 +102,8 @@ def short_delays(monkeypatch):
     monkeypatch.setattr(client, "BACKOFF", 0.01)
     monkeypatch.setattr(client, "MAX_BACKOFF", 0.02)
     monkeypatch.setattr(client, "MAX_RETRY_AFTER", 0.5)
-    monkeypatch.setattr(queue, "POLL_INTERVAL", 0.01)
-    monkeypatch.setattr(remove, "POLL_INTERVAL", 0.01)
+    monkeypatch.setattr(fal, "POLL_INTERVAL", 0.01)
+    monkeypatch.setattr(runware, "POLL_INTERVAL", 0.01)
 
 
 @pytest.fixture

@@ -1,8 +1,8 @@
-"""rmbg.control_groups: limits of containers."""
+"""rmbg.runtime.threads: limits of containers."""
 
 import pytest
 
-from rmbg import control_groups
+from rmbg.runtime import threads
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,7 @@ def test_limit_of_control_groups_2(tmp_path, files, expected):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
     (tmp_path / "self").write_text("0::/a/b\n")
-    assert control_groups.cpu_limit(tmp_path / "self", tmp_path) == expected
+    assert threads.cpu_limit(tmp_path / "self", tmp_path) == expected
 
 
 def test_limit_of_control_groups_1(tmp_path):
@@ -30,8 +30,8 @@ def test_limit_of_control_groups_1(tmp_path):
     (folder / "cpu.cfs_quota_us").write_text("300000\n")
     (folder / "cpu.cfs_period_us").write_text("100000\n")
     (tmp_path / "self").write_text("5:memory:/other\n4:cpu,cpuacct:/a\n")
-    assert control_groups.cpu_limit(tmp_path / "self", tmp_path) == 3.0
-    assert control_groups.cpu_limit(tmp_path / "missing", tmp_path) is None
+    assert threads.cpu_limit(tmp_path / "self", tmp_path) == 3.0
+    assert threads.cpu_limit(tmp_path / "missing", tmp_path) is None
 
 
 @pytest.mark.parametrize(
@@ -48,4 +48,4 @@ def test_limit_of_memory(tmp_path, files, line, expected):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
     (tmp_path / "self").write_text(f"{line}\n")
-    assert control_groups.memory_limit(tmp_path / "self", tmp_path) == expected
+    assert threads.memory_limit(tmp_path / "self", tmp_path) == expected

@@ -9,7 +9,7 @@ from rmbg import AlphaMatting, EdgeSettings, OutputError, remove_background
 from rmbg.billing.cost import Cost
 from rmbg.cutout import Cutout
 from rmbg.images.photo import Photo
-from rmbg.matting.finish import finish
+from rmbg.matting.foreground import finish
 from rmbg.providers import PROVIDERS
 from tests.disc import Disc
 from tests.pictures import scene

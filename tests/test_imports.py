@@ -12,11 +12,10 @@ import pytest
 #: From bottom to top. A module imports from its own entry and from layers below it, never from its neighbors or from above.
 #: The longest matching prefix decides: ``rmbg.billing.cost`` lies below the rest of ``rmbg.billing``.
 LAYERS = (
-    {"rmbg.control_groups", "rmbg.message", "rmbg.version"},
-    {"rmbg.billing.cost", "rmbg.threads", "rmbg.units"},
+    {"rmbg.runtime.messages", "rmbg.version"},
+    {"rmbg.billing.cost"},
     {"rmbg.errors"},
-    {"rmbg.settings", "rmbg.files", "rmbg.cancellation", "rmbg.telemetry", "rmbg.templates"},
-    {"rmbg.timing"},
+    {"rmbg.settings", "rmbg.runtime"},
     {"rmbg.images", "rmbg.networks", "rmbg.metrics", "rmbg.net", "rmbg.billing"},
     {"rmbg.matting", "rmbg.inference"},
     {"rmbg.render"},

@@ -1,10 +1,10 @@
-"""rmbg.threads: the pool."""
+"""rmbg.runtime.threads: the pool."""
 
 import threading
 
 import pytest
 
-from rmbg import threads
+from rmbg.runtime import threads
 
 
 def test_results_are_in_order_and_errors_are_raised():

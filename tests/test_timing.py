@@ -1,17 +1,17 @@
-"""rmbg.timing, and the seconds of a provider's first and second picture."""
+"""rmbg.runtime.telemetry, and the seconds of a provider's first and second picture."""
 
 from __future__ import annotations
 
 import pytest
 from PIL import Image
 
-from rmbg.billing.prices import own_hardware
+from rmbg.billing.quote import own_hardware
 from rmbg.images.photo import open_photo
 from rmbg.inference import builtin_runner
 from rmbg.providers.base import RequestContext
 from rmbg.providers.builtin import Builtin
+from rmbg.runtime.telemetry import Timer, Timings, add_timings
 from rmbg.settings import Settings
-from rmbg.timing import Timer, Timings, add_timings
 from tests.pictures import scene
 
 
@@ -29,7 +29,7 @@ def test_phases_and_the_rest_add_up():
 
 def test_excluded_seconds_are_not_counted(monkeypatch):
     now = [0.0]
-    monkeypatch.setattr("rmbg.timing.time.perf_counter", lambda: now[0])
+    monkeypatch.setattr("rmbg.runtime.telemetry.time.perf_counter", lambda: now[0])
     timer = Timer(started=0.0)
     with timer.phase("inference"):
         now[0] += 2

@@ -1,7 +1,9 @@
-"""Batch jobs: opening of input, output and manifest, planning, execution, summary."""
+"""Progress of a batch."""
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
 import time
@@ -12,30 +14,149 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from rmbg.batch.entry import Entry, Source
-from rmbg.batch.hooks import NO_HOOKS, Hooks
-from rmbg.batch.manifest import Manifest
-from rmbg.batch.matte_cache import MatteCache
-from rmbg.batch.names import label
-from rmbg.batch.outcome import HaltError, Outcome
+from rmbg.batch.manifest import HaltError, Item, Manifest, Outcome
 from rmbg.batch.outputs import Output, open_output
-from rmbg.batch.paid import PaidCalls
-from rmbg.batch.path_list import PathList
-from rmbg.batch.pipeline import Pipeline
-from rmbg.batch.plan import Plan, make_plan
-from rmbg.batch.progress import Progress
-from rmbg.batch.recipe import Recipe
-from rmbg.batch.run import Run
-from rmbg.batch.sources import FileSource, FolderSource, open_source
-from rmbg.batch.spending import SpendingLimit
-from rmbg.batch.summary import summarize, write_summary
-from rmbg.batch.worker import Worker
-from rmbg.billing.quote import Estimate
+from rmbg.batch.paid import PaidCalls, SpendingLimit
+from rmbg.batch.pipeline import Pipeline, Run
+from rmbg.batch.plan import MatteCache, Plan, Recipe, make_plan
+from rmbg.batch.sources import Entry, FileSource, FolderSource, PathList, Source, label, open_source
+from rmbg.batch.worker import NO_HOOKS, Hooks, Worker
+from rmbg.billing.quote import Estimate, own_hardware
 from rmbg.errors import InputError, NotReadyError, OptionError
-from rmbg.message import Message
 from rmbg.providers import Provider, find
 from rmbg.providers.base import READY, never_cancelled
+from rmbg.runtime import files
+from rmbg.runtime.messages import Message
 from rmbg.settings import Settings
+
+
+@dataclass
+class Progress:
+    """Counters of a batch.
+
+    Attributes
+    ----------
+    total : int
+        Number of inputs.
+    kept : int
+        Inputs with a result of an earlier run.
+    done : int
+        Results of this run.
+    failed : int
+        Inputs without a result.
+    seconds : float
+        Elapsed time of this run.
+    usd : Decimal
+        Cost of this run in dollars; calls of unknown cost count with the reserved amount.
+    machines : int
+        Number of machines, for the cost of own hardware.
+    halted : str
+        Reason if the batch ended before all inputs were tried, otherwise empty.
+    """
+
+    total: int
+    kept: int
+    done: int = 0
+    failed: int = 0
+    seconds: float = 0.0
+    usd: Decimal = Decimal(0)
+    machines: int = 1
+    halted: str = ""
+
+    @property
+    def left(self) -> int:
+        """Number of inputs that have not been tried."""
+        return self.total - self.kept - self.done - self.failed
+
+    @property
+    def rate(self) -> float:
+        """Photos per second."""
+        return (self.done + self.failed) / self.seconds if self.seconds else 0.0
+
+    def add(self, outcome: Outcome) -> None:
+        """Count the outcome of one input."""
+        self.kept += outcome.unchanged
+        self.done += outcome.state == "done" and not outcome.unchanged
+        self.failed += outcome.state != "done"
+
+
+# Summary of a batch as JSON and CSV.
+
+
+#: Maximum number of failures in the JSON object; the CSV file has all of them.
+MAX_LISTED_FAILURES = 1000
+
+COLUMNS = ("name", "output", "state", "seconds", "width", "height", "bytes", "message")
+
+
+def summarize(plan: Plan, progress: Progress, recipe: Recipe, manifest: Manifest, settings: Settings) -> dict[str, Any]:
+    """Return the figures of a batch as a JSON object.
+
+    ``cost`` contains the calls of all runs for this output by basis; ``estimated`` is the cost of own hardware in this run.
+    """
+    items = manifest.items()
+    failures = [_failure(items[name]) for name in plan.names if items[name].state not in ("done", "new")]
+    cost = {basis: {"calls": count, "usd": float(usd)} for basis, (count, usd) in manifest.bill().items()}
+    if not recipe.paid:
+        usd = own_hardware(progress.seconds * progress.machines, settings.hourly_usd).usd
+        cost["estimated"] = {"calls": progress.done, "usd": float(usd or Decimal(0))}
+    return {
+        "provider": recipe.provider.info.id,
+        "format": recipe.form.id,
+        **recipe.edge_facts,
+        "photos": progress.total,
+        "done": progress.done,
+        "kept": progress.kept,
+        "failed": progress.failed,
+        "left": progress.left,
+        "seconds": round(progress.seconds, 3),
+        "photos_per_second": round(progress.rate, 3),
+        "cost": cost,
+        "usd": float(progress.usd),
+        "stopped_because": progress.halted,
+        "failures": failures[:MAX_LISTED_FAILURES],
+    }
+
+
+def write_summary(path: Path, figures: dict[str, Any], plan: Plan, manifest: Manifest) -> tuple[Path, Path]:
+    """Write the summary and return the paths of the JSON and CSV files.
+
+    Parameters
+    ----------
+    path : Path
+        Path without suffix.
+    figures : dict
+        From `summarize`.
+
+    Raises
+    ------
+    OutputError
+        If a file cannot be written.
+    """
+    as_json, as_csv = path.with_name(path.name + ".json"), path.with_name(path.name + ".csv")
+    files.write(as_json, (json.dumps(figures, indent=2) + "\n").encode())
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    items = manifest.items()
+    for name in plan.names:
+        item = items[name]
+        size = (item.width, item.height, item.size) if item.state == "done" else ("", "", "")
+        writer.writerow([_cell(name), _cell(item.output), item.state, item.seconds, *size, _cell(item.message)])
+    files.write(as_csv, out.getvalue().encode())
+    return as_json, as_csv
+
+
+def _failure(item: Item) -> dict[str, str]:
+    return {"name": item.name, "state": item.state, "message": item.message}
+
+
+def _cell(text: str) -> str:
+    """Return text that spreadsheets do not interpret as a formula."""
+    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
+
+
+# Batch jobs: opening of input, output and manifest, planning, execution, summary.
 
 
 @dataclass
@@ -181,8 +302,7 @@ class Job:
         """Return a run on this machine, or on a cluster if `ray` is its address."""
         if ray is None:
             return Pipeline(plan, self.source, recipe, jobs, exclusive=exclusive)
-        from rmbg.batch.cluster.node import NodeJob
-        from rmbg.batch.cluster.run import ClusterRun
+        from rmbg.batch.cluster import ClusterRun, NodeJob
 
         return ClusterRun(ray, plan, NodeJob(self.source, recipe, self.output, self.settings), jobs)
 

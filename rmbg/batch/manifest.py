@@ -1,8 +1,4 @@
-"""Manifest of a batch: state of each input and journal of paid calls, in an SQLite file.
-
-The file is locked while a batch runs, so that two batches cannot write the same results. A paid call is recorded before its
-first byte is sent and settled when its outcome is known, so that the calls of a killed process are not lost.
-"""
+"""Outcome of one photo of a batch."""
 
 from __future__ import annotations
 
@@ -19,9 +15,49 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
 
-from rmbg.batch.names import label
+from rmbg.batch.sources import label
 from rmbg.billing.cost import UNITS_PER_USD, Cost
-from rmbg.errors import OutputError, reason
+from rmbg.errors import OutputError, RmbgError, reason
+
+
+class HaltError(RmbgError):
+    """No further photo can be processed; the current one is left for the next run."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Outcome of one photo.
+
+    Attributes
+    ----------
+    name : str
+    state : str
+    message : str
+        Reason of a failure, or notes on a result.
+    unchanged : bool
+        True if the result of an earlier run is still current.
+    systematic : bool
+        True for a failure of the provider, which may affect the next photos as well.
+    cost : Cost or None
+        Cost of the call for this photo; None if there was none in this run, or none that is charged.
+    seconds : float
+        Duration of the provider's run; 0 if there was none.
+    confidence : float or None
+        As in `Cutout`.
+    """
+
+    name: str
+    state: State
+    message: str = ""
+    unchanged: bool = False
+    systematic: bool = False
+    cost: Cost | None = None
+    seconds: float = 0.0
+    confidence: float | None = None
+
+
+# Manifest of a batch: state of each input and journal of paid calls, in an SQLite file.
+
 
 #: Version of the schema.
 VERSION = 1

@@ -13,13 +13,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
-from rmbg import files
-from rmbg.batch.archive import ARCHIVE_ERRORS
-from rmbg.batch.names import label
-from rmbg.batch.object_store import error_detail, open_store, url_label
+from rmbg.batch.sources import ARCHIVE_ERRORS, error_detail, label, open_store, url_label
 from rmbg.errors import OptionError, OutputError, RmbgError, reason
+from rmbg.runtime import files
+from rmbg.runtime.messages import megabytes
 from rmbg.settings import Settings
-from rmbg.units import megabytes
 
 #: Name of the folder with the manifest and the matte cache of a batch.
 STATE_FOLDER = ".rmbg-batch"

@@ -18,16 +18,14 @@ import traceback
 from dataclasses import dataclass, replace
 from typing import IO, Any
 
-from rmbg import telemetry
-from rmbg.batch.recipe import Recipe
-from rmbg.batch.result import Result, create_result
-from rmbg.batch.worker import unexpected
-from rmbg.control_groups import memory_limit
+from rmbg.batch.plan import Recipe
+from rmbg.batch.worker import Result, create_result, unexpected
 from rmbg.errors import CancelledError, ModelError, RmbgError
 from rmbg.images.photo import open_photo
 from rmbg.providers.base import RequestContext, run_directly
+from rmbg.runtime import telemetry
+from rmbg.runtime.threads import cpu_count, memory_limit, use_one_core
 from rmbg.settings import Settings
-from rmbg.threads import cpu_count, use_one_core
 
 log = logging.getLogger(__name__)
 

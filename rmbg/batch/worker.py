@@ -1,4 +1,4 @@
-"""Processing of one photo of a batch, from its bytes to its result."""
+"""Result of one photo of a batch, before it is written."""
 
 from __future__ import annotations
 
@@ -6,20 +6,93 @@ import hashlib
 import logging
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from rmbg.batch.hooks import NO_HOOKS, Hooks
-from rmbg.batch.manifest import State
-from rmbg.batch.outcome import HaltError, Outcome
+import numpy as np
+
+from rmbg.batch.manifest import HaltError, Outcome, State
 from rmbg.batch.outputs import Output
-from rmbg.batch.plan import Task
-from rmbg.batch.recipe import Recipe
-from rmbg.batch.result import Result, create_result
+from rmbg.batch.plan import Recipe, Task
 from rmbg.cutout import Cutout
 from rmbg.errors import CancelledError, ModelError, NoSubjectError, NotReadyError, OutputError, RmbgError, ServiceError
 from rmbg.images.photo import Photo, open_photo
-from rmbg.providers.base import RequestContext, run_directly
+from rmbg.providers.base import DeviceTurn, RequestContext, never_cancelled, no_turn, run_directly
 from rmbg.settings import Settings
+
+
+@dataclass(frozen=True)
+class Result:
+    """An encoded result.
+
+    Attributes
+    ----------
+    data : bytes
+        Content of the file.
+    width, height : int
+        Of the photo.
+    provisional : bool
+        As in `Cutout`.
+    outcome : Outcome
+    """
+
+    data: bytes
+    width: int
+    height: int
+    provisional: bool
+    outcome: Outcome
+
+
+def create_result(
+    recipe: Recipe,
+    name: str,
+    cutout: Cutout,
+    settings: Settings,
+    *,
+    called: bool = True,
+    cancelled: Callable[[], bool] = never_cancelled,
+) -> Result:
+    """Render and encode the cutout of the input `name`; `called` is False if no provider has run for it."""
+    data = recipe.encode(cutout, cancelled, settings)
+    outcome = Outcome(name, "done", " ".join(cutout.notes))
+    if called:
+        outcome = replace(outcome, cost=cutout.cost, seconds=cutout.seconds, confidence=cutout.confidence)
+    return Result(data, cutout.photo.width, cutout.photo.height, cutout.provisional, outcome)
+
+
+# Parts of a batch that its caller may replace.
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """Parts of a run that its caller may replace, such as a server that runs the batches of several visitors.
+
+    Attributes
+    ----------
+    key : str or None
+        API key of the calls, which is not stored; by default that of the environment.
+    photo, device : callable (check) -> context manager
+        Entered for each photo: the first one from decoding to encoding, the second one while a local network runs. They may
+        wait, and call `check` meanwhile, which raises CancelledError.
+    matte : callable (name) -> uint8 array (H, W) or None
+        Returns the matte of an earlier run of the same local provider, which is then not run again.
+    created : callable (name, cutout)
+        Called with the name of the input and its cutout before the result is written; errors of the package are errors of the
+        photo.
+    """
+
+    key: str | None = field(default=None, repr=False)
+    photo: DeviceTurn = no_turn
+    device: DeviceTurn = no_turn
+    matte: Callable[[str], np.ndarray | None] = lambda name: None
+    created: Callable[[str, Cutout], None] = lambda name, cutout: None
+
+
+NO_HOOKS = Hooks()
+
+
+# Processing of one photo of a batch, from its bytes to its result.
+
 
 log = logging.getLogger(__name__)
 

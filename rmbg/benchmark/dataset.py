@@ -22,10 +22,9 @@ import numpy as np
 from rmbg.errors import CancelledError, InputError
 from rmbg.images.decode import open_image, orientation
 from rmbg.images.photo import Photo, open_photo
-from rmbg.message import public_text
 from rmbg.providers.base import never_cancelled, no_progress
+from rmbg.runtime.messages import megabytes, megapixels, public_text
 from rmbg.settings import Settings
-from rmbg.units import megabytes, megapixels
 
 EXPECTED_LAYOUT = "A data set has folders CATEGORY/im with photos and CATEGORY/gt with their true mattes under the same names."
 SUFFIXES = (".avif", ".bmp", ".gif", ".heic", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")

@@ -1,41 +1,148 @@
-"""Results of a benchmark on disk: an append-only log of events, and the mattes.
-
-Each line of ``journal.jsonl`` is one event of one provider on one picture, so a killed process loses no earlier result. The
-mattes are stored beside it as PNG, so scores can be computed again without calling a provider.
-
-    sent     the photo is about to be sent to a paid service; as the last event of a picture, its charge is unknown
-    got      the matte was received and saved, with cost, seconds and device
-    nothing  the provider found no subject
-    failed   the provider raised an error, with its message
-    scored   metrics of the matte
-
-Each event has the key of its conditions (see conditions.py), and the first one of a key is preceded by an event with the
-conditions. Only results of the present conditions are returned; the others stay in the file, and are found again if the
-conditions return. Journals of earlier versions have no conditions: answers of services are kept, without their seconds, and
-results of this machine are computed again.
-"""
+"""Hardware and package versions of a run, for the end of a report."""
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import json
 import os
+import platform
 import threading
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from decimal import Decimal
+from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
 
-from rmbg.benchmark.conditions import Conditions, conditions
 from rmbg.benchmark.dataset import Sample
 from rmbg.billing.cost import Cost
 from rmbg.errors import InputError, OutputError
-from rmbg.files import write
 from rmbg.images.encode import FORMATS, encode
-from rmbg.providers import file_name, find
+from rmbg.inference.engines import import_torch, torch_is_installed
+from rmbg.providers import Provider, file_name, find
+from rmbg.runtime.files import write
+from rmbg.runtime.threads import cpu_count
 from rmbg.settings import Settings
+from rmbg.version import __version__
+
+#: Packages whose version can affect scores or seconds.
+PACKAGES = ("numpy", "scipy", "pillow", "torch", "openvino", "transformers")
+
+
+@functools.cache
+def describe() -> dict[str, str]:
+    """Names and values, in display order; unknown values are left out."""
+    found = {
+        "Processor": f"{_processor()}, {cpu_count()} cores",
+        "Memory": _memory(),
+        "Accelerator": _accelerator(),
+        "System": f"{platform.system()} {platform.release()}",
+        "rmbg": __version__,
+        "Python": platform.python_version(),
+    }
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return {name: value for name, value in found.items() if value}
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.lower().startswith(("model name", "hardware"))]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _memory() -> str:
+    try:
+        return f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GiB"
+    except (AttributeError, OSError, ValueError):  # not on Windows
+        return ""
+
+
+def _accelerator() -> str:
+    """Name of torch's GPU, or empty. A torch for CPUs is not imported for this, as that takes seconds."""
+    if not torch_is_installed() or metadata.version("torch").endswith("+cpu"):
+        return ""
+    torch = import_torch()
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return "Apple MPS" if torch.backends.mps.is_available() else ""
+
+
+# Conditions of a result: everything that determines it. Results of other conditions are never part of a report.
+
+
+#: Packages whose code determines the matte and the seconds of a local provider.
+SOURCES = ("images", "inference", "matting", "networks", "providers")
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """Conditions of the results of one provider.
+
+    Attributes
+    ----------
+    key : str
+        Hash of `facts`. Results are stored by it.
+    machine : str
+        Hash of the hardware, the versions of packages and the price of an hour. Seconds are valid for one machine.
+    facts : dict of str to Any
+        Provider, options, model revision, engine, device, precision and program version; for local providers also the machine.
+    """
+
+    key: str
+    machine: str
+    facts: dict[str, Any]
+
+
+def conditions(provider: Provider, settings: Settings) -> Conditions:
+    """Return the conditions under which `provider` runs with these settings.
+
+    Results of a service do not depend on the machine, and on the version of the program only instead of a checksum of its code,
+    as another call would be charged. Their seconds are valid for one machine.
+
+    Raises
+    ------
+    NotReadyError
+        If the settings name an engine or a device that is not available.
+    """
+    remote = provider.info.kind == "remote"
+    here = {**describe(), "Price of an hour": str(settings.hourly_usd)}
+    facts = {
+        "provider": provider.info.id,
+        "options": provider.info.parse_options({}),
+        "models": [asdict(execution) for execution in provider.executions(settings)],
+        "version": __version__ if remote else f"{__version__}+{source_checksum()}",
+        **({} if remote else {"machine": here}),
+    }
+    return Conditions(_hash(facts), _hash(here), facts)
+
+
+@functools.cache
+def source_checksum() -> str:
+    """Checksum of the modules in `SOURCES`."""
+    root = Path(__file__).parents[1]
+    paths = sorted(path for name in SOURCES for path in (root / name).rglob("*.py"))
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()[:12]
+
+
+def _hash(facts: Any) -> str:
+    return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+# Results of a benchmark on disk: an append-only log of events, and the mattes.
+
 
 State = Literal["sent", "got", "nothing", "failed"]
 

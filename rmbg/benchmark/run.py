@@ -1,34 +1,260 @@
-"""Runs providers on a data set and scores their mattes.
-
-Local providers run one after another, remote ones in parallel, and each result is written to the journal at once. Scoring
-starts when all providers are done, because it uses all cores and would slow down a local network whose time is measured.
-"""
+"""Progress of a run and its remaining time."""
 
 from __future__ import annotations
 
+import logging
+import queue
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
 from decimal import Decimal
 from functools import reduce
+from typing import Literal
 
 import numpy as np
 
 from rmbg.benchmark.dataset import Dataset, Sample
 from rmbg.benchmark.journal import Journal
-from rmbg.benchmark.progress import ProgressTracker
-from rmbg.benchmark.provider_queue import ProviderQueue
 from rmbg.benchmark.summary import listed
-from rmbg.billing.cost import dollars
+from rmbg.billing.cost import Cost, dollars
 from rmbg.billing.quote import Estimate, estimate
-from rmbg.cancellation import CancellationToken
-from rmbg.errors import CancelledError, NotReadyError, OutputError, RmbgError
-from rmbg.message import Message, joined
+from rmbg.errors import CancelledError, InputError, NoSubjectError, NotReadyError, OutputError, RmbgError
+from rmbg.matting.matte import to_bytes
 from rmbg.metrics import quality
 from rmbg.providers import Provider, find
-from rmbg.providers.base import DeviceTurn, RequestContext, never_cancelled, no_progress, no_turn
+from rmbg.providers.base import DeviceTurn, RequestContext, never_cancelled, no_progress, no_turn, run_directly
+from rmbg.remove import keep_if_paid
+from rmbg.runtime.cancellation import CancellationToken
+from rmbg.runtime.messages import Message, joined, public_text
+from rmbg.runtime.threads import cpu_count
 from rmbg.settings import Settings
-from rmbg.threads import cpu_count
+
+Stage = Literal["local", "remote", "scoring"]
+
+
+@dataclass
+class Job:
+    """The pictures that one provider has to process, or the results that have to be scored.
+
+    Attributes
+    ----------
+    count, done : int
+    expected : float
+        Expected seconds per picture, used until the first one is done.
+    workers : int
+        Number of pictures processed at the same time.
+    stage : {"local", "remote", "scoring"}
+        Local jobs run one after another, remote jobs in parallel to them, scoring when all others are done.
+    seconds : float
+        Seconds that the pictures done so far took, added up.
+    """
+
+    count: int
+    expected: float
+    workers: int
+    stage: Stage
+    done: int = 0
+    seconds: float = 0.0
+
+    @property
+    def seconds_left(self) -> float:
+        per_picture = self.seconds / self.done if self.done else self.expected
+        return max(0, self.count - self.done) * per_picture / self.workers
+
+
+class ProgressTracker:
+    """Combines the progress of several jobs into one fraction and one text. Thread-safe.
+
+    Parameters
+    ----------
+    progress : callable (fraction, text)
+        Called by `report`, in its thread.
+    """
+
+    def __init__(self, progress: Callable[[float | None, str], None]) -> None:
+        self._progress, self._lock = progress, threading.Lock()
+        self._jobs: dict[str, Job] = {}
+
+    def add(self, title: str, count: int, expected: float, workers: int, stage: Stage) -> None:
+        """Add a job, or replace the one with the same title."""
+        with self._lock:
+            self._jobs[title] = Job(count, expected, workers, stage)
+
+    def advance(self, title: str, seconds: float) -> None:
+        """Count one picture of a job as done, after `seconds`."""
+        with self._lock:
+            self._jobs[title].done += 1
+            self._jobs[title].seconds += seconds
+
+    def abandon(self, title: str) -> None:
+        """Drop the remaining pictures of a job."""
+        with self._lock:
+            self._jobs[title].count = self._jobs[title].done
+
+    def report(self) -> None:
+        """Call `progress` with the fraction done, the unfinished jobs and the remaining time."""
+        with self._lock:
+            jobs = {title: job for title, job in self._jobs.items() if job.done < job.count}
+            count = sum(job.count for job in self._jobs.values())
+            done = sum(min(job.done, job.count) for job in self._jobs.values())
+            seconds = self._seconds_left()
+        running = {title: job for title, job in jobs.items() if job.stage != "scoring"} or jobs
+        text = ", ".join(f"{title} {job.done} of {job.count}" for title, job in running.items())
+        self._progress(done / count if count else 1.0, f"{text}, {format_duration(seconds)} left" if jobs else "Done")
+
+    def _seconds_left(self) -> float:
+        def stage(name: Stage) -> list[float]:
+            return [job.seconds_left for job in self._jobs.values() if job.stage == name]
+
+        return max(sum(stage("local")), max(stage("remote"), default=0.0)) + sum(stage("scoring"))
+
+
+def format_duration(seconds: float) -> str:
+    """A rounded duration, such as ``about 40 s``, ``about 12 min`` or ``about 3 h``."""
+    if seconds < 90:
+        return f"about {max(1, round(seconds))} s"
+    return f"about {round(seconds / 60)} min" if seconds < 5400 else f"about {round(seconds / 3600)} h"
+
+
+# Queue of the pictures that one provider has to process.
+
+
+log = logging.getLogger(__name__)
+
+#: Concurrent requests to one remote service.
+CONCURRENT_REQUESTS = 4
+
+#: Consecutive failures after which a provider is abandoned.
+MAX_FAILURES = 5
+
+#: Seconds per picture that are expected from a provider without published seconds.
+EXPECTED_SECONDS = 5.0
+
+#: Cost of an error that carries none.
+NO_COST = Cost(Decimal(0), "charged")
+
+
+class ProviderQueue:
+    """Pictures that one provider has to process. Several threads may call `run` for a remote provider.
+
+    Parameters
+    ----------
+    provider : Provider
+    samples : list of Sample
+    journal : Journal
+        Receives the results.
+    call : RequestContext
+        Settings, key and cancellation of the calls.
+    tracker : ProgressTracker
+    device : callable (check) -> context manager
+        Held while the provider processes a picture.
+    halt : CancellationToken
+        Ends the queue after the calls in flight.
+
+    Attributes
+    ----------
+    workers : int
+        Number of threads that may call `run` at the same time.
+    """
+
+    def __init__(
+        self,
+        provider: Provider,
+        samples: list[Sample],
+        journal: Journal,
+        call: RequestContext,
+        tracker: ProgressTracker,
+        device: DeviceTurn,
+        halt: CancellationToken,
+    ) -> None:
+        self.provider, self._journal, self._call, self._tracker = provider, journal, call, tracker
+        self._device, self._halt = device, halt
+        self._pending: queue.SimpleQueue[Sample] = queue.SimpleQueue()
+        for sample in samples:
+            self._pending.put(sample)
+        self._failures = 0
+        info = provider.info
+        self.workers = 1 if info.kind == "local" else CONCURRENT_REQUESTS
+        tracker.add(info.title, len(samples), info.seconds or EXPECTED_SECONDS, self.workers, info.kind)
+
+    def run(self) -> None:
+        """Process pictures until the queue is empty, halted or cancelled, or the provider has failed too often."""
+        warm = self.provider.info.kind == "remote"
+        while self._failures < MAX_FAILURES:
+            self._call.check()
+            if self._halt.cancelled():
+                return
+            try:
+                sample = self._pending.get_nowait()
+            except queue.Empty:
+                return
+            if not warm:
+                # The first call also loads and compiles the network, so the first picture is processed twice.
+                warm = True
+                self._process(sample, record=False)
+                self._journal.update_conditions(self.provider.info.id)  # the weights are known now
+            started = time.perf_counter()
+            if self._process(sample):
+                self._failures = 0
+            else:
+                self._failures += 1
+            self._tracker.advance(self.provider.info.title, time.perf_counter() - started)
+        self._tracker.abandon(self.provider.info.title)
+
+    def _process(self, sample: Sample, *, record: bool = True) -> bool:
+        """Process one picture and record the result in the journal unless `record` is False. False if the provider failed."""
+        settings, name = self._call.settings, self.provider.info.id
+        try:
+            photo = sample.photo(settings)
+            sample.truth(settings)  # raises before a call is paid that could not be scored
+            if record and self.provider.info.kind == "remote":
+                self._journal.add(name, sample, "sent")
+            with self._device(self._call.check):
+                cutout = run_directly(self.provider, photo, self.provider.info.parse_options({}), self._call)
+        except CancelledError as error:
+            if record and self.provider.info.kind == "remote":
+                # Without a charge the next run sends the photo again.
+                self._journal.add(name, sample, "failed", cost=error.cost or NO_COST, message=str(error))
+            raise
+        except NoSubjectError as error:
+            if record:
+                self._journal.add(
+                    name, sample, "nothing", cost=error.cost or NO_COST, message=public_text(str(error), shared=settings.shared)
+                )
+            return True
+        except RmbgError as error:
+            if record:
+                self._journal.add(
+                    name, sample, "failed", cost=error.cost or NO_COST, message=public_text(str(error), shared=settings.shared)
+                )
+            return isinstance(error, InputError)  # an invalid picture is no failure of the provider
+        except Exception:  # a bug in one provider must not end the run
+            log.exception("%s failed", name)
+            if record:
+                cost = NO_COST if self.provider.info.kind == "local" else Cost(None, "unknown")
+                text = f"{self.provider.info.title} failed because of an internal error; see the log."
+                self._journal.add(name, sample, "failed", cost=cost, message=text)
+            return False
+        if record:
+            with keep_if_paid([cutout], settings):
+                self._journal.save_matte(name, sample, to_bytes(cutout.matte))
+                self._journal.add(
+                    name,
+                    sample,
+                    "got",
+                    cost=cutout.cost,
+                    seconds=round(cutout.warm_seconds, 4),
+                    engine=cutout.engine,
+                    device=cutout.device,
+                    precision=cutout.precision,
+                )
+        return True
+
+
+# Runs providers on a data set and scores their mattes.
+
 
 #: Title of the scoring job, and seconds per picture that are expected before the first one is done.
 SCORING, SCORING_SECONDS = "Scoring", 0.5

@@ -12,7 +12,7 @@ import numpy as np
 from rmbg.benchmark.dataset import Dataset, Sample
 from rmbg.benchmark.journal import Journal, Result
 from rmbg.billing.cost import Cost
-from rmbg.billing.prices import monthly
+from rmbg.billing.quote import monthly
 from rmbg.metrics.quality import METRICS
 from rmbg.providers import find
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from rmbg.errors import NotReadyError
-from rmbg.message import Message
+from rmbg.runtime.messages import Message
 from rmbg.settings import Settings
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Literal, get_args
 
-from rmbg.message import Message
+from rmbg.runtime.messages import Message
 
 Basis = Literal["charged", "listed", "estimated", "unknown"]
 

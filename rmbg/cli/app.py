@@ -14,9 +14,9 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from rmbg.cancellation import CancellationToken
 from rmbg.cli import output, process
 from rmbg.errors import OptionError, RmbgError, check_text, printable, reason
+from rmbg.runtime.cancellation import CancellationToken
 from rmbg.version import __version__
 
 #: Help text of each command; its module has the command's name.

@@ -9,21 +9,18 @@ from decimal import Decimal, InvalidOperation
 
 from tqdm import tqdm
 
-from rmbg.batch.job import open_job
-from rmbg.batch.outcome import Outcome
-from rmbg.batch.plan import Plan
-from rmbg.batch.progress import Progress
-from rmbg.batch.recipe import Recipe
+from rmbg.batch.job import Progress, open_job
+from rmbg.batch.manifest import Outcome
+from rmbg.batch.plan import Plan, Recipe
 from rmbg.billing.cost import dollars
-from rmbg.cancellation import CancellationToken
 from rmbg.cli import output
-from rmbg.cli.edges import parse_alpha_matting, parse_edges
-from rmbg.cli.finishing import parse_background_or_preset, parse_finishing
+from rmbg.cli.options import parse_alpha_matting, parse_background_or_preset, parse_edges, parse_finishing
 from rmbg.cli.remove import add_result_arguments, parse_options
 from rmbg.cli.terminal import confirm
 from rmbg.errors import OptionError, RmbgError, printable
 from rmbg.images import encode
 from rmbg.remove import check_alpha_matting
+from rmbg.runtime.cancellation import CancellationToken
 from rmbg.settings import Settings
 
 #: Number of failures printed on occurrence; the summary lists all of them.

@@ -5,14 +5,12 @@ from __future__ import annotations
 import argparse
 
 from rmbg.benchmark.dataset import open_dataset
-from rmbg.benchmark.html_report import format_metric, provider_title
 from rmbg.benchmark.journal import Journal
-from rmbg.benchmark.report import write_report
+from rmbg.benchmark.report import format_metric, provider_title, write_report
 from rmbg.benchmark.run import expected_charge, ready_providers
 from rmbg.benchmark.run import run as run_benchmark
 from rmbg.benchmark.summary import Summary, summarize, unknown_charges, without_figures
 from rmbg.billing.cost import dollars
-from rmbg.cancellation import CancellationToken
 from rmbg.cli import output
 from rmbg.cli.compare import make_folder
 from rmbg.cli.terminal import ProgressLine, confirm, print_table
@@ -20,6 +18,7 @@ from rmbg.compare.comparison import parse_ids
 from rmbg.errors import OptionError, RmbgError
 from rmbg.metrics.quality import METRICS
 from rmbg.providers import find
+from rmbg.runtime.cancellation import CancellationToken
 from rmbg.settings import Settings
 
 

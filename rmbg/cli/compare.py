@@ -7,9 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from rmbg import files
 from rmbg.billing.quote import estimate
-from rmbg.cancellation import CancellationToken
 from rmbg.cli import output
 from rmbg.cli.terminal import ProgressLine, confirm, print_table, read_photo
 from rmbg.compare.agreement import Agreement, agreement, difference
@@ -18,8 +16,10 @@ from rmbg.compare.export import contact_sheet, table_csv
 from rmbg.errors import CancelledError, OptionError, OutputError, RmbgError
 from rmbg.images import encode
 from rmbg.providers import file_name
-from rmbg.providers.delivery import keep_if_paid
+from rmbg.remove import keep_if_paid
 from rmbg.render import backgrounds
+from rmbg.runtime import files
+from rmbg.runtime.cancellation import CancellationToken
 from rmbg.settings import Settings
 
 

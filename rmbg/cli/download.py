@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 
-from rmbg.cancellation import CancellationToken
 from rmbg.cli import output
 from rmbg.cli.terminal import ProgressLine
 from rmbg.errors import OptionError
 from rmbg.inference import weights
 from rmbg.inference.catalog import DOWNLOADS
+from rmbg.runtime.cancellation import CancellationToken
 from rmbg.settings import Settings
 
 

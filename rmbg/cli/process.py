@@ -16,7 +16,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
-    from rmbg.cancellation import CancellationToken
+    from rmbg.runtime.cancellation import CancellationToken
 
 #: Signals that stop a command. The exit status is then 128 plus the signal number.
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
@@ -83,7 +83,7 @@ def exit_now(status: int, message: str = "") -> NoReturn:
     if message:
         with contextlib.suppress(OSError):
             os.write(2, f"rmbg: {message}\n".encode())
-    files = sys.modules.get("rmbg.files")
+    files = sys.modules.get("rmbg.runtime.files")
     if files is not None:
         files.remove_unfinished()
     os._exit(status)
@@ -95,7 +95,7 @@ def run_in_thread(work: Callable[[], int], token: CancellationToken) -> int:
     The process exits immediately on a signal before ``token.begin``, and on a second signal. Otherwise the command has
     `GRACE_SECONDS` to end. A paid command has `STOP_TIMEOUT` seconds more, because the service's response contains the charge.
     """
-    from rmbg.cancellation import STOP_TIMEOUT
+    from rmbg.runtime.cancellation import STOP_TIMEOUT
 
     outcome: list[int | BaseException] = []
     received: list[int] = []

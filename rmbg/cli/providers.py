@@ -7,12 +7,11 @@ import json
 from collections.abc import Sequence
 
 from rmbg.billing.quote import quote
-from rmbg.cancellation import CancellationToken
 from rmbg.cli import output
 from rmbg.cli.terminal import print_table
 from rmbg.providers import PROVIDERS
-from rmbg.providers.base import ProviderInfo
-from rmbg.providers.describe import describe
+from rmbg.providers.base import ProviderInfo, describe
+from rmbg.runtime.cancellation import CancellationToken
 from rmbg.settings import Settings
 
 

@@ -7,18 +7,23 @@ import json
 import sys
 from pathlib import Path
 
-from rmbg import files
-from rmbg.cancellation import CancellationToken
 from rmbg.cli import output
-from rmbg.cli.edges import add_edge_arguments, parse_alpha_matting, parse_edges
-from rmbg.cli.finishing import add_finishing_arguments, parse_background_or_preset, parse_finishing
+from rmbg.cli.options import (
+    add_edge_arguments,
+    add_finishing_arguments,
+    parse_alpha_matting,
+    parse_background_or_preset,
+    parse_edges,
+    parse_finishing,
+)
 from rmbg.cli.terminal import ProgressLine, read_photo
 from rmbg.errors import OptionError, printable
 from rmbg.images import encode
 from rmbg.providers import find
-from rmbg.providers.delivery import keep_if_paid
-from rmbg.remove import remove_background
+from rmbg.remove import keep_if_paid, remove_background
 from rmbg.render.picture import View
+from rmbg.runtime import files
+from rmbg.runtime.cancellation import CancellationToken
 from rmbg.settings import Settings
 
 #: Values of OUT that denote standard output.

@@ -7,13 +7,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-from rmbg import files
-from rmbg.cancellation import CancellationToken
 from rmbg.cli import output
 from rmbg.cli.terminal import ProgressLine, read_photo
 from rmbg.errors import OptionError
 from rmbg.images import encode
 from rmbg.replace import INFO, Replaced, pixels, replace_background
+from rmbg.runtime import files
+from rmbg.runtime.cancellation import CancellationToken
 from rmbg.settings import Settings
 
 

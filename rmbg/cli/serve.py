@@ -6,12 +6,12 @@ import argparse
 import os
 import re
 
-from rmbg.cancellation import CancellationToken
 from rmbg.cli import process
 from rmbg.errors import OptionError, RmbgError, printable
+from rmbg.runtime.cancellation import CancellationToken
 from rmbg.settings import Settings
-from rmbg.ui.origins import parse_hosts
-from rmbg.ui.workspace import workspace
+from rmbg.ui.guard.checks import parse_hosts
+from rmbg.ui.storage import workspace
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -9,11 +9,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from rmbg.cancellation import CancellationToken
 from rmbg.cli import output
 from rmbg.errors import NotReadyError, OptionError, OutputError, RmbgError, printable, reason
 from rmbg.inference import hub
 from rmbg.inference.catalog import DOWNLOADS, Model
+from rmbg.runtime.cancellation import CancellationToken
 from rmbg.settings import Settings
 
 #: The checkout that the folder is written from.

@@ -11,11 +11,11 @@ from typing import Any
 from rmbg.billing import ledger
 from rmbg.billing.cost import dollars
 from rmbg.billing.ledger import DAY, Total
-from rmbg.billing.prices import MONTHLY_IMAGES
-from rmbg.cancellation import CancellationToken
+from rmbg.billing.quote import MONTHLY_IMAGES
 from rmbg.cli import output
 from rmbg.cli.terminal import print_table
 from rmbg.errors import OptionError
+from rmbg.runtime.cancellation import CancellationToken
 from rmbg.settings import Settings
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from rmbg.billing.prices import monthly
+from rmbg.billing.quote import monthly
 from rmbg.compare.comparison import Outcome
 from rmbg.metrics.quality import SOFT, band_width, boundary, iou
 

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from rmbg.billing.cost import Cost
-from rmbg.cancellation import CancellationToken
 from rmbg.cutout import Cutout
 from rmbg.errors import NotReadyError, OptionError, RmbgError, check_text
 from rmbg.images.photo import Photo, open_photo
-from rmbg.message import Message
 from rmbg.providers import Provider, find
 from rmbg.providers.base import DeviceTurn, RequestContext, never_cancelled, no_progress, no_turn, run_directly
+from rmbg.runtime.cancellation import CancellationToken
+from rmbg.runtime.messages import Message
 from rmbg.settings import Settings
 
 log = logging.getLogger(__name__)

@@ -13,12 +13,12 @@ from PIL import Image, ImageDraw, ImageFont
 
 from rmbg.compare.agreement import Agreement
 from rmbg.compare.comparison import Outcome
-from rmbg.images.blending import blend
 from rmbg.images.encode import FORMATS, encode
+from rmbg.images.pixels import blend
 from rmbg.providers import file_name
 from rmbg.render.backgrounds import TRANSPARENT, Background
-from rmbg.render.checkerboard import checkerboard
-from rmbg.timing import Timings
+from rmbg.render.picture import checkerboard
+from rmbg.runtime.telemetry import Timings
 
 #: Layout of the contact sheet in pixels: longest side of a pane, gap between panes, height of a label.
 PANE_SIDE, GAP, LABEL_HEIGHT = 520, 20, 58

@@ -26,8 +26,7 @@ from rmbg.images.photo import Photo, open_photo
 from rmbg.inference.catalog import VITMATTE
 from rmbg.matting.edges import AlphaMatting
 from rmbg.providers import find
-from rmbg.providers.delivery import keep_if_paid
-from rmbg.remove import check_alpha_matting, remove_background
+from rmbg.remove import check_alpha_matting, keep_if_paid, remove_background
 from rmbg.settings import Settings
 
 #: Provider for each of rembg's models that exists here under another name. Its general-purpose models select ``auto``, and so
@@ -210,7 +209,7 @@ def _post_processed(cutout: Cutout) -> Cutout:
     """Apply opening, Gaussian and threshold to the matte, and estimate the foreground again."""
     from scipy import ndimage  # deferred, as SciPy takes long to import
 
-    from rmbg.matting.finish import finish
+    from rmbg.matting.foreground import finish
 
     mask = ndimage.grey_opening(cutout.render(view="mask"), footprint=ndimage.generate_binary_structure(2, 1))
     blurred = ndimage.gaussian_filter(mask.astype(np.float32), SIGMA, radius=RADIUS, mode="mirror")

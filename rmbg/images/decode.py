@@ -1,35 +1,192 @@
-"""Decoding of image files and PIL images: upright, sRGB, 8 bits a channel, alpha separate.
-
-Limits are checked on the header, before any pixel is decoded. A truncated file is rejected as a whole; a partial picture is
-never returned.
-"""
+"""Process-wide configuration of Pillow; applied before the first picture is decoded, not on import."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
+import importlib
 import io
+import logging
 import time
+import warnings
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
+
+from rmbg.errors import PhotoError, printable, reason
+from rmbg.images.checks import (
+    HEIF_BRANDS,
+    check_directory,
+    check_directory_size,
+    check_end,
+    check_exif,
+    check_heif,
+    check_jpeg,
+    check_strips,
+    describe_unsupported,
+)
+from rmbg.runtime.messages import Message, megapixels
+from rmbg.settings import Settings
+
+#: Formats that are decoded. Pillow supports forty more; some of them start other programs (EPS), the rest add attack surface.
+FORMATS = ("AVIF", "BMP", "DIB", "GIF", "HEIF", "JPEG", "MPO", "PNG", "TIFF", "WEBP")
+
+#: Limit for a text chunk or color profile of a PNG, in bytes.
+MAX_TEXT_CHUNK = 16 << 20
+
+
+@functools.cache
+def configure() -> None:
+    """Set the limits and silence the warnings of Pillow that apply to every picture of the process; idempotent.
+
+    Pillow has no per-image setting for these. They are set on the first decode, so that a program that only imports the
+    package keeps its own configuration.
+    """
+    from PIL import PngImagePlugin  # deferred, as those in `formats`
+
+    # Pillow rejects PNG files whose color profile or text exceeds 1 MiB. Valid CMYK profiles and editing histories do.
+    PngImagePlugin.MAX_TEXT_CHUNK = max(PngImagePlugin.MAX_TEXT_CHUNK, MAX_TEXT_CHUNK)
+    # Our own pixel limit is lower and raises an error, so the warning would only repeat it on the terminal.
+    warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+    # Pillow warns of invalid metadata that is not used. Damage that matters is reported once, as a PhotoError.
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+    # Without a handler, logging prints Pillow's errors on metadata to standard error.
+    logging.getLogger("PIL").addHandler(logging.NullHandler())
+
+
+def raise_pixel_limit(max_pixels: int) -> None:
+    """Raise Pillow's own pixel limit to at least `max_pixels`; otherwise it rejects what RMBG_MAX_PIXELS permits."""
+    if Image.MAX_IMAGE_PIXELS is not None and max_pixels > Image.MAX_IMAGE_PIXELS:
+        Image.MAX_IMAGE_PIXELS = max_pixels
+
+
+@functools.cache
+def formats() -> tuple[str, ...]:
+    """Return those of `FORMATS` that can be decoded here; the first call registers the decoder of HEIC photos."""
+    Image.preinit()  # BMP, GIF, JPEG and PNG; `Image.init` imports forty formats, which takes longer than to decode a photo
+    for name in ("Avif", "Mpo", "Tiff", "WebP"):
+        with contextlib.suppress(ImportError):
+            importlib.import_module(f"PIL.{name}ImagePlugin")
+    try:
+        import pillow_heif
+
+        # Thumbnails, depth maps and other auxiliary pictures are not used.
+        pillow_heif.register_heif_opener(thumbnails=False, depth_images=False, aux_images=False)
+    except ImportError:  # its libraries cannot be loaded on this system
+        logging.getLogger(__name__).warning("HEIC photos cannot be decoded: pillow-heif is not installed or does not load.")
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+# Conversion of PIL images of any mode to 8-bit sRGB and separate alpha.
+
+
+#: Rows that are converted to an array at a time.
+STRIP_ROWS = 256
+
+#: Largest difference from sRGB, in levels, of a profile that counts as sRGB. Vendors approximate the curve differently, some by
+#: a plain power function.
+SRGB_TOLERANCE = 8
+
+
+def split_alpha(image: Image.Image) -> tuple[Image.Image, np.ndarray | None]:
+    """Return the picture without alpha, and its alpha as uint8 (H, W), None if it has none."""
+    if image.mode in ("RGBa", "La"):
+        image = image.convert(image.mode.upper())
+    if image.mode in ("LA", "RGBA"):
+        return image.convert(image.mode[:-1]), np.asarray(image.getchannel("A"))
+    key = image.info.get("transparency") if image.mode in ("I", "F") or image.mode.startswith("I;16") else None
+    if key is not None:
+        return image, np.where(np.asarray(image) == key, np.uint8(0), np.uint8(255))
+    if image.has_transparency_data:  # alpha of a palette, or a transparent color
+        image = image.convert("RGBA")
+        return image.convert("RGB"), np.asarray(image.getchannel("A"))
+    return image, None
+
+
+def to_eight_bits(image: Image.Image) -> Image.Image:
+    """Convert a picture to a mode with 8 bits a channel that ImageCms supports: L, RGB, CMYK or LAB."""
+    if image.mode in ("L", "RGB", "CMYK", "LAB"):
+        return image
+    if image.mode == "1":
+        return image.convert("L")
+    if image.mode.startswith("I;16"):
+        values = np.minimum(np.asarray(image), 65535 - 128)  # so that rounding does not overflow
+        return Image.fromarray(((values + 128) // 257).astype(np.uint8))
+    if image.mode in ("I", "F"):
+        return Image.fromarray(_stretch(np.asarray(image)))
+    return image.convert("RGB")
+
+
+def _stretch(values: np.ndarray) -> np.ndarray:
+    """Convert gray values of unknown range to uint8.
+
+    The ranges [0, 1], [0, 255] and [0, 65535] are recognized; other values are stretched from minimum to maximum. Floats may
+    exceed a range by a tenth, as after sharpening, and are clipped. NaN and infinity become black.
+    """
+    tolerance = 0.1 if values.dtype.kind == "f" else 0.0
+    values = np.where(np.isfinite(values), values, 0).astype(np.float32)
+    low, high = float(values.min()), float(values.max())
+    top = next((top for top in (1.0, 255.0, 65535.0) if high <= top + tolerance * top and low >= -tolerance * top), None)
+    if top is None:
+        values, top = values * 0.5 - low * 0.5, high * 0.5 - low * 0.5  # halved, as the difference may overflow float32
+    return np.rint(np.clip(values / np.float32(top), 0, 1) * 255).astype(np.uint8)
+
+
+def to_srgb(image: Image.Image, profile: bytes | None) -> tuple[Image.Image, str | None]:
+    """Convert a picture to sRGB.
+
+    Returns
+    -------
+    image : PIL image of mode RGB
+    name : str or None
+        Name of the embedded profile; None if the colors were not converted by a profile.
+    """
+    if profile:
+        try:
+            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+            name = printable(ImageCms.getProfileDescription(source), 60)
+            if image.mode == "RGB" and "srgb" in name.lower().replace(" ", "") and _is_srgb(source):
+                return image, None
+            result = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+            if result is not None:
+                return result, name or "the embedded profile"
+        except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+            pass  # an invalid profile, or one for another mode: fall back to conversion without a profile
+    if image.mode == "LAB":
+        lab = ImageCms.createProfile("LAB")
+        result = ImageCms.profileToProfile(image, lab, ImageCms.createProfile("sRGB"), outputMode="RGB")
+        return (result or image.convert("RGB")), None
+    return (image if image.mode == "RGB" else image.convert("RGB")), None
+
+
+def _is_srgb(source: ImageCms.ImageCmsProfile) -> bool:
+    """True if a profile is sRGB within `SRGB_TOLERANCE`. Names of other color spaces may contain sRGB too."""
+    levels = np.arange(0, 256, 51, dtype=np.uint8)
+    colors = np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(-1, 1, 3)
+    target, intent = ImageCms.createProfile("sRGB"), ImageCms.Intent.RELATIVE_COLORIMETRIC
+    result = ImageCms.profileToProfile(Image.fromarray(colors), source, target, intent, outputMode="RGB")
+    return bool(np.abs(np.asarray(result).astype(int) - colors).max() <= SRGB_TOLERANCE)
+
+
+def to_array(image: Image.Image) -> np.ndarray:
+    """Return the pixels of an RGB image, uint8 (H, W, 3)."""
+    rgb = np.empty((image.height, image.width, 3), np.uint8)
+    for top in range(0, image.height, STRIP_ROWS):  # strips, as Pillow allocates several buffers for each conversion
+        rows = rgb[top : top + STRIP_ROWS]
+        rows[:] = np.asarray(image.crop((0, top, image.width, top + len(rows))))
+    return rgb
+
+
+# Decoding of image files and PIL images: upright, sRGB, 8 bits a channel, alpha separate.
+
 
 try:
     from PIL import _avif
 except ImportError:  # a Pillow without AVIF
     _avif = None  # type: ignore[assignment]
 
-from rmbg.errors import PhotoError, reason
-from rmbg.images import pillow
-from rmbg.images.bombs import check_directory_size, check_exif, check_jpeg
-from rmbg.images.heif import check_heif
-from rmbg.images.integrity import HEIF_BRANDS, check_directory, check_end, check_strips, describe_unsupported
-from rmbg.images.modes import split_alpha, to_array, to_eight_bits, to_srgb
-from rmbg.images.pillow import formats
-from rmbg.message import Message
-from rmbg.settings import Settings
-from rmbg.units import megapixels
 
 #: Minimum width and height in pixels; in smaller pictures subject and background cannot be separated.
 MIN_SIDE = 8
@@ -106,7 +263,7 @@ def open_image(data: bytes) -> Iterator[Image.Image]:
     Exception
         Of nearly any type, as raised by Pillow: the file is damaged, truncated, or exceeds the limits for time or memory.
     """
-    pillow.configure()
+    configure()
     check_jpeg(data)
     check_directory_size(data)
     if data[4:8] == b"ftyp":
@@ -165,7 +322,7 @@ def decode_image(image: Image.Image, label: str, settings: Settings) -> Decoded:
     PhotoError
         As for `decode_bytes`.
     """
-    pillow.configure()
+    configure()
     with _photo_errors(label, settings):
         _check_size(image.size, label, settings)
         return _decode(image)
@@ -174,7 +331,7 @@ def decode_image(image: Image.Image, label: str, settings: Settings) -> Decoded:
 @contextlib.contextmanager
 def _photo_errors(label: str, settings: Settings, data: bytes = b"") -> Iterator[None]:
     """Convert every exception of the block to a PhotoError with one sentence for the user."""
-    pillow.raise_pixel_limit(settings.max_pixels)
+    raise_pixel_limit(settings.max_pixels)
     try:
         yield
     except PhotoError:

@@ -17,12 +17,11 @@ import numpy as np
 
 from rmbg.errors import ModelError
 from rmbg.inference.device import builtin_precision, choose_engine
-from rmbg.inference.plan import Plan, on_streams
-from rmbg.inference.torch_import import import_torch
+from rmbg.inference.engines import Plan, import_torch, on_streams
 from rmbg.networks import builtin_spec, refiner_spec, tta
 from rmbg.networks.refiner_spec import SIDE
+from rmbg.runtime.telemetry import Timer
 from rmbg.settings import Settings
-from rmbg.timing import Timer
 
 if TYPE_CHECKING:
     from rmbg.inference.openvino_runner import Requests
@@ -155,13 +154,13 @@ class OpenVinoForward:
 
     def _compile(self, height: int, width: int) -> Requests:
         """Return the network for one size of the input."""
-        from rmbg.inference.openvino_builtin import build_graph
+        from rmbg.inference.openvino_builtin import builtin_graph
         from rmbg.inference.openvino_runner import Requests, config, core
 
         if (height, width) not in self._compiled:
             while len(self._compiled) >= MAX_SIZES:
                 del self._compiled[next(iter(self._compiled))]
-            graph = build_graph(self._weights, height, width)
+            graph = builtin_graph(self._weights, height, width)
             self._compiled[height, width] = Requests(core().compile_model(graph, "CPU", config(self._plan)))
         return self._compiled[height, width]
 
@@ -177,10 +176,10 @@ class OpenVinoRefiner:
     """
 
     def __init__(self, encoder: dict[str, np.ndarray], plan: Plan) -> None:
-        from rmbg.inference.openvino_refiner import build_graph
+        from rmbg.inference.openvino_builtin import refiner_graph
         from rmbg.inference.openvino_runner import Requests, config, core
 
-        graph = build_graph(refiner_spec.read_weights(), encoder, SIDE)
+        graph = refiner_graph(refiner_spec.read_weights(), encoder, SIDE)
         self._run = Requests(core().compile_model(graph, "CPU", config(plan)))
 
     def __call__(self, rgb: np.ndarray, coarse: np.ndarray) -> np.ndarray:

@@ -8,9 +8,8 @@ import importlib.util
 from pathlib import Path
 
 from rmbg.errors import NotReadyError
-from rmbg.inference.plan import Plan
-from rmbg.inference.torch_import import import_torch, torch_is_installed
-from rmbg.message import NOT_SET_UP, OwnerMessage
+from rmbg.inference.engines import Plan, import_torch, torch_is_installed
+from rmbg.runtime.messages import NOT_SET_UP, OwnerMessage
 from rmbg.settings import Settings
 
 CPU_INFO = Path("/proc/cpuinfo")

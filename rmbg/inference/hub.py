@@ -13,7 +13,7 @@ from typing import Any
 
 from rmbg.errors import NotReadyError, RmbgError
 from rmbg.inference.catalog import Model
-from rmbg.message import NOT_SET_UP, Message, OwnerMessage
+from rmbg.runtime.messages import NOT_SET_UP, Message, OwnerMessage
 from rmbg.settings import Settings
 
 Progress = Callable[[float | None, str], None]

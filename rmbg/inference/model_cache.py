@@ -20,12 +20,11 @@ from rmbg.errors import ModelError, RmbgError
 from rmbg.inference import device as devices
 from rmbg.inference import weights, zerogpu
 from rmbg.inference.catalog import Model
-from rmbg.inference.plan import Plan, check_output, on_streams
-from rmbg.inference.torch_import import import_torch
+from rmbg.inference.engines import Plan, check_output, import_torch, on_streams
 from rmbg.inference.weights import Progress, WeightsFile
-from rmbg.message import Message
+from rmbg.runtime.messages import Message
+from rmbg.runtime.telemetry import Timer
 from rmbg.settings import Settings
-from rmbg.timing import Timer
 
 T = TypeVar("T")
 
@@ -332,11 +331,11 @@ def open_on_engine(model: Model, file: WeightsFile, plan: Plan, settings: Settin
         return OpenVinoRunner(model, file, plan, settings, progress)
     import_torch()
     if model.architecture == "sam2":
-        from rmbg.inference.sam2_runner import Sam2Runner
+        from rmbg.inference.transformers_runners import Sam2Runner
 
         return Sam2Runner(model, file, plan, progress)
     if model.architecture == "vitmatte":
-        from rmbg.inference.vitmatte_runner import VitMatteRunner
+        from rmbg.inference.transformers_runners import VitMatteRunner
 
         return VitMatteRunner(model, file, plan, progress)
     from rmbg.inference.torch_runner import TorchRunner

@@ -29,9 +29,8 @@ from rmbg.inference.openvino_ops import (
     subsample,
     transpose,
 )
-from rmbg.networks.birefnet import BiRefNet, DeformablePyramid
+from rmbg.networks.birefnet import BiRefNet, Block, DeformablePyramid, Stage, Swin, shifted_window_mask
 from rmbg.networks.isnet import ISNet, ResidualU
-from rmbg.networks.swin import Block, Stage, Swin, shifted_window_mask
 
 
 def build_graph(network: torch.nn.Module, size: int) -> ov.Model:
@@ -168,7 +167,7 @@ def deformable(module: Any, x: Node) -> Node:
 
 
 def swin(network: Swin, image: Node) -> list[Node]:
-    """As `rmbg.networks.swin.Swin`; maps have the layout (N, H, W, C)."""
+    """As `rmbg.networks.birefnet.Swin`; maps have the layout (N, H, W, C)."""
     x = conv(image, network.patch_embed.proj)
     x = normalize(transpose(x, 0, 2, 3, 1), network.patch_embed.norm)
     features = []
@@ -187,7 +186,7 @@ def swin(network: Swin, image: Node) -> list[Node]:
 
 
 def swin_block(block: Block, x: Node, mask: Node) -> Node:
-    """As `rmbg.networks.swin.Block`."""
+    """As `rmbg.networks.birefnet.Block`."""
     _, height, width, channels = x.get_output_shape(0)
     window = block.window
     rows, columns = -(-height // window), -(-width // window)
@@ -211,7 +210,7 @@ def swin_block(block: Block, x: Node, mask: Node) -> Node:
 
 
 def attention(module: Any, windows: Node, mask: Node | None) -> Node:
-    """As `rmbg.networks.swin.WindowAttention`."""
+    """As `rmbg.networks.birefnet.WindowAttention`."""
     count, tokens, channels = windows.get_output_shape(0)
     width = channels // module.heads
     weights, biases = module.qkv.weight.chunk(3), module.qkv.bias.chunk(3)

@@ -21,14 +21,13 @@ from typing import Any
 import numpy as np
 
 from rmbg import networks
-from rmbg.inference import digests
+from rmbg.inference import weights
 from rmbg.inference.catalog import Model
-from rmbg.inference.plan import Plan
-from rmbg.inference.torch_import import import_torch
+from rmbg.inference.engines import Plan, import_torch
 from rmbg.inference.weights import Progress, WeightsFile
-from rmbg.message import Message
+from rmbg.runtime.messages import Message
+from rmbg.runtime.threads import cpu_count, limited_cpu_count
 from rmbg.settings import Settings
-from rmbg.threads import cpu_count, limited_cpu_count
 
 PRECISIONS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 
@@ -116,7 +115,7 @@ def load_compiled(path: Path, plan: Plan, progress: Progress, model: Model, data
                 return None
             file.seek(-TRAILER, os.SEEK_END)
             checksum = file.read(TRAILER)
-        if digests.sha256(path, data, TRAILER) != checksum.hex():
+        if weights.sha256(path, data, TRAILER) != checksum.hex():
             return None
         return MappedModel(path, plan)
     except (RuntimeError, OSError):
@@ -164,8 +163,8 @@ def save_compiled(compiled: Any, path: Path, model: Model, data: Path) -> None:
             file.write(checksum.digest())
         inode = temporary.stat().st_ino
         temporary.replace(path)
-        if (state := digests.State.of(path)).inode == inode:  # another process may have replaced it since
-            digests.remember(path, checksum.hexdigest(), data, state)
+        if (state := weights.State.of(path)).inode == inode:  # another process may have replaced it since
+            weights.remember(path, checksum.hexdigest(), data, state)
     except OSError:
         with contextlib.suppress(OSError):
             temporary.unlink()

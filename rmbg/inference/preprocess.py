@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from rmbg.inference.catalog import Model
-from rmbg.threads import row_strips, run_parallel
+from rmbg.runtime.threads import row_strips, run_parallel
 
 #: Rows of alpha that are computed at a time.
 STRIP_ROWS = 128

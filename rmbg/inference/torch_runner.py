@@ -10,10 +10,10 @@ import torch
 from rmbg.errors import ModelError
 from rmbg.inference import weights
 from rmbg.inference.catalog import Model, build
-from rmbg.inference.plan import Plan
+from rmbg.inference.engines import Plan
 from rmbg.inference.weights import Progress, WeightsFile
-from rmbg.message import Message
 from rmbg.networks.load import NonFiniteError, WrongTensorsError, check_finite, fold_batch_norms, load
+from rmbg.runtime.messages import Message
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 

@@ -1,24 +1,128 @@
-"""Weights of the published networks: found in the user's folder or downloaded, verified by checksum, and read.
+"""SHA-256 checksums of large files, stored with the state of each file, so that an unchanged file is not read again.
 
-Files are in safetensors format, which holds tensors only: loading one runs no code.
+A change of size, modification time, change time or inode makes the checksum of a file unknown. A program can set the
+modification time, but not the change time, so a replaced file of the same size and date is noticed as well.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import threading
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from rmbg import files
 from rmbg.errors import ModelError, NotReadyError, printable
-from rmbg.inference import digests, hub
+from rmbg.inference import hub
 from rmbg.inference.catalog import Model
 from rmbg.inference.hub import Progress, offline, token
-from rmbg.message import NOT_SET_UP, Message, OwnerMessage
+from rmbg.runtime import files
+from rmbg.runtime.messages import NOT_SET_UP, Message, OwnerMessage
 from rmbg.settings import Settings
+
+#: File in the data folder with the checksums.
+STORE = "checksums.json"
+
+#: Age in nanoseconds from which on the times of a file identify its content. File systems have clocks of up to two seconds a
+#: tick, within which a second change does not alter the times.
+SETTLED_NS = 2_000_000_000
+
+#: Checksums that are kept, the newest ones.
+MAX_ENTRIES = 100
+
+_lock = threading.Lock()
+_memory: dict[Path, dict[str, Entry]] = {}
+
+
+class State(NamedTuple):
+    """Size in bytes, times in nanoseconds and inode of a file."""
+
+    size: int
+    modified: int
+    changed: int
+    inode: int
+
+    @classmethod
+    def of(cls, path: Path) -> State:
+        """Return the state of a file; raises OSError."""
+        found = path.stat()
+        return cls(found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
+
+
+class Entry(NamedTuple):
+    """Checksum of a file that had this state."""
+
+    state: State
+    sha256: str
+
+
+def sha256(path: Path, data: Path, trailer: int = 0) -> str:
+    """Return the SHA-256 checksum of a file without its last `trailer` bytes; a known file is not read.
+
+    Parameters
+    ----------
+    path : Path
+    data : Path
+        Data folder, which has the stored checksums.
+    trailer : int
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read.
+    """
+    state = State.of(path)
+    stored = _entry(path, data)
+    if stored is not None and stored.state == state:
+        return stored.sha256
+    now = time.time_ns()
+    digest, left = hashlib.sha256(), state.size - trailer
+    with open(path, "rb") as file:
+        while left > 0 and (chunk := file.read(min(left, 2**22))):
+            digest.update(chunk)
+            left -= len(chunk)
+    settled = max(state.modified, state.changed) < now - SETTLED_NS
+    if settled and State.of(path) == state:
+        remember(path, digest.hexdigest(), data, state)
+    return digest.hexdigest()
+
+
+def remember(path: Path, digest: str, data: Path, state: State | None = None) -> None:
+    """Store the checksum of a file in its state, by default the present one; raises OSError if the file does not exist.
+
+    Errors of writing the store are ignored: the next process computes the checksum again.
+    """
+    entry = Entry(state or State.of(path), digest)
+    with _lock:
+        entries = {**_read(data), **_memory.get(data, {})}
+        entries.pop(str(path), None)
+        _memory[data] = dict(list({**entries, str(path): entry}.items())[-MAX_ENTRIES:])
+        with contextlib.suppress(OSError):
+            data.mkdir(parents=True, exist_ok=True)
+            files.write(data / STORE, json.dumps(_memory[data], indent=1).encode())
+
+
+def _entry(path: Path, data: Path) -> Entry | None:
+    with _lock:
+        if str(path) not in _memory.get(data, {}):
+            _memory[data] = {**_read(data), **_memory.get(data, {})}
+        return _memory[data].get(str(path))
+
+
+def _read(data: Path) -> dict[str, Entry]:
+    """Stored checksums by path; empty if the store is missing or damaged."""
+    try:
+        entries = json.loads((data / STORE).read_bytes())
+        return {str(name): Entry(State(*map(int, state)), str(digest)) for name, (state, digest) in entries.items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}
+
+
+# Weights of the published networks: found in the user's folder or downloaded, verified by checksum, and read.
+
 
 __all__ = ["MANIFEST", "Progress", "WeightsFile", "fetch", "offline", "present", "read", "sha256", "token"]
 
@@ -77,14 +181,14 @@ def fetch(model: Model, settings: Settings, progress: Progress) -> WeightsFile:
     """
     own = _file_in_folder(model, settings)
     if own is not None:
-        return WeightsFile(own, sha256(own, settings))
+        return WeightsFile(own, weights_sha256(own, settings))
     entry = _read_manifest(settings).get(model.id)
     if entry is not None and entry.hub != model.hub:
         entry = None
     try:
         path = hub.download(model, entry.revision if entry else model.revision, settings, progress)
         progress(None, Message("Checking the weights of {model}", model=model.id))
-        digest = sha256(path, settings)
+        digest = weights_sha256(path, settings)
         expected = entry.sha256 if entry else hub.published_sha256(model, path, settings)
     except hub.RevisionGoneError:
         _update_manifest(settings, model.id, None)
@@ -121,7 +225,7 @@ def read(weights: WeightsFile) -> dict[str, Any]:
         raise ModelError(OwnerMessage(text, NOT_SET_UP)) from None
 
 
-def sha256(path: Path, settings: Settings) -> str:
+def weights_sha256(path: Path, settings: Settings) -> str:
     """SHA-256 checksum of a file, see `digests.sha256`.
 
     Raises
@@ -130,7 +234,7 @@ def sha256(path: Path, settings: Settings) -> str:
         If the file cannot be read.
     """
     try:
-        return digests.sha256(path, settings.data)
+        return sha256(path, settings.data)
     except OSError as error:
         text = f"{path} cannot be read ({error.strerror or type(error).__name__}). Check its permissions."
         raise ModelError(OwnerMessage(text, NOT_SET_UP)) from None

@@ -17,8 +17,8 @@ import numpy as np
 from rmbg.errors import CancelledError, ModelError, NotReadyError, RmbgError, printable, reason
 from rmbg.inference import weights
 from rmbg.inference.catalog import MODELS, Model
-from rmbg.inference.plan import Plan
-from rmbg.message import Message
+from rmbg.inference.engines import Plan
+from rmbg.runtime.messages import Message
 from rmbg.settings import Settings
 
 log = logging.getLogger(__name__)

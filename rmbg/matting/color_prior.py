@@ -15,10 +15,9 @@ import math
 import numpy as np
 from PIL import Image
 
-from rmbg.images.downscale import downscale
-from rmbg.matting.filters import dilate, erode_cross, gaussian, gradient_magnitude, label
-from rmbg.matting.matte import pixel_window
-from rmbg.threads import row_strips, run_parallel
+from rmbg.images.pixels import downscale
+from rmbg.matting.matte import dilate, erode_cross, gaussian, gradient_magnitude, label, pixel_window
+from rmbg.runtime.threads import row_strips, run_parallel
 
 #: Longest side, in pixels, of the copy that pixels are classified on, and of the one that color statistics are taken on.
 WORKING_SIDE, STATISTICS_SIDE = 640, 80

@@ -7,10 +7,9 @@ import math
 import numpy as np
 from PIL import Image
 
-from rmbg.images.downscale import downscale
-from rmbg.matting.filters import box_mean, dilate
-from rmbg.matting.matte import ALPHA_MAX, ALPHA_MIN, resize, tiles
-from rmbg.threads import run_parallel
+from rmbg.images.pixels import downscale
+from rmbg.matting.matte import ALPHA_MAX, ALPHA_MIN, box_mean, dilate, resize, tiles
+from rmbg.runtime.threads import run_parallel
 
 #: The linear fit of a blurred edge runs from about this alpha to one minus it; the output is stretched back to [0, 1].
 EDGE_STRETCH = 0.1

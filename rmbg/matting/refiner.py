@@ -7,11 +7,10 @@ import math
 import numpy as np
 from PIL import Image
 
-from rmbg.images.downscale import downscale
+from rmbg.images.pixels import downscale
 from rmbg.matting.color_prior import sigmoid
-from rmbg.matting.filters import box_mean, dilate
 from rmbg.matting.guided_filter import GUIDE_PIXELS
-from rmbg.matting.matte import bounding_box, resize, sharpen_edges
+from rmbg.matting.matte import bounding_box, box_mean, dilate, resize, sharpen_edges
 from rmbg.networks.refiner_spec import SIDE, Forward
 
 #: Space around the subject, as a fraction of its longer side.

@@ -19,11 +19,10 @@ from typing import Any
 
 from rmbg.billing.cost import Cost
 from rmbg.errors import OptionError, ServiceError
-from rmbg.message import Message
 from rmbg.net.download import parse
 from rmbg.net.exchange import DeadlineError, Exchange, UnreachableError, is_this_machine
+from rmbg.runtime.messages import Message, megabytes
 from rmbg.settings import Settings
-from rmbg.units import megabytes
 
 #: Maximum number of attempts of a request that is safe to repeat.
 ATTEMPTS = 4

@@ -10,9 +10,8 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from rmbg.errors import InputError, ServiceError
-from rmbg.message import Message
 from rmbg.net.exchange import DeadlineError, Exchange, is_this_machine
-from rmbg.units import megabytes
+from rmbg.runtime.messages import Message, megabytes
 
 if TYPE_CHECKING:
     import httpx

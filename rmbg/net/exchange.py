@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from rmbg.errors import CancelledError, ServiceError
-from rmbg.message import Message
+from rmbg.runtime.messages import Message
 
 #: Seconds between two checks for cancellation.
 POLL_INTERVAL = 0.2

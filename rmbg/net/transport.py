@@ -19,8 +19,8 @@ import httpcore
 import httpx
 
 from rmbg.errors import InputError
-from rmbg.message import Message
 from rmbg.net.exchange import POLL_INTERVAL, Exchange, UnreachableError, is_loopback
+from rmbg.runtime.messages import Message
 
 #: Bytes sent between two checks for cancellation.
 CHUNK_SIZE = 65_536

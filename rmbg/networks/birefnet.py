@@ -1,13 +1,7 @@
-"""BiRefNet, the network of RMBG-2.0, BiRefNet and BiRefNet_lite.
+"""Modulated deformable convolution in plain torch operations.
 
-Peng Zheng, Dehong Gao, Deng-Ping Fan, Li Liu, Jorma Laaksonen, Wanli Ouyang, Nicu Sebe:
-"Bilateral Reference for High-Resolution Dichotomous Image Segmentation", CAAI AIR 2024.
-
-A Swin backbone encodes the image at full and at half size. The decoder upsamples from 1/32 to full size. At each level it
-also receives the image, cut into patches that are stacked as channels, which preserves detail (the inward reference).
-Module names are those of the checkpoints.
-
-The last layers are computed in another order than published, with the same result at lower cost: see `Decoder.project`.
+Xizhou Zhu, Han Hu, Stephen Lin, Jifeng Dai: "Deformable ConvNets v2: More Deformable, Better Results", CVPR 2019.
+torchvision has it as a compiled operator, which does not run on all devices and is a large dependency for one function.
 """
 
 from __future__ import annotations
@@ -19,8 +13,249 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from rmbg.networks.deform import DeformableConv
-from rmbg.networks.swin import Swin
+# Sampled values held at a time. A 7x7 kernel on a 256x256 map of 64 channels would need 822 MB at once, and on a CPU
+# smaller chunks stay in the cache.
+CPU_CHUNK = 2**21
+GPU_CHUNK = 2**28
+
+
+class DeformableConv(nn.Module):
+    """Convolution whose sampling offsets and modulation are predicted from the input."""
+
+    def __init__(self, inputs: int, outputs: int, size: int) -> None:
+        super().__init__()
+        padding = size // 2
+        self.offset_conv = nn.Conv2d(inputs, 2 * size * size, size, padding=padding)
+        self.modulator_conv = nn.Conv2d(inputs, size * size, size, padding=padding)
+        self.regular_conv = nn.Conv2d(inputs, outputs, size, padding=padding, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        modulation = 2 * torch.sigmoid(self.modulator_conv(x))
+        return deform_conv2d(x, self.offset_conv(x), modulation, self.regular_conv.weight, self.regular_conv.bias)
+
+
+def deform_conv2d(x: Tensor, offset: Tensor, modulation: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Deformable convolution with stride 1 and zero padding that keeps the size.
+
+    Parameters
+    ----------
+    x : Tensor (N, C, H, W)
+    offset : Tensor (N, 2 * k * k, H, W)
+        Vertical and horizontal offset of each tap of the kernel, row by row, in pixels.
+    modulation : Tensor (N, k * k, H, W)
+        Factor of each tap's value.
+    weight : Tensor (outputs, C, k, k)
+    bias : Tensor (outputs,), optional
+
+    Returns
+    -------
+    Tensor (N, outputs, H, W)
+    """
+    batch, channels, height, width = x.shape
+    taps = weight.shape[2] * weight.shape[3]
+    # In float32: the 8 significant bits of bfloat16 cannot express positions between two of 256 columns.
+    image = x.float()
+    down, right = sampling_positions(offset.float(), weight.shape[2])
+    kernel = weight.reshape(len(weight), -1)
+    per_row = batch * channels * taps * width
+    step = max(1, (CPU_CHUNK if x.device.type == "cpu" else GPU_CHUNK) // per_row)
+    chunks = []
+    for top in range(0, height, step):
+        rows = slice(top, top + step)
+        grid = torch.stack((right[:, :, rows], down[:, :, rows]), -1).flatten(1, 2)
+        values = functional.grid_sample(image, grid, padding_mode="zeros", align_corners=False)
+        values = values.view(batch, channels, taps, -1) * modulation[:, None, :, rows].flatten(3)
+        chunks.append(kernel @ values.flatten(1, 2).to(x.dtype))
+    y = torch.cat(chunks, 2).view(batch, -1, height, width)
+    return y if bias is None else y + bias[:, None, None]
+
+
+def sampling_positions(offset: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """Rows and columns that each tap samples: (N, k * k, H, W), with -1 and 1 at the edges of the map."""
+    height, width = offset.shape[2:]
+    tap = torch.arange(size, device=offset.device) - size // 2
+    rows = torch.arange(height, device=offset.device)[:, None] + tap.repeat_interleave(size)[:, None, None]
+    columns = torch.arange(width, device=offset.device) + tap.repeat(size)[:, None, None]
+    down = (offset[:, 0::2] + rows + 0.5) * (2 / height) - 1
+    right = (offset[:, 1::2] + columns + 0.5) * (2 / width) - 1
+    return down, right
+
+
+# Swin transformer, the backbone of BiRefNet.
+
+
+class WindowAttention(nn.Module):
+    """Multi-head attention inside each window, with a learned bias for relative positions."""
+
+    relative_position_index: Tensor
+
+    def __init__(self, channels: int, heads: int, window: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(channels, 3 * channels)
+        self.proj = nn.Linear(channels, channels)
+        self.relative_position_bias_table = nn.Parameter(torch.zeros((2 * window - 1) ** 2, heads))
+        self.register_buffer("relative_position_index", relative_positions(window), persistent=False)
+
+    def bias(self) -> Tensor:
+        """Bias of the attention logits for the relative position of two tokens: float (heads, tokens, tokens)."""
+        return self.relative_position_bias_table[self.relative_position_index].permute(2, 0, 1)
+
+    def forward(self, windows: Tensor, mask: Tensor | None) -> Tensor:
+        """Attend within `windows` (N * count, tokens, C); `mask` (count, tokens, tokens) is added to the logits."""
+        batch, tokens, channels = windows.shape
+        query, key, value = self.qkv(windows).view(batch, tokens, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        bias = self.bias().unsqueeze(0)
+        if mask is not None:
+            bias = bias + mask.unsqueeze(1).to(bias.dtype)
+            if batch > len(mask):
+                bias = bias.repeat(batch // len(mask), 1, 1, 1)
+        x = functional.scaled_dot_product_attention(query, key, value, attn_mask=bias)
+        return self.proj(x.transpose(1, 2).reshape(batch, tokens, channels))
+
+
+class Mlp(nn.Module):
+    """Two linear layers with a GELU between them."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(channels, 4 * channels)
+        self.fc2 = nn.Linear(4 * channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(functional.gelu(self.fc1(x)))
+
+
+class Block(nn.Module):
+    """Window attention and an MLP, each with a residual connection; `shift` moves the windows."""
+
+    def __init__(self, channels: int, heads: int, window: int, shift: int) -> None:
+        super().__init__()
+        self.window = window
+        self.shift = shift
+        self.norm1 = nn.LayerNorm(channels)
+        self.attn = WindowAttention(channels, heads, window)
+        self.norm2 = nn.LayerNorm(channels)
+        self.mlp = Mlp(channels)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        batch, height, width, channels = x.shape
+        size, shift = self.window, self.shift
+        rows, columns = -(-height // size), -(-width // size)
+        y = functional.pad(self.norm1(x), (0, 0, 0, columns * size - width, 0, rows * size - height))
+        if shift:
+            y = torch.roll(y, (-shift, -shift), (1, 2))
+        y = y.view(batch, rows, size, columns, size, channels).transpose(2, 3)
+        y = self.attn(y.reshape(-1, size * size, channels), mask if shift else None)
+        y = y.view(batch, rows, columns, size, size, channels).transpose(2, 3)
+        y = y.reshape(batch, rows * size, columns * size, channels)
+        if shift:
+            y = torch.roll(y, (shift, shift), (1, 2))
+        x = x + y[:, :height, :width]
+        return x + self.mlp(self.norm2(x))
+
+
+class PatchMerging(nn.Module):
+    """Downsampling by two: the pixels of each 2x2 are concatenated and projected to twice the channels."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(4 * channels)
+        self.reduction = nn.Linear(4 * channels, 2 * channels, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = functional.pad(x, (0, 0, 0, x.shape[2] % 2, 0, x.shape[1] % 2))
+        corners = x[:, 0::2, 0::2], x[:, 1::2, 0::2], x[:, 0::2, 1::2], x[:, 1::2, 1::2]
+        return self.reduction(self.norm(torch.cat(corners, -1)))
+
+
+class Stage(nn.Module):
+    """Blocks at one resolution, every second one with shifted windows, and the downsampling that follows them."""
+
+    def __init__(self, channels: int, blocks: int, heads: int, window: int, last: bool) -> None:
+        super().__init__()
+        self.window = window
+        self.blocks = nn.ModuleList(Block(channels, heads, window, i % 2 * (window // 2)) for i in range(blocks))
+        self.downsample = None if last else PatchMerging(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        mask = shifted_window_mask(x.shape[1], x.shape[2], self.window, x.device)
+        for block in self.blocks:
+            x = block(x, mask)
+        return x
+
+
+class PatchEmbed(nn.Module):
+    """Projection of each 4x4 pixels of the image to one token."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(3, channels, 4, stride=4)
+        self.norm = nn.LayerNorm(channels)
+
+    def forward(self, image: Tensor) -> Tensor:
+        image = functional.pad(image, (0, -image.shape[3] % 4, 0, -image.shape[2] % 4))
+        return self.norm(self.proj(image).permute(0, 2, 3, 1))
+
+
+class Swin(nn.Module):
+    """Backbone with four feature maps.
+
+    `forward` takes float (N, 3, H, W) and returns float (N, C, H/4, W/4), (N, 2C, H/8, W/8), (N, 4C, H/16, W/16) and
+    (N, 8C, H/32, W/32).
+    """
+
+    def __init__(self, channels: int, depths: tuple[int, ...], heads: tuple[int, ...], window: int) -> None:
+        super().__init__()
+        self.patch_embed = PatchEmbed(channels)
+        self.layers = nn.ModuleList()
+        for level, (depth, count) in enumerate(zip(depths, heads, strict=True)):
+            width = channels * 2**level
+            self.layers.append(Stage(width, depth, count, window, last=level == len(depths) - 1))
+            self.add_module(f"norm{level}", nn.LayerNorm(width))
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        x = self.patch_embed(image)
+        features = []
+        for level, stage in enumerate(self.layers):
+            assert isinstance(stage, Stage)
+            x = stage(x)
+            features.append(self.get_submodule(f"norm{level}")(x).permute(0, 3, 1, 2))
+            if stage.downsample is not None:
+                x = stage.downsample(x)
+        return features
+
+
+def relative_positions(window: int) -> Tensor:
+    """Row of the bias table for the relative position of two tokens of a window: int64 (tokens, tokens)."""
+    token = torch.arange(window * window, device="cpu")  # a real tensor, even under torch.device("meta")
+    row, column = token // window, token % window
+    down = row[:, None] - row[None, :] + window - 1
+    right = column[:, None] - column[None, :] + window - 1
+    return down * (2 * window - 1) + right
+
+
+def shifted_window_mask(height: int, width: int, window: int, device: torch.device | None = None) -> Tensor:
+    """Attention mask for shifted windows: float (windows, tokens, tokens), -100 where attention is suppressed, else 0.
+
+    The shift is cyclic, so the last row and column of windows contain tokens from opposite ends of the map, which must not
+    attend to each other. `height` and `width` are those of the map before padding.
+    """
+    shift = window // 2
+
+    def regions(length: int) -> Tensor:
+        """Index of the strip that each position belongs to: 0 unshifted, 1 before the seam, 2 after it."""
+        position = torch.arange(-(-length // window) * window, device=device)
+        return (position >= len(position) - window).long() + (position >= len(position) - shift)
+
+    region = regions(height)[:, None] * 3 + regions(width)[None, :]
+    rows, columns = region.shape[0] // window, region.shape[1] // window
+    region = region.view(rows, window, columns, window).transpose(1, 2).reshape(rows * columns, -1)
+    return (region[:, :, None] != region[:, None, :]) * -100.0
+
+
+# BiRefNet, the network of RMBG-2.0, BiRefNet and BiRefNet_lite.
+
 
 # Parts of the names of tensors in the checkpoints that inference does not need: auxiliary training heads and index tables.
 UNUSED = ("decoder.conv_ms_spvn_", "decoder.gdt_convs_pred_", "relative_position_index")

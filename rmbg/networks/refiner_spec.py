@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rmbg.networks.safetensors_file import read_half
+from rmbg.networks.builtin_spec import read_half
 
 WEIGHTS = Path(__file__).with_name("refiner.safetensors")
 SHA256 = "5822284830305c289360c065a60de4b6979c15b8135752bea2753bc67ffb1588"

@@ -7,17 +7,14 @@ from typing import Any
 
 from rmbg.errors import OptionError, printable
 from rmbg.providers.base import Option, Provider, ProviderInfo, RequestContext, Status
-from rmbg.providers.birefnet import BIREFNET
-from rmbg.providers.birefnet_lite import BIREFNET_LITE
 from rmbg.providers.builtin import Builtin
-from rmbg.providers.cascade.provider import Cascade
-from rmbg.providers.fal.remove import Fal
+from rmbg.providers.cascade import Cascade
+from rmbg.providers.fal import Fal
 from rmbg.providers.gigarouter import Gigarouter
-from rmbg.providers.huggingface.remove import HuggingFace
+from rmbg.providers.huggingface import HuggingFace
+from rmbg.providers.local import BIREFNET, BIREFNET_LITE, RMBG_1_4, RMBG_2_0
 from rmbg.providers.removebg import RemoveBg
-from rmbg.providers.rmbg_1_4 import RMBG_1_4
-from rmbg.providers.rmbg_2_0 import RMBG_2_0
-from rmbg.providers.runware.remove import RunwareRembg14, RunwareRmbg2
+from rmbg.providers.runware import RunwareRembg14, RunwareRmbg2
 from rmbg.providers.sam2 import SAM2
 from rmbg.settings import Settings
 

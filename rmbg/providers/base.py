@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Literal, Protocol
 
-from rmbg import telemetry
 from rmbg.billing.cost import Basis
-from rmbg.billing.quote import Quote
+from rmbg.billing.quote import Quote, quote
 from rmbg.cutout import Cutout
 from rmbg.errors import CancelledError, OptionError, check_text, printable
 from rmbg.images.photo import Photo
-from rmbg.message import Message
+from rmbg.runtime import telemetry
+from rmbg.runtime.messages import Message
 from rmbg.settings import Settings
 
 
@@ -356,3 +356,40 @@ class Provider(ABC):
         RmbgError
             If no cutout can be made.
         """
+
+
+# Facts of a provider as JSON, for ``rmbg providers --json`` and the API.
+
+
+def describe(info: ProviderInfo, status: Status, settings: Settings) -> dict[str, Any]:
+    """Return a provider as a JSON object."""
+    usd = quote(info, {}, settings).cost.usd
+    return {
+        "id": info.id,
+        "title": info.title,
+        "kind": info.kind,
+        "model": info.model,
+        "status": {"state": status.state, "text": status.text},
+        "price": {
+            "usd": None if info.kind == "local" or usd is None else float(usd),
+            "basis": info.price_basis,
+            "seen": info.price_seen or None,
+        },
+        "licence": info.license,
+        "licence_url": info.license_url,
+        "pixels": info.pixels,
+        "input_size": info.input_size,
+        "supports": list(info.supports),
+        "options": [
+            {
+                "name": option.name,
+                "kind": option.kind,
+                "default": option.default,
+                "help": option.help,
+                "minimum": option.minimum,
+                "maximum": option.maximum,
+                "choices": list(option.choices),
+            }
+            for option in info.options
+        ],
+    }

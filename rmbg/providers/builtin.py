@@ -9,20 +9,20 @@ import numpy as np
 
 from rmbg.cutout import LOW_CONFIDENCE, Cutout
 from rmbg.errors import NoSubjectError
-from rmbg.images.downscale import reduce_to
 from rmbg.images.photo import Photo
+from rmbg.images.pixels import reduce_to
 from rmbg.inference import builtin_runner
-from rmbg.inference.plan import Plan
+from rmbg.inference.engines import Plan
 from rmbg.matting import color_prior
 from rmbg.matting.guided_filter import upsample_guided
 from rmbg.matting.matte import sharpen_edges
 from rmbg.matting.refiner import refine
-from rmbg.message import joined
 from rmbg.networks import builtin_spec, refiner_spec
 from rmbg.providers.base import Execution, Provider, ProviderInfo, RequestContext
-from rmbg.providers.local_cutout import local_cutout
+from rmbg.providers.local import local_cutout
+from rmbg.runtime.messages import joined
+from rmbg.runtime.telemetry import Timer
 from rmbg.settings import Settings
-from rmbg.timing import Timer
 
 #: Predicted IoU below which the matte is rejected.
 MIN_CONFIDENCE = 0.3

@@ -10,12 +10,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from rmbg.billing.cost import Cost
-from rmbg.billing.prices import PRICES
+from rmbg.billing.quote import PRICES
 from rmbg.errors import NotReadyError, ServiceError
 from rmbg.net.client import Request, Response, ServiceClient, service_url
 from rmbg.providers.base import ProviderInfo, RequestContext, Status
-from rmbg.providers.http_errors import http_failure
-from rmbg.providers.remote import EncodedPhoto, ProviderResult, Remote, download, from_data_uri, open_result
+from rmbg.providers.remote import EncodedPhoto, ProviderResult, Remote, download, from_data_uri, http_failure, open_result
 from rmbg.settings import Settings
 
 MODEL = "briaai/RMBG-1.4"

@@ -1,24 +1,102 @@
-"""Base class of the published networks that run on this machine; one module per network registers it."""
+"""Final step of the providers that run on this machine: from a matte to a cutout with time and cost."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
+from rmbg.billing import quote
 from rmbg.cutout import Cutout
 from rmbg.errors import NotReadyError
 from rmbg.images.photo import Photo
+from rmbg.images.pixels import shrink_photo
 from rmbg.inference import device, preprocess, weights, zerogpu
-from rmbg.inference.catalog import Model
+from rmbg.inference.catalog import MODELS, Model
+from rmbg.inference.engines import torch_is_installed
 from rmbg.inference.model_cache import MODEL_CACHE
-from rmbg.inference.torch_import import torch_is_installed
-from rmbg.message import Message, OwnerMessage
+from rmbg.matting.foreground import finish
 from rmbg.providers.base import READY, Execution, Provider, ProviderInfo, RequestContext, Status
-from rmbg.providers.local_cutout import local_cutout
+from rmbg.runtime.messages import Message, OwnerMessage
+from rmbg.runtime.telemetry import Timer
 from rmbg.settings import Settings
-from rmbg.timing import Timer
+
+#: Pixels of the photo for each pixel of a preview below which there is no preview: the full size follows at once.
+PREVIEW_RATIO = 1.5
+
+
+def local_cutout(
+    provider: str,
+    photo: Photo,
+    matte: Callable[[Photo], np.ndarray],
+    timer: Timer,
+    context: RequestContext,
+    *,
+    engine: str,
+    device: str,
+    precision: str,
+    notes: tuple[str, ...] = (),
+    confidence: float | None = None,
+) -> Cutout:
+    """Build the cutout of a matte: estimate foreground colors, apply the photo's own alpha, add run time and cost.
+
+    A preview that `context` requests is computed before, and its seconds are not counted.
+
+    Parameters
+    ----------
+    provider : str
+        Provider id.
+    photo : Photo
+    matte : callable (photo) -> float array (H, W)
+        Returns alpha in [0, 1] at the size of its argument: the photo, or a smaller copy of it.
+    timer : Timer
+        Started with the provider.
+    context : RequestContext
+    engine, device, precision : str
+        Execution plan of the network.
+    notes : tuple of str
+        Messages to the user, appended to those of the photo.
+    confidence : float, optional
+        Predicted IoU with the true matte.
+
+    Returns
+    -------
+    Cutout
+    """
+
+    def cutout(sized: Photo, alpha: np.ndarray) -> Cutout:
+        alpha, foreground = finish(sized, alpha)
+        seconds, timings = timer.stop()
+        return Cutout(
+            photo=sized,
+            matte=alpha,
+            foreground=foreground,
+            provider=provider,
+            seconds=seconds,
+            cost=quote.own_hardware(timings.warm, context.settings.hourly_usd),
+            engine=engine,
+            device=device,
+            precision=precision,
+            notes=photo.notes + notes,
+            timings=timings,
+            confidence=confidence,
+        )
+
+    if context.preview is not None:
+        with timer.excluded():
+            small = shrink_photo(photo, context.preview.side)
+            if photo.width * photo.height >= PREVIEW_RATIO * small.width * small.height:
+                context.preview.show(cutout(small, matte(small)), photo.width, photo.height)
+        context.check()
+    alpha = matte(photo)
+    context.check()
+    context.progress(None, "Estimating the foreground colors")
+    return cutout(photo, alpha)
+
+
+# Base class of the published networks that run on this machine; one module per network registers it.
+
 
 DATA_USE = "The photo stays on this machine. The weights are downloaded once from the Hugging Face Hub."
 
@@ -36,7 +114,7 @@ class LocalNetwork(Provider):
     def executions(self, settings: Settings) -> tuple[Execution, ...]:
         plan = zerogpu.PLAN if zerogpu.is_zerogpu() else device.choose(settings, self.model.engines)
         path = weights.present(self.model, settings)
-        checksum = "" if path is None else weights.sha256(path, settings)
+        checksum = "" if path is None else weights.weights_sha256(path, settings)
         return (Execution(checksum, plan.engine, plan.device, plan.precision),)
 
     def warm_up(self, context: RequestContext) -> None:
@@ -103,3 +181,34 @@ def describe(model: Model, title: str, network: str, seconds: float) -> Provider
         input_size=f"{model.size} x {model.size}",
         supports=("offline", "soft alpha", "deterministic"),
     )
+
+
+# BRIA RMBG-1.4: fast, general purpose, non-commercial license.
+
+
+_RMBG_1_4_MODEL = MODELS["rmbg-1.4"]
+RMBG_1_4 = LocalNetwork(describe(_RMBG_1_4_MODEL, "RMBG-1.4", "IS-Net, 44 million parameters", seconds=1.2), _RMBG_1_4_MODEL)
+
+
+# BRIA RMBG-2.0: the finest edges and the longest run time on a CPU, non-commercial license.
+
+
+_RMBG_2_0_MODEL = MODELS["rmbg-2.0"]
+RMBG_2_0 = LocalNetwork(describe(_RMBG_2_0_MODEL, "RMBG-2.0", "BiRefNet, 220 million parameters", seconds=9.0), _RMBG_2_0_MODEL)
+
+
+# BiRefNet with the weights of its authors: the architecture of RMBG-2.0, trained on public data, MIT license.
+
+
+_BIREFNET_MODEL = MODELS["birefnet"]
+BIREFNET = LocalNetwork(describe(_BIREFNET_MODEL, "BiRefNet", "BiRefNet, 220 million parameters", seconds=9.0), _BIREFNET_MODEL)
+
+
+# BiRefNet with a Swin-T backbone: several times faster than BiRefNet, MIT license.
+
+
+_BIREFNET_LITE_MODEL = MODELS["birefnet-lite"]
+BIREFNET_LITE = LocalNetwork(
+    describe(_BIREFNET_LITE_MODEL, "BiRefNet lite", "BiRefNet with a small backbone, 44 million parameters", seconds=3.0),
+    _BIREFNET_LITE_MODEL,
+)

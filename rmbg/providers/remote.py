@@ -1,37 +1,163 @@
-"""Base class of remote providers: API key, ledger entry, encoding of the photo, decoding of the result.
-
-A subclass implements `Remote.request_result`, which sends the photo to its service and records the cost.
-"""
+"""Errors for HTTP status codes that have the same meaning at all services."""
 
 from __future__ import annotations
 
 import base64
+import contextlib
 import dataclasses
 import io
 import time
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from rmbg.billing import api_keys, recovery
-from rmbg.billing.cost import Cost
-from rmbg.billing.quote import quote
+from rmbg.billing import api_keys, ledger, recovery
+from rmbg.billing.cost import Cost, dollars
+from rmbg.billing.ledger import Entry
+from rmbg.billing.quote import Priced, Quote, quote
 from rmbg.cutout import Cutout
-from rmbg.errors import InputError, NoSubjectError, PhotoError, RmbgError, ServiceError
+from rmbg.errors import InputError, NoSubjectError, OptionError, PhotoError, RmbgError, ServiceError
 from rmbg.images.photo import Photo, open_photo
-from rmbg.matting.finish import finish
+from rmbg.matting.foreground import finish
 from rmbg.matting.matte import resample
-from rmbg.message import Message
-from rmbg.net.client import RESULT_ATTEMPTS, ServiceClient, backoff
+from rmbg.net.client import RESULT_ATTEMPTS, Response, ServiceClient, backoff, retry_hint
 from rmbg.net.download import TemporaryError, fetch
-from rmbg.net.exchange import UnreachableError
+from rmbg.net.exchange import DeadlineError, Exchange, UnreachableError
 from rmbg.providers.base import READY, Provider, RequestContext, Status
-from rmbg.providers.paid_call import paid
+from rmbg.runtime.messages import Message, joined
 from rmbg.settings import Settings
+
+
+def http_failure(service: str, response: Response, detail_text: str = "") -> ServiceError:
+    """Return the error of a response with an error status.
+
+    Parameters
+    ----------
+    service : str
+        Name of the service in messages.
+    response : Response
+    detail_text : str
+        End of the message, from ``ServiceClient.error_detail``.
+    """
+    status = response.status
+    if status == 429:
+        return ServiceError(
+            Message(
+                "The rate limit of {service} for this API key is exceeded; {hint}.", service=service, hint=retry_hint(response)
+            )
+        )
+    if 300 <= status < 400:
+        return redirect_failure(service)
+    if status >= 500:
+        return ServiceError(
+            Message("{service} failed (HTTP {status}){detail}", service=service, status=status, detail=detail_text)
+        )
+    return ServiceError(Message("{service} rejected the photo or the options{detail}", service=service, detail=detail_text))
+
+
+def redirect_failure(service: str) -> ServiceError:
+    """Return the error of a redirect."""
+    return ServiceError(
+        f"{service} redirected the request. Redirects are not followed, as photo and key would be sent to another URL."
+    )
+
+
+# Paid calls: API key, ledger entry, and errors that state the charge.
+
+
+@contextlib.contextmanager
+def paid(
+    info: Priced, service: str, key_name: str, quote: Quote, max_bytes: int, context: RequestContext
+) -> Iterator[ServiceClient]:
+    """Yield a client for one paid call, which is reserved in the ledger before the block and settled after it.
+
+    Parameters
+    ----------
+    info : ProviderInfo
+    service : str
+        Name of the service in messages.
+    key_name : str
+        Environment variable of its key.
+    quote : Quote
+        Expected price. The ledger reserves more if the service has charged more before.
+    max_bytes : int
+        Limit for the size of a response.
+    context : RequestContext
+
+    Raises
+    ------
+    NotReadyError
+        If there is no key, the budget is exhausted, or the ledger cannot be written. No request has been sent.
+    RmbgError
+        For an error of the block; its message ends with a sentence on the charge.
+    """
+    settings = context.settings
+    key = api_keys.find(key_name, service, context.key, settings)
+    exchange = Exchange(settings.remote_seconds, context.cancelled, guarded=False)
+    book = ledger.of(settings)
+    client = ServiceClient(service, exchange, key=key.value, max_bytes=max_bytes)
+
+    def wait(seconds: float) -> None:
+        context.progress(None, "Waiting for other paid calls: the daily limit is near")
+        try:
+            exchange.sleep(seconds)
+        except DeadlineError:
+            raise ServiceError(
+                "The daily limit for the keys of this server is near, and earlier paid calls did not finish in time. "
+                "Nothing was charged. Try again later."
+            ) from None
+
+    entry = book.begin(
+        info.id,
+        quote.reserve,
+        owners=key.owners,
+        budget=settings.daily_budget_usd,
+        images=quote.images,
+        seconds=exchange.remaining,
+        wait=wait,
+    )
+    try:
+        with client:
+            yield client
+    except RmbgError as error:
+        raise _with_charge(error, client, entry) from None
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"Stopped. {_charge(client, entry)}") from None
+    finally:
+        # If the ledger cannot be written, the entry stays pending and counts in full; the result is still returned.
+        with contextlib.suppress(RmbgError):
+            book.settle(entry.id, client.cost)
+
+
+def _charge(client: ServiceClient, entry: Entry) -> str:
+    """Return a sentence on the charge of a call without a result."""
+    if client.cost is None:
+        return Message("Nothing was charged.")
+    if client.cost.usd is None:
+        return Message("You may have been charged {usd}.", usd=dollars(entry.reserved))
+    return Message("You were charged {usd}.", usd=dollars(client.cost.usd))
+
+
+def _with_charge(error: RmbgError, client: ServiceClient, entry: Entry) -> RmbgError:
+    """Return the error with a sentence on the charge appended to its message."""
+    text = joined(str(error), _charge(client, entry))
+    result: RmbgError
+    # An InputError may be about a URL in a response, which is a fault of the service.
+    if isinstance(error, ServiceError) or (isinstance(error, InputError) and not isinstance(error, OptionError)):
+        result = ServiceError(text)
+    else:
+        result = type(error)(text)
+    result.cost = client.cost
+    result.reserved = entry.reserved if client.cost is not None and client.cost.usd is None else None
+    return result
+
+
+# Base class of remote providers: API key, ledger entry, encoding of the photo, decoding of the result.
+
 
 #: Photos with more pixels are sent as JPEG. The networks of the services have inputs of about one megapixel, and only alpha is
 #: used of their results, so the compression does not affect the cutout.

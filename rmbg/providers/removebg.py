@@ -12,16 +12,14 @@ from typing import Any
 
 from rmbg.billing import api_keys
 from rmbg.billing.cost import Cost
-from rmbg.billing.prices import PRICES, amount
+from rmbg.billing.quote import PRICES, amount
 from rmbg.errors import NoSubjectError, PhotoError, RmbgError, ServiceError
 from rmbg.images.photo import Photo
-from rmbg.message import Message
 from rmbg.net.client import Request, Response, ServiceClient, service_url
 from rmbg.providers.base import READY, Option, ProviderInfo, RequestContext, Status
-from rmbg.providers.http_errors import http_failure
-from rmbg.providers.remote import EncodedPhoto, ProviderResult, Remote
+from rmbg.providers.remote import EncodedPhoto, ProviderResult, Remote, http_failure
+from rmbg.runtime.messages import Message, megabytes, megapixels
 from rmbg.settings import Settings
-from rmbg.units import megabytes, megapixels
 
 #: End of remove.bg's self-service API as announced. Enterprise contracts and compatible services (RMBG_REMOVEBG_URL) continue.
 END_OF_SERVICE = "2026-12-01"

@@ -26,12 +26,11 @@ from rmbg.inference.catalog import MODELS
 from rmbg.inference.model_cache import MODEL_CACHE
 from rmbg.matting.guided_filter import upsample_guided
 from rmbg.providers.base import Option, RequestContext
-from rmbg.providers.local import LocalNetwork, describe
-from rmbg.providers.local_cutout import local_cutout
-from rmbg.timing import Timer
+from rmbg.providers.local import LocalNetwork, describe, local_cutout
+from rmbg.runtime.telemetry import Timer
 
 if TYPE_CHECKING:
-    from rmbg.inference.sam2_runner import Masks, Sam2Runner  # deferred at run time: importing torch takes seconds
+    from rmbg.inference.transformers_runners import Masks, Sam2Runner  # deferred at run time: importing torch takes seconds
 
 #: Limits for candidates of the foreground. Areas are fractions of the image, the last one is a fraction of its border.
 MIN_PREDICTED_IOU = 0.8

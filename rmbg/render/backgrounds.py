@@ -10,11 +10,11 @@ import numpy as np
 from PIL import Image
 
 from rmbg.errors import OptionError, PhotoError, check_text, printable
-from rmbg.images.color import Color, parse_color
 from rmbg.images.photo import FLATTEN_LEVEL, open_photo
+from rmbg.images.pixels import Color, parse_color
 from rmbg.render.notation import parse_percent, split_list
+from rmbg.runtime.threads import row_strips
 from rmbg.settings import Settings
-from rmbg.threads import row_strips
 
 #: Standard deviation of the blurred background, as a fraction of the photo's longer side.
 BLUR = 0.02

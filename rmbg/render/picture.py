@@ -1,4 +1,4 @@
-"""Rendering of a cutout's arrays to the pixels that are displayed or saved."""
+"""Checkerboard that stands for transparency on the page."""
 
 from __future__ import annotations
 
@@ -6,13 +6,25 @@ from typing import Literal
 
 import numpy as np
 
-from rmbg.images.blending import blend, cut_out
+from rmbg.images.pixels import blend, cut_out
 from rmbg.matting.matte import bounding_box, to_bytes
 from rmbg.render.backgrounds import TRANSPARENT, Background, blurred, paint
-from rmbg.render.canvas import Canvas
-from rmbg.render.finishing import UNFINISHED, Finishing, effect_layers
-from rmbg.render.layers import composite
-from rmbg.render.placement import place, place_photo, place_subject
+from rmbg.render.canvas import Canvas, place, place_photo, place_subject
+from rmbg.render.finishing import UNFINISHED, Finishing, composite, effect_layers
+
+#: Side of a square in pixels, and its two gray levels.
+SQUARE, LEVELS = 8, (236, 198)
+
+
+def checkerboard(height: int, width: int, square: int = SQUARE) -> np.ndarray:
+    """Paint a checkerboard: uint8 (height, width, 3)."""
+    rows, columns = np.arange(height) // square, np.arange(width) // square
+    light = (rows[:, None] + columns[None]) % 2 == 0
+    return np.repeat(np.where(light, *LEVELS).astype(np.uint8)[..., None], 3, axis=2)
+
+
+# Rendering of a cutout's arrays to the pixels that are displayed or saved.
+
 
 View = Literal["cutout", "mask", "original"]
 

@@ -20,25 +20,20 @@ from rmbg.errors import RmbgError
 from rmbg.inference.model_cache import release_memory
 from rmbg.providers.builtin import warm_up
 from rmbg.settings import Settings
-from rmbg.ui import logs, sign_in, visit
-from rmbg.ui.api import batch as batch_api
-from rmbg.ui.api import compare as compare_api
-from rmbg.ui.api import providers as providers_api
-from rmbg.ui.api import remove as remove_api
-from rmbg.ui.api import replace as replace_api
-from rmbg.ui.estimates import NoEstimates
+from rmbg.ui import operations, sign_in, visit
+from rmbg.ui.api import endpoints
+from rmbg.ui.gradio_overrides import NoEstimates, report_hidden_progress_to
 from rmbg.ui.guard.body import upload_limit
+from rmbg.ui.guard.checks import Origins, Proxies
+from rmbg.ui.guard.payload import CheckedBlocks
 from rmbg.ui.languages import marked
-from rmbg.ui.origins import Origins, Proxies
-from rmbg.ui.page_config import report_hidden_progress_to
-from rmbg.ui.payload import CheckedBlocks
+from rmbg.ui.runs import GRACE_SECONDS, stop_event, wait_for_work
 from rmbg.ui.server import check_address, largest_upload, lifespan, origins_of, set_shared
 from rmbg.ui.session import Session
-from rmbg.ui.shutdown import GRACE_SECONDS, stop_event, wait_for_work
+from rmbg.ui.storage import workspace
 from rmbg.ui.tabs import about, batch, benchmark, carry_over, compare, remove, replace
 from rmbg.ui.templates import render
 from rmbg.ui.theme import theme
-from rmbg.ui.workspace import workspace
 
 ASSETS = Path(__file__).parent / "assets"
 
@@ -104,8 +99,7 @@ def build() -> gr.Blocks:
         restored = visit.build(app, session, removal, comparison, replaced)
         carry_over.connect(tabs, session, removal, comparison, replaced.photo)
         batch.connect(tabs, session, restored, batches, removal)
-        for endpoint in (remove_api, compare_api, replace_api, batch_api, providers_api):
-            endpoint.build(app)
+        endpoints.build(app)
     report_hidden_progress_to(session, app)
     app.queue(max_size=QUEUE_SIZE, api_open=False)
     app._queue.process_time_per_fn = NoEstimates(ProcessTime)
@@ -155,7 +149,7 @@ def launch(
     proxies = Proxies.parse(settings.trusted_proxies, "RMBG_TRUSTED_PROXIES")
     os.environ["FORWARDED_ALLOW_IPS"] = ""  # the guard reads the forwarded headers, and not uvicorn
     if not prevent_thread_lock:
-        logs.configure(settings)
+        operations.configure(settings)
     app = build() if app is None else app
     with contextlib.nullcontext() if prevent_thread_lock else stop_event() as stopped:
         _start(app, bound, port, share, origins, lifespan(app, origins, proxies, settings), settings, quiet)

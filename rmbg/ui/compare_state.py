@@ -9,18 +9,17 @@ from pathlib import Path
 
 import numpy as np
 
-from rmbg.cancellation import CancellationToken
 from rmbg.compare.agreement import Agreement, agreement, consensus
 from rmbg.compare.comparison import Outcome
 from rmbg.compare.votes import Ballot
 from rmbg.errors import PhotoError
 from rmbg.images.photo import Photo
-from rmbg.images.shrink import shrink_photo
+from rmbg.images.pixels import shrink_photo
 from rmbg.providers import find
+from rmbg.runtime.cancellation import CancellationToken
 from rmbg.ui import pictures
-from rmbg.ui.messages import for_visitor
-from rmbg.ui.results import Result
-from rmbg.ui.shrink import shrink
+from rmbg.ui.languages import for_visitor
+from rmbg.ui.results import Result, shrink
 from rmbg.ui.storage import storage
 
 #: Longest side of a pane's picture, in pixels; zoomed panes load a part at full size.

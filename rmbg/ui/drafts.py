@@ -16,7 +16,7 @@ from rmbg.errors import OptionError, RmbgError
 from rmbg.matting.edges import EdgeSettings
 from rmbg.matting.matte import bounding_box
 from rmbg.ui.components.viewer import data_uri
-from rmbg.ui.request_checks import DRAFT, PREFIX
+from rmbg.ui.guard.checks import DRAFT, PREFIX
 from rmbg.ui.results import Result
 from rmbg.ui.session import TOKENS
 

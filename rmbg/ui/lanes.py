@@ -15,9 +15,9 @@ from typing import Any, ParamSpec, TypeVar
 
 import anyio.to_thread
 
-from rmbg import telemetry
-from rmbg.cancellation import CancellationToken
 from rmbg.errors import NotReadyError
+from rmbg.runtime import telemetry
+from rmbg.runtime.cancellation import CancellationToken
 
 P = ParamSpec("P")
 T = TypeVar("T")

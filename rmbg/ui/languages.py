@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import re
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
@@ -19,9 +20,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import gradio as gr
 from markupsafe import Markup, escape
 
-from rmbg.message import Message
+from rmbg.errors import RmbgError
+from rmbg.providers.base import Status
+from rmbg.runtime.messages import Message, OwnerMessage
 
 #: One file for each language, with the same keys.
 FOLDER = Path(__file__).parent / "i18n"
@@ -204,3 +208,36 @@ def texts_script() -> str:
     texts = {key: _forms(language, key) for key in sorted(script_texts())}
     data = json.dumps({"language": language, "texts": texts}).replace("<", "\\u003c")
     return f"<script>window.rmbgLanguage = {data};</script>"
+
+
+# Messages for visitors: in their language, and without the advice that only the owner of the server can follow.
+
+
+log = logging.getLogger(__name__)
+
+
+def for_visitor(text: str) -> str:
+    """Return a message without the part for the owner of the server.
+
+    A message about the configuration of the server is logged for its owner and replaced.
+    """
+    if not isinstance(text, Message):
+        return text
+    if any(isinstance(part, OwnerMessage) for part in (text, *text.values.values())):
+        log.warning("%s", text)
+    return text.public
+
+
+def visitor_text(message: str | RmbgError) -> str:
+    """Return a message or an error for a visitor, in the language of the request."""
+    return t(for_visitor(str(message)))
+
+
+def status_text(status: Status) -> str:
+    """Return the status of a provider in the language of the request, without the advice for the owner of the server."""
+    return t(status.text.public if isinstance(status.text, Message) else status.text)
+
+
+def page_error(message: str | RmbgError) -> gr.Error:
+    """Return the exception that shows a message or an error to a visitor of the page or of the API."""
+    return gr.Error(visitor_text(message), title=t("Error"), print_exception=False)

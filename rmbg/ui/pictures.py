@@ -1,33 +1,85 @@
-"""Pictures of a result as files for the viewer: previews, parts at full size, and the picture for the clipboard.
-
-The browser loads each file once, by a random URL, and composes views, backgrounds and crops from them.
-"""
+"""Zip archives for downloads, written to disk file by file."""
 
 from __future__ import annotations
 
 import re
+import zipfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from urllib.parse import quote
 
 import numpy as np
 
 from rmbg.cutout import Cutout
-from rmbg.errors import OptionError
+from rmbg.errors import OptionError, OutputError, reason
 from rmbg.images import encode
-from rmbg.images.blending import cut_out
 from rmbg.images.photo import Photo
+from rmbg.images.pixels import cut_out
 from rmbg.render.backgrounds import Background, blurred
 from rmbg.render.finishing import UNFINISHED, Finishing
 from rmbg.render.picture import View
-from rmbg.threads import cpu_count
-from rmbg.ui.results import Result
-from rmbg.ui.shrink import shrink, thumbnail
+from rmbg.runtime.messages import Message
+from rmbg.runtime.threads import cpu_count
+from rmbg.ui.results import Result, shrink, thumbnail
 from rmbg.ui.storage import storage
+
+#: Name of the archive.
+NAME = "rmbg-results.zip"
+
+
+def write(owner: str, files: Iterable[tuple[str, bytes]]) -> str:
+    """Write files, as (name, bytes), to a zip archive of the visitor `owner` and return its path.
+
+    It expires like any download. Names that occur more than once get a number.
+
+    Raises
+    ------
+    OutputError
+        If the archive would exceed the visitor's quota, which would evict the results, or cannot be written.
+    """
+    path = None
+    try:
+        path = storage().new_file(NAME)
+        _write(path, files, storage().session_bytes - storage().bytes_of(owner))
+    except BaseException as error:
+        if path is not None:
+            storage().discard(path)
+        if isinstance(error, OSError) and not isinstance(error, OutputError):
+            raise OutputError(
+                Message("The archive cannot be written on the server: {reason}. Try again later.", reason=reason(error))
+            ) from None
+        raise
+    storage().keep(owner, path, seconds=storage().keep_seconds)
+    return str(path)
+
+
+def _write(path: Path, files: Iterable[tuple[str, bytes]], limit: int) -> None:
+    names: set[str] = set()
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:  # pictures are compressed already
+        for name, data in files:
+            if path.stat().st_size + len(data) > limit:
+                raise OutputError(
+                    "All results together are larger than this server keeps for one visitor. "
+                    "Delete some of them, or download them one at a time."
+                )
+            unique = _unique(name, names)
+            names.add(unique)
+            archive.writestr(unique, data)
+
+
+def _unique(name: str, names: set[str]) -> str:
+    """Return `name` with the first number that makes it different from all of `names`."""
+    stem, suffix = PurePath(name).stem, PurePath(name).suffix
+    candidates = (f"{stem}-{number}{suffix}" for number in range(2, len(names) + 2))
+    return name if name not in names else next(candidate for candidate in candidates if candidate not in names)
+
+
+# Pictures of a result as files for the viewer: previews, parts at full size, and the picture for the clipboard.
+
 
 #: Quality of previews and of parts at full size.
 PREVIEW_QUALITY, PART_QUALITY = 84, 90

@@ -1,26 +1,247 @@
-"""Cutouts of a session: full size on disk, a preview in memory, and the edits that a visitor has made."""
+"""Changes that a visitor has made to a result."""
 
 from __future__ import annotations
 
+import contextlib
 import secrets
+import shutil
+import tempfile
 import threading
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from rmbg.cutout import Cutout
-from rmbg.errors import PhotoError
+from rmbg.errors import OutputError, PhotoError, reason
 from rmbg.images.photo import Photo
+from rmbg.images.pixels import downscale_weighted, shrink_photo
 from rmbg.matting.edges import UNCHANGED, EdgeSettings
-from rmbg.matting.finish import shared_colors
-from rmbg.matting.foreground import SmoothColors
-from rmbg.matting.matte import from_sixteen_bits
-from rmbg.ui import result_files
-from rmbg.ui.edits import Edits, scaled_settings
-from rmbg.ui.shrink import shrink
+from rmbg.matting.foreground import SmoothColors, shared_colors
+from rmbg.matting.matte import from_sixteen_bits, resize, to_sixteen_bits
+from rmbg.matting.retouch import Stroke
+from rmbg.providers import find
+from rmbg.runtime.messages import Message
 from rmbg.ui.storage import storage
+
+
+@dataclass(frozen=True)
+class Edits:
+    """Changes that a visitor has made to a result: another mask, then a clean-up, then strokes of the brush.
+
+    Attributes
+    ----------
+    base : str
+        Prefix of the files of the mask and its foreground; empty for those of the provider.
+    coarse : str
+        Prefix of the mask that alpha matting was applied to; `base` without alpha matting.
+    edges : EdgeSettings
+    strokes : tuple of Stroke
+    """
+
+    base: str = ""
+    coarse: str = ""
+    edges: EdgeSettings = UNCHANGED
+    strokes: tuple[Stroke, ...] = ()
+
+
+def scaled_settings(edges: EdgeSettings, ratio: float) -> EdgeSettings:
+    """Settings for a copy of the photo that is smaller by `ratio`."""
+    return replace(
+        edges,
+        specks=round(edges.specks * ratio**2),
+        holes=round(edges.holes * ratio**2),
+        smooth=edges.smooth * ratio,
+        shift=edges.shift * ratio,
+        feather=edges.feather * ratio,
+    )
+
+
+# Generated pictures of a visitor's last run in the Replace tab.
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One generated picture: its size, its file, and smaller files for the page."""
+
+    width: int
+    height: int
+    path: str
+    preview: str
+    thumbnail: str
+
+
+@dataclass(frozen=True)
+class Replacement:
+    """The pictures of one run.
+
+    Attributes
+    ----------
+    prompt : str
+        Description of the background.
+    photo : str
+        Path of the photo at screen size.
+    pictures : tuple of Picture
+        At least one.
+    facts : str
+        HTML of the line below the pictures.
+    """
+
+    prompt: str
+    photo: str
+    pictures: tuple[Picture, ...]
+    facts: str
+
+
+# Copies of cutouts and pictures at screen size.
+
+
+#: Longest side of a preview, in pixels: sharp on a large screen, and rendered in a few milliseconds.
+PREVIEW_SIDE = 1200
+
+
+def shrink(cutout: Cutout, side: int) -> Cutout:
+    """Downscale a cutout to at most `side` pixels on its longer side; returns the same cutout if it is not larger."""
+    scale = side / max(cutout.width, cutout.height)
+    if scale >= 1:
+        return cutout
+    width, height = max(1, round(cutout.width * scale)), max(1, round(cutout.height * scale))
+    return replace(
+        cutout,
+        photo=shrink_photo(cutout.photo, side),
+        matte=resize(cutout.matte, height, width),
+        foreground=downscale_weighted(cutout.foreground, cutout.matte, width, height),
+    )
+
+
+def thumbnail(pixels: np.ndarray, side: int) -> Image.Image:
+    """Downscale pixels to at most `side` pixels on their longer side."""
+    image = Image.fromarray(pixels)
+    image.thumbnail((side, side), Image.Resampling.BOX)
+    return image
+
+
+# Files of a result: the arrays of a cutout and of its preview, one folder for each result; mattes have 16 bits.
+
+
+def save(cutout: Cutout, preview: Cutout, parent: Path) -> Path:
+    """Write the arrays of a cutout and of its preview to a new folder below `parent`; returns the folder.
+
+    Raises
+    ------
+    OSError
+        If a file cannot be written; the folder is then removed.
+    """
+    folder = Path(tempfile.mkdtemp(dir=parent))
+    try:
+        np.save(folder / "rgb.npy", cutout.photo.rgb)
+        _save_alpha(folder, "", cutout)
+        np.save(folder / "preview-rgb.npy", preview.photo.rgb)
+        np.save(folder / "preview-foreground.npy", preview.foreground)
+        np.save(folder / "preview-matte.npy", preview.matte)
+        if cutout.photo.alpha is not None and preview.photo.alpha is not None:
+            np.save(folder / "alpha.npy", cutout.photo.alpha)
+            np.save(folder / "preview-alpha.npy", preview.photo.alpha)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    return folder
+
+
+def store(cutout: Cutout, preview: Cutout, parent: Path, owner: str) -> tuple[Path | None, Cutout | None, str]:
+    """Write a cutout to a new folder below `parent`, which belongs to the visitor `owner`.
+
+    Returns
+    -------
+    folder : Path or None
+        None if the folder cannot be written.
+    cutout : Cutout or None
+        The cutout itself if it is the result of a service and cannot be written.
+    note : str
+        Message for the visitor about this cutout.
+
+    Raises
+    ------
+    OutputError
+        If the result of a local provider cannot be written.
+    """
+    try:
+        folder = save(cutout, preview, parent)
+    except OSError as error:
+        if find(cutout.provider).info.kind == "local":
+            text = Message("The server cannot store the result: {reason}. Try again later.", reason=reason(error))
+            raise OutputError(text) from None
+        note = Message(
+            "The server cannot store this paid result on its disk: {reason}. It is kept in memory only. Download it now.",
+            reason=reason(error),
+        )
+        return None, cutout, note
+    storage().keep(owner, folder)
+    return folder, None, ""
+
+
+def load(folder: Path, *names: str, mapped: bool = False) -> list[np.ndarray]:
+    """Read arrays of a result, or map them into memory.
+
+    Raises
+    ------
+    PhotoError
+        If the result was evicted.
+    """
+    try:
+        return [np.load(folder / f"{name}.npy", mmap_mode="r" if mapped else None) for name in names]
+    except FileNotFoundError:
+        raise PhotoError(
+            "This result was removed to make room for newer ones. Remove the background of the photo again."
+        ) from None
+
+
+def save_mask(folder: Path, prefix: str, cutout: Cutout, preview: Cutout) -> None:
+    """Write another mask of a result and its foreground, at full size and at screen size.
+
+    Raises
+    ------
+    OutputError
+        If a file cannot be written.
+    """
+    try:
+        _save_alpha(folder, prefix, cutout)
+        np.save(folder / f"{prefix}preview-foreground.npy", preview.foreground)
+        np.save(folder / f"{prefix}preview-matte.npy", preview.matte)
+    except OSError as error:
+        raise OutputError(
+            Message("The server cannot store the mask: {reason}. Try again later.", reason=reason(error))
+        ) from None
+    storage().measure(folder)
+
+
+def save_cleaned(folder: Path, prefix: str, cutout: Cutout) -> bool:
+    """Write mask and foreground of a clean-up; returns False if the disk is full."""
+    try:
+        _save_alpha(folder, prefix, cutout)
+    except OSError:
+        return False
+    storage().measure(folder)
+    return True
+
+
+def remove(folder: Path, pattern: str, kept: Collection[str] = ()) -> None:
+    """Remove the files whose names match `pattern`, except those whose names begin with one of the prefixes `kept`."""
+    for path in folder.glob(pattern):
+        if not path.name.startswith(tuple(kept)):
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+def _save_alpha(folder: Path, prefix: str, cutout: Cutout) -> None:
+    np.save(folder / f"{prefix}foreground.npy", cutout.foreground)
+    np.save(folder / f"{prefix}matte.npy", to_sixteen_bits(cutout.matte))
+
+
+# Cutouts of a session: full size on disk, a preview in memory, and the edits that a visitor has made.
+
 
 #: Longest side of a draft, which is displayed until the preview of new edits is computed: about that of the viewer's picture.
 DRAFT_SIDE = 640
@@ -215,7 +436,7 @@ class Result:
 
     def _load(self, *names: str, mapped: bool = False) -> list[np.ndarray]:
         assert self.folder is not None
-        return result_files.load(self.folder, *names, mapped=mapped)
+        return load(self.folder, *names, mapped=mapped)
 
     def _load_alpha(self, name: str, *, mapped: bool = False) -> np.ndarray | None:
         """Alpha of the photo; None if it is opaque."""
@@ -304,7 +525,7 @@ class Result:
             if self.memory is not None or self.folder is None:
                 self._masks[base] = cutout
             else:
-                result_files.save_mask(self.folder, base, cutout, preview)
+                save_mask(self.folder, base, cutout, preview)
             self._replaced = base, preview
 
         def changed(edits: Edits) -> Edits:
@@ -317,7 +538,7 @@ class Result:
         """Remove other masks than those of the prefixes `kept`."""
         self._masks = {base: cutout for base, cutout in self._masks.items() if base in kept}
         if self.folder is not None:
-            result_files.remove(self.folder, "mask-*.npy", kept - {""})
+            remove(self.folder, "mask-*.npy", kept - {""})
 
     def _mask(self, base: str) -> str | Cutout:
         """Source of the mask of a prefix for `_read`."""
@@ -344,11 +565,11 @@ class Result:
                 return prefix
             cutout = self._read(*everything, base).cleaned(edges)
             prefix = f"cleaned-{secrets.token_hex(4)}-"
-            if not result_files.save_cleaned(self.folder, prefix, cutout):
+            if not save_cleaned(self.folder, prefix, cutout):
                 return cutout
             former, self._cleaned = self._cleaned[2], (base, edges, prefix)
             if former:
-                result_files.remove(self.folder, f"{former}*.npy")
+                remove(self.folder, f"{former}*.npy")
         return prefix
 
 

@@ -18,17 +18,15 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from rmbg.errors import RmbgError
 from rmbg.settings import Settings
 from rmbg.ui import sign_in
-from rmbg.ui.batch.uploads import max_bytes
-from rmbg.ui.decoded import DECODED
+from rmbg.ui.batch import max_bytes
+from rmbg.ui.components.inputs import DECODED
 from rmbg.ui.drafts import Drafts
+from rmbg.ui.guard.checks import PREFIX, Origins, Proxies, is_loopback, own_hosts, parse_hosts, public_hosts
 from rmbg.ui.guard.limits import Limits
 from rmbg.ui.guard.middleware import Guard, Rules
 from rmbg.ui.lanes import DEVICE, SERVICES
-from rmbg.ui.metrics import Metrics
-from rmbg.ui.operations import Operations
-from rmbg.ui.origins import Origins, Proxies, is_loopback, own_hosts, parse_hosts, public_hosts
-from rmbg.ui.request_checks import PREFIX
-from rmbg.ui.sign_in_pages import SignInPages
+from rmbg.ui.operations import Metrics, Operations
+from rmbg.ui.sign_in import SignInPages
 from rmbg.ui.storage import storage
 from rmbg.ui.visitors import Visitors
 

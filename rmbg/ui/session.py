@@ -1,11 +1,12 @@
-"""State of one visitor's page: results, spend and runs. It is private to the visitor and is deleted with the page.
+"""Secret tokens that name sessions, so that a page finds its session again after a reload.
 
-The full-size arrays of a result are in the session's folder, a copy at screen size is in memory. The page renders the copy;
-the full size is read only for a download.
+A page draws a token of 256 bits at random. The server stores its SHA-256 digest only, for as long as the session exists.
 """
 
 from __future__ import annotations
 
+import hashlib
+import re
 import secrets
 import shutil
 import threading
@@ -13,29 +14,82 @@ import weakref
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
 from rmbg.compare.comparison import Outcome
 from rmbg.cutout import Cutout
 from rmbg.errors import CancelledError, OutputError
-from rmbg.message import Message
 from rmbg.render.backgrounds import Background, picture
-from rmbg.ui import result_files
-from rmbg.ui.batch.run import Batch
-from rmbg.ui.cancellation import Runs
+from rmbg.runtime.messages import Message
+from rmbg.ui import results
+from rmbg.ui.batch import Batch
 from rmbg.ui.compare_state import Comparison
-from rmbg.ui.components.photo_input import Upload
-from rmbg.ui.consent import Consent
-from rmbg.ui.decoded import DECODED
-from rmbg.ui.replacement import Replacement
-from rmbg.ui.results import Result
-from rmbg.ui.shrink import PREVIEW_SIDE, shrink, thumbnail
-from rmbg.ui.spend import Spend
-from rmbg.ui.storage import Storage, storage, visitor
-from rmbg.ui.tokens import Tokens
-from rmbg.ui.workspace import workspace
+from rmbg.ui.components.inputs import DECODED, Upload
+from rmbg.ui.consent import Consent, Spend
+from rmbg.ui.results import PREVIEW_SIDE, Replacement, Result, shrink, thumbnail
+from rmbg.ui.runs import Runs
+from rmbg.ui.storage import Storage, storage, visitor, workspace
+
+T = TypeVar("T")
+
+#: Base64 of 32 bytes without padding.
+TOKEN = re.compile("[A-Za-z0-9_-]{43}")
+
+
+class Tokens(Generic[T]):
+    """Weak mapping from tokens to objects; each object has at most one token."""
+
+    def __init__(self) -> None:
+        self._objects: weakref.WeakValueDictionary[bytes, T] = weakref.WeakValueDictionary()
+        self._lock = threading.Lock()
+
+    def register(self, token: str, value: T) -> None:
+        """Make `token` the token of `value`; tokens of another form, and those in use, are ignored."""
+        if not TOKEN.fullmatch(token):
+            return
+        with self._lock:
+            if _digest(token) not in self._objects:
+                self._remove(value)
+                self._objects[_digest(token)] = value
+
+    def find(self, token: str) -> T | None:
+        """Return the object of a token, or None."""
+        with self._lock:
+            return self._objects.get(_digest(token))
+
+    def claim(self, token: str, holder: T) -> T | None:
+        """Return the object of a token, which becomes invalid, and pass the token of `holder` on to that object.
+
+        Of several calls with the same token one succeeds; the others return None, as for an unknown token.
+        """
+        with self._lock:
+            value = self._objects.pop(_digest(token), None)
+            if value is None:
+                return None
+            for digest in self._remove(holder):
+                self._objects[digest] = value
+            return value
+
+    def revoke(self, value: T) -> None:
+        """Make the token of `value` invalid."""
+        with self._lock:
+            self._remove(value)
+
+    def _remove(self, value: T) -> list[bytes]:
+        digests = [digest for digest, other in self._objects.items() if other is value]
+        for digest in digests:
+            del self._objects[digest]
+        return digests
+
+
+def _digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode(errors="replace")).digest()
+
+
+# State of one visitor's page: results, spend and runs. It is private to the visitor and is deleted with the page.
+
 
 #: Results kept for a visitor; one more evicts the oldest.
 MAX_RESULTS = 24
@@ -242,7 +296,7 @@ class Session:
     def _store(self, cutout: Cutout, preview: Cutout) -> tuple[Path | None, Cutout | None, str]:
         """Write a cutout to disk; returns its folder, or the cutout itself and a message for the visitor."""
         try:
-            stored = result_files.store(cutout, preview, self.own_folder(), self.owner)
+            stored = results.store(cutout, preview, self.own_folder(), self.owner)
         except OutputError:
             self.check_deleted()
             raise

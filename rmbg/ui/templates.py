@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from rmbg.message import Message
-from rmbg.templates import environment
+from rmbg.runtime.messages import Message
+from rmbg.runtime.templates import environment
 from rmbg.ui.languages import markup, t
 
 _ENVIRONMENT = environment("rmbg.ui")

@@ -8,12 +8,12 @@ from typing import Any
 
 import gradio as gr
 
-from rmbg.ui.components.key_field import KeyField
-from rmbg.ui.components.photo_input import PhotoInput, Upload
+from rmbg.ui.components.inputs import PhotoInput, Upload
+from rmbg.ui.components.providers import KeyField
 from rmbg.ui.languages import t
 from rmbg.ui.session import TOKENS, Session
 from rmbg.ui.storage import visitor
-from rmbg.ui.tabs import compare, compare_actions, remove, remove_actions, replace, replace_actions
+from rmbg.ui.tabs import compare, compare_actions, remove, remove_actions, replace
 from rmbg.ui.templates import render
 from rmbg.ui.visitors import Visitors
 
@@ -21,7 +21,7 @@ from rmbg.ui.visitors import Visitors
 POLL_SECONDS = 1.0
 
 #: Number of updates of all tabs.
-RESTORED = remove_actions.RESTORED + compare_actions.RESTORED + replace_actions.RESTORED
+RESTORED = remove_actions.RESTORED + compare_actions.RESTORED + replace.RESTORED
 
 _PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 
@@ -113,7 +113,7 @@ def _restored(session: Session, *display: Any) -> tuple[Any, ...]:
     return (
         *remove_actions.restore(session, *display),
         *compare_actions.restore(session),
-        *replace_actions.restore(session),
+        *replace.restore(session),
     )
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rmbg.batch.spending import LimitReachedError, SpendingLimit
+from rmbg.batch.paid import LimitReachedError, SpendingLimit
 from rmbg.billing.cost import Cost
 from rmbg.errors import CancelledError
 from tests.disc import results, save_photo, save_photos
@@ -343,7 +343,7 @@ def test_interrupted_call_that_cannot_be_resumed_is_not_repeated(tmp_path, monke
 def test_interrupt_waits_for_paid_calls(runware, tmp_path):
     photos = save_photos(tmp_path / "many", 30)
     runware.seconds = 0.5
-    patient = with_constants(batch__run__PAID_GRACE_SECONDS=120)
+    patient = with_constants(batch__pipeline__PAID_GRACE_SECONDS=120)
     process = start(photos, tmp_path / "out", "--provider", "runware-rembg-1.4", "--yes", program=patient)
     assert until(lambda: len(runware.jobs) >= 4, 120)
     os.kill(process.pid, signal.SIGINT)

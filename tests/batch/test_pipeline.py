@@ -7,10 +7,10 @@ import time
 
 import pytest
 
-from rmbg import threads
 from rmbg.batch.pipeline import PixelBudget
 from rmbg.images.encode import FORMATS, encode
 from rmbg.remove import remove_background
+from rmbg.runtime import threads
 from tests.disc import save_photo
 from tests.pictures import examples
 

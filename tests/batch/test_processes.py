@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 
 from rmbg.batch import pipeline, processes
+from rmbg.batch.plan import Recipe
 from rmbg.batch.processes import PhotoProcess, process_count
-from rmbg.batch.recipe import Recipe
 from rmbg.errors import CancelledError, ModelError, NoSubjectError, PhotoError, RmbgError
 from rmbg.images.encode import FORMATS, encode
 from rmbg.providers import PROVIDERS

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from rmbg.batch.progress import Progress
+from rmbg.batch.job import Progress
 from rmbg.cli import batch as command
 from tests.disc import save_photos
 from tests.processes import python

@@ -15,10 +15,8 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from rmbg.batch.cluster.connection import redirected_log
-from rmbg.batch.cluster.node import NodeJob
-from rmbg.batch.cluster.run import Pool, plan_pool
-from rmbg.batch.recipe import Recipe
+from rmbg.batch.cluster import NodeJob, Pool, plan_pool, redirected_log
+from rmbg.batch.plan import Recipe
 from rmbg.batch.sources import open_source
 from rmbg.images.encode import FORMATS
 from rmbg.providers import PROVIDERS

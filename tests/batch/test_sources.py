@@ -15,11 +15,8 @@ import fsspec
 import pytest
 from PIL import Image
 
-from rmbg.batch.names import safe_target, unique_targets
-from rmbg.batch.path_list import MAX_HOST_FAILURES
 from rmbg.batch.pipeline import REMOTE_READERS
-from rmbg.batch.sources import open_source
-from rmbg.batch.walk import translate_glob, walk
+from rmbg.batch.sources import MAX_HOST_FAILURES, open_source, safe_target, translate_glob, unique_targets, walk
 from rmbg.errors import PhotoError
 from rmbg.settings import Settings
 from tests.disc import results, save_photo, save_photos
@@ -99,7 +96,7 @@ def test_unreadable_folder_is_reported(batch, tmp_path, monkeypatch):
         return scandir(folder)
 
     with monkeypatch.context() as patch:
-        patch.setattr("rmbg.batch.walk.os.scandir", denied)
+        patch.setattr("rmbg.batch.sources.os.scandir", denied)
         status, _, err = batch(tmp_path / "in", tmp_path / "out")
     failure, summary = err.replace(str(tmp_path), "TMP").strip().splitlines()
     assert status == 1 and sentence(failure) == "rmbg: b/c/: The folder b/c could not be read: Permission denied."

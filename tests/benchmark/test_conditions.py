@@ -8,8 +8,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from rmbg.benchmark import conditions as conditions_module
-from rmbg.benchmark import machine
+from rmbg.benchmark import journal
+from rmbg.benchmark import journal as conditions_module
+from rmbg.benchmark import report as report_files
 from rmbg.benchmark.dataset import open_dataset
 from rmbg.benchmark.journal import Journal
 from rmbg.benchmark.report import write_report
@@ -77,7 +78,8 @@ def new_execution(**changes):
 
 
 def new_machine(monkeypatch, fake):
-    monkeypatch.setattr(machine, "describe", lambda: {"Processor": "another one"})
+    for module in (journal, report_files):
+        monkeypatch.setattr(module, "describe", lambda: {"Processor": "another one"})
 
 
 CHANGES = {
@@ -103,7 +105,7 @@ def test_each_change_has_local_pictures_computed_again(dataset, near, tmp_path, 
         summary, report = measure(dataset, tmp_path / "out", "near")
         assert len(near.calls) == 6
         assert summary.rows[0].seconds == 0.75 and {result["seconds"] for result in report["results"]} == {0.75}
-        assert report["machine"] == machine.describe()
+        assert report["machine"] == journal.describe()
     summary, _ = measure(dataset, tmp_path / "out", "near")
     assert len(near.calls) == 6, "the earlier conditions are back, and so are their results"
     assert summary.rows[0].seconds == 0.25
@@ -154,7 +156,7 @@ def test_the_journal_names_the_conditions_once(dataset, near, tmp_path):
     measure(dataset, tmp_path / "out", "near")
     lines = [json.loads(line) for line in (tmp_path / "out" / "journal.jsonl").read_text().splitlines()]
     (named,) = [line for line in lines if line["event"] == "conditions"]
-    assert named["models"] == [asdict(HERE)] and named["machine"]["rmbg"] == machine.__version__
+    assert named["models"] == [asdict(HERE)] and named["machine"]["rmbg"] == journal.__version__
     assert {line["under"] for line in lines} == {named["under"]}
 
 

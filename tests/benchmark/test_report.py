@@ -9,11 +9,9 @@ from html.parser import HTMLParser
 
 import pytest
 
-from rmbg.benchmark import plots
 from rmbg.benchmark.dataset import open_dataset
-from rmbg.benchmark.html_report import render_report
 from rmbg.benchmark.journal import Journal
-from rmbg.benchmark.report import to_csv, write_report
+from rmbg.benchmark.report import _levels, render_report, to_csv, write_report
 from rmbg.benchmark.run import run
 from rmbg.benchmark.summary import bootstrap, mean_cost, summarize
 from rmbg.billing.cost import Cost, dollars
@@ -136,6 +134,6 @@ def test_the_interval_covers_the_mean_and_narrows():
 
 @pytest.mark.parametrize("values", [[0.0], [100.0, 100.0], [48.7, 93.8], [93.1, 93.4], [0.0, 100.0]])
 def test_the_levels_of_a_plot_hold_all_values(values):
-    levels = plots._levels(values)
+    levels = _levels(values)
     assert levels[0] <= min(values) and levels[-1] >= max(values)
     assert 2 <= len(levels) <= 7

@@ -12,8 +12,7 @@ import pytest
 from rmbg.benchmark import journal as journal_module
 from rmbg.benchmark.dataset import open_dataset
 from rmbg.benchmark.journal import Journal
-from rmbg.benchmark.progress import ProgressTracker, format_duration
-from rmbg.benchmark.run import expected_charge, run
+from rmbg.benchmark.run import ProgressTracker, expected_charge, format_duration, run
 from rmbg.billing.cost import Cost
 from rmbg.billing.quote import Estimate
 from rmbg.errors import CancelledError, NotReadyError, ServiceError
@@ -104,7 +103,7 @@ def test_a_killed_run_resumes(dataset, tmp_path, monkeypatch):
         f"import sys, time; sys.path.insert(0, {str(Path(__file__).resolve().parents[2])!r})\n"
         "from tests.benchmark.fakes import Fake\n"
         "from rmbg.providers import PROVIDERS\n"
-        "from rmbg.benchmark import dataset, journal, provider_queue, run\n"
+        "from rmbg.benchmark import dataset, journal, run\n"
         "class Killed(Fake):\n"
         "    def cut(self, *arguments):\n"
         "        if sys.argv[1:] and len(self.calls) == 2:\n"
@@ -112,7 +111,7 @@ def test_a_killed_run_resumes(dataset, tmp_path, monkeypatch):
         "        return super().cut(*arguments)\n"
         "fake = Killed('far', 'remote', '0.02')\n"
         "PROVIDERS['far'] = fake\n"
-        "provider_queue.CONCURRENT_REQUESTS = 1\n"
+        "run.CONCURRENT_REQUESTS = 1\n"
         f"run.run(dataset.open_dataset({str(tmp_path / 'set')!r}), ['far'], journal.Journal({str(tmp_path / 'out')!r}))\n"
         "print(len(fake.calls))\n"
     )

@@ -24,8 +24,8 @@ from rmbg.images.photo import Photo
 from rmbg.providers import PROVIDERS
 from rmbg.providers.base import Status
 from rmbg.render.backgrounds import parse_background
+from rmbg.runtime.telemetry import Timings
 from rmbg.settings import Settings
-from rmbg.timing import Timings
 from tests.benchmark.fakes import Fake
 from tests.pictures import scene
 from tests.servers.web import until

@@ -7,8 +7,7 @@ import threading
 import numpy as np
 import pytest
 
-from rmbg.compare.ratings import AVERAGE, PRIOR_GAMES, bradley_terry, rate
-from rmbg.compare.votes import Votes
+from rmbg.compare.votes import AVERAGE, PRIOR_GAMES, Votes, bradley_terry, rate
 from rmbg.errors import OptionError, OutputError
 
 

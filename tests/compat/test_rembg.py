@@ -19,7 +19,7 @@ from scipy.fft import dctn
 from rmbg.compat.rembg import MODELS, new_session, remove
 from rmbg.errors import NotReadyError
 from rmbg.matting.edges import AlphaMatting
-from rmbg.matting.trimap import make_trimap
+from rmbg.matting.matte import make_trimap
 from rmbg.providers import PROVIDERS
 from tests.benchmark.fakes import Fake
 from tests.pictures import examples, iou, truth

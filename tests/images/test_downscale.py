@@ -1,10 +1,10 @@
-"""rmbg.images.downscale: the same pixels as Pillow, weights, windows."""
+"""rmbg.images.pixels: the same pixels as Pillow, weights, windows."""
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from rmbg.images.downscale import downscale, downscale_weighted, reduce, reduce_to
+from rmbg.images.pixels import downscale, downscale_weighted, reduce, reduce_to
 
 RANDOM = np.random.default_rng(0)
 

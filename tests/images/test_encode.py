@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rmbg import files
 from rmbg.errors import OptionError, OutputError
 from rmbg.images import encode
 from rmbg.images.encode import FORMATS
+from rmbg.runtime import files
 from tests.sentences import sentence
 
 ALPHA_FORMATS = [name for name, form in FORMATS.items() if form.alpha]

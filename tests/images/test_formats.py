@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import ExifTags, GifImagePlugin, Image
 
-from rmbg.images.pillow import formats
+from rmbg.images.decode import formats
 from tests.images.made import LOSSLESS, LOSSY, noise, read, saved, smooth
 from tests.sentences import sentence
 
@@ -62,7 +62,7 @@ def test_heic_with_a_grid_of_tiles_is_decoded():
 def test_heic_decoder_is_registered_at_the_first_use():
     """In a new process: a program that only imports the package keeps its own configuration of Pillow."""
     script = (
-        "import sys, rmbg.images.photo; from PIL import Image; from rmbg.images.pillow import formats\n"
+        "import sys, rmbg.images.photo; from PIL import Image; from rmbg.images.decode import formats\n"
         "assert 'pillow_heif' not in sys.modules and 'HEIF' not in Image.OPEN\n"
         "assert 'HEIF' in formats() and 'HEIF' in Image.OPEN"
     )

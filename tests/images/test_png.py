@@ -1,4 +1,4 @@
-"""rmbg.images.png: lossless round trip, file size, checksums."""
+"""rmbg.images.encode: lossless round trip, file size, checksums."""
 
 import io
 import zlib
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rmbg.images import png
+from rmbg.images import encode
 
 RANDOM = np.random.default_rng(0)
 
@@ -26,14 +26,14 @@ def test_round_trip(shape, kind):
         "flat": np.full(shape, 200, np.uint8),
         "steps": (np.arange(np.prod(shape)) % 251).astype(np.uint8).reshape(shape),
     }[kind]
-    image = Image.open(io.BytesIO(png.encode(pixels)))
+    image = Image.open(io.BytesIO(encode.encode_png(pixels)))
     image.verify()  # verifies the checksums
-    assert np.array_equal(np.asarray(Image.open(io.BytesIO(png.encode(pixels)))), pixels)
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(encode.encode_png(pixels)))), pixels)
 
 
 def test_non_contiguous_arrays():
     pixels = RANDOM.integers(0, 256, (40, 60, 4), np.uint8)[::2, ::3, :3]
-    assert np.array_equal(np.asarray(Image.open(io.BytesIO(png.encode(pixels)))), pixels)
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(encode.encode_png(pixels)))), pixels)
 
 
 def test_files_are_at_most_30_percent_larger_than_those_of_pillow():
@@ -42,11 +42,11 @@ def test_files_are_at_most_30_percent_larger_than_those_of_pillow():
     drawing = np.zeros((600, 800, 3), np.uint8)
     drawing[(rows // 20 + columns // 30) % 7 < 3] = (200, 30, 60)
     for pixels in (np.clip(photo, 0, 255).astype(np.uint8), drawing):
-        assert len(png.encode(pixels)) < 1.3 * len(pillow(pixels))
+        assert len(encode.encode_png(pixels)) < 1.3 * len(pillow(pixels))
 
 
 def test_combined_checksums():
     data = RANDOM.integers(0, 256, 200_000, np.uint8).tobytes()
     for cut in (0, 1, 65521, 199_999):
         first, second = data[:cut], data[cut:]
-        assert png.combine_adler32(zlib.adler32(first), zlib.adler32(second), len(second)) == zlib.adler32(data)
+        assert encode.combine_adler32(zlib.adler32(first), zlib.adler32(second), len(second)) == zlib.adler32(data)

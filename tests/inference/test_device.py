@@ -60,7 +60,7 @@ def test_a_precision_of_gpus_does_not_concern_the_built_in_networks(monkeypatch)
 
 
 def test_without_torch_the_built_in_network_runs_on_openvino(monkeypatch, tmp_path):
-    pytest.importorskip("rmbg.inference.openvino_import")
+    pytest.importorskip("rmbg.inference.engines")
     monkeypatch.setitem(sys.modules, "torch", None)
     (tmp_path / "birefnet.safetensors").touch()
     settings = Settings(weights=tmp_path)
@@ -99,9 +99,9 @@ def test_without_any_engine(monkeypatch):
 CODE = """
 import os, sys
 before = dict(os.environ)
-import rmbg.inference.model_cache, rmbg.inference.torch_import
+import rmbg.inference.model_cache, rmbg.inference.engines
 assert dict(os.environ) == before and "torch" not in sys.modules
-torch = rmbg.inference.torch_import.import_torch()
+torch = rmbg.inference.engines.import_torch()
 assert torch.__name__ == "torch"
 print(os.environ["PYTORCH_ENABLE_MPS_FALLBACK"])
 """

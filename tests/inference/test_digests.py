@@ -1,4 +1,4 @@
-"""rmbg.inference.digests: unchanged files are not read again, changed files are noticed."""
+"""rmbg.inference.weights: unchanged files are not read again, changed files are noticed."""
 
 import hashlib
 import json
@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from rmbg.inference import digests
+from rmbg.inference import weights
 from tests.inference.overwriting import overwrite
 
 OLD = 1_600_000_000
@@ -15,7 +15,7 @@ OLD = 1_600_000_000
 @pytest.fixture
 def path(tmp_path, monkeypatch):
     """A file whose times have settled."""
-    monkeypatch.setattr(digests, "SETTLED_NS", -(10**12))
+    monkeypatch.setattr(weights, "SETTLED_NS", -(10**12))
     path = tmp_path / "weights"
     path.write_bytes(b"a" * 100)
     os.utime(path, (OLD, OLD))
@@ -31,7 +31,7 @@ def reads(monkeypatch):
         names.append(path.name)
         return open(path, mode)
 
-    monkeypatch.setattr(digests, "open", counted, raising=False)
+    monkeypatch.setattr(weights, "open", counted, raising=False)
     return names
 
 
@@ -41,8 +41,8 @@ def call(request, path, tmp_path, reads, monkeypatch):
 
     def checksum():
         if request.param == "new process":
-            monkeypatch.setattr(digests, "_memory", {})
-        return digests.sha256(path, tmp_path / "data")
+            monkeypatch.setattr(weights, "_memory", {})
+        return weights.sha256(path, tmp_path / "data")
 
     return checksum
 
@@ -81,33 +81,33 @@ def test_a_truncated_file(call, path):
 
 def test_a_file_that_was_written_a_moment_ago_is_read_again(call, path, reads, monkeypatch):
     """A second change within one tick of the file system's clock would leave all times as they are."""
-    monkeypatch.setattr(digests, "SETTLED_NS", 60 * 10**9)
+    monkeypatch.setattr(weights, "SETTLED_NS", 60 * 10**9)
     assert call() == call()
     assert reads == ["weights", "weights"]
 
 
 @pytest.mark.parametrize("store", [b"", b"[]", b'{"weights"', b'{"x": [[1], "a"]}', b'{"x": 1}'])
 def test_a_damaged_store_is_replaced(path, tmp_path, reads, store, monkeypatch):
-    monkeypatch.setattr(digests, "_memory", {})
+    monkeypatch.setattr(weights, "_memory", {})
     (tmp_path / "data").mkdir()
-    (tmp_path / "data" / digests.STORE).write_bytes(store)
-    assert digests.sha256(path, tmp_path / "data") == expected(path)
-    assert str(path) in json.loads((tmp_path / "data" / digests.STORE).read_text())
+    (tmp_path / "data" / weights.STORE).write_bytes(store)
+    assert weights.sha256(path, tmp_path / "data") == expected(path)
+    assert str(path) in json.loads((tmp_path / "data" / weights.STORE).read_text())
 
 
 def test_a_store_that_cannot_be_written_is_ignored(path, tmp_path):
     (tmp_path / "data").write_text("a file where a folder should be")
-    assert digests.sha256(path, tmp_path / "data") == expected(path)
+    assert weights.sha256(path, tmp_path / "data") == expected(path)
 
 
 def test_the_trailer_is_left_out(path, tmp_path):
-    assert digests.sha256(path, tmp_path / "data", 10) == hashlib.sha256(b"a" * 90).hexdigest()
+    assert weights.sha256(path, tmp_path / "data", 10) == hashlib.sha256(b"a" * 90).hexdigest()
 
 
 def test_old_entries_are_dropped(path, tmp_path, monkeypatch):
-    monkeypatch.setattr(digests, "MAX_ENTRIES", 2)
+    monkeypatch.setattr(weights, "MAX_ENTRIES", 2)
     for name in ("first", "second", "third"):
         (tmp_path / name).write_bytes(b"x")
-        digests.remember(tmp_path / name, "0", tmp_path / "data")
-    names = [os.path.basename(name) for name in json.loads((tmp_path / "data" / digests.STORE).read_text())]  # noqa: PTH119
+        weights.remember(tmp_path / name, "0", tmp_path / "data")
+    names = [os.path.basename(name) for name in json.loads((tmp_path / "data" / weights.STORE).read_text())]  # noqa: PTH119
     assert names == ["second", "third"]

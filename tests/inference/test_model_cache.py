@@ -9,10 +9,10 @@ import pytest
 from rmbg.errors import CancelledError, ModelError
 from rmbg.inference import weights
 from rmbg.inference.catalog import MODELS
+from rmbg.inference.engines import Plan
 from rmbg.inference.model_cache import ModelCache
-from rmbg.inference.plan import Plan
+from rmbg.runtime.threads import on_one_core
 from rmbg.settings import Settings
-from rmbg.threads import on_one_core
 from tests.servers.hub import Hub
 
 IMAGES = np.zeros((1, 3, 4, 4), np.float32)
@@ -78,8 +78,8 @@ def test_the_least_recently_used_network_is_unloaded_beyond_the_budget(cache, se
 
 
 def test_streams_run_at_the_same_time_and_are_not_unloaded(cache, settings, monkeypatch):
-    pytest.importorskip("rmbg.inference.openvino_import")
-    monkeypatch.setattr("rmbg.inference.plan.cpu_count", lambda: 2)
+    pytest.importorskip("rmbg.inference.engines")
+    monkeypatch.setattr("rmbg.inference.engines.cpu_count", lambda: 2)
     started, release = threading.Barrier(3, timeout=60), threading.Event()
 
     def hold(runner):

@@ -17,16 +17,16 @@ import torch
 from safetensors.torch import save_file
 
 from rmbg.errors import NotReadyError
-from rmbg.inference import digests, weights
+from rmbg.inference import weights
 from rmbg.inference.catalog import MODELS, build
 from rmbg.inference.device import choose
-from rmbg.inference.plan import Plan
+from rmbg.inference.engines import Plan
 from rmbg.inference.torch_runner import TorchRunner
 from rmbg.settings import Settings
 from tests.inference.overwriting import overwrite
 from tests.networks.rule import network_input, rule_weights
 
-pytest.importorskip("rmbg.inference.openvino_import")
+pytest.importorskip("rmbg.inference.engines")
 from rmbg.inference.openvino_import import TELEMETRY, opset15, ov
 from rmbg.inference.openvino_runner import (
     OpenVinoRunner,
@@ -133,7 +133,7 @@ class Stored:
         save_compiled(self.compiled, self.path, MODELS["rmbg-1.4"], self.data)
 
     def load(self):
-        digests._memory.clear()
+        weights._memory.clear()
         return load_compiled(self.path, FP32, no_progress, MODELS["rmbg-1.4"], self.data)
 
 
@@ -151,15 +151,15 @@ def test_a_prepared_model_is_not_read_for_its_checksum(stored, monkeypatch):
     def fail(*args):
         raise AssertionError("read")
 
-    monkeypatch.setattr(digests, "open", fail, raising=False)
+    monkeypatch.setattr(weights, "open", fail, raising=False)
     check(stored.load())
 
 
 def test_a_copied_prepared_model_is_verified_by_the_checksum_in_the_file(stored, monkeypatch):
-    (stored.data / digests.STORE).unlink()
-    monkeypatch.setattr(digests, "SETTLED_NS", -(10**12))
+    (stored.data / weights.STORE).unlink()
+    monkeypatch.setattr(weights, "SETTLED_NS", -(10**12))
     check(stored.load())
-    assert str(stored.path) in (stored.data / digests.STORE).read_text()
+    assert str(stored.path) in (stored.data / weights.STORE).read_text()
 
 
 @pytest.mark.parametrize("change", ["content", "truncated", "longer", "empty", "trailer"])
@@ -241,9 +241,8 @@ def test_deformable_convolution_interpolates_with_zeros_at_the_border():
     """By default OpenVINO drops samples that lie partly outside; torch pads them with zeros."""
     from torch import nn
 
-    from rmbg.inference.openvino_graph import deformable, opset15, ov
-    from rmbg.inference.openvino_ops import reset_constants
-    from rmbg.networks.deform import DeformableConv
+    from rmbg.inference.openvino_graph import deformable, opset15, ov, reset_constants
+    from rmbg.networks.birefnet import DeformableConv
 
     torch.manual_seed(0)
     module = DeformableConv(3, 4, 3)

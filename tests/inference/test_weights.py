@@ -14,8 +14,8 @@ import torch
 from safetensors.torch import save, save_file
 
 from rmbg.errors import ModelError, NotReadyError
-from rmbg.inference import digests, weights
 from rmbg.inference import hub as hub_client
+from rmbg.inference import weights
 from rmbg.inference.catalog import MODELS
 from rmbg.settings import Settings
 from tests.sentences import sentence
@@ -88,7 +88,7 @@ def test_file_without_read_permission(make, tmp_path, monkeypatch):
 
     save_file({"a": torch.ones(3)}, tmp_path / "rmbg-1.4.safetensors")
     with monkeypatch.context() as patch:
-        patch.setattr(digests, "open", fail, raising=False)
+        patch.setattr(weights, "open", fail, raising=False)
         with pytest.raises(ModelError, match=r"rmbg-1\.4\.safetensors cannot be read \(Permission denied\)"):
             fetch(make(RMBG_WEIGHTS=str(tmp_path)))
     assert fetch(make(RMBG_WEIGHTS=str(tmp_path)))

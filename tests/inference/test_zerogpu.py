@@ -13,8 +13,8 @@ import pytest
 from rmbg.errors import CancelledError, ModelError, NotReadyError
 from rmbg.inference import model_cache, torch_runner, weights, zerogpu
 from rmbg.inference.catalog import MODELS
-from rmbg.inference.plan import Plan
-from rmbg.message import Message
+from rmbg.inference.engines import Plan
+from rmbg.runtime.messages import Message
 from rmbg.settings import Settings
 
 IMAGES = np.zeros((2, 3, 4, 4), np.float32)

@@ -7,7 +7,7 @@ import pytest
 from scipy import ndimage
 
 from rmbg.errors import OptionError
-from rmbg.matting import cleanup, morphology
+from rmbg.matting import cleanup
 from rmbg.matting.edges import RANGES, AlphaMatting, EdgeSettings
 from tests.pictures import disc
 
@@ -68,7 +68,7 @@ def test_dilation_is_the_maximum_over_a_disc(radius):
     noise = np.random.default_rng(2).random((40, 50), np.float32)
     y, x = np.mgrid[-8:9, -8:9]
     expected = ndimage.grey_dilation(noise, footprint=x * x + y * y <= radius * radius, mode="nearest")
-    np.testing.assert_array_equal(morphology._dilate(noise, radius), expected)
+    np.testing.assert_array_equal(cleanup._dilate(noise, radius), expected)
 
 
 @pytest.mark.parametrize("pixels", [2.0, 30.0])

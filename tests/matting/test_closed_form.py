@@ -6,10 +6,9 @@ from scipy import ndimage
 
 from rmbg.errors import CancelledError
 from rmbg.matting import closed_form
-from rmbg.matting.closed_form import refine_alpha
+from rmbg.matting.closed_form import laplacian_weights, refine_alpha, unknown_system
 from rmbg.matting.edges import AlphaMatting
-from rmbg.matting.laplacian import laplacian_weights, unknown_system
-from rmbg.matting.trimap import BACKGROUND, FOREGROUND, UNKNOWN, make_trimap
+from rmbg.matting.matte import BACKGROUND, FOREGROUND, UNKNOWN, make_trimap
 from tests.memory import peak
 from tests.pictures import scene
 

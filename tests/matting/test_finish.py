@@ -1,11 +1,11 @@
-"""rmbg.matting.finish and rmbg.images.hidden: photos with alpha of their own."""
+"""rmbg.matting.foreground and rmbg.images.pixels: photos with alpha of their own."""
 
 import numpy as np
 import pytest
 
-from rmbg.images.hidden import fill_hidden
 from rmbg.images.photo import Photo
-from rmbg.matting.finish import finish
+from rmbg.images.pixels import fill_hidden
+from rmbg.matting.foreground import finish
 from tests.pictures import disc, scene
 
 MAGENTA = (255, 0, 255)

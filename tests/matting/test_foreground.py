@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rmbg.images.blending import blend
+from rmbg.images.pixels import blend
 from rmbg.matting.foreground import estimate_foreground
 from tests.pictures import scene
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from rmbg.errors import OptionError, PhotoError
-from rmbg.matting.own_mask import read_mask
+from rmbg.matting.retouch import read_mask
 from rmbg.remove import remove_background
 from tests.disc import save_photo
 

@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 
 from rmbg.errors import OptionError
-from rmbg.matting import strokes as module
-from rmbg.matting.retouch import retouch
-from rmbg.matting.strokes import Stroke, check_strokes, parse_stroke, to_json
+from rmbg.matting import retouch as module
+from rmbg.matting.retouch import Stroke, check_strokes, parse_stroke, retouch, to_json
 
 HEIGHT, WIDTH = 600, 800
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from rmbg.metrics import matting, quality, saliency
+from rmbg.metrics import quality
 from tests.benchmark.shapes import chair, seeded, worse_and_worse
 
 #: Results of pysodmetrics 1.6.2 for `shapes.seeded`: max F, weighted F, S, mean E.
@@ -95,9 +95,9 @@ def test_the_composite_renormalizes_the_weights_of_the_scores_that_apply():
 def test_sad_mae_and_mse():
     truth = np.zeros((50, 40))
     matte = np.full((50, 40), 0.5)
-    assert matting.sad(matte, truth) == pytest.approx(1.0)
-    assert matting.mae(matte, truth) == pytest.approx(0.5)
-    assert matting.mse(matte, truth) == pytest.approx(0.25)
+    assert quality.sad(matte, truth) == pytest.approx(1.0)
+    assert quality.mae(matte, truth) == pytest.approx(0.5)
+    assert quality.mse(matte, truth) == pytest.approx(0.25)
 
 
 def test_gradient_of_a_ramp():
@@ -106,7 +106,7 @@ def test_gradient_of_a_ramp():
     x = np.arange(-4, 5)
     gaussian = np.exp(-(x**2) / (2 * 1.4**2))
     response = 0.01 * abs((x * gaussian * x).sum()) / np.linalg.norm(x * gaussian) * gaussian.sum() / np.linalg.norm(gaussian)
-    magnitude = matting._gradient_magnitude(ramp)[20:-20, 20:-20]
+    magnitude = quality._gradient_magnitude(ramp)[20:-20, 20:-20]
     assert magnitude == pytest.approx(response, rel=1e-6)
 
 
@@ -118,18 +118,18 @@ def test_connectivity_of_a_separate_patch():
     patch[50:55, 50:55] = 0.8
     veil = truth.copy()
     veil[50:55, 50:55] = 0.14
-    assert matting.connectivity(patch, truth) == pytest.approx(25 * 0.8 / 1000)
-    assert matting.connectivity(veil, truth) == 0
+    assert quality.connectivity(patch, truth) == pytest.approx(25 * 0.8 / 1000)
+    assert quality.connectivity(veil, truth) == 0
 
 
 @pytest.mark.parametrize("seed", PYSODMETRICS)
 def test_saliency_metrics_match_stored_results_of_pysodmetrics(seed):
     matte, inside = seeded(seed)
     assert (
-        saliency.f_max(matte, inside),
-        saliency.f_weighted(matte, inside),
-        saliency.structure(matte, inside),
-        saliency.e_mean(matte, inside),
+        quality.f_max(matte, inside),
+        quality.f_weighted(matte, inside),
+        quality.structure(matte, inside),
+        quality.e_mean(matte, inside),
     ) == pytest.approx(PYSODMETRICS[seed], abs=2e-4)
 
 
@@ -143,12 +143,12 @@ def test_saliency_metrics_match_pysodmetrics(seed):
     for reference in references:
         reference.step(pred=pred, gt=gt)
     results = [reference.get_results() for reference in references]
-    assert saliency.f_max(matte, inside) == pytest.approx(results[0]["f"]["dynamic"].max(), abs=1e-5)
-    assert saliency.f_weighted(matte, inside) == pytest.approx(results[1]["wfm"], abs=1e-5)
-    assert saliency.structure(matte, inside) == pytest.approx(results[2]["sm"], abs=1e-5)
+    assert quality.f_max(matte, inside) == pytest.approx(results[0]["f"]["dynamic"].max(), abs=1e-5)
+    assert quality.f_weighted(matte, inside) == pytest.approx(results[1]["wfm"], abs=1e-5)
+    assert quality.structure(matte, inside) == pytest.approx(results[2]["sm"], abs=1e-5)
     size = inside.size  # pysodmetrics divides by size - 1
-    assert saliency.e_mean(matte, inside) == pytest.approx(results[3]["em"]["curve"].mean() * (size - 1) / size, abs=1e-5)
-    assert matting.mae(matte, inside) == pytest.approx(results[4]["mae"], abs=1e-5)
+    assert quality.e_mean(matte, inside) == pytest.approx(results[3]["em"]["curve"].mean() * (size - 1) / size, abs=1e-5)
+    assert quality.mae(matte, inside) == pytest.approx(results[4]["mae"], abs=1e-5)
 
 
 @pytest.mark.parametrize("fill", [0.0, 1.0])

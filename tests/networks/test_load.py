@@ -3,11 +3,9 @@
 import pytest
 import torch
 
-from rmbg.networks.birefnet import SWIN_T, UNUSED, BiRefNet, image_patches
-from rmbg.networks.deform import deform_conv2d
+from rmbg.networks.birefnet import SWIN_T, UNUSED, BiRefNet, deform_conv2d, image_patches, shifted_window_mask
 from rmbg.networks.isnet import ISNet
 from rmbg.networks.load import WrongTensorsError, fold_batch_norms, load
-from rmbg.networks.swin import shifted_window_mask
 from tests.networks.rule import rule_weights
 
 

@@ -7,7 +7,7 @@ import pytest
 from scipy import ndimage
 
 from rmbg.inference import builtin_runner
-from rmbg.inference.plan import Plan
+from rmbg.inference.engines import Plan
 from rmbg.matting.color_prior import sigmoid
 from rmbg.matting.matte import sharpen_edges
 from rmbg.matting.refiner import SLOPE
@@ -20,7 +20,7 @@ SIDE = refiner_spec.SIDE
 def networks(engine: str) -> builtin_runner.Networks:
     if engine == "torch":
         return builtin_runner.torch_networks(Plan("torch", "cpu", "fp32"))
-    pytest.importorskip("rmbg.inference.openvino_import")
+    pytest.importorskip("rmbg.inference.engines")
     return builtin_runner.openvino_networks()
 
 

@@ -11,7 +11,7 @@ import sys
 
 def main() -> None:
     from rmbg.__main__ import entry
-    from rmbg.ui.workspace import workspace
+    from rmbg.ui.storage import workspace
 
     while "=" in sys.argv[1]:
         name, _, value = sys.argv.pop(1).partition("=")

@@ -103,18 +103,18 @@ def preload() -> None:
     from rmbg.cli.app import COMMANDS
 
     # Those that commands import when they need them.
-    later = ("httpx", "huggingface_hub", "rmbg.inference.openvino_import", "rmbg.net.transport", "scipy.ndimage")
+    later = ("httpx", "huggingface_hub", "rmbg.inference.engines", "rmbg.net.transport", "scipy.ndimage")
     for name in (*(f"rmbg.cli.{name}" for name in COMMANDS), *later):
         with contextlib.suppress(Exception):  # reported by the process that needs it
             importlib.import_module(name)
     with contextlib.suppress(Exception):
-        importlib.import_module("rmbg.inference.torch_import").import_torch()
+        importlib.import_module("rmbg.inference.engines").import_torch()
     before = set(sys.modules)
     with contextlib.suppress(Exception):
         importlib.import_module("rmbg.ui.app")
     sys.meta_path.insert(0, Stash(before))
     with contextlib.suppress(Exception):
-        importlib.import_module("rmbg.inference.torch_import").import_torch()
+        importlib.import_module("rmbg.inference.engines").import_torch()
 
 
 # --- processes ---------------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from rmbg import remove_background
-from rmbg.batch.spending import LimitReachedError, SpendingLimit
+from rmbg.batch.paid import LimitReachedError, SpendingLimit
 from rmbg.billing import ledger
 from rmbg.billing.cost import Cost
 from rmbg.billing.quote import estimate, quote
@@ -21,9 +21,8 @@ from rmbg.cutout import Cutout
 from rmbg.errors import CancelledError, NoSubjectError, OptionError, OutputError, ServiceError
 from rmbg.providers import PROVIDERS, find
 from rmbg.providers.base import Provider, ProviderInfo
-from rmbg.providers.cascade.price import doubtful_share
-from rmbg.providers.cascade.provider import Cascade
-from rmbg.providers.fal.remove import Fal as FalProvider
+from rmbg.providers.cascade import Cascade, doubtful_share
+from rmbg.providers.fal import Fal as FalProvider
 from rmbg.settings import Settings
 from rmbg.ui.consent import charges_of, describe, total
 from tests.disc import results, save_photos
@@ -240,7 +239,7 @@ def test_charged_answer_is_recovered_after_an_interrupt(cut, monkeypatch, tmp_pa
 
 
 def test_failed_delivery_keeps_answers_of_services_only(cut, guess, env):
-    from rmbg.providers.delivery import keep_if_paid
+    from rmbg.remove import keep_if_paid
 
     settings = Settings.from_environ(env)
     paid = cut()

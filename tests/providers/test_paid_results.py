@@ -14,8 +14,8 @@ from rmbg.errors import OutputError, PhotoError
 from rmbg.images.photo import Photo
 from rmbg.providers import PROVIDERS
 from rmbg.providers import remote as remote_module
-from rmbg.providers.delivery import keep_if_paid, total
 from rmbg.providers.remote import EncodedPhoto
+from rmbg.remove import keep_if_paid, total
 from rmbg.settings import Settings
 from tests.remote import PROTOCOLS, cut, picture, short_delays  # noqa: F401
 from tests.servers.fal import Fal

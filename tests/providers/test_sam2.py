@@ -9,8 +9,8 @@ from safetensors.torch import save_file
 
 from rmbg.errors import CancelledError, ModelError, NoSubjectError, OptionError
 from rmbg.images.photo import Photo
-from rmbg.inference import sam2_runner as engine
-from rmbg.inference.sam2_runner import Masks
+from rmbg.inference import transformers_runners as engine
+from rmbg.inference.transformers_runners import Masks
 from rmbg.providers.base import RequestContext
 from rmbg.providers.sam2 import best_mask, mask_at, point_grid, select_foreground
 from rmbg.remove import remove_background
@@ -76,7 +76,7 @@ def small():
 def settings(small, tmp_path, monkeypatch):
     from transformers import Sam2Model
 
-    monkeypatch.setattr(engine, "config", lambda: small)
+    monkeypatch.setattr(engine, "sam2_config", lambda: small)
     torch.manual_seed(0)
     tensors = {name: value.contiguous().clone() for name, value in Sam2Model(small).state_dict().items()}
     tensors["memory_encoder.weight"] = torch.zeros(1)  # the published file also holds the video modules
@@ -134,5 +134,5 @@ def test_published_configuration_has_the_parameters_of_sam2_small():
     from transformers import Sam2Model
 
     with torch.device("meta"):
-        network = Sam2Model(engine.config())
+        network = Sam2Model(engine.sam2_config())
     assert 38e6 < sum(value.numel() for value in network.parameters()) < 41e6

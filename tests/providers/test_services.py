@@ -15,7 +15,7 @@ from rmbg.billing.cost import Cost
 from rmbg.errors import NotReadyError, OptionError, RmbgError, ServiceError
 from rmbg.providers import PROVIDERS
 from rmbg.providers.remote import LOSSLESS_PIXELS, EncodedPhoto, encode_photo
-from rmbg.providers.runware.remove import task
+from rmbg.providers.runware import task
 from rmbg.settings import Settings
 from tests.providers.test_remote import CHARGE_SENTENCE, expected_matte
 from tests.remote import PROTOCOLS, cut, picture, settings, short_delays  # noqa: F401

@@ -7,9 +7,8 @@ from PIL import Image
 from rmbg.billing.cost import Cost
 from rmbg.cutout import Cutout
 from rmbg.errors import OptionError
-from rmbg.images.blending import blend
-from rmbg.images.color import parse_color
 from rmbg.images.photo import Photo
+from rmbg.images.pixels import blend, parse_color
 from rmbg.render import backgrounds
 from rmbg.render.picture import compose
 from tests.pictures import scene

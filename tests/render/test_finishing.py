@@ -11,7 +11,7 @@ from rmbg.cutout import Cutout
 from rmbg.errors import OptionError
 from rmbg.images.photo import Photo
 from rmbg.matting.matte import bounding_box
-from rmbg.render import canvas, outline, shadow
+from rmbg.render import canvas, finishing
 from rmbg.render.finishing import Finishing
 from rmbg.render.notation import Length
 from tests.pictures import disc, scene
@@ -110,16 +110,16 @@ def test_shadow_is_never_inside_the_opaque_subject(blur_width):
 
 def test_shadow_has_offset_opacity_and_blur():
     alpha = rectangle(400, 400, slice(100, 200), slice(100, 200))
-    hard = shadow.drop_shadow(alpha, shadow.parse_shadow("30px,-10%,0,25"), 100)
+    hard = finishing.drop_shadow(alpha, finishing.parse_shadow("30px,-10%,0,25"), 100)
     expected = rectangle(400, 400, slice(90, 190), slice(130, 230)) * np.float32(0.25)
     np.testing.assert_allclose(hard, expected, atol=1e-6)
     for sigma in (3, 24):  # directly, and on a small copy
-        soft = shadow.drop_shadow(alpha, shadow.parse_shadow(f"0,0,{sigma},100"), 100)
+        soft = finishing.drop_shadow(alpha, finishing.parse_shadow(f"0,0,{sigma},100"), 100)
         exact = ndimage.gaussian_filter(alpha.astype(np.float64), sigma, mode="constant", truncate=6)
         assert np.abs(soft - exact).max() <= 0.02, sigma
-    at_the_top = shadow.drop_shadow(np.ones((200, 200), np.float32), shadow.parse_shadow("0,40px,10px,100"), 200)
+    at_the_top = finishing.drop_shadow(np.ones((200, 200), np.float32), finishing.parse_shadow("0,40px,10px,100"), 200)
     assert np.abs(np.diff(at_the_top[:, 100])).max() < 0.05, "no step"
-    beyond = shadow.drop_shadow(alpha, shadow.parse_shadow("500px,0,2px,100"), 100)
+    beyond = finishing.drop_shadow(alpha, finishing.parse_shadow("500px,0,2px,100"), 100)
     assert not beyond.any()
 
 
@@ -128,7 +128,7 @@ def test_contact_shadow_is_below_the_feet():
     alpha = rectangle(300, 300, slice(50, 120), slice(60, 240))
     alpha[120:250, 70:90] = 1
     alpha[120:242, 210:230] = 1
-    found = shadow.contact_shadow(alpha, shadow.ContactShadow(opacity=60), bounding_box(alpha))
+    found = finishing.contact_shadow(alpha, finishing.ContactShadow(opacity=60), bounding_box(alpha))
     assert found.max() <= 0.6 and found[250, 80] >= 0.4 and found[242, 220] >= 0.35
     assert found[:225].max() <= 0.02 and found[262:].max() <= 0.02, "flat"
     assert found[:, 140:160].max() <= 0.02
@@ -140,7 +140,7 @@ def test_outline_of_an_edge_has_its_width():
         row = np.clip(edge - np.arange(120), 0, 1).astype(np.float32)
         alpha = np.repeat(row[None], 60, axis=0)
         for width in (1.0, 3.0, 7.5):
-            covered = outline.outline(alpha, width)[30].sum() - edge
+            covered = finishing.outline(alpha, width)[30].sum() - edge
             assert covered == pytest.approx(width, abs=0.3), (edge, width)
 
 
@@ -148,7 +148,7 @@ def test_outline_of_an_edge_has_its_width():
 def test_outline_of_a_disc_is_a_larger_disc(width):
     """Within half a pixel at any angle, also across the tiles in which distances are computed."""
     side = 700
-    line = outline.outline(disc(side, 250.0), width)
+    line = finishing.outline(disc(side, 250.0), width)
     larger = disc(side, 250.0 + width)
     center = (side - 1) / 2
     radius = np.hypot(*(np.mgrid[:side, :side] - center))

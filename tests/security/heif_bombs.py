@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from rmbg.images.pillow import formats
+from rmbg.images.decode import formats
 
 #: Item that a reference of type ``dimg`` or ``auxl`` starts at, its type, and the items it leads to.
 Reference = tuple[int, bytes, Sequence[int]]

@@ -8,7 +8,7 @@ import zlib
 
 from PIL import Image
 
-from rmbg.images.pillow import formats
+from rmbg.images.decode import formats
 
 Entry = tuple[int, int, int, int]
 

@@ -35,7 +35,7 @@ def tensors() -> dict[str, torch.Tensor]:
 def test_damaged_weights_are_an_error(tensors, tmp_path: Path, case, engine):
     """NaN and infinity are detected when weights are loaded, an overflow during inference in the output."""
     if engine == "openvino":
-        pytest.importorskip("rmbg.inference.openvino_import")
+        pytest.importorskip("rmbg.inference.engines")
     name, value, _ = CASES[case]
     spoiled = {**tensors, name: tensors[name].clone()}
     spoiled[name].view(-1)[3 if case in ("NaN", "infinity") else slice(None)] = value

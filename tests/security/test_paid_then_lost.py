@@ -358,8 +358,8 @@ GATEWAY_FAULTS = [500, 502, 503, 504, 520]
 #: Short delays between retries and polls.
 QUICK = {
     "net__client__BACKOFF": 0.05,
-    "providers__fal__queue__POLL_INTERVAL": 0.1,
-    "providers__runware__remove__POLL_INTERVAL": 0.1,
+    "providers__fal__POLL_INTERVAL": 0.1,
+    "providers__runware__POLL_INTERVAL": 0.1,
 }
 
 

@@ -18,7 +18,7 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
-from rmbg.batch.recipe import Recipe
+from rmbg.batch.plan import Recipe
 from rmbg.billing.cost import Cost
 from rmbg.errors import InputError, NotReadyError, OutputError
 from rmbg.images import encode
@@ -26,13 +26,12 @@ from rmbg.providers import PROVIDERS
 from rmbg.providers.base import Option
 from rmbg.render.backgrounds import parse_background
 from rmbg.settings import Settings
-from rmbg.ui import archive
-from rmbg.ui.batch.run import Batch
-from rmbg.ui.batch.uploads import MAX_DIRECTORY_BYTES, UploadSource
-from rmbg.ui.components.photo_input import Upload
+from rmbg.ui import pictures
+from rmbg.ui.batch import MAX_DIRECTORY_BYTES, Batch, UploadSource
+from rmbg.ui.components.inputs import Upload
 from rmbg.ui.session import Session
 from rmbg.ui.storage import storage
-from rmbg.ui.tabs import batch_actions
+from rmbg.ui.tabs import batch
 from tests.benchmark.fakes import Fake
 from tests.disc import save_photo
 from tests.pictures import scene
@@ -247,19 +246,19 @@ def test_question_belongs_to_one_run(tmp_path, fakes, session):
     """An accepted batch does not permit the next one of the same size, and nothing runs without an answer."""
     settings = ("far", "", {}, "png", "transparent", "#ffffff", False)
     photos = uploads(tmp_path, 2)
-    message, *_ = batch_actions.start(session, photos, *settings)
+    message, *_ = batch.start(session, photos, *settings)
     assert "sends 2 photos to Far. Expected charge for all: about $0.04." in message and not fakes["far"].calls
-    batch_actions.decline(session)
-    message, *_ = batch_actions.confirm(session, "", {}, False)
+    batch.decline(session)
+    message, *_ = batch.confirm(session, "", {}, False)
     assert "Start the batch again" in message and not fakes["far"].calls
-    batch_actions.start(session, photos, *settings)
-    batch_actions.confirm(session, "", {}, False)
+    batch.start(session, photos, *settings)
+    batch.confirm(session, "", {}, False)
     session.batch.join()
     assert len(fakes["far"].calls) == 2
     others = uploads(tmp_path / "others", 2)
-    message, *_ = batch_actions.start(session, others, *settings)
+    message, *_ = batch.start(session, others, *settings)
     assert "Expected charge" in message and len(fakes["far"].calls) == 2
-    message, *_ = batch_actions.start(session, others, "murky", *settings[1:])
+    message, *_ = batch.start(session, others, "murky", *settings[1:])
     assert "an unknown price at Murky" in message and not fakes["murky"].calls
 
 
@@ -274,21 +273,21 @@ def test_changed_options_run_the_provider_again(tmp_path, tuned, session):
 
 def test_options_of_the_tab_reach_the_provider_and_belong_to_the_consent(tmp_path, tuned, session, monkeypatch):
     settings = ("png", "transparent", "#ffffff", False)
-    batch_actions.start(session, uploads(tmp_path, 2), "tuned", "", {"level": 0.9}, *settings)
+    batch.start(session, uploads(tmp_path, 2), "tuned", "", {"level": 0.9}, *settings)
     session.batch.join()
     assert tuned.levels == [0.9] * 2
-    message, *_ = batch_actions.start(session, [], "tuned", "", {"level": 7}, *settings)
+    message, *_ = batch.start(session, [], "tuned", "", {"level": 7}, *settings)
     assert "level is '7'" in html.unescape(message) and len(tuned.levels) == 2
 
     paid = Tuned("paid", "remote", "0.02")
     monkeypatch.setitem(PROVIDERS, "paid", paid)
-    batch_actions.start(session, [], "paid", "", {"level": 0.1}, *settings)
-    message, *_ = batch_actions.confirm(session, "", {"level": 0.2}, False)
+    batch.start(session, [], "paid", "", {"level": 0.1}, *settings)
+    message, *_ = batch.confirm(session, "", {"level": 0.2}, False)
     assert "settings have changed" in message and not paid.calls
-    message, *_ = batch_actions.confirm(session, "", {"level": 0.1}, False)
+    message, *_ = batch.confirm(session, "", {"level": 0.1}, False)
     assert "Start the batch again" in message and not paid.calls, "the question was withdrawn"
-    batch_actions.start(session, [], "paid", "", {"level": 0.1}, *settings)
-    batch_actions.confirm(session, "", {"level": 0.1}, False)
+    batch.start(session, [], "paid", "", {"level": 0.1}, *settings)
+    batch.confirm(session, "", {"level": 0.1}, False)
     session.batch.join()
     assert paid.levels == [0.1] * 2
 
@@ -304,7 +303,7 @@ def test_results_stay_within_the_quota_of_the_visitor(tmp_path, fakes, session, 
     assert 0 < len(results) < 6 and batch.halted and "more disk space" in sentence(batch.message)
     assert len(fakes["far"].calls) <= len(results) + 4, "no photo is sent without space for its result"
     assert Path(kept).is_file(), "a batch evicts nothing"
-    assert archive.write(session.owner, (batch.result(row) for row in results)), "the archive has space"
+    assert pictures.write(session.owner, (batch.result(row) for row in results)), "the archive has space"
 
 
 def test_stopped_batch_continues_and_closed_one_leaves_no_files(tmp_path, monkeypatch, session):
@@ -459,7 +458,7 @@ def test_message_has_no_path_of_the_server(tmp_path, fakes, session, monkeypatch
     def full(path: Path, data: bytes) -> None:
         raise OutputError(f"{path} could not be written: No space left on device.")
 
-    monkeypatch.setattr("rmbg.files.write", full)
+    monkeypatch.setattr("rmbg.runtime.files.write", full)
     with pytest.raises(OutputError) as caught:
         batch.prepare(recipe("near"))
     text = str(caught.value)

@@ -8,19 +8,18 @@ import numpy as np
 import pytest
 
 from rmbg.billing.cost import Cost
-from rmbg.cancellation import CancellationToken
 from rmbg.compare.agreement import agreement, consensus
 from rmbg.compare.comparison import Outcome
-from rmbg.compare.ratings import rate
-from rmbg.compare.votes import Ballot
+from rmbg.compare.votes import Ballot, rate
 from rmbg.cutout import Cutout
 from rmbg.images.photo import Photo
+from rmbg.runtime.cancellation import CancellationToken
 from rmbg.settings import Settings
 from rmbg.ui.compare_state import Comparison
-from rmbg.ui.components import second_provider
+from rmbg.ui.components import providers
 from rmbg.ui.session import Session
 from rmbg.ui.storage import storage
-from rmbg.ui.tabs import compare_photos, compare_view
+from rmbg.ui.tabs import compare_view
 
 RGB = np.full((80, 100, 3), 90, np.uint8)
 
@@ -81,7 +80,7 @@ def test_released_comparison_keeps_its_figures_and_reads_its_cutouts_again(compa
     figures, before = made.consensus(), [pane.outcome.cutout for pane in made.panes()]
     made.release()
     assert all(made.outcomes[name].cutout.matte.size == 0 for name in made.succeeded)
-    assert made.consensus() == figures and "all photos" in compare_photos.table([made, made], made)
+    assert made.consensus() == figures and "all photos" in compare_view.photos_table([made, made], made)
     after = [pane.outcome.cutout for pane in made.panes()]
     for one, other in zip(before, after, strict=True):
         np.testing.assert_array_equal(one.matte, other.matte)
@@ -147,8 +146,8 @@ def test_rating_has_an_interval_from_ten_votes_on():
 
 
 def test_offers_of_a_second_provider_state_download_and_license():
-    texts = [text for text, _ in second_provider.offers(Settings.from_environ({"HF_HUB_OFFLINE": "0"}))]
-    assert len(texts) == second_provider.OFFERED
+    texts = [text for text, _ in providers.offers(Settings.from_environ({"HF_HUB_OFFLINE": "0"}))]
+    assert len(texts) == providers.OFFERED
     assert all("MB on first use" in text and ("commercial use" in text) for text in texts)
-    note, _ = second_provider.refresh(Settings.from_environ({}))
+    note, _ = providers.refresh_second_provider(Settings.from_environ({}))
     assert "Runware: RemBG 1.4 costs $0.0013 listed a picture" in note

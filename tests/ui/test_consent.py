@@ -11,11 +11,11 @@ from PIL import Image
 from rmbg.providers import PROVIDERS
 from rmbg.replace import INFO
 from rmbg.settings import Settings
-from rmbg.ui.components.photo_input import Upload
-from rmbg.ui.components.provider_checkboxes import key_names
+from rmbg.ui.components.inputs import Upload
+from rmbg.ui.components.providers import key_names
 from rmbg.ui.consent import Charge, Consent, ConsentError, charges_of, times
 from rmbg.ui.session import Session
-from rmbg.ui.tabs import compare_run, compare_start, removal
+from rmbg.ui.tabs import compare_run, removal
 from tests.benchmark.fakes import Fake
 from tests.pictures import scene
 from tests.sentences import sentence
@@ -107,12 +107,12 @@ def test_consent_for_one_photo_does_not_cover_two(far, upload, tmp_path):
     Image.fromarray(scene(60, 90)[0]).save(tmp_path / "cup.png")
     session = Session()
     checks = [name in ("builtin", "far") for name in PROVIDERS]
-    assert "about $0.02." in compare_start.check_request(upload, session, False, *checks)[1]
-    session.consent.accept(compare_start.PLACE)
+    assert "about $0.02." in compare_run.check_request(upload, session, False, *checks)[1]
+    session.consent.accept(compare_run.PLACE)
     session.added = [Upload(str(tmp_path / "cup.png"), "cup.png")]
     updates = list(compare_run.begin_paid(None, upload, session, False, *checks, *("" for _ in key_names())))
     assert "Press Compare again." in updates[-1][-1] and not far.calls
     assert (
-        "your 2 photos to Far. Expected charge: about $0.04." in compare_start.check_request(upload, session, False, *checks)[1]
+        "your 2 photos to Far. Expected charge: about $0.04." in compare_run.check_request(upload, session, False, *checks)[1]
     )
     session.close()

@@ -18,12 +18,10 @@ from starlette.testclient import TestClient
 from rmbg.images.photo import Photo
 from rmbg.matting.edges import UNCHANGED, EdgeSettings
 from rmbg.matting.foreground import estimate_foreground
-from rmbg.matting.strokes import Stroke
+from rmbg.matting.retouch import Stroke
 from rmbg.ui.drafts import MAX_BODY, Drafts
-from rmbg.ui.edits import Edits
-from rmbg.ui.results import DRAFT_SIDE
+from rmbg.ui.results import DRAFT_SIDE, PREVIEW_SIDE, Edits
 from rmbg.ui.session import TOKENS, Session
-from rmbg.ui.shrink import PREVIEW_SIDE
 from tests.ui.test_session import cutout
 
 TOKEN = secrets.token_urlsafe(32)

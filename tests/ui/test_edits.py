@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 
 from rmbg.matting.edges import EdgeSettings
-from rmbg.matting.strokes import Stroke
-from rmbg.ui import result_files
-from rmbg.ui.components import retouch
-from rmbg.ui.edits import Edits
-from rmbg.ui.results import Result
+from rmbg.matting.retouch import Stroke
+from rmbg.ui import results
+from rmbg.ui.components import editing
+from rmbg.ui.results import Edits, Result
 from rmbg.ui.session import Session
 from rmbg.ui.storage import storage
 from rmbg.ui.tabs import edits, remove_actions, strip
@@ -33,7 +32,7 @@ def session(own_data: None) -> Any:
 def send(session: Session, result: Result, keep: int, stroke: Any = None, number: int = 1) -> dict[str, Any]:
     """Send a request as the page does; returns the answer."""
     text = json.dumps({"number": number, "result": result.id, "keep": keep, "stroke": stroke})
-    return json.loads(retouch.receive(session, text))
+    return json.loads(editing.receive(session, text))
 
 
 def test_strokes_are_in_every_picture_and_can_be_undone(session):
@@ -87,7 +86,7 @@ def test_thumbnail_follows_the_edits(session):
 )
 def test_invalid_requests_change_nothing(session, text):
     result = session.add(cutout(30, 40))
-    answer = json.loads(retouch.receive(session, text.replace("RESULT", result.id)))
+    answer = json.loads(editing.receive(session, text.replace("RESULT", result.id)))
     assert 20 < len(answer["error"]) < 120 and result.edits == Edits()
 
 
@@ -102,7 +101,7 @@ def test_request_cannot_change_the_result_of_another_visitor(session):
 
 
 def test_number_of_strokes_is_limited(session, monkeypatch):
-    monkeypatch.setattr("rmbg.matting.strokes.MAX_STROKES", 2)
+    monkeypatch.setattr("rmbg.matting.retouch.MAX_STROKES", 2)
     result = session.add(cutout())
     dot = {"mode": "keep", "radius": 2, "points": [5, 5]}
     assert [send(session, result, keep, dot)["strokes"] for keep in range(3)] == [1, 2, 2]
@@ -138,7 +137,7 @@ def test_clean_up_without_room_on_the_disk(session, monkeypatch):
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(result_files.np, "save", full)
+    monkeypatch.setattr(results.np, "save", full)
     result.edit(lambda edits: replace(edits, edges=EdgeSettings(invert=True), strokes=(Stroke("keep", 9, ((5.0, 5.0),)),)))
     assert result.full().matte[150, 200] == 0 and result.full().matte[5, 5] == 1
 

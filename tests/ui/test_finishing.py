@@ -12,8 +12,8 @@ from PIL import Image
 
 from rmbg.errors import OptionError
 from rmbg.render.canvas import PRESETS
-from rmbg.ui.components import finishing_options
-from rmbg.ui.components.render_options import OTHER_SIZE, RenderOptions
+from rmbg.ui.components import rendering
+from rmbg.ui.components.rendering import OTHER_SIZE, RenderOptions
 from tests.conftest import open_app
 from tests.pictures import scene
 
@@ -43,9 +43,9 @@ def test_invalid_size_of_a_visitor_is_an_error(size):
 
 
 def test_presets_set_background_and_padding():
-    kind, padding = finishing_options.choose_canvas("amazon", "transparent")
+    kind, padding = rendering.choose_canvas("amazon", "transparent")
     assert kind["value"] == "#ffffff" and padding["value"] == PRESETS["amazon"].canvas.padding.value
-    assert "value" not in finishing_options.choose_canvas("amazon", "blur")[0], "a chosen background is kept"
+    assert "value" not in rendering.choose_canvas("amazon", "blur")[0], "a chosen background is kept"
 
 
 @pytest.fixture(scope="module")

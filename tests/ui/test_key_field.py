@@ -9,7 +9,7 @@ import gradio as gr
 import httpx
 import pytest
 
-from rmbg.ui.components.key_field import key_field
+from rmbg.ui.components.providers import key_field
 
 KEY = "visitors-own:key"
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from rmbg.cancellation import CancellationToken
 from rmbg.errors import CancelledError, NotReadyError
+from rmbg.runtime.cancellation import CancellationToken
 from rmbg.ui.lanes import MAX_WAITING, Lane
 
 TIMEOUT = 60

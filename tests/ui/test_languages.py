@@ -17,12 +17,11 @@ from PIL import Image
 import rmbg
 from rmbg.billing.cost import Cost
 from rmbg.errors import PhotoError
-from rmbg.message import Message, joined
 from rmbg.providers import PROVIDERS
+from rmbg.runtime.messages import Message, joined
 from rmbg.ui import languages
 from rmbg.ui.app import build
-from rmbg.ui.languages import speaking, t
-from rmbg.ui.messages import visitor_text
+from rmbg.ui.languages import speaking, t, visitor_text
 from rmbg.ui.templates import render
 from tests.conftest import open_app
 from tests.pictures import scene

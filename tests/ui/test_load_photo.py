@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 
 from rmbg.ui.components import load_photo
-from rmbg.ui.components.photo_input import store_file
-from rmbg.ui.payload import store_data_uri
+from rmbg.ui.components.inputs import store_file
+from rmbg.ui.guard.payload import store_data_uri
 from rmbg.ui.storage import VISITOR, storage
 from tests.pictures import scene
 from tests.servers.web import Exchange, Web

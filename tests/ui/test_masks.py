@@ -13,15 +13,14 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from rmbg.inference import sam2_runner
+from rmbg.inference import transformers_runners
 from rmbg.matting.edges import AlphaMatting, EdgeSettings
-from rmbg.matting.strokes import Stroke
-from rmbg.ui.components.photo_input import Upload
-from rmbg.ui.edits import Edits
-from rmbg.ui.results import Result
+from rmbg.matting.retouch import Stroke
+from rmbg.ui.components.inputs import Upload
+from rmbg.ui.results import Edits, Result
 from rmbg.ui.session import Session
 from rmbg.ui.storage import storage
-from rmbg.ui.tabs import masks
+from rmbg.ui.tabs import edits
 from tests.conftest import launched, open_app
 from tests.pictures import scene
 from tests.ui.test_page import download
@@ -51,7 +50,7 @@ def upload(picture: Image.Image, folder: Path) -> Upload:
 def test_own_mask_is_the_base_of_other_edits(session, tmp_path):
     result = session.add(cutout())
     provided = result.full()
-    empty, *page = masks.own_mask(session, upload(left_half(), tmp_path))
+    empty, *page = edits.own_mask(session, upload(left_half(), tmp_path))
     assert empty is None and isinstance(page[0], str)
     full = result.full()
     assert (full.matte[:, :200] == 1).all() and (full.matte[:, 200:] == 0).all()
@@ -63,7 +62,7 @@ def test_own_mask_is_the_base_of_other_edits(session, tmp_path):
     assert result.full().matte[100, 100] == 0 and result.full().matte[100, 300] == 1 and result.full().matte[9, 300] == 0
     result.release()
     assert result.preview.matte[100, 300] == 1, "read again"
-    masks.restore(session)
+    edits.restore(session)
     result.edit(lambda edits: Edits())
     np.testing.assert_array_equal(result.full().matte, provided.matte)
     assert not list(result.folder.glob("mask-*"))
@@ -71,10 +70,10 @@ def test_own_mask_is_the_base_of_other_edits(session, tmp_path):
 
 def test_unfit_masks_are_reported(session, tmp_path):
     result = session.add(cutout())
-    page = masks.own_mask(session, upload(left_half(300, 300), tmp_path))
+    page = edits.own_mask(session, upload(left_half(300, 300), tmp_path))
     assert "300 x 300 pixels and the photo 400 x 300" in page[3] and result.edits == Edits()
     session.current = None
-    assert "There is no result" in masks.own_mask(session, upload(left_half(), tmp_path))[3]
+    assert "There is no result" in edits.own_mask(session, upload(left_half(), tmp_path))[3]
 
 
 def test_alpha_matting_starts_from_the_mask_before_it(session):
@@ -82,12 +81,12 @@ def test_alpha_matting_starts_from_the_mask_before_it(session):
     expected = result.full().refined(AlphaMatting(erode_size=6))
     values = ["closed-form", 240, 10, 6]
     for _ in range(2):
-        page = masks.refine(0, session, *values)
+        page = edits.refine(0, session, *values)
         assert isinstance(page[0], str), page[2]
         np.testing.assert_allclose(result.full().matte, expected.matte, atol=2e-3)
     assert len(list(result.folder.glob("mask-????????-matte.npy"))) == 1, "former files are removed"
-    assert "erode_size is 0" in masks.refine(0, session, "closed-form", 240, 10, 0)[2]
-    assert "method is &#39;best&#39;" in masks.refine(0, session, "best", 240, 10, 5)[2]
+    assert "erode_size is 0" in edits.refine(0, session, "closed-form", 240, 10, 0)[2]
+    assert "method is &#39;best&#39;" in edits.refine(0, session, "best", 240, 10, 5)[2]
     assert not session.mattings.active
 
 
@@ -95,7 +94,7 @@ def test_alpha_matting_that_was_cancelled_changes_nothing(session):
     result = session.add(cutout())
     run = session.mattings.start()
     session.mattings.cancel(wait=False)
-    assert "Stopped" in masks.refine(run, session, "closed-form", 240, 10, 10)[2] and result.edits == Edits()
+    assert "Stopped" in edits.refine(run, session, "closed-form", 240, 10, 10)[2] and result.edits == Edits()
 
 
 def test_result_in_memory_can_have_another_mask():
@@ -124,7 +123,7 @@ def test_result_in_memory_can_have_another_mask():
 )
 def test_invalid_points_change_nothing(session, text):
     result = session.add(cutout())
-    answer = json.loads(masks.select(session, text)[0])
+    answer = json.loads(edits.select(session, text)[0])
     assert 10 < len(answer["error"]) < 90 and result.edits == Edits()
 
 
@@ -150,7 +149,7 @@ def visit(chromium: Any, own_data: None, tmp_path_factory: pytest.TempPathFactor
     path = folder / "photo.png"
     Image.fromarray(scene(HEIGHT, WIDTH)[0]).save(path)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sam2_runner, "config", lambda: small)
+        patch.setattr(transformers_runners, "config", lambda: small)
         patch.setenv("RMBG_WEIGHTS", str(folder))
         patch.setenv("RMBG_DEVICE", "cpu")
         with launched() as url, chromium.visit() as page:

@@ -9,12 +9,11 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from rmbg import telemetry
 from rmbg.errors import OptionError
+from rmbg.runtime import telemetry
 from rmbg.settings import Settings
-from rmbg.ui.logs import Formatter, configure
-from rmbg.ui.operations import Operations
-from rmbg.ui.origins import Origins, Proxies, own_hosts
+from rmbg.ui.guard.checks import Origins, Proxies, own_hosts
+from rmbg.ui.operations import Formatter, Operations, configure
 
 SCOPE = {
     "type": "http",

@@ -19,10 +19,10 @@ from rmbg.images.photo import open_photo
 from rmbg.inference import builtin_runner
 from rmbg.providers import PROVIDERS, builtin
 from rmbg.settings import Settings
-from rmbg.ui import archive
+from rmbg.ui import pictures
 from rmbg.ui.components import viewer
-from rmbg.ui.components.photo_input import Upload
-from rmbg.ui.progress import PROVIDER_SHARE, LateProgress, shown_progress
+from rmbg.ui.components.inputs import Upload
+from rmbg.ui.runs import PROVIDER_SHARE, LateProgress, shown_progress
 from rmbg.ui.session import Session
 from rmbg.ui.storage import storage
 from rmbg.ui.tabs import removal, remove_actions, strip
@@ -149,7 +149,7 @@ def test_deleted_results_leave_no_files(session):
 
 
 def test_archive_has_a_file_for_each_result(session):
-    path = archive.write(session.owner, [("a.png", b"1"), ("a.png", b"2"), ("b.png", b"3"), ("a.png", b"4")])
+    path = pictures.write(session.owner, [("a.png", b"1"), ("a.png", b"2"), ("b.png", b"3"), ("a.png", b"4")])
     with zipfile.ZipFile(path) as packed:
         assert {name: packed.read(name) for name in packed.namelist()} == {
             "a.png": b"1",
@@ -165,7 +165,7 @@ def test_archive_stays_within_the_quota(session, monkeypatch):
     before = {path for path in storage().root.uploads.rglob("*") if path.is_file()}
     monkeypatch.setattr(storage(), "session_bytes", storage().bytes_of(session.owner) + 1000)
     with pytest.raises(OutputError, match="larger than this server keeps"):
-        archive.write(session.owner, ((f"{number}.png", bytes(600)) for number in range(2)))
+        pictures.write(session.owner, ((f"{number}.png", bytes(600)) for number in range(2)))
     assert kept.is_stored(), "no result was evicted"
     assert {path for path in storage().root.uploads.rglob("*") if path.is_file()} == before
 

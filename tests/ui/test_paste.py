@@ -16,9 +16,9 @@ from rmbg.images.photo import Photo
 from rmbg.providers import PROVIDERS
 from rmbg.providers.base import RequestContext
 from rmbg.providers.builtin import Builtin
-from rmbg.ui.components.photo_input import Upload
+from rmbg.ui.components.inputs import Upload
 from rmbg.ui.session import Session
-from rmbg.ui.tabs import remove_actions, start_at_once
+from rmbg.ui.tabs import remove_actions
 from tests.conftest import open_app
 from tests.pictures import scene
 from tests.servers.web import Exchange, Web, until
@@ -205,7 +205,7 @@ def test_only_free_and_ready_providers_start_at_once(monkeypatch, tmp_path):
 
     def started(provider: str, at_once: bool = True) -> bool:
         session = Session()
-        start_at_once.start(session, at_once, provider, Upload(str(tmp_path / "a.png"), "a.png"))
+        remove_actions.start(session, at_once, provider, Upload(str(tmp_path / "a.png"), "a.png"))
         return session.removals.waiting
 
     assert started("builtin") and started("auto")
@@ -213,11 +213,11 @@ def test_only_free_and_ready_providers_start_at_once(monkeypatch, tmp_path):
     assert not any(started(provider) for provider in ("rmbg-1.4", "fal-rmbg-2.0", "removebg", "no-provider"))
 
     session, photo = Session(), Upload(str(tmp_path / "a.png"), "a.png")
-    number, *_, kind = start_at_once.start(session, True, "auto", photo)
+    number, *_, kind = remove_actions.start(session, True, "auto", photo)
     assert session.removals.provider(number) == "builtin" and kind == "local"
     token = session.removals.begin(number)
-    assert token is not None and start_at_once.start(session, True, "auto", photo)[0] != number + 1, "the same photo"
-    again, *_ = start_at_once.start(session, True, "auto", Upload(str(tmp_path / "b.png"), "b.png"))
+    assert token is not None and remove_actions.start(session, True, "auto", photo)[0] != number + 1, "the same photo"
+    again, *_ = remove_actions.start(session, True, "auto", Upload(str(tmp_path / "b.png"), "b.png"))
     assert again == number + 1 and token.cancelled() and session.removals.provider(number) == ""
 
 
@@ -225,12 +225,12 @@ def test_new_photo_does_not_cancel_a_paid_run(tmp_path):
     session = Session()
     token = session.removals.begin(session.removals.start(), paid=True)
     assert token is not None
-    *_, kind = start_at_once.start(session, True, "builtin", Upload(str(tmp_path / "a.png"), "a.png"))
+    *_, kind = remove_actions.start(session, True, "builtin", Upload(str(tmp_path / "a.png"), "a.png"))
     assert not token.cancelled() and not session.removals.waiting and kind == ""
     remove_actions.abandon(session, 1)
     assert not token.cancelled(), "only a run that waits for the queue is cancelled"
     token.end()
-    number, *_ = start_at_once.start(session, True, "builtin", Upload(str(tmp_path / "b.png"), "b.png"))
+    number, *_ = remove_actions.start(session, True, "builtin", Upload(str(tmp_path / "b.png"), "b.png"))
     assert session.removals.waiting
     remove_actions.abandon(session, number - 1)
     assert session.removals.active, "a late answer of the queue belongs to the run before"

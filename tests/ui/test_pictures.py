@@ -18,9 +18,9 @@ from rmbg.errors import OptionError, OutputError
 from rmbg.images.photo import Photo
 from rmbg.render.backgrounds import TRANSPARENT
 from rmbg.ui import pictures
-from rmbg.ui.components.render_options import BACKGROUNDS, RenderOptions
+from rmbg.ui.components.rendering import BACKGROUNDS, RenderOptions
+from rmbg.ui.results import PREVIEW_SIDE, shrink
 from rmbg.ui.session import Session
-from rmbg.ui.shrink import PREVIEW_SIDE, shrink
 from rmbg.ui.storage import Storage
 from rmbg.ui.tabs.remove_actions import copy, part, render_page
 from tests.pictures import scene

@@ -13,14 +13,13 @@ from PIL import Image
 
 from rmbg.errors import PhotoError, RmbgError
 from rmbg.images.photo import Photo, open_photo
-from rmbg.matting.finish import finish
-from rmbg.providers import local_cutout
+from rmbg.matting.foreground import finish
+from rmbg.providers import local
 from rmbg.remove import remove_background
-from rmbg.ui import result_files
-from rmbg.ui.components.photo_input import Upload
-from rmbg.ui.decoded import DecodedPhotos
+from rmbg.ui import results
+from rmbg.ui.components.inputs import DecodedPhotos, Upload
+from rmbg.ui.results import PREVIEW_SIDE, shrink
 from rmbg.ui.session import Session
-from rmbg.ui.shrink import PREVIEW_SIDE, shrink
 from rmbg.ui.storage import VISITOR
 from rmbg.ui.tabs import edits, removal, remove_actions
 from tests.pictures import scene
@@ -47,7 +46,7 @@ class Gate:
 @pytest.fixture
 def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
     gate = Gate()
-    monkeypatch.setattr(local_cutout, "finish", gate.finish)
+    monkeypatch.setattr(local, "finish", gate.finish)
     yield gate
     gate.opened.set()
 
@@ -149,7 +148,7 @@ def test_error_after_the_preview_is_shown_in_its_place(session, upload, monkeypa
     def full(*arguments: Any) -> Path:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(result_files, "save", full)
+    monkeypatch.setattr(results, "save", full)
     preview, last = begin(session, upload)
     assert "data-scene" in preview[0]
     assert "appears here" in last[0] and last[1] == "" and "notice error" in last[2] and "No space left" in last[2]
@@ -164,13 +163,13 @@ def small(tmp_path: Path) -> Upload:
 
 
 def test_small_photos_are_shown_before_they_are_stored(session, small, monkeypatch):
-    stored, save = threading.Event(), result_files.save
+    stored, save = threading.Event(), results.save
 
     def slow(*arguments: Any) -> Path:
         assert stored.wait(60)
         return save(*arguments)
 
-    monkeypatch.setattr(result_files, "save", slow)
+    monkeypatch.setattr(results, "save", slow)
     updates = begin(session, small)
     page, facts, message, strip, total, download = next(updates)
     result = session.current

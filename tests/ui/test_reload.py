@@ -14,11 +14,10 @@ from PIL import Image
 from rmbg.errors import CancelledError
 from rmbg.providers import PROVIDERS
 from rmbg.ui import visit
-from rmbg.ui.components.photo_input import Upload
-from rmbg.ui.result_files import save
-from rmbg.ui.session import TOKENS, Session
+from rmbg.ui.components.inputs import Upload
+from rmbg.ui.results import save
+from rmbg.ui.session import TOKENS, Session, Tokens
 from rmbg.ui.storage import VISITOR, storage
-from rmbg.ui.tokens import Tokens
 from rmbg.ui.visitors import Visitors
 from tests.conftest import open_app
 from tests.pictures import scene
@@ -123,7 +122,7 @@ def test_run_that_ends_after_the_deletion_adds_nothing(monkeypatch):
         other = Session()
         VISITOR.set("hurried")
         other.move("hurried")
-        monkeypatch.setattr("rmbg.ui.result_files.save", lambda *args: (save(*args), other.clear())[0])
+        monkeypatch.setattr("rmbg.ui.results.save", lambda *args: (save(*args), other.clear())[0])
         with pytest.raises(CancelledError, match="were deleted"):
             other.add(cutout(20, 20))
         assert other.results == [] and storage().bytes_of("hurried") == 0 and not list(other.own_folder().iterdir())

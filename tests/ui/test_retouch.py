@@ -235,7 +235,7 @@ def test_touch_and_pen_paint_and_two_fingers_zoom(page):
 
 
 def test_rejected_stroke_is_reported_and_taken_back(page, monkeypatch):
-    monkeypatch.setattr("rmbg.matting.strokes.MAX_STROKES", 0)
+    monkeypatch.setattr("rmbg.matting.retouch.MAX_STROKES", 0)
     paint(page, (0.45, 0.5), (0.55, 0.5))
     wait(page, "document.querySelector('.viewer-status').textContent.includes('Undo some strokes')")
     color_is(page, 0.5, 0.5, RED)

@@ -20,12 +20,12 @@ from rmbg.cutout import Cutout
 from rmbg.errors import PhotoError
 from rmbg.images.photo import Photo
 from rmbg.render import backgrounds
-from rmbg.ui.components.photo_input import Upload
-from rmbg.ui.components.render_options import RenderOptions
+from rmbg.ui.components.inputs import Upload
+from rmbg.ui.components.rendering import RenderOptions
+from rmbg.ui.results import PREVIEW_SIDE, shrink
 from rmbg.ui.session import MAX_RESULTS, Session
-from rmbg.ui.shrink import PREVIEW_SIDE, shrink
 from rmbg.ui.storage import storage
-from rmbg.ui.tabs import compare_downloads
+from rmbg.ui.tabs import compare_actions
 from tests.pictures import scene
 
 
@@ -128,7 +128,7 @@ def test_damaged_votes_file_is_reported(monkeypatch, tmp_path):
     monkeypatch.setenv("RMBG_DATA", str(tmp_path))
     session = Session()
     with pytest.raises(gr.Error, match="The votes in"):
-        compare_downloads.save_votes(session, "", "", "")
+        compare_actions.save_votes(session, "", "", "")
     session.close()
 
 

@@ -8,14 +8,14 @@ import gradio as gr
 import pytest
 from PIL import Image
 
-from rmbg.cancellation import CancellationToken
 from rmbg.errors import CancelledError
 from rmbg.providers import PROVIDERS
-from rmbg.ui.cancellation import Runs
-from rmbg.ui.components.photo_input import Upload
-from rmbg.ui.components.provider_checkboxes import key_names
+from rmbg.runtime.cancellation import CancellationToken
+from rmbg.ui.components.inputs import Upload
+from rmbg.ui.components.providers import key_names
+from rmbg.ui.runs import Runs
 from rmbg.ui.session import Session
-from rmbg.ui.tabs import benchmark, compare_actions, compare_run, compare_start
+from rmbg.ui.tabs import benchmark, compare_actions, compare_run
 from tests.benchmark.fakes import Fake
 from tests.pictures import scene
 
@@ -38,8 +38,8 @@ def test_comparison_cancelled_in_the_queue_does_not_run(fake, choice, tmp_path):
     upload, session = Upload(str(tmp_path / "mug.png"), "mug.png"), Session()
 
     def compare(*, stop: bool) -> str:
-        compare_start.check_request(upload, session, False, *choice[: len(PROVIDERS)])
-        run = compare_start.confirm(session)[0]
+        compare_run.check_request(upload, session, False, *choice[: len(PROVIDERS)])
+        run = compare_run.confirm(session)[0]
         if stop:
             compare_actions.stop(session)
         return list(compare_run.begin_paid(run, upload, session, False, *choice))[-1][-1]

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rmbg.ui.storage import UNUSED_SECONDS, VISITOR, Storage
-from rmbg.ui.workspace import Workspace
+from rmbg.ui.storage import UNUSED_SECONDS, VISITOR, Storage, Workspace
 
 
 @pytest.fixture

@@ -11,10 +11,10 @@ import pytest
 from rmbg.billing.cost import Cost
 from rmbg.compare.agreement import agreement
 from rmbg.compare.comparison import Outcome
-from rmbg.compare.ratings import Rating
+from rmbg.compare.votes import Rating
 from rmbg.cutout import Cutout
 from rmbg.images.photo import Photo
-from rmbg.ui.components import panes, viewer
+from rmbg.ui.components import viewer
 from rmbg.ui.tabs import compare_view
 from rmbg.ui.templates import render
 
@@ -36,13 +36,13 @@ def cutout(name: str) -> Cutout:
     [
         viewer.notice(HOSTILE),
         viewer.placeholder(HOSTILE, HOSTILE, HOSTILE),
-        panes.slider(*[panes.photo_layer(HOSTILE)] * 2, (HOSTILE, HOSTILE), (6, 4), (6, 4), "keys"),
+        viewer.slider(*[viewer.photo_layer(HOSTILE)] * 2, (HOSTILE, HOSTILE), (6, 4), (6, 4), "keys"),
         viewer.fact_line([HOSTILE], [HOSTILE]),
         compare_view.table_of(agreement([Outcome("builtin", cutout("builtin"))], "builtin"), "builtin", lambda name: HOSTILE),
         compare_view.table_of(agreement([Outcome("builtin", None, HOSTILE)], "builtin"), "builtin", str),
         compare_view.difference_map(cutout("builtin"), cutout("rmbg-1.4"), (HOSTILE, HOSTILE)),
         compare_view.ratings([Rating(HOSTILE, 1000, 900, 1100, 2, 1)], 2),
-        render("compare_grid.html", **GRID, panes=[panes.PaneContent(HOSTILE, HOSTILE, None, HOSTILE)]),
+        render("compare_grid.html", **GRID, panes=[viewer.PaneContent(HOSTILE, HOSTILE, None, HOSTILE)]),
         render("report_frame.html", report=HOSTILE),
     ],
 )

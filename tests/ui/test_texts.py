@@ -18,18 +18,17 @@ from PIL import Image
 
 from rmbg.billing import api_keys
 from rmbg.errors import NotReadyError
-from rmbg.images.pillow import formats
-from rmbg.message import NOT_SET_UP, Message, OwnerMessage, joined, public_text
+from rmbg.images.decode import formats
 from rmbg.providers import PROVIDERS, find
 from rmbg.providers.base import Status
+from rmbg.runtime.messages import NOT_SET_UP, Message, OwnerMessage, joined, megabytes, megapixels, public_text
 from rmbg.settings import Settings
-from rmbg.ui import messages
-from rmbg.ui.components import load_photo, provider_checkboxes, provider_text, viewer
-from rmbg.ui.components.photo_input import Upload
+from rmbg.ui import languages
+from rmbg.ui.components import load_photo, providers, viewer
+from rmbg.ui.components.inputs import Upload
 from rmbg.ui.guard.body import upload_limit
 from rmbg.ui.session import Session
 from rmbg.ui.tabs import removal
-from rmbg.units import megabytes, megapixels
 from tests.browser import DESKTOP, PHONE
 from tests.command import PATIENCE, ROOT, save_scene
 from tests.conftest import open_app
@@ -50,12 +49,12 @@ OWNERS = re.compile(
 #: Modules whose messages are not shown on the page: the command line, object stores, and checks at the start of the server.
 ELSEWHERE = (
     "cli",
-    "batch/cluster",
-    "batch/object_store.py",
+    "batch/cluster.py",
+    "batch/sources.py",
     "ui/app.py",
     "ui/server.py",
-    "ui/workspace.py",
-    "inference/torch_import.py",
+    "ui/storage.py",
+    "inference/engines.py",
 )
 
 #: Functions whose texts are parts of messages for the owner, which others of their module make.
@@ -121,18 +120,18 @@ def test_messages_for_the_owner_are_logged_and_replaced(caplog):
     assert f"{message}" == "RMBG_DEVICE is 'tpu' {x}." and str(NotReadyError(message)) is message
     for text in (message, joined(message, "Stopped."), joined("Stopped.", message)):
         caplog.clear()
-        assert not OWNERS.search(messages.visitor_text(text)) and "not set up here" in messages.visitor_text(text)
+        assert not OWNERS.search(languages.visitor_text(text)) and "not set up here" in languages.visitor_text(text)
         assert "RMBG_DEVICE is 'tpu'" in caplog.text
     assert public_text(message, shared=False) == f"{message}" and "not set up here" in public_text(message, shared=True)
     status = Status("unavailable", OwnerMessage("RMBG_DEVICE is 'tpu'.", Message("not set up here")))
-    assert messages.status_text(status) == "not set up here"
+    assert languages.status_text(status) == "not set up here"
 
 
 @pytest.mark.parametrize("settings", [PRIVATE, SHARED, Settings(environ={"HF_HUB_OFFLINE": "1"}), Settings(device="tpu")])
 def test_descriptions_of_providers_have_no_advice_for_the_owner(settings):
-    texts = [title for title, _ in provider_text.choices(settings)] + [provider_text.cards(settings)]
-    texts += [provider_text.line(name, settings) for name in PROVIDERS]
-    texts += [str(update["info"]) for update in provider_checkboxes._refresh(settings)]
+    texts = [title for title, _ in providers.choices(settings)] + [providers.cards(settings)]
+    texts += [providers.line(name, settings) for name in PROVIDERS]
+    texts += [str(update["info"]) for update in providers._refresh(settings)]
     for text in texts:
         assert text.strip() and not OWNERS.search(text) and "; " not in text[-2:], text
 
@@ -174,25 +173,25 @@ def test_missing_key_is_explained_without_variables():
 
 def test_data_use_depends_on_the_server():
     info = find("builtin").info
-    assert provider_text.data_use(info, PRIVATE) == "The photo stays on this computer."
-    shared = sentence(provider_text.data_use(info, SHARED))
+    assert providers.data_use(info, PRIVATE) == "The photo stays on this computer."
+    shared = sentence(providers.data_use(info, SHARED))
     assert "on this server (studio.example.org)" in shared and "60 minutes after you close" in shared
     short = Settings.from_environ({"RMBG_SHARED": "1", "RMBG_KEEP_MINUTES": "5"})
-    assert "5 minutes after you close" in sentence(provider_text.data_use(info, short))
-    assert "this computer" not in provider_text.cards(SHARED) and "this server" not in provider_text.cards(PRIVATE)
+    assert "5 minutes after you close" in sentence(providers.data_use(info, short))
+    assert "this computer" not in providers.cards(SHARED) and "this server" not in providers.cards(PRIVATE)
     space = Settings(shared=True, environ={"SPACE_HOST": "someone-studio.hf.space"})
-    assert provider_text.place(space) == "this server (someone-studio.hf.space)"
-    assert provider_text.place(Settings(shared=True)) == "this server"
+    assert providers.place(space) == "this server (someone-studio.hf.space)"
+    assert providers.place(Settings(shared=True)) == "this server"
     remote = find("fal-rmbg-2.0").info
-    assert provider_text.data_use(remote, SHARED) == remote.pixels
+    assert providers.data_use(remote, SHARED) == remote.pixels
 
 
 def test_price_and_license_are_in_front_only_if_they_matter():
     def front(name: str) -> str:
-        return re.sub("<[^>]+>", " ", provider_text.line(name, PRIVATE).partition("<details>")[0])
+        return re.sub("<[^>]+>", " ", providers.line(name, PRIVATE).partition("<details>")[0])
 
     assert "Free." in front("builtin") and "$" not in front("builtin") and "MIT" not in front("builtin")
-    assert "$" in provider_text.line("builtin", PRIVATE) and "MIT" in provider_text.line("builtin", PRIVATE)
+    assert "$" in providers.line("builtin", PRIVATE) and "MIT" in providers.line("builtin", PRIVATE)
     assert "Non-commercial" in front("rmbg-1.4") and "$" not in front("rmbg-1.4")
     assert "$0.018" in front("fal-rmbg-2.0") and "License" not in front("fal-rmbg-2.0")
 

@@ -3,7 +3,7 @@
   const root = document.documentElement;
   const MAX_SIDE = 1400; // of the drawn effects, in pixels
   const AWAY = 20000; // distance at which a shape is drawn so that only its shadow is visible
-  const CONTACT_HEIGHT = 0.025, CONTACT_DISTANCE = 0.08, CONTACT_BLUR = 0.01; // as in rmbg/render/shadow.py
+  const CONTACT_HEIGHT = 0.025, CONTACT_DISTANCE = 0.08, CONTACT_BLUR = 0.01; // as in rmbg/render/finishing.py
   const NAMES = [
     "canvas", "size", "padding", "scale", "x", "y", "shadow", "strength", "distance", "blur", "outline", "outline_color", "angle",
     "fit", "across", "along",

@@ -15,8 +15,7 @@ from rmbg.images.photo import Photo, open_photo
 from rmbg.net.download import fetch
 from rmbg.settings import Settings
 from rmbg.ui.components import viewer
-from rmbg.ui.components.photo_input import SHOWN_BY_BROWSERS, Upload, store_file
-from rmbg.ui.decoded import DECODED
+from rmbg.ui.components.inputs import DECODED, SHOWN_BY_BROWSERS, Upload, store_file
 
 #: Concurrent downloads and checks of uploads; a slow server may block a download until its timeout.
 CONCURRENT_LOADS = 8

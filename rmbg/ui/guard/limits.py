@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator, Callable, Iterator
 
 from starlette.types import Scope
 
+from rmbg.ui.guard.checks import Refused
 from rmbg.ui.languages import t
-from rmbg.ui.request_checks import Refused
 
 #: Concurrent direct calls; they bypass Gradio's queue and its concurrency limits.
 DIRECT_AT_ONCE = 8

@@ -16,12 +16,10 @@ from dataclasses import dataclass
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from rmbg.ui.guard.body import LimitedBody, body_limits
+from rmbg.ui.guard.body import GuardedResponse, LimitedBody, body_limits
+from rmbg.ui.guard.checks import DRAFT, FORWARDED, Origins, Proxies, Refused, check_content_type, check_origin, check_route
 from rmbg.ui.guard.limits import Limits, address_of
-from rmbg.ui.guard.response import GuardedResponse
 from rmbg.ui.languages import LANGUAGE, preferred
-from rmbg.ui.origins import FORWARDED, Origins, Proxies
-from rmbg.ui.request_checks import DRAFT, Refused, check_content_type, check_origin, check_route
 
 DIRECT = re.compile(f"(run|api)/.*|{DRAFT}")
 QUEUED = re.compile("queue/join/?|call/.*")

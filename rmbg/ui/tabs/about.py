@@ -9,10 +9,10 @@ import gradio as gr
 
 from rmbg.errors import NotReadyError
 from rmbg.inference.device import choose_engine, choose_engine_and_device
-from rmbg.inference.torch_import import import_torch
+from rmbg.inference.engines import import_torch
+from rmbg.runtime.threads import cpu_count
 from rmbg.settings import Settings
-from rmbg.threads import cpu_count
-from rmbg.ui.components import provider_text
+from rmbg.ui.components import providers
 from rmbg.ui.languages import t
 from rmbg.ui.templates import render
 from rmbg.version import __version__
@@ -28,15 +28,15 @@ def build(settings: Settings) -> None:
         + t(
             "One provider computes the cutout. All further steps, from background color to file format, run on {place} and use "
             "the same cutout at no further cost.",
-            place=provider_text.place(settings),
+            place=providers.place(settings),
         )
     )
-    gr.HTML(provider_text.cards(settings), elem_classes="bare", elem_id="providers")
+    gr.HTML(providers.cards(settings), elem_classes="bare", elem_id="providers")
     gr.Markdown(
         render(
             "about.md",
             hourly_usd=settings.hourly_usd,
-            place=provider_text.place(settings),
+            place=providers.place(settings),
             minutes=f"{settings.visit_seconds / 60:g}",
             machine=machine(settings),
             version=__version__,

@@ -16,21 +16,20 @@ from rmbg.benchmark.report import write_report
 from rmbg.benchmark.run import expected_charge, ready_providers, run
 from rmbg.benchmark.summary import summarize, unknown_charges, without_figures
 from rmbg.billing.quote import Estimate
-from rmbg.cancellation import CancellationToken
 from rmbg.errors import CancelledError, OptionError, RmbgError
-from rmbg.message import Message
+from rmbg.runtime.cancellation import CancellationToken
+from rmbg.runtime.messages import Message, megabytes
 from rmbg.settings import Settings
-from rmbg.ui.cancellation import buttons, run_number, stopping
-from rmbg.ui.components import consent_row, viewer
-from rmbg.ui.components.photo_input import store_file
-from rmbg.ui.components.provider_checkboxes import boxes, key_fields, split
+from rmbg.ui.components import providers, viewer
+from rmbg.ui.components.inputs import store_file
+from rmbg.ui.components.providers import boxes, key_fields, split
 from rmbg.ui.consent import Charge
 from rmbg.ui.lanes import DEVICE, SERVICES_AT_ONCE
 from rmbg.ui.languages import t
+from rmbg.ui.runs import buttons, run_number, stopping
 from rmbg.ui.session import Session
 from rmbg.ui.tabs.remove import EXAMPLES
 from rmbg.ui.templates import render
-from rmbg.units import megabytes
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +52,7 @@ def build(session: gr.State, settings: Settings) -> None:
             start = gr.Button("Measure", variant="primary", size="lg", elem_id="measure-start")
             cancel = gr.Button("Cancel", visible=False, size="lg", elem_id="measure-cancel")
             message = gr.HTML("", elem_classes="bare", elem_id="measure-message")
-            consent, yes, no = consent_row.consent_row(PLACE)
+            consent, yes, no = providers.consent_row(PLACE)
         with gr.Column(scale=9, min_width=320):
             report = gr.HTML(
                 viewer.placeholder(
@@ -81,7 +80,7 @@ def build(session: gr.State, settings: Settings) -> None:
     }
     source.input(lambda chosen: gr.update(visible=chosen == "zip"), source, archive, **instant)
     # Changing the data set or the selection invalidates the consent.
-    hide_consent = partial(consent_row.hide, PLACE)
+    hide_consent = partial(providers.hide, PLACE)
     changes = [source.input, archive.change, *(check.input for check in checks)]
     gr.on(changes, hide_consent, session, [consent, message], **instant)
     # Separate limits, so that local benchmarks do not wait for those that use services.
@@ -93,7 +92,7 @@ def build(session: gr.State, settings: Settings) -> None:
 
 
 def _begin(session: Session) -> tuple[Any, ...]:
-    return session.measurements.start(), *buttons(True), *consent_row.hide(PLACE, session)
+    return session.measurements.start(), *buttons(True), *providers.hide(PLACE, session)
 
 
 def _confirm(session: Session) -> tuple[Any, ...]:

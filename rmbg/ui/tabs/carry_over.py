@@ -8,8 +8,8 @@ from typing import Any
 
 import gradio as gr
 
-from rmbg.ui.components.photo_input import PhotoInput, Upload
-from rmbg.ui.messages import page_error
+from rmbg.ui.components.inputs import PhotoInput, Upload
+from rmbg.ui.languages import page_error
 from rmbg.ui.session import Session
 from rmbg.ui.tabs import compare, remove, remove_actions
 

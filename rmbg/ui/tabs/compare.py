@@ -10,16 +10,16 @@ from typing import Any
 import gradio as gr
 
 from rmbg.settings import Settings
-from rmbg.ui.cancellation import run_number
-from rmbg.ui.components import consent_row, panes, second_provider, viewer
-from rmbg.ui.components.photo_input import PhotoInput, Upload, photo_input
-from rmbg.ui.components.provider_checkboxes import boxes, key_fields
-from rmbg.ui.components.render_options import VIEWS
+from rmbg.ui.components import providers, viewer
+from rmbg.ui.components.inputs import PhotoInput, Upload, photo_input
+from rmbg.ui.components.providers import boxes, key_fields
+from rmbg.ui.components.rendering import VIEWS
 from rmbg.ui.lanes import SERVICES_AT_ONCE
+from rmbg.ui.runs import run_number
 from rmbg.ui.session import Session
 from rmbg.ui.tabs import compare_actions as actions
-from rmbg.ui.tabs import compare_downloads as downloads
-from rmbg.ui.tabs import compare_photos, compare_run, compare_start
+from rmbg.ui.tabs import compare_actions as downloads
+from rmbg.ui.tabs import compare_run, compare_view
 
 BACKGROUNDS = [
     ("Transparent", "transparent"),
@@ -68,18 +68,18 @@ def build(session: gr.State, settings: Settings) -> Parts:
             with gr.Row():
                 add = gr.Button("Add another photo", size="sm", elem_id="compare-add", min_width=120)
                 only = gr.Button("Use one photo only", size="sm", elem_id="compare-only", min_width=120)
-            added = gr.HTML(compare_photos.listed(Session()), elem_classes="bare", elem_id="compare-photos")
+            added = gr.HTML(compare_view.listed(Session()), elem_classes="bare", elem_id="compare-photos")
             checks = boxes("compare", settings, count=2)
-            offer = second_provider.build(len([check for check in checks if check.value]) < 2)
+            offer = providers.build_second_provider(len([check for check in checks if check.value]) < 2)
             keys = key_fields("compare", checks, settings)
             blind = gr.Checkbox(False, label="Blind: hide the names until the vote", elem_id="blind")
             price = gr.HTML(
-                compare_start.price_line(settings, 1, *(check.value for check in checks)), elem_classes="bare", elem_id="price"
+                compare_run.price_line(settings, 1, *(check.value for check in checks)), elem_classes="bare", elem_id="price"
             )
             start = gr.Button("Compare", variant="primary", size="lg", elem_id="compare-start")
             cancel = gr.Button("Cancel", visible=False, size="lg", elem_id="compare-cancel")
             message = gr.HTML("", elem_classes="bare", elem_id="compare-message")
-            consent, yes, no = consent_row.consent_row(compare_start.PLACE)
+            consent, yes, no = providers.consent_row(compare_run.PLACE)
         with gr.Column(scale=9, min_width=320):
             with gr.Row(equal_height=True):
                 view = gr.Radio(VIEWS, value="cutout", label="View of all", elem_id="compare-view", scale=4, min_width=250)
@@ -100,7 +100,7 @@ def build(session: gr.State, settings: Settings) -> Parts:
                 elem_id="grid",
                 js_on_load=USE_ONE,
             )
-            all_photos = gr.HTML("", elem_classes="bare", elem_id="all-photos", js_on_load=compare_photos.SHOW_PHOTO)
+            all_photos = gr.HTML("", elem_classes="bare", elem_id="all-photos", js_on_load=compare_view.SHOW_PHOTO)
             with gr.Group(visible=False) as ballot:
                 vote = gr.Radio([], label="Which result is best?", elem_id="vote")
                 cast = gr.Button("Vote and show the names", variant="primary", elem_id="cast")
@@ -129,19 +129,19 @@ def build(session: gr.State, settings: Settings) -> Parts:
     private: dict[str, Any] = {"api_visibility": "private"}
     instant: dict[str, Any] = {**private, "queue": False, "show_progress": "hidden"}
 
-    hide_consent = partial(consent_row.hide, compare_start.PLACE)
+    hide_consent = partial(providers.hide, compare_run.PLACE)
 
     def selected(session: Session, photo: Upload | None, *on: bool) -> tuple[Any, ...]:
         """Updates after a change of the selection, which invalidates the consent."""
         return offer.shown(*on), priced(session, photo, *on), *hide_consent(session)
 
     def priced(session: Session, photo: Upload | None, *on: bool) -> str:
-        return compare_start.price_line(settings, max(1, len(compare_photos.uploads(session, photo))), *on)
+        return compare_run.price_line(settings, max(1, len(compare_view.uploads(session, photo))), *on)
 
     def listed(change: Callable[..., tuple[Any, str]], session: Session, photo: Upload | None) -> tuple[Any, ...]:
         """Updates after a change of the list of photos, which invalidates the consent."""
         field, text = change(session, photo)
-        return field, compare_photos.listed(session), hide_consent(session)[0], text
+        return field, compare_view.listed(session), hide_consent(session)[0], text
 
     changed: dict[str, Any] = {
         "inputs": [session, photo, *checks],
@@ -153,10 +153,12 @@ def build(session: gr.State, settings: Settings) -> Parts:
     counted: dict[str, Any] = {"inputs": [session, photo, *checks], "outputs": price, **instant}
     photo.change(priced, **counted)
     listing: dict[str, Any] = {"outputs": [photo, added, consent, message], **instant}
-    add.click(partial(listed, compare_photos.add), [session, photo], **listing).then(priced, **counted)
-    only.click(partial(listed, compare_photos.clear), [session, photo], **listing).then(priced, **counted)
-    offer.choice.input(second_provider.add, offer.choice, checks, **instant).then(selected, **changed)
-    gr.on(None, partial(second_provider.refresh, settings), None, [offer.note, offer.choice], **instant)  # at page load
+    add.click(partial(listed, compare_view.add), [session, photo], **listing).then(priced, **counted)
+    only.click(partial(listed, compare_view.clear), [session, photo], **listing).then(priced, **counted)
+    offer.choice.input(providers.add, offer.choice, checks, **instant).then(selected, **changed)
+    gr.on(
+        None, partial(providers.refresh_second_provider, settings), None, [offer.note, offer.choice], **instant
+    )  # at page load
     no.click(hide_consent, session, [consent, message], **instant)
     run = run_number()
     work: dict[str, Any] = {
@@ -166,13 +168,13 @@ def build(session: gr.State, settings: Settings) -> Parts:
         **private,
     }
     started = [run, message, consent, start, cancel]
-    checked = start.click(compare_start.check_request, [photo, session, blind, *checks], started, **instant)
-    confirmed = yes.click(compare_start.confirm, session, started, **instant)
+    checked = start.click(compare_run.check_request, [photo, session, blind, *checks], started, **instant)
+    confirmed = yes.click(compare_run.confirm, session, started, **instant)
     # Separate limits, so that local comparisons do not wait for those that use services.
     free = checked.then(compare_run.begin, concurrency_limit=LOCAL_AT_ONCE, **work)
     paid = confirmed.then(compare_run.begin_paid, concurrency_limit=SERVICES_AT_ONCE, **work)
     for event in (free, paid):
-        event.then(compare_start.after, session, [start, cancel], **instant)
+        event.then(compare_run.after, session, [start, cancel], **instant)
     cancel.click(actions.stop, [session], [cancel], **instant)
 
     # The browser composes view and background from pictures that it has.
@@ -183,8 +185,8 @@ def build(session: gr.State, settings: Settings) -> Parts:
         js="(...values) => rmbgSetPanes(...values)",
         **private,
     )
-    panes.part_loader("grid", actions.part_of_grid, session, [view])
-    panes.part_loader("pair", actions.part_of_pair, session, [view, first, second])
+    viewer.part_loader("grid", actions.part_of_grid, session, [view])
+    viewer.part_loader("pair", actions.part_of_pair, session, [view, first, second])
     for component in detail:
         component.input(
             actions.show, [session, *detail], [table, pair], trigger_mode="always_last", concurrency_limit=None, **instant

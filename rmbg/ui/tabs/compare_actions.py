@@ -1,22 +1,74 @@
-"""Event handlers of the Compare tab that call no provider: display, choice of a photo, vote."""
+"""Downloads of the Compare tab: cutouts, contact sheet, table, votes."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
 
+from rmbg.compare.export import contact_sheet, cutouts_zip, table_csv
+from rmbg.compare.votes import Votes
 from rmbg.errors import RmbgError
 from rmbg.providers import PROVIDERS
 from rmbg.render.picture import View
-from rmbg.ui.cancellation import buttons, stopping
+from rmbg.settings import Settings
 from rmbg.ui.compare_state import Comparison, label
-from rmbg.ui.components import panes, viewer
-from rmbg.ui.languages import t
+from rmbg.ui.components import viewer
+from rmbg.ui.languages import page_error, t
+from rmbg.ui.runs import buttons, stopping
 from rmbg.ui.session import Session
-from rmbg.ui.tabs import compare_photos, compare_view
-from rmbg.ui.tabs.compare_downloads import votes_file
+from rmbg.ui.tabs import compare_view
+from rmbg.ui.tabs.compare_view import background_of
+
+
+def votes_file() -> Votes:
+    """Return the blind votes of this server."""
+    return Votes(Settings.from_environ().data / "votes.sqlite3")
+
+
+def _finished(session: Session) -> Comparison:
+    """Return the comparison; raises gr.Error if it has no results or names are hidden."""
+    if session.comparison is None or not session.comparison.succeeded or session.comparison.hidden:
+        raise page_error("There are no results to save. Run a comparison first, and vote if it is blind.")
+    return session.comparison
+
+
+def _download(session: Session, name: str, data: Callable[[], bytes]) -> Any:
+    try:
+        path = session.download(data(), name)
+    except RmbgError as error:
+        raise page_error(error) from None
+    return gr.update(value=path)
+
+
+def save_zip(session: Session, kind: str, color: str, reference: str) -> Any:
+    comparison = _finished(session)
+    name = f"{comparison.photo.name}-cutouts.zip"
+    return _download(session, name, lambda: cutouts_zip(comparison.full(), background_of(kind, color)))
+
+
+def save_sheet(session: Session, kind: str, color: str, reference: str) -> Any:
+    comparison = _finished(session)
+    outcomes = [comparison.outcomes[name] for name in comparison.succeeded]
+    name = f"{comparison.photo.name}-contact-sheet.png"
+    return _download(session, name, lambda: contact_sheet(outcomes, background_of(kind, color)))
+
+
+def save_csv(session: Session, kind: str, color: str, reference: str) -> Any:
+    comparison = _finished(session)
+    compared = comparison.provider_of(reference) or comparison.succeeded[0]
+    name = f"{comparison.photo.name}-table.csv"
+    return _download(session, name, lambda: table_csv(comparison.table(compared), compared).encode())
+
+
+def save_votes(session: Session, kind: str, color: str, reference: str) -> Any:
+    return _download(session, "votes.csv", lambda: votes_file().to_csv().encode())
+
+
+# Event handlers of the Compare tab that call no provider: display, choice of a photo, vote.
+
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +98,7 @@ def running(session: Session) -> tuple[Any, ...]:
     if comparison is None:  # deleted meanwhile
         return skipped()
     hidden = (*(gr.update(visible=False) for _ in range(3)), *(gr.skip() for _ in range(4)))
-    all_photos = compare_photos.table(session.compared, comparison)
+    all_photos = compare_view.photos_table(session.compared, comparison)
     return compare_view.grid(comparison), "", "", all_photos, *hidden, _progress(session) if comparison.outcomes else ""
 
 
@@ -58,7 +110,7 @@ def ended(session: Session) -> tuple[Any, ...]:
     for other in session.compared:
         if other is not comparison:
             other.release()
-    all_photos = compare_photos.table(session.compared, comparison)
+    all_photos = compare_view.photos_table(session.compared, comparison)
     return compare_view.grid(comparison), *_page(comparison), all_photos, *_controls(comparison), comparison.message
 
 
@@ -81,8 +133,8 @@ def restore(session: Session) -> tuple[Any, ...]:
     """Updates for the comparison that an earlier page has started: those of a run, then of start, cancel and list."""
     active = buttons(session.comparisons.active)
     if session.comparison is None:
-        return *skipped(), *active, compare_photos.listed(session)
-    return *(running(session) if session.comparisons.active else ended(session)), *active, compare_photos.listed(session)
+        return *skipped(), *active, compare_view.listed(session)
+    return *(running(session) if session.comparisons.active else ended(session)), *active, compare_view.listed(session)
 
 
 def _progress(session: Session) -> str:
@@ -148,7 +200,7 @@ def show(session: Session, *detail: Any) -> tuple[Any, Any]:
 
 def part_of_grid(session: Session, area: str, view: View) -> str:
     """Store a part of all panes at full size; returns JSON for the viewer, see `panes.answer`."""
-    return panes.answer([] if session.comparison is None else compare_view.grid_parts(session.comparison, view), area, view)
+    return viewer.answer([] if session.comparison is None else compare_view.grid_parts(session.comparison, view), area, view)
 
 
 def part_of_pair(session: Session, area: str, view: View, first: str | None, second: str | None) -> str:
@@ -156,8 +208,8 @@ def part_of_pair(session: Session, area: str, view: View, first: str | None, sec
     comparison = session.comparison
     values = [] if comparison is None else [value for _, value in comparison.choices()]
     if comparison is None or len(values) < 2:
-        return panes.answer([], area, view)
-    return panes.answer(compare_view.pair_parts(comparison, _chosen(values, first, second), view), area, view)
+        return viewer.answer([], area, view)
+    return viewer.answer(compare_view.pair_parts(comparison, _chosen(values, first, second), view), area, view)
 
 
 def stop(session: Session) -> Any:

@@ -3,14 +3,29 @@
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import fields, replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
+import numpy as np
 
-from rmbg.errors import RmbgError
+from rmbg.errors import CancelledError, NotReadyError, OptionError, RmbgError
 from rmbg.matting.edges import EdgeSettings
-from rmbg.ui.components import clean_up, retouch, viewer
+from rmbg.matting.retouch import read_mask
+from rmbg.providers.base import RequestContext
+from rmbg.providers.sam2 import SAM2, mask_at
+from rmbg.remove import check_alpha_matting
+from rmbg.runtime.messages import Message
+from rmbg.settings import Settings
+from rmbg.ui.components import editing, viewer
+from rmbg.ui.components.inputs import Upload
+from rmbg.ui.lanes import DEVICE
+from rmbg.ui.languages import t, visitor_text
+from rmbg.ui.results import Result
+from rmbg.ui.runs import buttons, run_number, shown_progress
 from rmbg.ui.session import Session
 from rmbg.ui.tabs import remove_actions, strip
 
@@ -20,7 +35,7 @@ _PRIVATE: dict[str, Any] = {"api_visibility": "private", "queue": False, "show_p
 CONTROLS = len(fields(EdgeSettings))
 
 
-def connect_retouch(tools: retouch.Tools, session: gr.State, display: list[Any], shown: list[Any], gallery: gr.Gallery) -> None:
+def connect_retouch(tools: editing.Tools, session: gr.State, display: list[Any], shown: list[Any], gallery: gr.Gallery) -> None:
     """Connect the tools that retouch.
 
     Parameters
@@ -34,7 +49,7 @@ def connect_retouch(tools: retouch.Tools, session: gr.State, display: list[Any],
     """
     # Each click sends the next stroke, once the last one is answered; Gradio may still count that event as running.
     tools.send.click(
-        retouch.receive,
+        editing.receive,
         [session, tools.stroke],
         tools.stroke,
         js="(session) => [session, rmbgRetouch.request()]",
@@ -47,7 +62,7 @@ def connect_retouch(tools: retouch.Tools, session: gr.State, display: list[Any],
 
 
 def connect_clean_up(
-    section: clean_up.CleanUp, session: gr.State, display: list[Any], shown: list[Any], gallery: gr.Gallery
+    section: editing.CleanUp, session: gr.State, display: list[Any], shown: list[Any], gallery: gr.Gallery
 ) -> None:
     """Connect the controls of the clean-up; parameters as of `connect_retouch`."""
     # drafts.js shows each change at once, and presses the button when the controls rest.
@@ -59,7 +74,7 @@ def connect_clean_up(
         trigger_mode="multiple",
         **_PRIVATE,
     ).then(None, js="() => rmbgDrafts.applied()", **_PRIVATE).then(_strip, session, gallery, **_PRIVATE)
-    section.reset.click(None, None, section.controls, js=f"() => {json.dumps(clean_up.values())}", **_PRIVATE)
+    section.reset.click(None, None, section.controls, js=f"() => {json.dumps(editing.values())}", **_PRIVATE)
     # The settings belong to a result. While it is shown, the controls are ahead of the answers.
     result = gr.State("")
     # After the result is displayed, which the request would delay.
@@ -73,7 +88,7 @@ def apply(session: Session, result_id: str, *values: Any) -> tuple[Any, Any, Any
     if result is None:
         return gr.skip(), gr.skip(), viewer.notice("There is no result. Remove a background first.")
     try:
-        edges = clean_up.settings(*values[:CONTROLS])
+        edges = editing.settings(*values[:CONTROLS])
     except RmbgError as error:
         return gr.skip(), gr.skip(), viewer.notice(str(error))
     result.edit(lambda edits: replace(edits, edges=edges))
@@ -87,7 +102,7 @@ def controls_of(session: Session, shown: str) -> list[Any]:
         result.displayed.set()
     if result is None or result.id == shown:
         return [gr.skip()] * (1 + CONTROLS)
-    return [result.id, *clean_up.values(result.edits.edges)]
+    return [result.id, *editing.values(result.edits.edges)]
 
 
 def _show(session: Session, *display: Any) -> tuple[Any, ...]:
@@ -96,3 +111,213 @@ def _show(session: Session, *display: Any) -> tuple[Any, ...]:
 
 def _strip(session: Session) -> Any:
     return strip.update(session) if session.results else gr.skip()
+
+
+# Events of the Remove tab that replace the mask of a result: alpha matting, an own mask, objects that SAM 2 finds.
+
+
+log = logging.getLogger(__name__)
+
+_MASKS_PRIVATE: dict[str, Any] = {"api_visibility": "private"}
+_INSTANT: dict[str, Any] = {**_MASKS_PRIVATE, "queue": False, "show_progress": "hidden"}
+
+NO_RESULT = "There is no result. Remove a background first."
+
+#: Number of settings of alpha matting.
+SETTINGS = 1 + len(editing.NUMBERS)
+
+#: Concurrent own masks that are decoded.
+MASKS_AT_ONCE = 2
+
+
+def connect(
+    tools: editing.MaskTools,
+    brush: editing.Tools,
+    session: gr.State,
+    display: list[Any],
+    shown: list[Any],
+    gallery: gr.Gallery,
+    settings: Settings,
+) -> None:
+    """Connect the controls.
+
+    Parameters
+    ----------
+    display : list of components
+        Display options.
+    shown : list of components
+        Result, facts and message.
+    gallery : gr.Gallery
+        The strip.
+    """
+    run = run_number()
+    both = [tools.start, tools.cancel]
+    device: dict[str, Any] = {
+        "concurrency_id": "device",
+        "concurrency_limit": 1,
+        "show_progress_on": [shown[0]],
+        **_MASKS_PRIVATE,
+    }
+    matted = tools.start.click(_begin, session, [run, *both, shown[2]], **_INSTANT).then(
+        refine, [run, session, *tools.settings, *display], [*shown, gallery], **device
+    )
+    matted.then(lambda session: buttons(session.mattings.active), session, both, **_INSTANT)
+    matted.then(partial(editing.status_line, settings), None, tools.status, **_INSTANT)
+    tools.cancel.click(_stop, session, [*both, shown[2]], cancels=[matted], **_INSTANT)
+    tools.own.upload(
+        own_mask,
+        [session, tools.own, *display],
+        [tools.own, *shown, gallery],
+        concurrency_limit=MASKS_AT_ONCE,
+        show_progress_on=[shown[0]],
+        **_MASKS_PRIVATE,
+    )
+    tools.restore.click(restore, [session, *display], [*shown, gallery], **_INSTANT)
+    chosen = brush.send_point.click(
+        select,
+        [session, brush.point, *display],
+        [brush.point, *shown, gallery],
+        js="(session, point, ...display) => [session, rmbgRetouch.point(), ...display]",
+        **device,
+    )
+    chosen.then(None, brush.point, js="(answer) => rmbgRetouch.selected(answer)", **_MASKS_PRIVATE)
+    ready = partial(editing.updates, settings)
+    chosen.then(ready, None, [brush.mode, brush.status], **_INSTANT)
+    gr.on(None, ready, None, [brush.mode, brush.status], **_INSTANT)  # at page load
+
+
+def _begin(session: Session) -> tuple[Any, ...]:
+    return session.mattings.start(), *buttons(True), ""
+
+
+def _stop(session: Session) -> tuple[Any, ...]:
+    return *buttons(False), viewer.notice(session.mattings.cancel(wait=False), "info")
+
+
+def refine(run: int | None, session: Session, *values: Any, progress: gr.Progress = gr.Progress()) -> tuple[Any, Any, Any, Any]:
+    """Apply alpha matting to the mask of the current result."""
+    result, token = session.current, None
+    try:
+        matting = editing.parse(*values[:SETTINGS])
+        token = session.mattings.begin(run)
+        if token is None:
+            return tuple(gr.skip() for _ in range(4))
+        if result is None:
+            raise OptionError(NO_RESULT)
+        settings = Settings.from_environ()
+        check_alpha_matting(matting, settings)
+        progress(0.0, desc=t("Waiting for this machine"))
+        with DEVICE.turn(token.check):
+            cutout = result.coarse().refined(
+                matting,
+                progress=shown_progress(progress),
+                cancelled=token.cancelled,
+                environment=settings,
+            )
+        result.replace_mask(cutout, refined=True)
+    except RmbgError as error:
+        return _notice(str(error), "info" if isinstance(error, CancelledError) else "error")
+    except Exception:
+        log.exception("Alpha matting failed")
+        return _notice(viewer.INTERNAL_ERROR)
+    finally:
+        if token is not None:
+            token.end()
+    return _page(session, result, values[SETTINGS:])
+
+
+def own_mask(session: Session, upload: Upload | None, *display: Any) -> tuple[Any, ...]:
+    """Use an uploaded mask for the current result; the field is emptied."""
+    result = session.current
+    try:
+        if upload is None or result is None:
+            raise OptionError(NO_RESULT)
+        matte = read_mask(Path(upload.path), result.width, result.height)
+        result.replace_mask(result.coarse().with_matte(matte))
+    except RmbgError as error:
+        return None, *_notice(str(error))
+    finally:
+        if upload is not None:
+            upload.release()
+    return None, *_page(session, result, display)
+
+
+def restore(session: Session, *display: Any) -> tuple[Any, ...]:
+    """Use the provider's mask again."""
+    result = session.current
+    if result is None:
+        return _notice(NO_RESULT)
+    result.replace_mask(None)
+    return _page(session, result, display)
+
+
+def select(session: Session, text: str, *display: Any, progress: gr.Progress = gr.Progress()) -> tuple[Any, ...]:
+    """Add the object at a point to the mask, or remove it; `text` is the request of ``retouch.js``.
+
+    Returns the answer, JSON with an error message if it was rejected, and updates of the page.
+    """
+    unchanged = tuple(gr.skip() for _ in range(4))
+    token = None
+    try:
+        name, subject, x, y = parse_point(text)
+        result = session.current
+        if result is None or result.id != name:
+            raise OptionError("This result was deleted. Remove the background of the photo again.")
+        settings = Settings.from_environ()
+        status = SAM2.status(settings)
+        if not status.usable:
+            raise NotReadyError(Message("SAM 2 is not ready: {status}.", status=status.text))
+        token = session.mattings.begin(session.mattings.start())
+        if token is None:
+            return json.dumps({"error": t("Another change of the mask is running. Wait for its end.")}), *unchanged
+        progress(0.0, desc=t("Waiting for this machine"))
+        with DEVICE.turn(token.check):
+            cutout = result.coarse()
+            shown = shown_progress(progress)
+            found = mask_at(cutout.photo, (x, y), RequestContext(settings, None, shown, token.cancelled))
+        matte = np.maximum(cutout.matte, found) if subject else np.minimum(cutout.matte, 1 - found)
+        own = cutout.photo.alpha
+        if own is not None:  # already in the matte, and multiplied in again by `with_matte`
+            alpha = own.astype(np.float32) / np.float32(255)
+            matte = np.divide(np.minimum(matte, alpha), alpha, out=np.zeros_like(matte), where=alpha > 0)
+        result.replace_mask(cutout.with_matte(matte))
+    except RmbgError as error:
+        return json.dumps({"error": visitor_text(error)}), *unchanged
+    except Exception:
+        log.exception("SAM 2 failed")
+        return json.dumps({"error": t(viewer.INTERNAL_ERROR)}), *unchanged
+    finally:
+        if token is not None:
+            token.end()
+    return json.dumps({"error": ""}), *_page(session, result, display)
+
+
+def parse_point(text: str) -> tuple[str, bool, float, float]:
+    """Return the result, whether the point is on the subject, and x and y as fractions, from a JSON list.
+
+    Raises
+    ------
+    OptionError
+        If the text has another form.
+    """
+    try:
+        name, subject, *point = json.loads(text)
+        valid = isinstance(name, str) and isinstance(subject, bool) and len(point) == 2
+        x, y = (float(value) for value in point if isinstance(value, (int, float)) and not isinstance(value, bool))
+    except (ValueError, TypeError, RecursionError, OverflowError):
+        valid, name, subject, x, y = False, "", False, 0.0, 0.0
+    if not valid or not (0 <= x <= 1 and 0 <= y <= 1):
+        raise OptionError(Message("The point is invalid. Click on the photo."))
+    return name, subject, x, y
+
+
+def _page(session: Session, result: Result, display: Any) -> tuple[Any, Any, Any, Any]:
+    """Updates of the page after the mask of a result was replaced."""
+    if session.current is not result:
+        return tuple(gr.skip() for _ in range(4))
+    page = remove_actions.show(session, *display)
+    return *page, strip.update(session)
+
+
+def _notice(text: str, kind: str = "error") -> tuple[Any, Any, Any, Any]:
+    return gr.skip(), gr.skip(), viewer.notice(text, kind), gr.skip()

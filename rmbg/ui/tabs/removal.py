@@ -14,24 +14,21 @@ import gradio as gr
 
 from rmbg.cutout import Cutout
 from rmbg.errors import CancelledError, RmbgError
-from rmbg.message import Message, joined
 from rmbg.providers import find
 from rmbg.providers.base import Preview
 from rmbg.remove import remove_background
+from rmbg.runtime.messages import Message, joined
 from rmbg.settings import Settings
 from rmbg.ui import sign_in
 from rmbg.ui.components import viewer
-from rmbg.ui.components.photo_input import Upload
-from rmbg.ui.components.render_options import RenderOptions
+from rmbg.ui.components.inputs import DECODED, Upload
+from rmbg.ui.components.rendering import RenderOptions
 from rmbg.ui.consent import ConsentError, charges_of
-from rmbg.ui.decoded import DECODED
 from rmbg.ui.lanes import DEVICE
 from rmbg.ui.languages import t
-from rmbg.ui.progress import LateProgress, shown_progress
-from rmbg.ui.results import Result
+from rmbg.ui.results import PREVIEW_SIDE, Result, shrink
+from rmbg.ui.runs import REMOVAL_NAME, LateProgress, shown_progress
 from rmbg.ui.session import Session
-from rmbg.ui.shrink import PREVIEW_SIDE, shrink
-from rmbg.ui.shutdown import REMOVAL_NAME
 from rmbg.ui.tabs import strip
 from rmbg.ui.tabs.remove_actions import render_facts, render_page
 

@@ -14,23 +14,13 @@ from PIL import Image
 from rmbg.images import encode
 from rmbg.settings import Settings
 from rmbg.ui import sign_in
-from rmbg.ui.cancellation import run_number
-from rmbg.ui.components import (
-    clean_up,
-    consent_row,
-    finishing_options,
-    load_photo,
-    mask_tools,
-    provider_options,
-    provider_text,
-    retouch,
-    viewer,
-)
-from rmbg.ui.components.photo_input import photo_input
-from rmbg.ui.components.render_options import BACKGROUNDS, VIEWS
+from rmbg.ui.components import editing, load_photo, providers, rendering, viewer
+from rmbg.ui.components.inputs import photo_input
+from rmbg.ui.components.rendering import BACKGROUNDS, VIEWS
 from rmbg.ui.lanes import SERVICES_AT_ONCE
+from rmbg.ui.runs import run_number
 from rmbg.ui.storage import storage
-from rmbg.ui.tabs import edits, masks, removal, start_at_once, strip, strip_pair
+from rmbg.ui.tabs import edits, removal, remove_actions, strip
 from rmbg.ui.tabs import remove_actions as actions
 from rmbg.ui.templates import render
 
@@ -83,22 +73,22 @@ def build(session: gr.State, settings: Settings) -> Parts:
                     label="Or the URL of a picture", placeholder="https://…", scale=4, elem_id="address", max_lines=1
                 )
                 load = gr.Button("Load", scale=1, min_width=80, elem_id="load")
-            provider = gr.Dropdown(provider_text.choices(settings), value="auto", label="Provider", elem_id="provider")
-            line = gr.HTML(provider_text.line("auto", settings), elem_classes="bare", elem_id="provider-line")
-            key, options = provider_options.build(provider, settings)
-            at_once = start_at_once.switch()
+            provider = gr.Dropdown(providers.choices(settings), value="auto", label="Provider", elem_id="provider")
+            line = gr.HTML(providers.line("auto", settings), elem_classes="bare", elem_id="provider-line")
+            key, options = providers.build_provider_options(provider, settings)
+            at_once = remove_actions.switch()
             start = gr.Button("Remove background", variant="primary", size="lg", elem_id="start")
             cancel = gr.Button("Cancel", visible=False, size="lg", elem_id="cancel")
         with gr.Column(scale=7, min_width=320):
             message.render()
-            consent = consent_row.restarting_row("remove", session, start, message)
+            consent = providers.restarting_row("remove", session, start, message)
             result = gr.HTML(viewer.empty(), elem_classes="bare", elem_id="result")
-            tools = retouch.build(settings)
+            tools = editing.build_retouch(settings)
             facts = gr.HTML("", elem_classes="bare", elem_id="facts")
             kind = gr.Radio(BACKGROUNDS, value="transparent", label="Background", elem_id="background")
             with gr.Row():
                 view = gr.Radio(VIEWS, value="cutout", label="View", elem_id="view", scale=5, min_width=250)
-                canvas = finishing_options.size()
+                canvas = rendering.size()
                 with gr.Column(scale=3, min_width=150, elem_id="background-options"):
                     with gr.Row(elem_classes="for-color"):
                         color = gr.ColorPicker("#ffffff", label="Color", elem_id="color")
@@ -130,9 +120,9 @@ def build(session: gr.State, settings: Settings) -> Parts:
                 margin = gr.Slider(
                     0, 50, value=5, step=1, label="Margin, % of the subject", visible=False, elem_id="margin", min_width=190
                 )
-            finishing = finishing_options.build(*canvas)
-            section = clean_up.build()
-            mask_section = mask_tools.build(settings)
+            finishing = rendering.build(*canvas)
+            section = editing.build_clean_up()
+            mask_section = editing.build_mask_tools(settings)
             with gr.Row():
                 to_compare = gr.Button("Compare providers on this photo", size="sm", elem_id="to-compare")
                 to_replace = gr.Button("Generate a new background", size="sm", elem_id="to-replace")
@@ -146,8 +136,8 @@ def build(session: gr.State, settings: Settings) -> Parts:
                 for label in ("Part of the picture", "Copy", "Kind of the provider")
             )
             total = gr.HTML("", elem_classes="bare", elem_id="total")
-            results = strip.build()
-            strip_pair.build(session, results.gallery, view)
+            results = strip.build_strip()
+            strip.build_pair(session, results.gallery, view)
 
     display: list[Any] = [view, kind, color, top, bottom, image, crop, margin, *finishing.values]
     shown = [result, facts, message]
@@ -169,9 +159,9 @@ def build(session: gr.State, settings: Settings) -> Parts:
         concurrency_limit=load_photo.CONCURRENT_LOADS,
         **private,
     )
-    provider.change(partial(provider_text.line, settings=settings), provider, line, **instant)
+    provider.change(partial(providers.line, settings=settings), provider, line, **instant)
 
-    status = partial(provider_text.refresh, settings=settings)
+    status = partial(providers.refresh, settings=settings)
     gr.on(None, partial(status, "auto"), None, [provider, line], **instant)  # at page load
 
     # Local and remote providers have separate concurrency limits, and a limit belongs to an event. A click therefore returns
@@ -186,7 +176,7 @@ def build(session: gr.State, settings: Settings) -> Parts:
     started.success(None, kind_to_run, js="(kind) => rmbgRun(kind)", **private)
     started.then(None, js="() => rmbgShowResult()", **private)
     loads = [event for event in (uploaded, downloaded, example) if event is not None]
-    start_at_once.connect(loads, session, at_once, provider, photo, begun)
+    remove_actions.connect(loads, session, at_once, provider, photo, begun)
     removals: list[Any] = [
         button.click(
             removal.remove_signed_in if sign_in.available(settings.environ) else removal.remove,
@@ -205,7 +195,7 @@ def build(session: gr.State, settings: Settings) -> Parts:
         event.then(ended, [session, provider], [start, cancel, provider, line, consent], **instant)
         event.success(None, js="() => rmbgShowFinished()", **private)
         event.failure(actions.abandon, [session, run], [start, cancel], **instant)  # the queue is full
-    provider.change(partial(consent_row.hide, "remove"), session, [consent, message], **instant)
+    provider.change(partial(providers.hide, "remove"), session, [consent, message], **instant)
     stopped = [start, cancel, message, total, results.gallery, result, facts, save]
     cancel.click(actions.stop, [session], stopped, cancels=removals, **instant)
 
@@ -225,7 +215,7 @@ def build(session: gr.State, settings: Settings) -> Parts:
         js="(...values) => rmbgFinishing.setOptions(...values)",
         **private,
     )
-    finishing.canvas.input(finishing_options.choose_canvas, [finishing.canvas, kind], [kind, finishing.padding], **instant)
+    finishing.canvas.input(rendering.choose_canvas, [finishing.canvas, kind], [kind, finishing.padding], **instant)
     image.change(actions.show, [session, *display], shown, trigger_mode="always_last", concurrency_limit=None, **instant)
     part.click(
         actions.part, [session, area, view], area, js="(session, area, view) => [session, rmbgViewer.area(), view]", **instant
@@ -235,7 +225,7 @@ def build(session: gr.State, settings: Settings) -> Parts:
     )
     edits.connect_retouch(tools, session, display, shown, results.gallery)
     edits.connect_clean_up(section, session, display, shown, results.gallery)
-    masks.connect(mask_section, tools, session, display, shown, results.gallery, settings)
+    edits.connect(mask_section, tools, session, display, shown, results.gallery, settings)
     file_format.change(lambda name: gr.update(visible=encode.FORMATS[name].lossy), file_format, quality, **instant)
     crop.change(lambda checked: gr.update(visible=checked), crop, margin, **instant)
     results.gallery.select(actions.select, [session, *display], [*shown, save], **instant).then(

@@ -1,30 +1,91 @@
-"""Event handlers of the Remove tab: the run, its cancellation, display options, download."""
+"""Start of a removal without a click, when a photo was uploaded, pasted, dropped, loaded or selected.
+
+Only local providers that are ready are started this way: they cost nothing and download nothing.
+"""
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import gradio as gr
 
-from rmbg.errors import RmbgError
+from rmbg.errors import OptionError, RmbgError
 from rmbg.images import encode
-from rmbg.images.color import parse_color
+from rmbg.images.pixels import parse_color
 from rmbg.providers import find
 from rmbg.render.picture import View
 from rmbg.settings import Settings
-from rmbg.ui import archive, pictures
-from rmbg.ui.cancellation import buttons
-from rmbg.ui.components import consent_row, provider_text, viewer
-from rmbg.ui.components.photo_input import Upload
-from rmbg.ui.components.render_options import RenderOptions
-from rmbg.ui.languages import t
-from rmbg.ui.messages import page_error, visitor_text
+from rmbg.ui import pictures
+from rmbg.ui.components import providers, viewer
+from rmbg.ui.components.inputs import Upload
+from rmbg.ui.components.rendering import RenderOptions
+from rmbg.ui.languages import page_error, t, visitor_text
 from rmbg.ui.results import Result
+from rmbg.ui.runs import buttons
 from rmbg.ui.session import Session
 from rmbg.ui.tabs import strip
+
+_PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+
+
+def switch() -> gr.Checkbox:
+    """Return the checkbox that turns the automatic start on and off; the browser keeps the choice."""
+    box = gr.Checkbox(True, label="Start at once if the provider is free and ready", elem_id="at-once")
+    gr.on(None, None, None, box, js="() => rmbgAtOnce.load()", **_PRIVATE)  # at page load
+    box.input(None, box, None, js="(on) => rmbgAtOnce.store(on)", **_PRIVATE)
+    return box
+
+
+def connect(
+    loads: Iterable[Any],
+    session: gr.State,
+    box: gr.Checkbox,
+    provider: gr.Dropdown,
+    photo: gr.Image,
+    started: list[Any],
+) -> None:
+    """Start a removal after each of the events `loads`, if `box` is checked.
+
+    Parameters
+    ----------
+    started : list of components
+        Number of the run, start and cancel buttons, message, result, facts, download.
+    """
+    kind = gr.Textbox("", visible="hidden")  # not that of a click on the start button, which may be answered at the same time
+    for load in loads:
+        event = load.then(start, [session, box, provider, photo], [*started, kind], queue=False, **_PRIVATE)
+        event.then(None, kind, js="(kind) => rmbgRun(kind)", **_PRIVATE)
+
+
+def start(session: Session, at_once: bool, provider: str, upload: Upload | None) -> tuple[Any, ...]:
+    """Start a run for a new photo and return the updates of the page; a run of an earlier photo is cancelled if it is free.
+
+    The run is bound to the provider that was checked here. A later change of the selection has no effect on it. The last value
+    is the kind of the provider, empty without a run.
+    """
+    unchanged = upload is None or (session.photo is not None and session.photo.path == upload.path)
+    session.photo = upload
+    chosen = "" if unchanged or not at_once else free_and_ready(provider)
+    number = session.removals.restart(chosen) if chosen else None
+    begun = (gr.skip(),) * 4 if number is None else (number, *buttons(True), "")
+    return *begun, *choose(session, upload), "" if number is None else "local"
+
+
+def free_and_ready(provider: str) -> str:
+    """Return the id of a local provider that needs no download, key or license; empty for all others."""
+    settings = Settings.from_environ()
+    try:
+        chosen = find(provider, settings)
+    except OptionError:
+        return ""
+    return chosen.info.id if chosen.info.kind == "local" and chosen.status(settings).state == "ready" else ""
+
+
+# Event handlers of the Remove tab: the run, its cancellation, display options, download.
+
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +116,7 @@ def after(session: Session, provider: str, settings: Settings) -> tuple[Any, ...
 
     Another run may be active by then.
     """
-    return *buttons(session.removals.active), *provider_text.refresh(provider, settings), consent_row.update("remove", session)
+    return *buttons(session.removals.active), *providers.refresh(provider, settings), providers.update("remove", session)
 
 
 def abandon(session: Session, run: int | None) -> tuple[Any, Any]:
@@ -183,7 +244,7 @@ def save_all(
     try:
         encoded = _encoder(session, format_id, quality, *display)
         packed = progress.tqdm(results, desc=t("Packing"), unit=t("results"))
-        path = archive.write(session.owner, (encoded(result) for result in packed))
+        path = pictures.write(session.owner, (encoded(result) for result in packed))
     except RmbgError as error:
         raise page_error(error) from None
     return gr.update(value=path), ""

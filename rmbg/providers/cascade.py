@@ -1,0 +1,526 @@
+"""Price of a cascade: expected for the usual share of doubtful answers, and at most."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from functools import reduce
+from typing import Any
+
+import numpy as np
+
+from rmbg.billing import recovery
+from rmbg.billing.cost import Cost, dollars, total
+from rmbg.billing.quote import Quote, quote
+from rmbg.cutout import HIGH_CONFIDENCE, Cutout, Step
+from rmbg.errors import (
+    CancelledError,
+    InputError,
+    ModelError,
+    NoSubjectError,
+    NotReadyError,
+    OptionError,
+    OutputError,
+    RmbgError,
+    ServiceError,
+    check_text,
+    printable,
+)
+from rmbg.images.encode import FORMATS, encode
+from rmbg.images.photo import Photo
+from rmbg.matting.doubt import estimate_iou
+from rmbg.providers.base import (
+    READY,
+    DeviceTurn,
+    Execution,
+    Option,
+    Provider,
+    ProviderInfo,
+    RequestContext,
+    Status,
+    no_turn,
+    run_directly,
+)
+from rmbg.runtime.messages import Message, joined, public_text
+from rmbg.runtime.telemetry import add_timings
+from rmbg.settings import Settings
+
+#: Shares of the photos whose built-in result is below a threshold, as (threshold, share); ``python -m benchmarks.cascade``.
+BUILTIN_SHARES = (
+    (0.0, 0.0), (0.3, 0.0), (0.5, 0.06), (0.6, 0.08), (0.7, 0.13), (0.75, 0.18), (0.8, 0.22), (0.85, 0.26), (0.9, 0.33),
+    (0.94, 0.52), (0.96, 0.79), (1.0, 1.0),
+)  # fmt: skip
+
+#: The same for the next answer on these photos, whose quality is estimated.
+FURTHER_SHARES = ((0.0, 0.0), (0.8, 0.12), (0.85, 0.35), (0.9, 0.82), (0.95, 1.0), (1.0, 1.0))
+
+
+def quote_steps(providers: Iterable[Provider], threshold: float, limit: Decimal, settings: Settings) -> Quote:
+    """Return the price of one photo: expected, and at most.
+
+    Only services that are ready and whose price is within `limit` count; a local quote is returned if there are none.
+
+    Parameters
+    ----------
+    providers : iterable of Provider
+        The steps.
+    threshold : float
+        Required confidence in [0, 1].
+    limit : Decimal
+        Limit for one photo in dollars.
+    settings : Settings
+    """
+    expected, most, own, reached = Decimal(0), Decimal(0), Decimal(0), Decimal(1)
+    services: list[str] = []
+    first, unknown, seen = "", False, ""
+    for provider in providers:
+        info = provider.info
+        price = quote(info, info.parse_options({}), settings)
+        if provider.status(settings).state != "ready" or price.reserve > limit:
+            continue
+        usd = reached * (price.cost.usd or Decimal(0))
+        if info.kind == "local":
+            own += usd
+            first = first or ("" if services else info.title)
+        else:
+            services.append(info.title)
+            seen = max(seen, price.seen)
+            unknown |= price.cost.usd is None
+            # A failed step costs nothing, so that a later one may be within the limit although the sum is not.
+            expected += usd if most + price.reserve <= limit else 0
+            most += price.reserve
+        reached *= doubtful_share(threshold, BUILTIN_SHARES if info.id == "builtin" else FURTHER_SHARES)
+    if not services:
+        return Quote(Cost(own, "estimated"), Decimal(0), local=True)
+    most = min(most, limit)
+    recipients = ", then ".join(services) + (f", if the result of {first} is doubtful" if first else "")
+    cost = Cost(None, "unknown") if unknown else Cost(expected, "estimated")
+    return Quote(cost, most, seen=seen, most=None if unknown else most, recipients=recipients)
+
+
+def doubtful_share(threshold: float, table: Sequence[tuple[float, float]] = BUILTIN_SHARES) -> Decimal:
+    """Expected share of the photos with a result below `threshold`, interpolated in a table."""
+    thresholds, shares = zip(*table, strict=True)
+    return dollars_of(round(float(np.interp(threshold, thresholds, shares)), 4))
+
+
+def dollars_of(value: Any) -> Decimal:
+    """Return the value of an option as an exact amount."""
+    return Decimal(str(value))
+
+
+# One run of a cascade on one photo: calls, their record, and the result.
+
+
+log = logging.getLogger(__name__)
+
+#: Remaining seconds of the deadline below which no further service is called.
+MIN_SECONDS = 1.0
+
+#: Errors of a step after which the next one is called.
+STEP_ERRORS = (NoSubjectError, ServiceError, ModelError, NotReadyError, InputError, OutputError)
+
+
+@dataclass
+class Run:
+    """One run of a cascade on one photo.
+
+    Attributes
+    ----------
+    steps : list of Step
+    answers : list of (int, Cutout)
+        Index of the step, and its cutout.
+    paid_answers : list of Cutout
+        Answers of services.
+    errors : list of RmbgError
+        Errors of the failed steps.
+    spent : Decimal
+        Dollars charged so far; a charge of unknown amount counts with the expected price.
+    remote_seconds : float
+        Time that services took, which the deadline limits.
+    """
+
+    info: ProviderInfo
+    registry: Mapping[str, Provider]
+    photo: Photo
+    options: Mapping[str, Any]
+    context: RequestContext
+    steps: list[Step] = field(default_factory=list)
+    answers: list[tuple[int, Cutout]] = field(default_factory=list)
+    paid_answers: list[Cutout] = field(default_factory=list)
+    errors: list[RmbgError] = field(default_factory=list)
+    spent: Decimal = Decimal(0)
+    remote_seconds: float = 0.0
+
+    @property
+    def accepted(self) -> bool:
+        return bool(self.steps) and self.steps[-1].state == "accepted"
+
+    @property
+    def cost(self) -> Cost:
+        return total([step.cost for step in self.steps if step.cost is not None])
+
+    def files(self) -> dict[str, bytes]:
+        """Return the answers of services as files for the recovery folder."""
+        return {f"{c.photo.name}-{c.provider}.png": encode(c.render(), FORMATS["png"]) for c in self.paid_answers}
+
+    def cost_of_files(self) -> Cost:
+        return total([cutout.cost for cutout in self.paid_answers])
+
+    def call(self, provider: Provider) -> None:
+        """Call one provider and record the step.
+
+        Raises
+        ------
+        CancelledError
+            If the request is cancelled; the message states the charges of all steps.
+        NotReadyError
+            If too many requests wait for the device. The photo is then not sent to a service instead.
+        """
+        refusal = self._refusal(provider)
+        if refusal is not None:
+            self.steps.append(refusal)
+            return
+        with contextlib.ExitStack() as stack:
+            started = time.perf_counter()
+            try:
+                self.context.check()
+                stack.enter_context(self._turn(provider)(self.context.check))
+            except RmbgError as error:
+                self._record_error(provider, error, started)
+                raise self._interruption(error) from None
+            self._call(provider)
+
+    def _call(self, provider: Provider) -> None:
+        started = time.perf_counter()
+        remote = provider.info.kind == "remote"
+        try:
+            cutout = self._cut(provider)
+        except STEP_ERRORS as error:
+            self._record_error(provider, error, started)
+        except CancelledError as error:
+            self._record_error(provider, error, started)
+            raise self._interruption(error) from None
+        except RmbgError:
+            raise
+        except Exception:  # a bug in one provider must not lose the answers of the others
+            log.exception("%s failed", provider.info.id)
+            failure = RmbgError(f"{provider.info.title} failed because of an internal error; see the log.")
+            failure.cost = Cost(None, "unknown") if remote else None
+            self._record_error(provider, failure, started)
+        else:
+            self._record(provider, cutout)
+        if remote:
+            self.remote_seconds += time.perf_counter() - started
+
+    def _turn(self, provider: Provider) -> DeviceTurn:
+        """Return the turn of a local step; if the cascade itself is local, its caller holds the device already."""
+        local_step = provider.info.kind == "local" and self.info.kind == "remote"
+        return self.context.device if local_step else no_turn
+
+    def _interruption(self, error: RmbgError) -> RmbgError:
+        """Return the error that ends the run, with the charges of all steps."""
+        if any(earlier.cost is not None for earlier in self.errors[:-1]):
+            result = type(error)(f"{str(error).partition('. ')[0].rstrip('.')}. {self._report()}")
+            result.reserved = error.reserved
+            error = result
+        error.cost = _charges(self.errors)
+        return error
+
+    def _refusal(self, provider: Provider) -> Step | None:
+        """Return the step of a provider that is not called, with the reason."""
+        info, settings = provider.info, self.context.settings
+        status = provider.status(settings)
+        if status.state != "ready":
+            return Step(info.id, "skipped", f"not ready: {public_text(status.text, shared=True).partition('; ')[0]}")
+        if info.kind == "local":
+            return None
+        if settings.remote_seconds - self.remote_seconds < MIN_SECONDS:
+            return Step(info.id, "failed", f"not called, as the deadline of {settings.remote_seconds:g} seconds has passed")
+        limit = dollars_of(self.options["max_cost"])
+        if self.spent + self._price(provider).reserve > limit:
+            return Step(info.id, "skipped", f"not called, because of the limit of {dollars(limit)} for one photo")
+        return None
+
+    def _price(self, provider: Provider) -> Quote:
+        return quote(provider.info, provider.info.parse_options({}), self.context.settings)
+
+    def _cut(self, provider: Provider) -> Cutout:
+        context, info = self.context, provider.info
+        local = replace(
+            context,
+            progress=lambda fraction, text: context.progress(fraction, f"{info.title}: {text}"),
+            job=None,
+            preview=None,  # a later step may give the result
+        )
+        if info.kind == "local":
+            return run_directly(provider, self.photo, info.parse_options({}), local)
+        remaining = context.settings.remote_seconds - self.remote_seconds
+        settings = replace(context.settings, remote_seconds=remaining)
+        return context.run_paid(provider, self.photo, info.parse_options({}), replace(local, settings=settings))
+
+    def _record(self, provider: Provider, cutout: Cutout) -> None:
+        if provider.info.kind == "remote":  # first, so that the answer is not lost if its assessment fails
+            self.paid_answers.append(cutout)
+        threshold = float(self.options["threshold"])
+        confidence = cutout.confidence
+        if confidence is None and self.answers:
+            index, previous = self.answers[-1]
+            confidence = estimate_iou(cutout.matte, previous.matte, self.steps[index].confidence or 0.0)
+        elif confidence is None:
+            confidence = estimate_iou(cutout.matte)
+        good = confidence >= threshold
+        reason = f"confidence {confidence:.2f}" + ("" if good else f", below {threshold:.2f}")
+        self._spend(provider, cutout.cost)
+        self.answers.append((len(self.steps), cutout))
+        self.steps.append(
+            Step(
+                provider.info.id,
+                "accepted" if good else "doubtful",
+                reason,
+                seconds=cutout.seconds,
+                cost=cutout.cost,
+                confidence=confidence,
+            )
+        )
+
+    def _record_error(self, provider: Provider, error: RmbgError, started: float) -> None:
+        self.errors.append(error)
+        self._spend(provider, error.cost)
+        nothing = isinstance(error, NoSubjectError)
+        reason = "no subject found" if nothing else public_text(str(error), shared=self.context.settings.shared).rstrip(".")
+        seconds = time.perf_counter() - started
+        self.steps.append(Step(provider.info.id, "nothing" if nothing else "failed", reason, seconds=seconds, cost=error.cost))
+
+    def _spend(self, provider: Provider, cost: Cost | None) -> None:
+        if provider.info.kind == "remote" and cost is not None:
+            self.spent += self._price(provider).reserve if cost.usd is None else cost.usd
+
+    def result(self) -> Cutout:
+        """Return the accepted answer, or else the one with the highest confidence, with the costs of all steps.
+
+        Raises
+        ------
+        RmbgError
+            If there is no answer.
+        """
+        if not self.answers:
+            raise self._failure()
+        chosen = max(self.answers, key=lambda answer: (self.steps[answer[0]].state == "accepted", self._rank(answer[0])))
+        steps = [replace(step, chosen=index == chosen[0]) for index, step in enumerate(self.steps)]
+        cutout, seconds = chosen[1], sum(step.seconds for step in steps)
+        return replace(
+            cutout,
+            provider=self.info.id,
+            seconds=seconds,
+            timings=add_timings([answer.timings for _, answer in self.answers if answer.timings is not None], seconds),
+            cost=self.cost,
+            notes=(*cutout.notes, f"Answered by {self._info(chosen[0]).title}. {self._report()}"),
+            steps=tuple(steps),
+        )
+
+    def _rank(self, index: int) -> tuple[float, int]:
+        return self.steps[index].confidence or 0.0, index
+
+    def _report(self) -> str:
+        """Return a sentence for each step: provider, reason, cost."""
+        parts = []
+        for index, step in enumerate(self.steps):
+            cost = f" ({step.cost})" if step.cost is not None else ""
+            parts.append(f"{self._info(index).title}: {step.reason}{cost}.")
+        return " ".join(parts)
+
+    def _failure(self) -> RmbgError:
+        """Return the error of a run without an answer."""
+        if all(isinstance(error, NoSubjectError) for error in self.errors) and not self._failed_or_skipped():
+            error: RmbgError = NoSubjectError("No provider of the cascade found a subject in the photo. Try another photo.")
+        else:
+            kind = ServiceError if self.errors and isinstance(self.errors[-1], ServiceError) else RmbgError
+            error = kind(f"The cascade has no result. {self._report()}")
+        error.cost = _charges(self.errors)
+        reserved = [each.reserved for each in self.errors if each.reserved is not None]
+        error.reserved = sum(reserved, Decimal(0)) if reserved else None
+        return error
+
+    def _failed_or_skipped(self) -> bool:
+        return any(step.state in ("failed", "skipped") for step in self.steps)
+
+    def _info(self, index: int) -> ProviderInfo:
+        return self.registry[self.steps[index].provider].info
+
+
+def _charges(errors: list[RmbgError]) -> Cost | None:
+    """Return the sum of the charges of failed steps; None if nothing was charged."""
+    costs = [error.cost for error in errors if error.cost is not None]
+    return total(costs) if costs else None
+
+
+# Cascade: calls several providers in turn until the estimated quality of an answer is sufficient.
+
+
+ID = "cascade"
+
+#: Providers of the cascade without a list, cheapest first.
+DEFAULT_STEPS = ("builtin", "runware-rembg-1.4", "fal-rmbg-2.0")
+
+#: Estimated IoU from which an answer is accepted; ``python -m benchmarks.cascade`` measures the choice.
+THRESHOLD = HIGH_CONFIDENCE
+
+#: Default limit of the charges for one photo in dollars; the default steps cost less together.
+MAX_COST = 0.05
+
+
+class Cascade(Provider):
+    """Calls providers in turn, and the next one only if no answer so far is accepted.
+
+    The confidence of an answer is the IoU that its network predicts, or else the estimate of `estimate_iou`. Only providers
+    that are ready are called. Services use the keys of the environment.
+
+    Parameters
+    ----------
+    registry : mapping of id to Provider
+        May be changed later.
+    steps : tuple of str
+        Ids of the providers.
+    """
+
+    composite = True
+
+    #: Paid steps are recorded and resumed one by one; see ``RequestContext.run_paid``.
+    resumes = "by id"
+
+    def __init__(self, registry: Mapping[str, Provider], steps: tuple[str, ...] = DEFAULT_STEPS) -> None:
+        self._registry = registry
+        self.steps = steps
+        self.info = self._describe()
+
+    def select(self, name: str, options: Mapping[str, Any]) -> Cascade:
+        """Return the cascade of ``cascade:A,B`` or of the option ``steps``; by default this one.
+
+        Raises
+        ------
+        OptionError
+            If the list of providers is invalid or given twice.
+        """
+        _, colon, listed = name.partition(":")
+        given = str(options.get("steps") or "")
+        if colon and given and self.parse_steps(given) != self.parse_steps(listed):
+            raise OptionError("The providers of the cascade are given twice. Omit the option steps.")
+        steps = self.parse_steps(listed) if colon else self.parse_steps(given) if given else self.steps
+        return self if steps == self.steps else Cascade(self._registry, steps)
+
+    def parse_steps(self, text: str) -> tuple[str, ...]:
+        """Parse ids separated by commas or plus signs.
+
+        Raises
+        ------
+        OptionError
+            If there are fewer than two, or one is unknown, repeated or a cascade itself.
+        """
+        names = tuple(name.strip() for name in check_text(text, "The list of providers").replace("+", ",").split(","))
+        names = tuple(name for name in names if name)
+        for name in names:
+            if name.partition(":")[0] == ID:
+                raise OptionError("A cascade cannot contain a cascade. List its providers instead.")
+            if name not in self._registry:
+                known = ", ".join(other for other in self._registry if other != ID)
+                raise OptionError(f"The cascade contains an unknown provider {printable(name, 60)!r}; choose from {known}.")
+        repeated = next((name for name in names if names.count(name) > 1), None)
+        if repeated:
+            raise OptionError(f"The cascade contains {repeated} twice. List each provider once.")
+        if len(names) < 2:
+            raise OptionError(
+                "A cascade needs two or more providers, such as cascade:builtin+runware-rembg-1.4. In a list of providers, "
+                "separate those of a cascade by plus signs."
+            )
+        return names
+
+    def status(self, settings: Settings) -> Status:
+        states = [(self._registry[name].info, self._registry[name].status(settings)) for name in self.steps]
+        missing = [(info.title, status) for info, status in states if status.state != "ready"]
+        if not missing:
+            return READY
+        if len(states) - len(missing) > 1:
+            return Status("ready", Message("ready, without {titles}", titles=", ".join(title for title, _ in missing)))
+        without_key = [title for title, status in missing if status.state == "key"]
+        if without_key:
+            return Status("key", Message("needs a key for {titles}", titles=", ".join(without_key)))
+        texts: list[str] = [Message("{title}: {text}", title=title, text=status.text) for title, status in missing]
+        return Status("unavailable", reduce(lambda text, other: Message("{first}; {second}", first=text, second=other), texts))
+
+    def executions(self, settings: Settings) -> tuple[Execution, ...]:
+        ready = [self._registry[name] for name in self.steps if self._registry[name].status(settings).state == "ready"]
+        return tuple(execution for provider in ready for execution in provider.executions(settings))
+
+    def cut(self, photo: Photo, options: Mapping[str, Any], context: RequestContext) -> Cutout:
+        if context.key:
+            raise OptionError("The cascade uses the keys of the environment. Omit the key, or choose a single service.")
+        run = Run(self.info, self._registry, photo, options, context)
+        try:
+            for name in self.parse_steps(options["steps"]):
+                run.call(self._registry[name])
+                if run.accepted:
+                    break
+        except RmbgError:
+            if not run.paid_answers:
+                raise
+        except BaseException:  # such as KeyboardInterrupt
+            if not run.paid_answers:
+                raise
+            with recovery.kept(run.files, run.cost_of_files(), context.settings):
+                raise
+        return run.result()
+
+    def quote(self, options: Mapping[str, Any], settings: Settings) -> Quote:
+        """Return the price of one photo with these options; missing ones have their defaults."""
+        given = {option.name: options.get(option.name, option.default) for option in self.info.options}
+        providers = [self._registry[name] for name in self.parse_steps(given["steps"])]
+        return quote_steps(providers, float(given["threshold"]), dollars_of(given["max_cost"]), settings)
+
+    def _describe(self) -> ProviderInfo:
+        infos = [self._registry[name].info for name in self.steps]
+        services = [info for info in infos if info.kind == "remote"]
+        pixels = "The photo stays on this machine."
+        if services:
+            text = "The photo is processed on this machine, and is sent to a further service only if the result is doubtful."
+            if infos[0].kind == "remote":
+                text = "The photo is sent to {title}, and is sent to a further service only if the result is doubtful."
+            pixels = joined(Message(text, title=infos[0].title), _of_each(services, "pixels"))
+        return ProviderInfo(
+            id=ID if self.steps == DEFAULT_STEPS else f"{ID}:{'+'.join(self.steps)}",
+            title="Cascade" if self.steps == DEFAULT_STEPS else f"Cascade of {', '.join(info.title for info in infos)}",
+            kind="remote" if services else "local",
+            model=reduce(lambda first, second: Message("{first}, then {second}", first=first, second=second), self.steps),
+            license=_of_each(infos, "license"),
+            license_url="",
+            pixels=pixels,
+            seconds=infos[0].seconds,
+            supports=("soft alpha",),
+            options=(
+                Option("steps", "Providers, cheapest first", "text", ",".join(self.steps), "Ids, separated by commas."),
+                Option(
+                    "threshold",
+                    "Required confidence",
+                    "float",
+                    THRESHOLD,
+                    "The next provider is called if the confidence is lower.",
+                    0,
+                    1,
+                ),
+                Option("max_cost", "Limit for one photo in US dollars", "float", MAX_COST, "", 0, 10_000),
+            ),
+            pricing=self.quote,
+        )
+
+
+def _of_each(infos: list[ProviderInfo], name: str) -> str:
+    """Return the text `name` of each provider after its title."""
+    texts = (getattr(info, name) for info in infos)
+    said = (text if isinstance(text, Message) else Message(text) for text in texts)
+    return reduce(
+        joined, (Message("{title}: {text}", title=i.title, text=text) for i, text in zip(infos, said, strict=True)), ""
+    )

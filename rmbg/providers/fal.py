@@ -1,0 +1,433 @@
+"""fal's job queue: submission, polling, results, cancellation and errors.
+
+Each job has its own URLs. Its result can be fetched repeatedly, and it can be cancelled. Submission is not idempotent, so a
+job is submitted once.
+
+https://fal.ai/docs/model-apis/model-endpoints/queue
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import urllib.parse
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from rmbg.billing.cost import Cost
+from rmbg.billing.quote import PRICES, amount
+from rmbg.errors import RmbgError, ServiceError
+from rmbg.net.client import Request, Response, ServiceClient, service_url
+from rmbg.net.download import check, matches, parse
+from rmbg.net.exchange import Exchange
+from rmbg.providers.base import Option, ProviderInfo, RequestContext
+from rmbg.providers.remote import EncodedPhoto, ProviderResult, Remote, download, from_data_uri, http_failure
+from rmbg.settings import Settings
+
+#: First and longest interval between two polls of a job, in seconds.
+POLL_INTERVAL, MAX_POLL_INTERVAL = 0.25, 2.0
+
+#: Prefixes of ``error_type`` for failures of an accepted job on fal's side; these are not billed. Other errors of a result
+#: request, such as an invalid key or the rate limit, do not concern the job.
+JOB_FAILURES = (
+    "internal_",
+    "generation_timeout",
+    "downstream_service_",
+    "request_timeout",
+    "startup_timeout",
+    "runner_",
+    "client_",
+)
+
+#: Deadline of a cancellation request, in seconds.
+CANCEL_SECONDS = 4.0
+
+
+@dataclass(frozen=True)
+class Job:
+    """URLs of a submitted job."""
+
+    status: str
+    result: str
+    cancel: str
+
+    @property
+    def handle(self) -> str:
+        """The URLs as one string, the input of `resumed_job`."""
+        return " ".join((self.status, self.result, self.cancel))
+
+
+@dataclass(frozen=True)
+class JobState:
+    """State of a job: True when it is complete, and a progress message."""
+
+    done: bool
+    text: str
+
+
+def parse_job(client: ServiceClient, response: Response, queue: str) -> Job:
+    """Read the job from the response to its submission.
+
+    The API key is sent to its URLs, so they must lie below the URL of the queue.
+    """
+    body = response.json()
+    names = ("status_url", "response_url", "cancel_url")
+    urls = [str(body[name]) for name in names if body.get(name)] if isinstance(body, dict) else []
+    if len(urls) != len(names):
+        raise ServiceError("fal accepted the photo, but its response has no job.")
+    for url in urls:
+        if not url.startswith(queue + "/") or ".." in url:
+            host = client.sanitize(urllib.parse.urlsplit(url).hostname or "an unknown host", 60)
+            raise ServiceError(f"fal returned a URL outside its queue, on {host}; the key is not sent there.")
+    return Job(*urls)
+
+
+def resumed_job(client: ServiceClient, context: RequestContext, queue: str) -> Job | None:
+    """Return the job that an earlier process has submitted; None if there is none with URLs below that of the queue."""
+    urls = context.job.handle.split(" ") if context.job else []
+    if len(urls) != 3 or not all(url.startswith(queue + "/") and ".." not in url for url in urls):
+        return None
+    client.cost = Cost(None, "unknown")
+    return Job(*urls)
+
+
+def parse_state(client: ServiceClient, response: Response) -> JobState:
+    """Read the state of a job from a status response."""
+    body = response.json()
+    status = body.get("status") if isinstance(body, dict) else None
+    if status == "COMPLETED":  # also for failed jobs, whose error is in the result
+        return JobState(True, "")
+    if status == "IN_QUEUE":
+        position = body.get("queue_position")
+        return JobState(False, f"Waiting in fal's queue, {position} jobs ahead" if position else "Next in fal's queue")
+    if status == "IN_PROGRESS":
+        logs = body.get("logs") or []
+        messages = (
+            [str(entry.get("message", "")) for entry in logs if isinstance(entry, dict)] if isinstance(logs, list) else []
+        )
+        return JobState(
+            False,
+            f"fal is processing the photo: {client.sanitize(messages[-1], 80)}" if messages else "fal is processing the photo",
+        )
+    raise ServiceError(f"fal returned an unknown job status: {client.sanitize(status or 'none', 40)}.")
+
+
+def wait(client: ServiceClient, job: Job, headers: Mapping[str, str], context: RequestContext) -> None:
+    """Poll a job until it is complete."""
+    interval = POLL_INTERVAL
+    while True:
+        response = client.fetch_result(Request("GET", f"{job.status}?logs=true", headers))
+        if not response.ok:
+            raise failure(client, response, step="status")
+        state = parse_state(client, response)
+        if state.done:
+            return
+        context.progress(None, state.text)
+        client.pause(interval)
+        interval = min(interval * 1.4, MAX_POLL_INTERVAL)
+
+
+def fetch_job_result(client: ServiceClient, job: Job, headers: Mapping[str, str]) -> Response:
+    """Fetch the result of a complete job; retried unless the error is the outcome of the job itself."""
+    response = client.fetch_result(
+        Request("GET", job.result, headers), lambda response: _detail(response.json())[1].startswith(JOB_FAILURES)
+    )
+    if not response.ok:
+        raise failure(client, response, step="result")
+    return response
+
+
+@contextlib.contextmanager
+def cancel_on_error(client: ServiceClient, job: Job, headers: Mapping[str, str]) -> Iterator[None]:
+    """Cancel the job if the block raises, as its result is no longer used."""
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(RmbgError), client.side_client(CANCEL_SECONDS) as side_client:
+            side_client.send(Request("PUT", job.cancel, headers))
+        raise
+
+
+def failure(client: ServiceClient, response: Response, *, step: str) -> ServiceError:
+    """Return the error of a response, and mark the call as rejected if it cannot have been charged.
+
+    fal bills successful jobs, may bill invalid inputs (422), and does not bill rejected requests. After an error of a gateway
+    the charge is unknown.
+    """
+    detail, kind = _detail(response.json())
+    detail_text = client.error_detail(detail)
+    status = response.status
+    rejected = step in ("submit", "run") and 300 <= status < 500
+    failed = step in ("run", "result") and kind.startswith(JOB_FAILURES)
+    if status != 422 and (rejected or failed):
+        client.mark_rejected()
+    lower = detail.lower()
+    if status in (402, 403) and ("balance" in lower or "locked" in lower or status == 402):
+        return ServiceError("The fal account of this API key has no balance left. Top it up at fal.ai/dashboard/billing.")
+    if status in (401, 403):
+        return ServiceError("fal rejected the API key. Check it at fal.ai/dashboard/keys.")
+    if status in (422, 429) or 300 <= status < 400:
+        return http_failure("fal", response, detail_text)
+    if status >= 500:
+        return ServiceError(f"fal failed (HTTP {status}{', ' + client.sanitize(kind, 40) if kind else ''}){detail_text}")
+    return ServiceError(f"fal rejected the request (HTTP {status}){detail_text}")
+
+
+def _detail(body: Any) -> tuple[str, str]:
+    """Return message and type of an error, without the input that fal may repeat in it."""
+    if not isinstance(body, dict):
+        return "", ""
+    detail, kind = body.get("detail"), str(body.get("error_type") or "")
+    if isinstance(detail, list):
+        entries = [entry for entry in detail if isinstance(entry, dict)]
+        kind = kind or str(next((entry.get("type") for entry in entries), ""))
+        return "; ".join(str(entry.get("msg") or entry.get("type") or "") for entry in entries), kind
+    return str(detail or ""), kind
+
+
+# fal: BRIA's RMBG 2.0, through the job queue or by a direct request.
+
+
+REMOVE = "fal-ai/bria/background/remove"
+
+#: Hosts of fal's files. The last one is restricted to a folder, as other parties use the same host.
+HOSTS = (".fal.media", "fal.media", "storage.googleapis.com/falserverless/")
+
+#: Deadline of the price request, in seconds.
+PRICE_SECONDS = 4.0
+
+OPTIONS = (
+    Option(
+        "mode",
+        "Processing",
+        "choice",
+        "queue",
+        "queue: as a job that can be resumed and cancelled; direct: within one request.",
+        choices=("queue", "direct"),
+        advanced=True,
+    ),
+    Option(
+        "input",
+        "Photo upload",
+        "choice",
+        "inline",
+        "inline: within the request; upload: as a file in fal's storage.",
+        choices=("inline", "upload"),
+        advanced=True,
+    ),
+    Option(
+        "sync_mode",
+        "Result in the response",
+        "bool",
+        True,
+        "The result is part of the response and is not stored in fal's history.",
+        advanced=True,
+    ),
+    Option(
+        "store_io",
+        "Permit storage at fal",
+        "bool",
+        False,
+        "fal may store request and response for 30 days.",
+        advanced=True,
+    ),
+    Option(
+        "expiration",
+        "Deletion at fal after (seconds)",
+        "int",
+        3600,
+        "Time after which fal deletes uploads and results.",
+        60,
+        2_592_000,
+        advanced=True,
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Endpoints:
+    """Base URLs of fal's APIs."""
+
+    run: str
+    queue: str
+    api: str
+    rest: str
+
+    @classmethod
+    def of(cls, settings: Settings) -> Endpoints:
+        """Return the URLs of the environment, or fal's own."""
+        return cls(
+            service_url(settings, "RMBG_FAL_URL", "https://fal.run"),
+            service_url(settings, "RMBG_FAL_QUEUE_URL", "https://queue.fal.run"),
+            service_url(settings, "RMBG_FAL_API_URL", "https://api.fal.ai"),
+            service_url(settings, "RMBG_FAL_REST_URL", "https://rest.fal.ai"),
+        )
+
+
+class Fal(Remote):
+    """RMBG 2.0 at fal."""
+
+    service = "fal"
+    resumes = "by handle"
+    info = ProviderInfo(
+        id="fal-rmbg-2.0",
+        title="fal: RMBG 2.0",
+        kind="remote",
+        model=REMOVE,
+        license="BRIA's RMBG 2.0, trained on licensed pictures; the price includes commercial use.",
+        license_url="https://fal.ai/models/fal-ai/bria/background/remove",
+        pixels="The photo is sent to fal.ai. The request disables the storage of photo and result.",
+        price_usd=PRICES["fal-rmbg-2.0"].usd,
+        price_basis="listed",
+        price_seen=PRICES["fal-rmbg-2.0"].seen,
+        seconds=4.0,
+        input_size="1024 x 1024",
+        supports=("soft alpha", "queue", "cancel"),
+        options=OPTIONS,
+        key_name="FAL_KEY",
+    )
+
+    def request_result(
+        self, client: ServiceClient, encoded_photo: EncodedPhoto, options: Mapping[str, Any], context: RequestContext
+    ) -> ProviderResult:
+        arguments = {
+            "image_url": image_url(client, encoded_photo, options, context),
+            "sync_mode": options["sync_mode"],
+        }
+        response = run(client, REMOVE, arguments, options, context, PRICES[self.info.id].counted)
+        return ProviderResult(fetch_image(client, response.json().get("image"), context))
+
+
+def run(
+    client: ServiceClient,
+    endpoint: str,
+    arguments: Mapping[str, Any],
+    options: Mapping[str, Any],
+    context: RequestContext,
+    listed: Decimal,
+    count: int = 1,
+) -> Response:
+    """Run an endpoint and return its response; sets ``client.cost``.
+
+    Parameters
+    ----------
+    client : ServiceClient
+    endpoint : str
+    arguments : mapping
+        JSON body of the request.
+    options : mapping
+        Values of `OPTIONS`.
+    context : RequestContext
+    listed : Decimal
+        Listed price of one result in US dollars, used if fal does not report the cost.
+    count : int
+        Number of requested results.
+
+    Raises
+    ------
+    ServiceError
+        If there is no result.
+    """
+    endpoints = Endpoints.of(context.settings)
+    headers = headers_for(client.key, options)
+    if options["mode"] == "direct":
+        context.progress(None, "fal is processing the photo")
+        response = client.send(
+            Request("POST", f"{endpoints.run}/{endpoint}", headers, json=arguments, pays=True, free_if_busy=True)
+        )
+        if not response.ok:
+            raise failure(client, response, step="run")
+    else:
+        job = resumed_job(client, context, endpoints.queue)
+        if job is None:
+            context.progress(None, "Sending the photo to fal")
+            response = client.send(
+                Request("POST", f"{endpoints.queue}/{endpoint}", headers, json=arguments, pays=True, free_if_busy=True)
+            )
+            if not response.ok:
+                raise failure(client, response, step="submit")
+            job = parse_job(client, response, endpoints.queue)
+            if context.job:
+                context.job.keep(job.handle)
+        with cancel_on_error(client, job, headers):
+            wait(client, job, headers, context)
+        context.progress(None, "Downloading the result from fal")
+        response = fetch_job_result(client, job, headers)
+    body = response.json()
+    if not isinstance(body, dict) or not (body.get("image") or body.get("images")):
+        raise ServiceError("The response of fal has no picture.")
+    client.cost = _cost(client, response, endpoint, endpoints, listed, count)
+    return response
+
+
+def headers_for(key: str, options: Mapping[str, Any]) -> dict[str, str]:
+    """Return the headers with the API key and the storage options."""
+    lifecycle = json.dumps({"expiration_duration_seconds": options["expiration"]})
+    headers = {"Authorization": f"Key {key}", "X-Fal-Object-Lifecycle-Preference": lifecycle}
+    return headers if options["store_io"] else headers | {"X-Fal-Store-IO": "0"}
+
+
+def image_url(client: ServiceClient, encoded_photo: EncodedPhoto, options: Mapping[str, Any], context: RequestContext) -> str:
+    """Return the photo as a data URI, or upload it to fal's storage and return its URL."""
+    if options["input"] == "inline":
+        return encoded_photo.data_uri
+    context.progress(None, "Uploading the photo to fal")
+    rest = Endpoints.of(context.settings).rest
+    url = f"{rest}/storage/auth/token?storage_type=fal-cdn-v3"
+    response = client.send(Request("POST", url, {"Authorization": f"Key {client.key}"}, json={}))
+    if not response.ok:
+        raise failure(client, response, step="submit")
+    token = response.json()
+    if not isinstance(token, dict) or not all(isinstance(token.get(k), str) for k in ("token", "token_type", "base_url")):
+        raise ServiceError("The response of fal's storage has no upload token.")
+    base = parse(token["base_url"])
+    loopback = matches(base, context.settings.result_hosts)
+    check(base, HOSTS + context.settings.result_hosts, loopback)
+    lifecycle = json.dumps({"expiration_duration_seconds": options["expiration"]})
+    headers = {
+        "Authorization": f"{token['token_type']} {token['token']}",
+        "Content-Type": encoded_photo.mime,
+        "X-Fal-File-Name": "photo." + encoded_photo.mime.removeprefix("image/"),
+        "X-Fal-Object-Lifecycle": lifecycle,
+    }
+    exchange = Exchange(max(client.exchange.remaining, 0.01), context.cancelled, loopback=loopback)
+    with ServiceClient("fal's storage", exchange, key=token["token"], max_bytes=100_000) as storage:
+        response = storage.send(Request("POST", f"{str(base).rstrip('/')}/files/upload", headers, content=encoded_photo.data))
+    body = response.json()
+    if not response.ok or not isinstance(body, dict) or not isinstance(body.get("access_url"), str):
+        raise ServiceError(f"The upload to fal's storage failed (HTTP {response.status}).")
+    return body["access_url"]
+
+
+def fetch_image(client: ServiceClient, image: Any, context: RequestContext) -> bytes:
+    """Return the file of an image in a response, which is inline or in fal's storage."""
+    url = image.get("url") if isinstance(image, dict) else None
+    if not isinstance(url, str):
+        raise ServiceError("The response of fal has no picture.")
+    if url.startswith("data:"):
+        return from_data_uri(client, url)
+    context.progress(None, "Downloading the result from fal")
+    return download(client, url, HOSTS, context.settings)
+
+
+def _cost(client: ServiceClient, response: Response, endpoint: str, endpoints: Endpoints, listed: Decimal, count: int) -> Cost:
+    """Return billed units times the unit price of fal; the listed price replaces what fal does not report."""
+    units = amount(response.headers.get("x-fal-billable-units"))
+    if units is None:
+        return Cost(count * listed, "listed")
+    price = None
+    with contextlib.suppress(RmbgError), client.side_client(PRICE_SECONDS) as side_client:
+        url = f"{endpoints.api}/v1/models/pricing?endpoint_id={urllib.parse.quote(endpoint, safe='')}"
+        price = _unit_price(side_client.send(Request("GET", url, {"Authorization": f"Key {client.key}"})).json(), endpoint)
+    return Cost(units * listed, "listed") if price is None else Cost(units * price, "charged")
+
+
+def _unit_price(body: Any, endpoint: str) -> Decimal | None:
+    """Return the unit price of an endpoint in US dollars from a pricing response; None if it is missing."""
+    rows = body.get("prices") if isinstance(body, dict) else None
+    for row in rows if isinstance(rows, list) else [body]:
+        if isinstance(row, dict) and row.get("endpoint_id", endpoint) == endpoint and row.get("currency", "USD") == "USD":
+            return amount(row.get("unit_price"))
+    return None

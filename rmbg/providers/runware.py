@@ -1,0 +1,367 @@
+"""Responses of Runware: result, error and cost of one task.
+
+A response may hold data and errors of several tasks.
+
+https://runware.ai/docs/platform/errors, https://runware.ai/docs/platform/task-polling
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from rmbg.billing.cost import Cost
+from rmbg.billing.quote import PRICES, amount
+from rmbg.errors import InputError, OptionError, ServiceError, printable
+from rmbg.images.photo import Photo
+from rmbg.net.client import Request, Response, ServiceClient, service_url
+from rmbg.net.download import parse
+from rmbg.providers.base import Option, ProviderInfo, RequestContext
+from rmbg.providers.remote import EncodedPhoto, ProviderResult, Remote, download, encode_photo, from_data_uri, redirect_failure
+from rmbg.runtime.messages import Message
+
+
+@dataclass(frozen=True)
+class TaskState:
+    """State of a task.
+
+    Attributes
+    ----------
+    item : mapping or None
+        Result; None until the task is complete.
+    known : bool
+        False if the response does not mention the task.
+    conflict : bool
+        True if a task with this UUID had been accepted before.
+    """
+
+    item: Mapping[str, Any] | None = None
+    known: bool = True
+    conflict: bool = False
+
+
+def read_response(client: ServiceClient, response: Response, task_id: str, *, accepted: bool) -> TaskState:
+    """Read the state of task `task_id` from a response.
+
+    A response of any HTTP status may have both data and errors. Items are identified by their UUID, as their type differs
+    between the documentation and its examples.
+
+    Parameters
+    ----------
+    client : ServiceClient
+    response : Response
+    task_id : str
+    accepted : bool
+        True if an earlier response has shown that Runware accepted the task.
+
+    Raises
+    ------
+    ServiceError
+        If the task failed or the response is invalid. ``client.cost`` is None if the task cannot have been charged.
+    """
+    body = response.json()
+    if not isinstance(body, dict):
+        raise failure(client, response.status, {}, accepted=accepted)
+    if isinstance(body.get("error"), dict):  # some failures have a single error instead of a list
+        raise failure(client, response.status, body["error"], accepted=accepted)
+    state = outcome(client, body, response.status, task_id, accepted=accepted)
+    if not response.ok and state.item is None and not state.conflict:
+        raise failure(client, response.status, {}, accepted=accepted)
+    return state
+
+
+def outcome(client: ServiceClient, body: Mapping[str, Any], status: int, task_id: str, *, accepted: bool) -> TaskState:
+    """Return the state of task `task_id` from the data and errors of a response body."""
+    errors = [error for error in _items(body, "errors") if error.get("taskUUID") in (task_id, None)]
+    data = [item for item in _items(body, "data") if item.get("taskUUID") == task_id]
+    for item in data:  # before the errors, as an existing result is paid for
+        if isinstance(item.get("response"), dict):  # an archive item, which contains the original response
+            return outcome(client, item["response"], status, task_id, accepted=accepted)
+        if any(item.get(name) for name in ("imageURL", "imageBase64Data", "imageDataURI")):
+            return TaskState(item)
+    if any(error.get("code") == "conflictTaskUUID" for error in errors):
+        return TaskState(conflict=True)
+    if errors:
+        raise failure(client, status, errors[0], accepted=accepted)
+    return TaskState(known=bool(data))
+
+
+def failure(client: ServiceClient, status: int, error: Mapping[str, Any], *, accepted: bool) -> ServiceError:
+    """Return the error of a task, and mark the call as rejected if it cannot have been charged.
+
+    Error codes are an open list, so their prefixes and the HTTP status are evaluated. Rejected requests are not charged. It is
+    not documented if a task that failed later is charged.
+    """
+    code = str(error.get("code") or "")
+    lower = code.lower()
+    detail_text = client.error_detail(error.get("message"))
+    rejected = status in (400, 401, 402, 403, 404, 405, 413, 422, 429) or 300 <= status < 400
+    if not accepted and (rejected or lower.startswith(("invalid", "missing", "unsupported"))):
+        client.mark_rejected()
+    if "apikey" in lower or status in (401, 403):
+        return ServiceError("Runware rejected the API key. Check it at my.runware.ai.")
+    if status == 402 or any(word in lower for word in ("credit", "balance", "quota")):
+        return ServiceError("The Runware account of this API key has no credits left. Add credits at my.runware.ai.")
+    if status == 429 or "ratelimit" in lower:
+        return ServiceError("The rate limit of Runware for this API key is exceeded. Try again later.")
+    if lower.startswith(("invalid", "missing", "unsupported")) or status in (400, 413, 422):
+        return ServiceError(
+            Message("{service} rejected the photo or the options{detail}", service="Runware", detail=detail_text)
+        )
+    if 300 <= status < 400:
+        return redirect_failure("Runware")
+    name = client.sanitize(code, 40) or f"HTTP {status}"
+    if status == 200 and not code:
+        return ServiceError("The response of Runware has no result.")
+    return ServiceError(f"Runware failed ({name}){detail_text}")
+
+
+def cost_of(item: Mapping[str, Any], options: Mapping[str, Any], listed: Decimal) -> Cost:
+    """Return the cost of a result: as reported, unknown if the requested report is missing, otherwise the listed price."""
+    cost = amount(item.get("cost"))
+    if cost is not None:
+        return Cost(cost, "charged")
+    return Cost(None, "unknown") if options["includeCost"] else Cost(listed, "listed")
+
+
+def _items(body: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
+    items = body.get(name)
+    return [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
+
+
+# Runware: RMBG 2.0 and RemBG 1.4, at the same URL.
+
+
+HOSTS = ("im.runware.ai",)
+
+#: First and longest interval between two polls of a task, in seconds.
+POLL_INTERVAL, MAX_POLL_INTERVAL = 1.0, 4.0
+
+#: Consecutive polls that may report an unknown task, which may not be registered yet.
+MAX_UNKNOWN_POLLS = 3
+
+COMMON = (
+    Option(
+        "outputType",
+        "Result type",
+        "choice",
+        "base64Data",
+        "base64Data and dataURI: in the response; URL: in Runware's storage.",
+        choices=("base64Data", "dataURI", "URL"),
+        advanced=True,
+    ),
+    Option("outputQuality", "Quality", "int", 95, "Quality of lossy formats; without effect on PNG.", 20, 99, advanced=True),
+    Option(
+        "deliveryMethod",
+        "Delivery",
+        "choice",
+        "sync",
+        "sync: in the response; async: by polling.",
+        choices=("sync", "async"),
+        advanced=True,
+    ),
+    Option(
+        "ttl",
+        "Expiration (seconds)",
+        "int",
+        3600,
+        "Time after which Runware deletes results of type URL.",
+        60,
+        2_592_000,
+        advanced=True,
+    ),
+    Option("includeCost", "Report the cost", "bool", True, "Otherwise the listed price is used.", advanced=True),
+    Option("webhookURL", "Webhook", "text", "", "URL to which Runware also posts the response.", advanced=True),
+    Option("uploadEndpoint", "Upload to", "text", "", "URL to which Runware also uploads the result.", advanced=True),
+)
+
+BRIA = (Option("preserveAlpha", "Keep the photo's own transparency", "bool", False, "Send the photo with its own alpha."),)
+
+REMBG = (
+    Option(
+        "outputFormat",
+        "Format of the mask",
+        "choice",
+        "PNG",
+        "Used with returnOnlyMask; cutouts are always PNG, as JPG has no transparency.",
+        choices=("PNG", "WEBP", "JPG"),
+        advanced=True,
+    ),
+    Option("alphaMatting", "Alpha matting", "bool", False, "Refine the edge."),
+    Option("alphaMattingForegroundThreshold", "Matting: foreground threshold", "int", 240, "", 1, 255, advanced=True),
+    Option("alphaMattingBackgroundThreshold", "Matting: background threshold", "int", 10, "", 1, 255, advanced=True),
+    Option("alphaMattingErodeSize", "Matting: erosion", "int", 10, "", 1, 255, advanced=True),
+    Option("postProcessMask", "Clean the mask", "bool", False),
+    Option("returnOnlyMask", "Mask only", "bool", False, "Runware returns the mask; the cutout is the same.", advanced=True),
+    Option("rgba", "Background color", "text", "255,255,255,0", "Red, green, blue, alpha; alpha below 255.", advanced=True),
+)
+
+
+class Runware(Remote):
+    """Base class of Runware's models."""
+
+    service = "Runware"
+    resumes = "by id"
+
+    def check(self, options: Mapping[str, Any]) -> None:
+        color(options.get("rgba", "0,0,0,0"))
+        for name in ("webhookURL", "uploadEndpoint"):
+            try:
+                if options[name] and parse(options[name]).scheme != "https":
+                    raise InputError
+            except InputError:
+                raise OptionError(f"{name} is not an https URL. Enter one that begins with https://.") from None
+
+    def prepare(self, photo: Photo, options: Mapping[str, Any]) -> EncodedPhoto:
+        return encode_photo(photo, keep_alpha=options.get("preserveAlpha", False))
+
+    def request_result(
+        self, client: ServiceClient, encoded_photo: EncodedPhoto, options: Mapping[str, Any], context: RequestContext
+    ) -> ProviderResult:
+        url = service_url(context.settings, "RMBG_RUNWARE_URL", "https://api.runware.ai/v1")
+        headers = {"Authorization": f"Bearer {client.key}"}
+        task_id = context.job.id if context.job else str(uuid.uuid4())
+        context.progress(None, "Sending the photo to Runware")
+        body = [task(self.info.model, task_id, encoded_photo, options)]
+        state = read_response(
+            client, client.send(Request("POST", url, headers, json=body, pays=True, repeatable=True)), task_id, accepted=False
+        )
+        item = state.item or self._poll(client, url, headers, task_id, context)
+        client.cost = cost_of(item, options, PRICES[self.info.id].counted)
+        mask = options.get("returnOnlyMask", False)
+        return ProviderResult(
+            self._result_file(client, item, context),
+            mask=mask,
+            floor=0 if mask else color(options.get("rgba", "0,0,0,0"))[3],  # a mask has no background color
+            own_alpha=options.get("preserveAlpha", False),
+        )
+
+    def _poll(
+        self, client: ServiceClient, url: str, headers: Mapping[str, str], task_id: str, context: RequestContext
+    ) -> Mapping[str, Any]:
+        """Poll an accepted task until it is complete and return its item."""
+        interval, unknown = POLL_INTERVAL, 0
+        while unknown < MAX_UNKNOWN_POLLS:
+            context.progress(None, "Runware is processing the photo")
+            client.pause(interval)
+            interval = min(interval * 1.5, MAX_POLL_INTERVAL)
+            body = [{"taskType": "getResponse", "taskUUID": task_id}]
+            state = read_response(client, client.fetch_result(Request("POST", url, headers, json=body)), task_id, accepted=True)
+            if state.item is not None:
+                return state.item
+            unknown = 0 if state.known else unknown + 1
+        # getResponse may not cover tasks that were completed synchronously; the archive does.
+        body = [{"taskType": "getTaskDetails", "taskUUID": task_id}]
+        state = read_response(client, client.fetch_result(Request("POST", url, headers, json=body)), task_id, accepted=True)
+        if state.item is None:
+            raise ServiceError("Runware accepted the photo but no longer has the task.")
+        return state.item
+
+    def _result_file(self, client: ServiceClient, item: Mapping[str, Any], context: RequestContext) -> bytes:
+        """Return the image file of an item, which is inline or at a URL."""
+        for name in ("imageBase64Data", "imageDataURI"):
+            if item.get(name):
+                return from_data_uri(client, item[name])
+        context.progress(None, "Downloading the result from Runware")
+        return download(client, item["imageURL"], HOSTS, context.settings)
+
+
+def _info(
+    id: str, title: str, model: str, license: str, page: str, options: tuple[Option, ...], seconds: float
+) -> ProviderInfo:
+    return ProviderInfo(
+        id=id,
+        title=title,
+        kind="remote",
+        model=model,
+        license=license,
+        license_url=f"https://runware.ai/docs/models/{page}",
+        pixels="The photo is sent to runware.ai. Results of type URL are stored there until they expire.",
+        price_usd=PRICES[id].usd,
+        price_basis=PRICES[id].basis,
+        price_seen=PRICES[id].seen,
+        seconds=seconds,
+        input_size="1024 x 1024",
+        supports=("soft alpha", "charged cost"),
+        options=options,
+        key_name="RUNWARE_API_KEY",
+    )
+
+
+class RunwareRmbg2(Runware):
+    """RMBG 2.0 at Runware."""
+
+    info = _info(
+        "runware-rmbg-2.0",
+        "Runware: RMBG 2.0",
+        "bria:2@1",
+        "BRIA's RMBG 2.0; the price includes commercial use.",
+        "bria-rmbg-v2-0",
+        COMMON + BRIA,
+        3.0,
+    )
+
+
+class RunwareRembg14(Runware):
+    """RemBG 1.4 at Runware."""
+
+    info = _info(
+        "runware-rembg-1.4",
+        "Runware: RemBG 1.4",
+        "runware:109@1",
+        "Runware's terms; the price includes commercial use.",
+        "rembg-v1-4",
+        COMMON + REMBG,
+        2.0,
+    )
+
+
+def task(model: str, task_id: str, encoded_photo: EncodedPhoto, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Build the task for one photo."""
+    parameters: dict[str, Any] = {
+        "taskType": "removeBackground",
+        "taskUUID": task_id,
+        "model": model,
+        "inputs": {"image": encoded_photo.data_uri},
+        "outputType": options["outputType"],
+        # The default format is JPG, which has no transparency.
+        "outputFormat": options["outputFormat"] if options.get("returnOnlyMask") else "PNG",
+        "outputQuality": options["outputQuality"],
+        "deliveryMethod": options["deliveryMethod"],
+        "includeCost": options["includeCost"],
+    }
+    if options["outputType"] == "URL":
+        parameters["ttl"] = options["ttl"]
+    parameters |= {name: options[name] for name in ("webhookURL", "uploadEndpoint") if options[name]}
+    if "preserveAlpha" in options:
+        parameters["providerSettings"] = {"bria": {"preserveAlpha": options["preserveAlpha"]}}
+    if "rgba" in options:
+        matting = options["alphaMatting"]
+        names = [option.name for option in REMBG if option.name not in ("outputFormat", "rgba")]
+        names = [name for name in names if matting or name == "alphaMatting" or not name.startswith("alphaMatting")]
+        parameters["settings"] = {name: options[name] for name in names} | {"rgba": list(color(options["rgba"]))}
+    return parameters
+
+
+def color(text: str) -> tuple[int, int, int, int]:
+    """Parse a color of four numbers with an alpha below 255.
+
+    Raises
+    ------
+    OptionError
+        If the text is not such a color.
+    """
+    try:
+        red, green, blue, alpha = (int(part) for part in text.strip("[]() ").split(","))
+    except ValueError:
+        red = green = blue = alpha = -1
+    if not all(0 <= value <= 255 for value in (red, green, blue, alpha)):
+        raise OptionError(f"rgba is {printable(text, 40)!r}; it must be four numbers from 0 to 255 such as 255,255,255,0.")
+    if alpha == 255:
+        raise OptionError(
+            "rgba with an alpha of 255 leaves no transparency. Use a lower alpha, and choose the background afterwards."
+        )
+    return red, green, blue, alpha

@@ -1,0 +1,1 @@
+"""This process: messages, cancellation, threads, files, telemetry."""

@@ -1,0 +1,436 @@
+"""API key field whose value is passed to the event handler and not stored on the server."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import gradio as gr
+from gradio.data_classes import GradioRootModel
+
+from rmbg.billing import api_keys
+from rmbg.billing.quote import quote
+from rmbg.providers import PROVIDERS, find
+from rmbg.providers.base import Option, ProviderInfo, Status
+from rmbg.settings import Settings
+from rmbg.ui.gradio_overrides import AppComponentMeta
+from rmbg.ui.guard.checks import public_hosts
+from rmbg.ui.languages import status_text, t
+from rmbg.ui.session import Session
+from rmbg.ui.templates import render
+
+
+class UnstoredText(GradioRootModel):
+    """Text that is serialized as an empty string.
+
+    Gradio keeps the serialized last value of every component for the lifetime of a session, and writes it to disk for deep
+    links.
+    """
+
+    root: str
+
+    def model_dump(self, **kwargs: Any) -> Any:
+        return ""
+
+
+class KeyField(gr.Textbox, metaclass=AppComponentMeta):
+    """``gr.Textbox`` whose value Gradio does not store."""
+
+    is_template = True  # uses the frontend of gr.Textbox
+    data_model = UnstoredText
+
+    def preprocess(self, payload: UnstoredText | None) -> str:  # type: ignore[override]
+        return "" if payload is None else payload.root
+
+
+def key_field(elem_id: str = "key", label: str = "Key", **more: Any) -> KeyField:
+    """Return a password field whose value is sent with each request, and stored neither in a State nor by the browser."""
+    return KeyField(
+        label=label,
+        type="password",
+        max_lines=1,
+        elem_id=elem_id,
+        html_attributes=gr.InputHTMLAttributes(autocomplete="off", spellcheck=False),
+        **more,
+    )
+
+
+# Buttons that accept or decline the cost of a paid call.
+
+
+_INSTANT: dict[str, Any] = {"api_visibility": "private", "queue": False, "show_progress": "hidden"}
+
+
+def consent_row(prefix: str) -> tuple[gr.Row, gr.Button, gr.Button]:
+    """Create a hidden row with the buttons ``prefix-yes`` and ``prefix-no``; returns row and buttons."""
+    with gr.Row(visible=False, equal_height=True) as row:
+        yes = gr.Button("Yes, send and pay", variant="primary", elem_id=f"{prefix}-yes")
+        no = gr.Button("No", elem_id=f"{prefix}-no")
+    return row, yes, no
+
+
+def restarting_row(prefix: str, session: gr.State, start: gr.Button, message: gr.HTML) -> gr.Row:
+    """Create a row whose consent is given for `prefix` and then repeats the click on `start`."""
+    row, yes, no = consent_row(prefix)
+    accepted = yes.click(partial(_accept, prefix), session, [row, message], **_INSTANT)
+    accepted.success(None, js=f"() => document.querySelector('#{start.elem_id}')?.click()", **_INSTANT)
+    no.click(partial(hide, prefix), session, [row, message], **_INSTANT)
+    return row
+
+
+def _accept(prefix: str, session: Session) -> tuple[Any, str]:
+    session.consent.accept(prefix)
+    return gr.update(visible=False), ""
+
+
+def hide(prefix: str, session: Session) -> tuple[Any, str]:
+    """Discard a pending request for consent; updates that hide the row and clear the message above it."""
+    session.consent.decline(prefix)
+    return gr.update(visible=False), ""
+
+
+def update(prefix: str, session: Session) -> Any:
+    """Update that shows the row while a consent is requested."""
+    return gr.update(visible=session.consent.pending(prefix))
+
+
+# Descriptions of providers: choices and text of the provider dropdown, cards of the About tab.
+
+
+def choices(settings: Settings) -> list[tuple[str, str]]:
+    """Return the choices of the dropdown as (title and status, id)."""
+    best = find("auto", settings).info
+    rows = [(t("Best available ({title})", title=best.title), "auto")]
+    return rows + [(f"{p.info.title}: {status_text(p.status(settings))}", name) for name, p in PROVIDERS.items()]
+
+
+def line(name: str, settings: Settings) -> str:
+    """Return the text below the dropdown, see `summary`."""
+    provider = find(name, settings)
+    return summary(provider.info, expected(provider.info, settings), settings, provider.status(settings))
+
+
+def summary(info: ProviderInfo, price: str, settings: Settings, status: Status | None = None) -> str:
+    """Return status, price, recipient of the photo and license of a provider.
+
+    What costs nothing and may be used commercially is summed up in a word; its details are one click away.
+    """
+    return render(
+        "provider_line.html",
+        info=info,
+        status=None if status is None else _shown(status),
+        price=price,
+        free=info.kind == "local",
+        restricted="non-commercial" in info.license.lower(),
+        photo=data_use(info, settings),
+    )
+
+
+def refresh(name: str, settings: Settings) -> tuple[Any, str]:
+    """Updates of the dropdown and its text: weights may be downloaded and licenses accepted while the page is open."""
+    return gr.update(choices=choices(settings)), line(name, settings)
+
+
+def expected(info: ProviderInfo, settings: Settings) -> str:
+    """Return expected price and seconds as text."""
+    parts = [t(quote(info, {}, settings).details())]
+    if info.seconds is not None:
+        parts.append(t("about {seconds} s", seconds=f"{info.seconds:g}"))
+    return ", ".join(parts) + "."
+
+
+def cards(settings: Settings) -> str:
+    """Return a card for each provider: status, price, license, recipient of the photo, model."""
+    groups = [("On this server" if _shared(settings) else "On this computer", "local"), ("Services", "remote")]
+    rows = [
+        (replace(p.info, pixels=data_use(p.info, settings)), _shown(p.status(settings)), expected(p.info, settings))
+        for p in PROVIDERS.values()
+    ]
+    return render("providers.html", groups=[(name, [row for row in rows if row[0].kind == kind]) for name, kind in groups])
+
+
+def data_use(info: ProviderInfo, settings: Settings) -> str:
+    """Return where the photo is processed and when it is deleted, for a visitor of this server."""
+    if info.kind == "remote":
+        return t(info.pixels)
+    if not _shared(settings):
+        return t("The photo stays on this computer.")
+    return t(
+        "The photo is processed on {place} and deleted at the latest {minutes} minutes after you close this page.",
+        place=place(settings),
+        minutes=f"{settings.visit_seconds / 60:g}",
+    )
+
+
+def place(settings: Settings) -> str:
+    """Return the name of this machine from the visitor's point of view, such as ``this server (studio.example.org)``."""
+    if not _shared(settings):
+        return t("this computer")
+    names = [name for name in settings.allow_hosts if "*" not in name] + [n.host for n in public_hosts(settings.environ)]
+    return t("this server ({name})", name=names[0]) if names else t("this server")
+
+
+def _shared(settings: Settings) -> bool:
+    """True if the server has visitors besides its owner; a reverse proxy may be detected after the page is built."""
+    return settings.shared or Settings.from_environ().shared
+
+
+def _shown(status: Status) -> Status:
+    return replace(status, text=status_text(status))
+
+
+# Key field and option fields of a provider.
+
+
+def build_provider_options(provider: gr.Dropdown, settings: Settings, prefix: str = "") -> tuple[gr.Textbox, gr.State]:
+    """Create the key field and the options of the selected provider; the state contains the changed options.
+
+    Parameters
+    ----------
+    provider : gr.Dropdown
+    settings : Settings
+    prefix : str
+        Of the element ids: ``batch-`` for ``batch-key``, ``batch-options-cascade`` and ``batch-option-steps``.
+    """
+    key = key_field(f"{prefix}key", visible=False)
+    options = gr.State({})
+    provider.change(partial(key_update, settings=settings), provider, key, **_INSTANT)
+    provider.change(dict.clear, options, None, **_INSTANT)
+
+    @gr.render(inputs=[provider], show_progress="hidden")
+    def draw(name: str) -> None:
+        draw_options(find(name, settings).info, options, prefix=f"{prefix}option", sections=prefix)
+
+    return key, options
+
+
+def draw_options(
+    info: ProviderInfo,
+    options: gr.State,
+    shown: gr.HTML | None = None,
+    show: Callable[[dict[str, Any]], str] = lambda options: "",
+    prefix: str = "option",
+    sections: str = "",
+) -> None:
+    """Create a field for each option, the advanced ones in a section of their own.
+
+    Parameters
+    ----------
+    options : gr.State
+        Receives changed values by option name.
+    shown : gr.HTML, optional
+        Receives ``show(options)`` after each change.
+    prefix : str
+        Of the element ids of the fields, which continue with the option's name.
+    sections : str
+        Prefix of the element ids of the sections, if several tabs have them.
+    """
+
+    def changed(values: dict[str, Any], value: Any, name: str) -> Any:
+        # In place: a returned copy could overwrite a concurrent change of another option.
+        values[name] = value
+        return None if shown is None else show(values)
+
+    for title, section, advanced in (("Options", "options", False), ("Advanced options", "advanced", True)):
+        chosen = [option for option in info.options if option.advanced == advanced]
+        if not chosen:
+            continue
+        with gr.Accordion(t(title), open=False, elem_id=f"{sections}{section}-{info.id}"):
+            for option in chosen:
+                field = component(option, f"{prefix}-{option.name}")
+                field.change(partial(changed, name=option.name), [options, field], shown, **_INSTANT)
+
+
+def component(option: Option, elem_id: str) -> Any:
+    """Create the component for an option, by its kind and range."""
+    common: dict[str, Any] = {
+        "label": t(option.title),
+        "info": t(option.help) or None,
+        "elem_id": elem_id,
+        "interactive": True,
+    }
+    if option.kind == "bool":
+        return gr.Checkbox(option.default, **common)
+    if option.kind == "choice":
+        return gr.Dropdown(list(option.choices), value=option.default, **common)
+    if option.kind == "text":
+        return gr.Textbox(option.default, max_lines=1, **common)
+    low, high = option.minimum, option.maximum
+    step = 1 if option.kind == "int" else None
+    if low is not None and high is not None and high - low <= 1000:
+        return gr.Slider(low, high, value=option.default, step=step, **common)
+    return gr.Number(option.default, minimum=low, maximum=high, precision=0 if option.kind == "int" else None, **common)
+
+
+def key_labels(info: ProviderInfo, settings: Settings) -> tuple[str, str]:
+    """Return the label of a key field and the privacy note below it."""
+    note = t("Used for your request only and never stored.")
+    if api_keys.available(info.key_name, settings):
+        note += " " + t("If empty, the key of this server is used.")
+    return t("Your key for {service}", service=info.title.partition(":")[0]), note
+
+
+def key_update(name: str, settings: Settings) -> Any:
+    """Return the update of a key field for the provider `name`."""
+    info = find(name, settings).info
+    if info.kind == "local" or not info.key_name:
+        return gr.update(visible=False, value="")
+    label, note = key_labels(info, settings)
+    return gr.update(visible=True, label=label, info=html.escape(note), value="")
+
+
+# Checkboxes and key fields of all providers, for the tabs that run several; unusable providers are disabled.
+
+
+def boxes(prefix: str, settings: Settings, count: int = 1) -> list[gr.Checkbox]:
+    """Create the checkboxes, in the order of the registry, with ids ``prefix-ID``; the first `count` free ones are checked."""
+    free = [name for name, p in PROVIDERS.items() if p.info.kind == "local" and p.status(settings).state == "ready"]
+    checks = []
+    with gr.Group(elem_classes="choices"):
+        for name, provider in PROVIDERS.items():
+            status = provider.status(settings)
+            checks.append(
+                gr.Checkbox(
+                    name in free[:count],
+                    label=provider.info.title,
+                    info=_summary(provider.info, status, settings),
+                    interactive=status.usable,
+                    elem_id=f"{prefix}-{name}",
+                )
+            )
+    gr.on(
+        None,  # at page load: weights may have been downloaded since the app was started
+        partial(_refresh, settings),
+        None,
+        checks,
+        api_visibility="private",
+        queue=False,
+        show_progress="hidden",
+    )
+    return checks
+
+
+def _refresh(settings: Settings) -> list[Any]:
+    status = {name: provider.status(settings) for name, provider in PROVIDERS.items()}
+    return [
+        gr.update(info=_summary(provider.info, status[name], settings), interactive=status[name].usable)
+        for name, provider in PROVIDERS.items()
+    ]
+
+
+def key_names() -> list[str]:
+    """Return the names of the services' keys without duplicates, in the order of the registry."""
+    return list(dict.fromkeys(p.info.key_name for p in PROVIDERS.values() if p.info.kind == "remote" and p.info.key_name))
+
+
+def key_fields(prefix: str, checks: list[gr.Checkbox], settings: Settings) -> list[KeyField]:
+    """Create a field for each key, in an accordion; a key enables the checkboxes of the providers that require it."""
+    fields = []
+    with gr.Accordion("Your keys", open=False, elem_id=f"{prefix}-keys"):
+        for name in key_names():
+            locked = [(p, check) for p, check in zip(PROVIDERS.values(), checks, strict=True) if p.info.key_name == name]
+            field = key_field(f"{prefix}-key-{name}")
+            field.label, field.info = key_labels(locked[0][0].info, settings)
+            usable = [provider.status(settings).usable for provider, _ in locked]
+            field.change(
+                partial(_unlock, usable),
+                field,
+                [check for _, check in locked],
+                api_visibility="private",
+                queue=False,
+                show_progress="hidden",
+            )
+            fields.append(field)
+    return fields
+
+
+def _unlock(usable: list[bool], key: str) -> Any:
+    enabled, disabled = gr.update(interactive=True), gr.update(interactive=False, value=False)
+    updates = [enabled if is_usable or key.strip() else disabled for is_usable in usable]
+    return updates if len(updates) > 1 else updates[0]
+
+
+def split(values: tuple[Any, ...]) -> tuple[list[str], dict[str, str]]:
+    """Split the values of `boxes` and `key_fields` into the ids of the selected providers and their keys by id."""
+    checked, entered = values[: len(PROVIDERS)], dict(zip(key_names(), values[len(PROVIDERS) :], strict=True))
+    keys = {name: key for name, p in PROVIDERS.items() if (key := (entered.get(p.info.key_name) or "").strip())}
+    return selected_ids(checked), keys
+
+
+def selected_ids(checked: tuple[bool, ...]) -> list[str]:
+    """Return the ids of the providers whose boxes are checked."""
+    return [name for name, is_checked in zip(PROVIDERS, checked, strict=True) if is_checked]
+
+
+def _summary(info: ProviderInfo, status: Status, settings: Settings) -> str:
+    """Status unless ready, expected price and seconds, such as ``$0.018 listed, about 4 s``."""
+    parts = [] if status.state == "ready" else [status_text(status)]
+    parts.append(t(str(quote(info, {}, settings))))
+    parts += [] if info.seconds is None else [t("about {seconds} s", seconds=f"{info.seconds:g}")]
+    text = ", ".join(parts)
+    return text[:1].upper() + text[1:]
+
+
+# Offer of a second provider in the Compare tab, for visitors with only one ready provider.
+
+
+#: Providers that are offered; the checkboxes have all.
+OFFERED = 2
+
+
+@dataclass(frozen=True)
+class SecondProvider:
+    """Components of the offer: a panel with a note on keys, and a choice of providers that can be downloaded."""
+
+    panel: gr.Column
+    note: gr.HTML
+    choice: gr.Radio
+
+    def shown(self, *checked: bool) -> Any:
+        """Update that shows the panel while fewer than two providers are selected."""
+        return gr.update(visible=sum(checked) < 2)
+
+
+def build_second_provider(visible: bool) -> SecondProvider:
+    """Create the panel; `refresh` fills it at page load."""
+    with gr.Column(visible=visible, elem_id="second-provider") as panel:
+        note = gr.HTML("", elem_classes="bare")
+        choice = gr.Radio([], label="Add a second provider", elem_id="second-choice", visible=False)
+    return SecondProvider(panel, note, choice)
+
+
+def refresh_second_provider(settings: Settings) -> tuple[str, Any]:
+    """Updates of note and choice; weights may have been downloaded since the app was started."""
+    choices = offers(settings)
+    note = render("second_provider.html", key=_cheapest_key(settings))
+    return note, gr.update(choices=choices, value=None, visible=bool(choices))
+
+
+def offers(settings: Settings) -> list[tuple[str, str]]:
+    """Return (text, id) of the local providers that are downloaded on first use, fastest first."""
+    found = []
+    for name, provider in PROVIDERS.items():
+        info, status = provider.info, provider.status(settings)
+        if info.kind == "local" and status.state == "download":
+            seconds = "" if info.seconds is None else ", " + t("about {seconds} s", seconds=f"{info.seconds:g}")
+            found.append((info.seconds or 0.0, f"{info.title}: {status_text(status)}{seconds}. {t(info.license)}", name))
+    return [(text, name) for _, text, name in sorted(found)[:OFFERED]]
+
+
+def add(chosen: str | None) -> list[Any]:
+    """Updates of the checkboxes that select the chosen provider."""
+    return [gr.update(value=True) if name == chosen else gr.skip() for name in PROVIDERS]
+
+
+def _cheapest_key(settings: Settings) -> str:
+    """Sentence on the service with the lowest listed price that needs no more than a key; empty if there is none."""
+    services = [p.info for p in PROVIDERS.values() if p.info.price_basis == "listed" and p.status(settings).state == "key"]
+    quotes = [(quote(info, {}, settings), info.title) for info in services]
+    priced = [(price.cost.usd, title, t(str(price))) for price, title in quotes if price.cost.usd is not None]
+    if not priced:
+        return ""
+    _, title, price = min(priced)
+    return t("With a key under “Your keys”, {title} costs {price} a picture.", title=title, price=price)

@@ -1,0 +1,263 @@
+"""Progress of a run on the page."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextvars import copy_context
+from types import FrameType
+from typing import Any
+
+import gradio as gr
+
+from rmbg.runtime.cancellation import CancellationToken
+from rmbg.ui.languages import t
+from rmbg.ui.storage import workspace
+
+#: Progress callback of a provider: fraction, or None for a step without one, and text.
+Report = Callable[[float | None, str], None]
+
+#: Share of a removal's usual time at which the provider has ended.
+PROVIDER_SHARE = 0.82
+
+#: Seconds without a report. The browser takes longer to show one than a network takes for a step of a usual photo.
+QUIET_SECONDS = 0.8
+
+
+def shown_progress(progress: gr.Progress) -> Report:
+    """Return a progress callback of a provider, whose part of a removal ends at `PROVIDER_SHARE`.
+
+    A step without a fraction keeps the last one.
+    """
+    reached = 0.0
+
+    def show(done: float | None, text: str) -> None:
+        nonlocal reached
+        reached = reached if done is None else PROVIDER_SHARE * min(max(done, 0.0), 1.0)
+        progress(reached, desc=t(text))
+
+    return show
+
+
+class LateProgress:
+    """Progress callback that begins to report after some seconds, with the last step until then.
+
+    Parameters
+    ----------
+    report : callable (fraction or None, text)
+    seconds : float
+    """
+
+    def __init__(self, report: Report, seconds: float = QUIET_SECONDS) -> None:
+        self._report = report
+        self._lock = threading.Lock()
+        self._quiet = True
+        self._last: tuple[float | None, str] | None = None
+        self._timer = threading.Timer(seconds, copy_context().run, (self.begin,))
+        self._timer.daemon = True
+        self._timer.start()
+
+    def __call__(self, done: float | None, text: str) -> None:
+        with self._lock:
+            self._last = done, text
+            if self._quiet:
+                return
+        self._report(done, text)
+
+    def begin(self) -> None:
+        """Report the last step, and all steps from now on."""
+        with self._lock:
+            self._quiet = False
+            if self._last is not None:
+                self._report(*self._last)
+
+    def end(self) -> None:
+        """Report nothing more by itself."""
+        self._timer.cancel()
+
+
+# Runs of one kind in a session, and the updates of their start and stop buttons.
+
+
+class Runs:
+    """Successive runs of one kind, at most one active, each with a number and a cancellation token.
+
+    The page sends the number with the inputs of a run, which distinguishes a late request from that of the next click.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._number = 0
+        self._token = CancellationToken()
+        self._token.end()
+        self._provider = ""
+
+    @property
+    def active(self) -> bool:
+        """True if the current run has neither ended nor been cancelled."""
+        return self._token.open and not self._token.cancelled()
+
+    def start(self) -> int:
+        """Return the number of the active run; starts one if none is active. Called for a click on the start button."""
+        with self._lock:
+            return self._number if self.active else self._next()
+
+    def restart(self, provider: str) -> int | None:
+        """Cancel the active run, start one that is bound to `provider`, and return its number.
+
+        Returns None if the active run may be charged for. Such a run is not cancelled.
+        """
+        with self._lock:
+            if self.active and not self._token.cancel_free():
+                return None
+            return self._next(provider)
+
+    def _next(self, provider: str = "") -> int:
+        self._number += 1
+        self._token, self._provider = CancellationToken(), provider
+        return self._number
+
+    @property
+    def waiting(self) -> bool:
+        """True if the current run was started and has not begun."""
+        return self.active and not self._token.running
+
+    def provider(self, number: int | None) -> str:
+        """Provider to which the run `number` is bound; empty if the run uses the provider of the page."""
+        with self._lock:
+            return self._provider if number == self._number else ""
+
+    def replaced(self, token: CancellationToken) -> bool:
+        """True if another run was started after the run of `token`."""
+        with self._lock:
+            return token is not self._token
+
+    def begin(self, number: int | None, *, paid: bool = False) -> CancellationToken | None:
+        """Mark a run as begun and return its token.
+
+        Parameters
+        ----------
+        number : int or None
+            Return value of `start`. None or 0, from an API client that sends no click, starts a run.
+        paid : bool
+            True if the run may be charged.
+
+        Returns
+        -------
+        CancellationToken or None
+            None for a request that must not run: a duplicate, or one of an earlier click.
+
+        Raises
+        ------
+        CancelledError
+            If the run was cancelled before it began.
+        """
+        if not number:
+            number = self.start()
+        with self._lock:
+            token = self._token if number == self._number else None
+        return token if token is not None and token.begin(paid=paid) else None
+
+    def abandon(self, number: int | None) -> None:
+        """Cancel the run `number` if it has not begun and no other run was started after it."""
+        with self._lock:
+            if number == self._number and self.waiting:
+                self._token.cancel_free()
+
+    def cancel(self, *, wait: bool = True) -> str:
+        """Cancel the current run and return its final message, see `CancellationToken.cancel`."""
+        return self._token.cancel(wait=wait)
+
+
+def run_number() -> gr.Number:
+    """Return the hidden field for the number of the last click on a start button."""
+    return gr.Number(0, precision=0, visible="hidden", elem_classes="offstage")
+
+
+def buttons(running: bool) -> tuple[Any, Any]:
+    """Updates for a start and a stop button, of which one is visible at a time."""
+    return gr.update(visible=not running), gr.update(visible=running, value=t("Cancel"), interactive=True)
+
+
+def stopping() -> Any:
+    """Update for the stop button of a run that was cancelled and has not ended yet.
+
+    The message next to the button is left to the run: its final message may reach the page before the response to this
+    click does.
+    """
+    return gr.update(value=t("Stopping…"), interactive=False)
+
+
+# Graceful shutdown: SIGINT, SIGTERM and SIGHUP close the app and remove its files before the process exits.
+
+
+#: Grace period in seconds for calls in progress. Container runtimes send SIGKILL ten seconds after SIGTERM.
+GRACE_SECONDS = 8.0
+
+#: Name of the threads that run the batches of visitors.
+BATCH_NAME = "visitor batch"
+
+#: Name of the threads of removals.
+REMOVAL_NAME = "removal"
+
+#: Names of anyio's worker threads, in which Gradio runs the event handlers, and of the threads of runs and batches.
+WORKER_NAMES = ("AnyIO worker thread", "comparison", BATCH_NAME, REMOVAL_NAME)
+
+#: SIGHUP is sent when a terminal is closed; Windows has SIGBREAK instead.
+SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
+
+
+@contextlib.contextmanager
+def stop_event() -> Iterator[threading.Event]:
+    """Yield an event that the first termination signal sets; a second signal ends the process at once.
+
+    Signal handlers can be set in the main thread only. In other threads the event is never set.
+    """
+    stopped = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stopped
+        return
+    numbers = [getattr(signal, name) for name in SIGNALS if hasattr(signal, name)]
+    # Ignored signals stay ignored: SIGHUP under nohup, SIGINT in a background job of a shell.
+    numbers = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
+    previous = {number: signal.getsignal(number) for number in numbers}
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        stopped.set()
+        for other in numbers:
+            signal.signal(other, signal.SIG_DFL)
+
+    for number in numbers:
+        signal.signal(number, stop)
+    try:
+        yield stopped
+    finally:
+        if not stopped.is_set():
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+
+
+def wait_for_work(deadline: float) -> None:
+    """Wait for the calls in progress; removes the files and exits the process if one runs past `deadline`.
+
+    At a normal exit the interpreter would join their threads without a timeout, and shut down the thread pools that they use.
+
+    Parameters
+    ----------
+    deadline : float
+        In seconds of ``time.monotonic``.
+    """
+    workers = [thread for thread in threading.enumerate() if thread.name in WORKER_NAMES]
+    for thread in workers:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    if any(thread.is_alive() for thread in workers):
+        workspace().remove()
+        with contextlib.suppress(OSError, ValueError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(0)
