@@ -14,7 +14,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+SHELL = "chromium-headless-shell"
+
+#: The shell of Debian is Chromium without the parts of a desktop browser, and takes a quarter less CPU time.
+NAMES = (SHELL, "chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 #: Without these Chromium contacts update servers, which logs errors on isolated networks.
 ARGUMENTS = [
@@ -177,9 +180,9 @@ def install() -> int:
         return 0
     if shutil.which("apt-get") and getattr(os, "geteuid", lambda: 1)() == 0:
         subprocess.run(["apt-get", "update", "-qq"], check=False)
-        if subprocess.run(["apt-get", "install", "-y", "-qq", "chromium", "fonts-dejavu-core"], check=False).returncode == 0:
+        if subprocess.run(["apt-get", "install", "-y", "-qq", SHELL, "fonts-dejavu-core"], check=False).returncode == 0:
             return 0
-    return subprocess.run([sys.executable, "-m", "playwright", "install", "chromium"], check=False).returncode
+    return subprocess.run([sys.executable, "-m", "playwright", "install", "--only-shell", "chromium"], check=False).returncode
 
 
 if __name__ == "__main__" and "--install" in sys.argv:
