@@ -1,6 +1,6 @@
 """Lines of code by package: without docstrings, comments and blank lines.
 
-    python -m benchmarks.size [FOLDER]
+python -m benchmarks.size [FOLDER]
 """
 
 from __future__ import annotations
