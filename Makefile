@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test failed fast lint audit bench clean
+.PHONY: run test failed fast lint audit bench docs release-check clean
 
 run: $(VENV)/app.done
 	$(BIN)/python app.py
@@ -36,6 +36,19 @@ bench: $(VENV)/bench.done
 	-@$(BIN)/python tests/browser.py --install
 	$(BIN)/python -m benchmarks.table $(ARGS)
 
+# The site of the documentation, in site/: strict, links checked, without requests to other hosts.
+docs: $(VENV)/docs.done
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	$(BIN)/python docs/check_site.py site
+
+# What a release needs: both distributions, their metadata, each installed in an empty environment, the site, and known
+# vulnerabilities.
+release-check: $(VENV)/docs.done docs audit
+	rm -rf dist build
+	$(BIN)/python -m build --quiet
+	$(BIN)/twine check --strict dist/*
+	for file in dist/*; do $(BIN)/python tests/installed.py "$$file" || exit 1; done
+
 .PHONY: browser
 browser: $(VENV)/test.done
 	@$(BIN)/python tests/browser.py --install
@@ -54,5 +67,10 @@ $(VENV)/bench.done: $(VENV)/app.done benchmarks/requirements.txt
 	$(BIN)/python -m pip install --quiet -r requirements.txt -r benchmarks/requirements.txt
 	@touch $@
 
+$(VENV)/docs.done: docs/requirements.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -r docs/requirements.txt
+	@touch $@
+
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache
+	rm -rf $(VENV) site build dist .pytest_cache .ruff_cache .mypy_cache

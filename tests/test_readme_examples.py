@@ -1,4 +1,4 @@
-"""The examples in the README's sections on Python and the API: the package, gradio_client, JavaScript client, curl and MCP."""
+"""The examples of README and docs: the package, rembg, ComfyUI, gradio_client, JavaScript client, curl and MCP."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
 from rmbg.providers import PROVIDERS
@@ -19,17 +20,40 @@ from tests.benchmark.fakes import Fake
 from tests.pictures import iou, scene
 
 ROOT = Path(__file__).resolve().parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-
 #: Time limit of one example in seconds, on a busy machine.
 PATIENCE = 120
 
 
-def examples(language: str, url: str = "", section: str = "API") -> list[str]:
-    """Blocks of a language in a section, for the app at `url`."""
-    (text,) = re.findall(rf"^## {section}\n(.*?)^## ", README, re.DOTALL | re.MULTILINE)
+def examples(page: str, language: str, url: str = "") -> list[str]:
+    """Blocks of a language in a page of README or docs, for the app at `url`."""
+    text = (ROOT / page).read_text(encoding="utf-8")
     blocks = re.findall(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
     return [block.replace("http://127.0.0.1:7860", url) for block in blocks]
+
+
+#: Fenced blocks that the tests of this file execute, and those that are configurations of other programs.
+BLOCKS = {
+    ("README.md", "python"): 1,
+    ("docs/tutorial.md", "python"): 1,
+    ("docs/how-to/python.md", "python"): 1,
+    ("docs/how-to/rembg.md", "python"): 1,
+    ("docs/how-to/comfyui.md", "python"): 1,
+    ("docs/how-to/api.md", "python"): 2,
+    ("docs/how-to/api.md", "sh"): 1,
+    ("docs/how-to/api.md", "js"): 1,
+    ("docs/how-to/mcp.md", "python"): 1,
+    ("docs/how-to/mcp.md", "json"): 1,
+    ("docs/how-to/many-machines.md", "yaml"): 1,
+}
+
+
+def test_every_block_is_executed():
+    found: dict[tuple[str, str], int] = {}
+    for path in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
+        for language in re.findall(r"^```(\w+)\n", path.read_text(encoding="utf-8"), re.MULTILINE):
+            key = (path.relative_to(ROOT).as_posix(), language)
+            found[key] = found.get(key, 0) + 1
+    assert found == BLOCKS
 
 
 @pytest.fixture
@@ -50,8 +74,12 @@ def run(command: list[str], text: str) -> None:
 
 def test_package(folder, monkeypatch):
     names: dict = {"picture": Image.open("photo.jpg")}
-    remove, rembg, node = examples("python", section="Python")
-    exec(remove, names)
+    for page in ("docs/tutorial.md", "docs/how-to/python.md", "README.md"):
+        (remove,) = examples(page, "python")
+        exec(remove, names)
+    (rembg,), (node,) = (examples(f"docs/how-to/{page}.md", "python") for page in ("rembg", "comfyui"))
+    with Image.open("square.jpg") as square:
+        assert square.width == square.height
     with Image.open("card.jpg") as card:
         assert card.size == (160, 120) and min(card.getpixel((1, 1))) > 250
     monkeypatch.setitem(PROVIDERS, "birefnet", Fake("birefnet"))  # without a download
@@ -70,7 +98,7 @@ def test_package(folder, monkeypatch):
 def test_gradio_client(app, folder, monkeypatch):
     monkeypatch.setitem(PROVIDERS, "rmbg-1.4", Fake("rmbg-1.4"))  # without a download
     names: dict = {}
-    client, batch = examples("python", app)[:2]
+    client, batch = examples("docs/how-to/api.md", "python", app)
     exec(client, names)
     with Image.open(names["path"]) as cutout:
         assert cutout.mode == "RGBA" and cutout.width < 160
@@ -83,7 +111,7 @@ def test_gradio_client(app, folder, monkeypatch):
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
 def test_curl(app, folder):
-    (script,) = examples("sh", app)
+    (script,) = examples("docs/how-to/api.md", "sh", app)
     run(["bash", "-euo", "pipefail"], script)
     with Image.open("cutout.webp") as cutout:
         assert cutout.size == (160, 120) and cutout.mode == "RGBA"
@@ -98,7 +126,7 @@ def test_javascript_client(app, folder):
         pytest.skip("the package registry of npm is not reachable")
     if done.returncode:
         pytest.skip(f"@gradio/client cannot be installed: {done.stderr[-200:]}")
-    (script,) = examples("js", app)
+    (script,) = examples("docs/how-to/api.md", "js", app)
     (folder / "example.mjs").write_text(script)
     run(["node", "example.mjs"], "")
     with Image.open("cutout.jpg") as card:
@@ -107,9 +135,11 @@ def test_javascript_client(app, folder):
 
 def test_mcp_client(app, folder):
     pytest.importorskip("mcp")
-    script = examples("python", app)[-1]
+    (script,) = examples("docs/how-to/mcp.md", "python", app)
     run([sys.executable, "-"], script)
     with Image.open("cutout.png") as cutout:
         assert cutout.size == (160, 120) and cutout.getpixel((1, 1))[:3] == (255, 255, 255)
-    (configuration,) = examples("json", app)
+    (configuration,) = examples("docs/how-to/mcp.md", "json", app)
+    cluster = yaml.safe_load(examples("docs/how-to/many-machines.md", "yaml")[0])
+    assert cluster["head_node_type"] in cluster["available_node_types"]
     assert json.loads(configuration)["mcpServers"]["rmbg"]["url"] == f"{app}/gradio_api/mcp/"

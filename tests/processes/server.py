@@ -103,7 +103,7 @@ def preload() -> None:
     from rmbg.cli.app import COMMANDS
 
     # Those that commands import when they need them.
-    later = ("httpx", "huggingface_hub", "rmbg.inference.engines", "rmbg.net.transport", "scipy.ndimage")
+    later = ("httpx", "huggingface_hub", "rmbg.inference.openvino_import", "rmbg.net.transport", "scipy.ndimage")
     for name in (*(f"rmbg.cli.{name}" for name in COMMANDS), *later):
         with contextlib.suppress(Exception):  # reported by the process that needs it
             importlib.import_module(name)

@@ -1,0 +1,105 @@
+"""The documentation matches the code: generated pages, commands, variables, links, licenses and version."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import yaml
+
+from docs.generate import FOLDER, PAGES
+from rmbg.cli.app import COMMANDS, parser
+from rmbg.inference.catalog import MODELS, VITMATTE
+from rmbg.providers import PROVIDERS
+from rmbg.version import __version__
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = sorted((ROOT / "docs").rglob("*.md"))
+TEXTS = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in [ROOT / "README.md", *DOCS]}
+
+#: Words in the place of values that a reader chooses.
+CHOSEN = {"...": "x"}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_reference_matches_the_code(page):
+    assert (FOLDER / page).read_text(encoding="utf-8") == PAGES[page](), "run: python -m docs.generate"
+
+
+def test_readme_is_short():
+    assert len(TEXTS["README.md"].splitlines()) <= 160
+
+
+def commands() -> list[str]:
+    """All indented lines that run the command line, without comments, pipes and redirections."""
+    lines = [line for text in TEXTS.values() for line in re.findall(r"^    .*(?:rmbg) .*$", text, re.MULTILINE)]
+    found = [
+        re.search(r"(?:python -m |^    |\| |=\S+ )rmbg ([a-z]+ .*|[a-z]+)$", re.split(r" +#| > ", line)[0]) for line in lines
+    ]
+    return sorted({match[1].strip() for match in found if match and match[1].split()[0] in COMMANDS})
+
+
+def test_documented_commands_are_valid():
+    words = commands()
+    assert {line.split()[0] for line in words} >= {
+        "remove",
+        "batch",
+        "compare",
+        "replace",
+        "benchmark",
+        "serve",
+        "space",
+        "spent",
+    }
+    for line in words:
+        arguments = shlex.split(line)
+        parser(arguments).parse_args(arguments)  # exits with a message if an argument is unknown
+
+
+def test_an_unknown_option_is_found(capsys):
+    with pytest.raises(SystemExit):
+        parser(["remove"]).parse_args(["remove", "a.jpg", "b.png", "--no-such-option"])
+    capsys.readouterr()
+
+
+def test_every_variable_is_documented():
+    sources = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "rmbg").rglob("*.py"))
+    used = set(re.findall(r"\bRMBG_[A-Z_]+[A-Z]\b", sources)) | {p.info.key_name for p in PROVIDERS.values() if p.info.key_name}
+    documented = set(re.findall(r"`([A-Z][A-Z_]+)`", TEXTS["docs/reference/settings.md"]))
+    assert used - documented == set(), "add them to docs/reference/settings.md"
+    assert {name for name in documented if name.startswith("RMBG_")} - used == set()
+
+
+def test_links_lead_to_files():
+    for name, text in TEXTS.items():
+        for link in re.findall(r"\]\((?!https?:)([^)#]+)(?:#[^)]*)?\)", text):
+            assert ((ROOT / name).parent / link).exists(), f"{name}: {link}"
+
+
+def test_every_page_is_in_the_navigation():
+    class Loader(yaml.SafeLoader):
+        """Loader that ignores the tags of extensions."""
+
+    Loader.add_multi_constructor("", lambda loader, suffix, node: None)
+    nav = yaml.dump(yaml.load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"), Loader)["nav"])
+    assert {path.relative_to(ROOT / "docs").as_posix() for path in DOCS} == set(re.findall(r"[\w/-]+\.md", nav))
+
+
+def test_licenses_of_all_models_are_named():
+    notices = (ROOT / "THIRD_PARTY_NOTICES.md").read_text(encoding="utf-8")
+    assert [model.hub for model in [*MODELS.values(), VITMATTE] if model.hub not in notices] == []
+    assert [p.info.license_url for p in PROVIDERS.values() if p.info.license_url and p.info.license_url not in notices] == []
+
+
+def test_version_is_the_same_everywhere():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == __version__
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert "## [Unreleased]" in changelog or f"## [{__version__}]" in changelog
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / ".github").rglob("*.yml")), ids=lambda path: path.name)
+def test_workflows_and_forms_are_valid_yaml(path):
+    assert isinstance(yaml.safe_load(path.read_text(encoding="utf-8")), dict)
