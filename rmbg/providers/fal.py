@@ -9,6 +9,7 @@ https://fal.ai/docs/model-apis/model-endpoints/queue
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import urllib.parse
 from collections.abc import Iterator, Mapping
@@ -61,10 +62,11 @@ class Job:
 
 @dataclass(frozen=True)
 class JobState:
-    """State of a job: True when it is complete, and a progress message."""
+    """State of a job: True when it is complete, a progress message, and True if its error is known."""
 
     done: bool
     text: str
+    failed: bool = False
 
 
 def parse_job(client: ServiceClient, response: Response, queue: str) -> Job:
@@ -98,7 +100,7 @@ def parse_state(client: ServiceClient, response: Response) -> JobState:
     body = response.json()
     status = body.get("status") if isinstance(body, dict) else None
     if status == "COMPLETED":  # also for failed jobs, whose error is in the result
-        return JobState(True, "")
+        return JobState(True, "", failed=bool(body.get("error") or body.get("error_type")))
     if status == "IN_QUEUE":
         position = body.get("queue_position")
         return JobState(False, f"Waiting in fal's queue, {position} jobs ahead" if position else "Next in fal's queue")
@@ -114,8 +116,8 @@ def parse_state(client: ServiceClient, response: Response) -> JobState:
     raise ServiceError(f"fal returned an unknown job status: {client.sanitize(status or 'none', 40)}.")
 
 
-def wait(client: ServiceClient, job: Job, headers: Mapping[str, str], context: RequestContext) -> None:
-    """Poll a job until it is complete."""
+def wait(client: ServiceClient, job: Job, headers: Mapping[str, str], context: RequestContext) -> bool:
+    """Poll a job until it is complete; returns True if its state has an error."""
     interval = POLL_INTERVAL
     while True:
         response = client.fetch_result(Request("GET", f"{job.status}?logs=true", headers))
@@ -123,17 +125,24 @@ def wait(client: ServiceClient, job: Job, headers: Mapping[str, str], context: R
             raise failure(client, response, step="status")
         state = parse_state(client, response)
         if state.done:
-            return
+            return state.failed
         context.progress(None, state.text)
         client.pause(interval)
         interval = min(interval * 1.4, MAX_POLL_INTERVAL)
 
 
-def fetch_job_result(client: ServiceClient, job: Job, headers: Mapping[str, str]) -> Response:
-    """Fetch the result of a complete job; retried unless the error is the outcome of the job itself."""
-    response = client.fetch_result(
-        Request("GET", job.result, headers), lambda response: _detail(response.json())[1].startswith(JOB_FAILURES)
-    )
+def fetch_job_result(client: ServiceClient, job: Job, headers: Mapping[str, str], *, failed: bool) -> Response:
+    """Fetch the result of a complete job; retried unless the error is the outcome of the job itself.
+
+    The same response can be a temporary fault. It is the outcome if the state of the job had an error (`failed`), which is an
+    optional field, or if it is repeated.
+    """
+    failures = itertools.count(2 if failed else 1)
+
+    def final(response: Response) -> bool:
+        return _detail(response.json())[1].startswith(JOB_FAILURES) and next(failures) >= 2
+
+    response = client.fetch_result(Request("GET", job.result, headers), final)
     if not response.ok:
         raise failure(client, response, step="result")
     return response
@@ -352,9 +361,9 @@ def run(
             if context.job:
                 context.job.keep(job.handle)
         with cancel_on_error(client, job, headers):
-            wait(client, job, headers, context)
+            failed = wait(client, job, headers, context)
         context.progress(None, "Downloading the result from fal")
-        response = fetch_job_result(client, job, headers)
+        response = fetch_job_result(client, job, headers, failed=failed)
     body = response.json()
     if not isinstance(body, dict) or not (body.get("image") or body.get("images")):
         raise ServiceError("The response of fal has no picture.")

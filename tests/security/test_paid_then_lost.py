@@ -409,6 +409,21 @@ def test_result_request_to_hugging_face_is_retried(photo, tmp_path, step):
         assert len(service.jobs) == 1
 
 
+@pytest.mark.parametrize("status", [500, 503])
+def test_error_of_a_job_that_is_gone_at_the_next_request_is_not_its_result(fal, photo, tmp_path, status):
+    """The result request of a complete job gets the response of a failed job once."""
+
+    def fault(service, exchange):
+        del service.faults["result"]
+        service.refuse(exchange, status, "Internal error", "internal_error")
+
+    fal.faults["result"] = fault
+    words = ["remove", photo, tmp_path / "o.png", "--provider", "fal-rmbg-2.0"]
+    code, _, err = run(fal, tmp_path / "data", *words, constants=QUICK)
+    assert code == 0, err
+    assert len(fal.jobs) == 1 and [state for state, _ in calls(tmp_path / "data")] == ["charged"]
+
+
 def test_result_of_a_failed_job_is_not_retried(fal, photo, tmp_path):
     fal.job_error = (500, {"detail": "Internal error", "error_type": "internal_error"})
     status, _, err = run(fal, tmp_path / "data", "remove", photo, tmp_path / "o.png", "--provider", "fal-rmbg-2.0")
