@@ -110,10 +110,11 @@ class Consent:
         with self._lock:
             self._asked.pop(place, None)
 
-    def pending(self, place: str) -> bool:
-        """True between `request` and `accept` or `decline`."""
+    def pending(self, place: str, provider: str | None = None) -> bool:
+        """True between `request` and `accept` or `decline`, for charges of `provider` only if it is given."""
         with self._lock:
-            return bool(self._asked.get(place))
+            asked = self._asked.get(place, frozenset())
+            return bool(asked) and (provider is None or {charge.provider for charge in asked} == {provider})
 
     def covers(self, charges: Iterable[Charge]) -> bool:
         """True if all charges have been accepted."""

@@ -11,6 +11,7 @@ from PIL import Image
 from rmbg.providers import PROVIDERS
 from rmbg.replace import INFO
 from rmbg.settings import Settings
+from rmbg.ui.components import providers
 from rmbg.ui.components.inputs import Upload
 from rmbg.ui.components.providers import key_names
 from rmbg.ui.consent import Charge, Consent, ConsentError, charges_of, times
@@ -45,6 +46,18 @@ def test_consent_applies_to_what_its_own_tab_has_shown():
     consent.decline("remove")
     consent.accept("remove")
     assert not consent.covers([FAR])
+
+
+def test_late_event_of_a_selection_keeps_the_consent_that_a_run_of_it_has_requested(far):
+    """A click on Start right after the selection of a provider can be processed before the selection."""
+    session = Session()
+    session.consent.request("remove", [FAR])
+    assert providers.hide("remove", session, "far") == (gr.skip(), gr.skip())
+    session.consent.accept("remove")
+    assert session.consent.covers([FAR])
+    session.consent.request("remove", [FAR])
+    assert providers.hide("remove", session, "builtin") == (gr.update(visible=False), "")
+    assert not session.consent.pending("remove")
 
 
 def test_price_of_the_options_is_part_of_the_consent():

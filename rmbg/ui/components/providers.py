@@ -86,8 +86,14 @@ def _accept(prefix: str, session: Session) -> tuple[Any, str]:
     return gr.update(visible=False), ""
 
 
-def hide(prefix: str, session: Session) -> tuple[Any, str]:
-    """Discard a pending request for consent; updates that hide the row and clear the message above it."""
+def hide(prefix: str, session: Session, provider: str | None = None) -> tuple[Any, Any]:
+    """Discard a pending request for consent; updates that hide the row and clear the message above it.
+
+    A request for the charges of `provider` is kept: it belongs to a run that was started before the event of the selection of
+    this provider was processed.
+    """
+    if provider is not None and session.consent.pending(prefix, find(provider).info.id):
+        return gr.skip(), gr.skip()
     session.consent.decline(prefix)
     return gr.update(visible=False), ""
 

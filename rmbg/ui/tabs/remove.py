@@ -195,7 +195,7 @@ def build(session: gr.State, settings: Settings) -> Parts:
         event.then(ended, [session, provider], [start, cancel, provider, line, consent], **instant)
         event.success(None, js="() => rmbgShowFinished()", **private)
         event.failure(actions.abandon, [session, run], [start, cancel], **instant)  # the queue is full
-    provider.change(partial(providers.hide, "remove"), session, [consent, message], **instant)
+    provider.change(partial(providers.hide, "remove"), [session, provider], [consent, message], **instant)
     stopped = [start, cancel, message, total, results.gallery, result, facts, save]
     cancel.click(actions.stop, [session], stopped, cancels=removals, **instant)
 
