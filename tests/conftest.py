@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx._transports.default
 import pytest
+from hypothesis import settings
 
 from tests.browser import Chromium
 from tests.processes import share_server
@@ -29,6 +30,11 @@ httpx._transports.default.create_ssl_context = functools.cache(httpx._transports
 # nohup ignores the signal, and child processes would inherit that.
 if hasattr(signal, "SIGHUP"):
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+# The same examples in each run, without a time limit for one of them.
+settings.register_profile("tests", derandomize=True, deadline=None, database=None, max_examples=60)
+settings.load_profile("tests")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
