@@ -8,7 +8,7 @@ from dataclasses import fields
 from pathlib import Path, PurePosixPath
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rmbg.batch.manifest import Item, Manifest
@@ -47,7 +47,11 @@ def is_color(color) -> bool:
     return len(color) == 3 and all(isinstance(value, int) and 0 <= value <= 255 for value in color)
 
 
-@given(TEXT)
+NUMBERS = st.builds("{}{}".format, st.floats(0, 999, **FINITE).map("{:.2f}".format), st.sampled_from(["", "%"]))
+COLORS = st.builds("{}({},{},{})".format, st.sampled_from(["rgb", "rgba", "hsl", "hsla", "lab"]), NUMBERS, NUMBERS, NUMBERS)
+
+
+@given(st.one_of(TEXT, COLORS))
 def test_colors(text):
     color = parsed(parse_color, text)
     assert color is None or is_color(color)
@@ -60,7 +64,7 @@ def test_color_notations_agree(color):
     assert {parse_color(text) for text in texts} == {color}
 
 
-@given(TEXT)
+@given(st.one_of(TEXT, st.builds("{:.3f}{}".format, st.floats(-20_000, 20_000, **FINITE), st.sampled_from(["%", "px", ""]))))
 def test_lengths(text):
     length = parsed(parse_length, text, "The padding", -1)
     assert length is None or (abs(length.value) <= (100 if length.percent else 10_000) and math.isfinite(length.value))
@@ -122,16 +126,15 @@ def test_backgrounds(text):
     assert background is None or all(is_color(color) for color in background.colors)
 
 
-URLS = st.builds(
-    "{}://{}{}{}".format,
-    st.sampled_from(["http", "https", "ftp", "file", ""]),
-    TEXT,
-    st.sampled_from(["", ":80", ":99999"]),
-    TEXT,
+HOSTS = st.sampled_from(
+    ["example.com", "user:word@example.com", "v3.fal.media", "xfal.media", "[::1]", "xn--", "é.example", ""]
 )
+PORTS = st.sampled_from(["", "", ":80", ":99999"])
+URLS = st.builds("{}://{}{}/{}".format, st.sampled_from(["http", "https", "HTTPS", "ftp"]), HOSTS, PORTS, TEXT)
 
 
-@given(st.one_of(TEXT, URLS))
+@settings(max_examples=200)
+@given(st.one_of(URLS, TEXT))
 def test_addresses(text):
     url = parsed(parse, text, error=InputError)
     if url is not None:
