@@ -8,13 +8,10 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import gradio as gr
-from gradio.queueing import ProcessTime
 
 from rmbg.errors import RmbgError
 from rmbg.inference.model_cache import release_memory
@@ -22,10 +19,9 @@ from rmbg.providers.builtin import warm_up
 from rmbg.settings import Settings
 from rmbg.ui import operations, sign_in, visit
 from rmbg.ui.api import endpoints
-from rmbg.ui.gradio_overrides import NoEstimates, report_hidden_progress_to
+from rmbg.ui.gradio_overrides import CheckedBlocks, report_hidden_progress_to, set_up_queue
 from rmbg.ui.guard.body import upload_limit
-from rmbg.ui.guard.checks import Origins, Proxies
-from rmbg.ui.guard.payload import CheckedBlocks
+from rmbg.ui.guard.checks import Proxies
 from rmbg.ui.languages import marked
 from rmbg.ui.runs import GRACE_SECONDS, stop_event, wait_for_work
 from rmbg.ui.server import check_address, largest_upload, lifespan, origins_of, set_shared
@@ -39,21 +35,8 @@ ASSETS = Path(__file__).parent / "assets"
 
 #: Scripts in the head of the page, each for one concern.
 SCRIPTS = (
-    "page.js",
-    "tabs.js",
-    "navigation.js",
-    "incoming.js",
-    "at_once.js",
-    "visit.js",
-    "outcome.js",
-    "finishing.js",
-    "viewer.js",
-    "viewer_controls.js",
-    "stroke_points.js",
-    "stroke_sync.js",
-    "stroke_canvas.js",
-    "retouch.js",
-    "drafts.js",
+    *("page.js", "tabs.js", "navigation.js", "incoming.js", "at_once.js", "visit.js", "outcome.js", "finishing.js"),
+    *("viewer.js", "viewer_controls.js", "stroke_points.js", "stroke_sync.js", "stroke_canvas.js", "retouch.js", "drafts.js"),
     "controls.js",
 )
 
@@ -62,9 +45,6 @@ STYLES = ("style.css", "viewer.css", "finishing.css", "retouch.css", "outcome.cs
 
 #: Requests that may wait in each of Gradio's queues; Gradio rejects the next one.
 QUEUE_SIZE = 32
-
-#: Seconds between two checks of Gradio's queues. Gradio's own interval of 1 ms takes a tenth of a core on an idle server.
-QUEUE_INTERVAL = 0.01
 
 #: Size of Gradio's thread pool, above the sum of the concurrency limits of its queues.
 MAX_THREADS = 96
@@ -102,8 +82,7 @@ def build() -> gr.Blocks:
         endpoints.build(app)
     report_hidden_progress_to(session, app)
     app.queue(max_size=QUEUE_SIZE, api_open=False)
-    app._queue.process_time_per_fn = NoEstimates(ProcessTime)
-    app._queue.sleep_when_free = QUEUE_INTERVAL
+    set_up_queue(app)
     return app
 
 
@@ -152,7 +131,29 @@ def launch(
         operations.configure(settings)
     app = build() if app is None else app
     with contextlib.nullcontext() if prevent_thread_lock else stop_event() as stopped:
-        _start(app, bound, port, share, origins, lifespan(app, origins, proxies, settings), settings, quiet)
+        app.launch(
+            server_name=bound,
+            server_port=port,
+            share=share,
+            theme=theme(),
+            css_paths=[ASSETS / name for name in STYLES],
+            head="".join(f"<script>{(ASSETS / name).read_text(encoding='utf-8')}</script>" for name in SCRIPTS),
+            max_file_size=upload_limit(largest_upload(settings)),
+            max_threads=MAX_THREADS,
+            run_history=False,
+            footer_links=["api"],
+            ssr_mode=False,
+            enable_monitoring=False,
+            app_kwargs={"lifespan": lifespan(app, origins, proxies, settings)},
+            prevent_thread_lock=True,
+            quiet=quiet,
+            mcp_server=mcp_is_available(),
+            _frontend=False,  # otherwise the start fails if a busy machine answers its first request after 3 seconds
+        )
+        if share_host := urlsplit(app.share_url or "").hostname:
+            origins.own.add(share_host)
+        if sys.stdout is not None:
+            sys.stdout.flush()  # the address, which a pipe would hold back until the exit
         # After the start, which Gradio aborts if it takes more than five seconds. Not a daemon thread: a process that exits
         # while a network is being loaded would abort and lose its exit status.
         threading.Thread(target=_warm_up, args=(settings,), name="warm-up").start()
@@ -167,49 +168,12 @@ def stop(app: gr.Blocks) -> None:
     """Cancel all runs, close the app and remove its files."""
     deadline = time.monotonic() + GRACE_SECONDS
     for state in list(app.state_holder.session_data.values()):
-        for value in list(state.state_data.values()):
-            if isinstance(value, Session):
-                value.close()
+        for session in [value for value in list(state.state_data.values()) if isinstance(value, Session)]:
+            session.close()
     app.app.state.end_streams()  # otherwise the server waits for the connections of open pages
     app.close(verbose=False)
     wait_for_work(deadline)
     workspace().remove()
-
-
-def _start(
-    app: gr.Blocks,
-    bound: str,
-    port: int | None,
-    share: bool,
-    origins: Origins,
-    lifespan: Callable[[Any], Any],
-    settings: Settings,
-    quiet: bool,
-) -> None:
-    app.launch(
-        server_name=bound,
-        server_port=port,
-        share=share,
-        theme=theme(),
-        css_paths=[ASSETS / name for name in STYLES],
-        head="".join(f"<script>{(ASSETS / name).read_text(encoding='utf-8')}</script>" for name in SCRIPTS),
-        max_file_size=upload_limit(largest_upload(settings)),
-        max_threads=MAX_THREADS,
-        run_history=False,
-        footer_links=["api"],
-        ssr_mode=False,
-        enable_monitoring=False,
-        app_kwargs={"lifespan": lifespan},
-        prevent_thread_lock=True,
-        quiet=quiet,
-        mcp_server=mcp_is_available(),
-        _frontend=False,  # otherwise the start fails if a busy machine answers its first request after 3 seconds
-    )
-    share_host = urlsplit(app.share_url or "").hostname
-    if share_host:
-        origins.own.add(share_host)
-    if sys.stdout is not None:
-        sys.stdout.flush()  # the address, which a pipe would hold back until the exit
 
 
 def mcp_is_available() -> bool:

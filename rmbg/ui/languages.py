@@ -14,7 +14,7 @@ import contextlib
 import json
 import logging
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
@@ -49,6 +49,8 @@ _MARKS, _MARK = "marks", re.compile("\ue000([0-9]+)\ue001")
 
 _MARKED: list[tuple[str, dict[str, Any], bool]] = []
 
+log = logging.getLogger(__name__)
+
 Entry = str | dict[str, str]
 
 
@@ -82,17 +84,6 @@ def speaking(language: str) -> Iterator[None]:
         LANGUAGE.reset(token)
 
 
-def in_language(function: Callable[..., None]) -> Callable[..., None]:
-    """Return `function` with the current language, for a thread of its own."""
-    language = LANGUAGE.get()
-
-    def run(*args: Any) -> None:
-        with speaking(language):
-            function(*args)
-
-    return run
-
-
 def marked() -> contextlib.AbstractContextManager[None]:
     """Make the texts in the block marks, which `localized` replaces."""
     return speaking(_MARKS)
@@ -121,10 +112,8 @@ def _say(text: str, values: dict[str, Any], *, html: bool) -> str:
     if LANGUAGE.get() == _MARKS:
         _MARKED.append((template, values, html))
         return f"\ue000{len(_MARKED) - 1}\ue001"
-    chosen = _entry(template, values)
+    chosen = escape(_entry(template, values)) if html else _entry(template, values)
     said = {name: t(value) if isinstance(value, Message) else value for name, value in values.items()}
-    if html:
-        return escape(chosen).format(**said) if values else escape(chosen)
     return chosen.format(**said) if values else chosen
 
 
@@ -133,15 +122,12 @@ def _entry(template: str, values: dict[str, Any]) -> str:
     entry = _forms(language, template)
     if isinstance(entry, str):
         return entry
-    return entry["one" if _is_one(language, values["count"]) and "one" in entry else "other"]
+    is_one = values["count"] in ((0, 1) if language == "fr" else (1,))
+    return entry["one" if is_one and "one" in entry else "other"]
 
 
 def _forms(language: str, template: str) -> Entry:
     return translations().get(language, {}).get(template) or translations()[DEFAULT].get(template, template)
-
-
-def _is_one(language: str, count: int) -> bool:
-    return count in (0, 1) if language == "fr" else count == 1
 
 
 def plain(text: str, *, html: bool = False) -> str:
@@ -176,23 +162,15 @@ def localized(value: Any) -> Any:
     props = value.get("props")
     if not isinstance(props, dict):
         return {key: localized(item) for key, item in value.items()}
-    return {**value, "props": _component(str(value.get("type")), props)}
-
-
-def _component(kind: str, props: dict[str, Any]) -> dict[str, Any]:
-    shown = _labeled(kind, localized({key: value for key, value in props.items() if key != "props"}))
+    kind, shown = str(value.get("type")), localized({key: item for key, item in props.items() if key != "props"})
+    for name in (*LABELS, "value") if kind == "button" else LABELS:
+        if isinstance(shown.get(name), str) and shown[name]:
+            shown[name] = t(shown[name])
+    if kind in ("radio", "dropdown") and isinstance(shown.get("choices"), list):
+        shown["choices"] = [[t(choice[0]), *choice[1:]] for choice in shown["choices"]]
     if kind in ("html", "markdown") and isinstance(props.get("value"), str):
         shown["value"] = plain(props["value"], html=True)
-    return shown
-
-
-def _labeled(kind: str, props: dict[str, Any]) -> dict[str, Any]:
-    """Return the properties of a component with translated labels."""
-    names = (*LABELS, "value") if kind == "button" else LABELS
-    found: dict[str, Any] = {name: t(props[name]) for name in names if isinstance(props.get(name), str) and props[name]}
-    if kind in ("radio", "dropdown") and isinstance(props.get("choices"), list):
-        found["choices"] = [[t(choice[0]), *choice[1:]] for choice in props["choices"]]
-    return {**props, **found}
+    return {**value, "props": shown}
 
 
 @cache
@@ -208,12 +186,6 @@ def texts_script() -> str:
     texts = {key: _forms(language, key) for key in sorted(script_texts())}
     data = json.dumps({"language": language, "texts": texts}).replace("<", "\\u003c")
     return f"<script>window.rmbgLanguage = {data};</script>"
-
-
-# Messages for visitors: in their language, and without the advice that only the owner of the server can follow.
-
-
-log = logging.getLogger(__name__)
 
 
 def for_visitor(text: str) -> str:

@@ -1,18 +1,29 @@
-"""Logs of the server on standard error, as text or as JSON lines, without pictures and keys."""
+"""Operation of the server: logs on standard error, metrics, and the routes ``/healthz`` and ``/metrics``.
+
+Logs and metrics contain no pictures and keys; metrics contain neither visitors nor addresses.
+"""
 
 from __future__ import annotations
 
 import json
 import logging
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
+from functools import partial
 from typing import Any
 
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, ProcessCollector, generate_latest
-from prometheus_client.core import GaugeMetricFamily
-from prometheus_client.registry import Collector
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    generate_latest,
+)
 from starlette.datastructures import Headers
+from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from rmbg.net.client import redact
@@ -31,7 +42,8 @@ log = logging.getLogger("rmbg.calls")
 def configure(settings: Settings) -> None:
     """Write the messages of the package to standard error, by the settings for level and format; called once a process."""
     handler = logging.StreamHandler(sys.stderr)
-    secrets = tuple(value for name in _key_names() if (value := settings.environ.get(name, "").strip()))
+    names = {"HF_TOKEN", *(provider.info.key_name for provider in PROVIDERS.values())}
+    secrets = tuple(value for name in names if (value := settings.environ.get(name, "").strip()))
     handler.setFormatter(Formatter(settings.log_format == "json", secrets))
     package = logging.getLogger("rmbg")
     package.addHandler(handler)
@@ -88,13 +100,6 @@ class CallLog:
         log.debug("%s: %.3f s", phase, seconds, extra={"fields": {"phase": phase, "seconds": round(seconds, 3)}})
 
 
-def _key_names() -> set[str]:
-    return {provider.info.key_name for provider in PROVIDERS.values() if provider.info.key_name} | {"HF_TOKEN"}
-
-
-# Metrics of the server in the text format of Prometheus: totals without visitors, addresses, names or pictures.
-
-
 #: Upper bounds of the buckets of a histogram, in seconds.
 BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 180)
 
@@ -110,20 +115,15 @@ class Metrics:
 
     def __init__(self, gauges: Mapping[str, tuple[str, Callable[[], float]]]) -> None:
         self._registry = CollectorRegistry()
-        self._removals = Counter(
-            "rmbg_removals", "Calls of providers, by outcome.", ["provider", "outcome"], registry=self._registry
-        )
-        self._seconds = Histogram(
-            "rmbg_removal_seconds", "Seconds of the calls of providers.", ["provider"], registry=self._registry, buckets=BUCKETS
-        )
-        self._phases = Histogram(
-            "rmbg_phase_seconds", "Seconds of the phases of removals.", ["phase"], registry=self._registry, buckets=BUCKETS
-        )
-        self._dollars = Counter(
-            "rmbg_cost_dollars", "US dollars of the calls with a known cost.", ["provider", "basis"], registry=self._registry
-        )
-        self._unknown = Counter("rmbg_cost_unknown", "Calls whose charge is unknown.", ["provider"], registry=self._registry)
-        self._registry.register(_Gauges(gauges))
+        counter = partial(Counter, registry=self._registry)
+        histogram = partial(Histogram, registry=self._registry, buckets=BUCKETS)
+        self._removals = counter("rmbg_removals", "Calls of providers, by outcome.", ["provider", "outcome"])
+        self._seconds = histogram("rmbg_removal_seconds", "Seconds of the calls of providers.", ["provider"])
+        self._phases = histogram("rmbg_phase_seconds", "Seconds of the phases of removals.", ["phase"])
+        self._dollars = counter("rmbg_cost_dollars", "US dollars of the calls with a known cost.", ["provider", "basis"])
+        self._unknown = counter("rmbg_cost_unknown", "Calls whose charge is unknown.", ["provider"])
+        for name, (help, read) in gauges.items():
+            Gauge(name, help, registry=self._registry).set_function(read)
         ProcessCollector(registry=self._registry)  # memory, CPU seconds and open files, on Linux
 
     def text(self) -> bytes:
@@ -151,18 +151,6 @@ class Metrics:
         telemetry.LISTENERS.remove(self)
 
 
-class _Gauges(Collector):
-    def __init__(self, gauges: Mapping[str, tuple[str, Callable[[], float]]]) -> None:
-        self._gauges = gauges
-
-    def collect(self) -> Iterator[GaugeMetricFamily]:
-        for name, (help, read) in self._gauges.items():
-            yield GaugeMetricFamily(name, help, value=read())
-
-
-# Routes for the operation of the server: ``/healthz`` and ``/metrics``.
-
-
 class Operations:
     """ASGI middleware that answers these two routes and passes all other requests on.
 
@@ -188,36 +176,27 @@ class Operations:
         self._stopping, self._metrics = stopping, metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["method"] not in ("GET", "HEAD"):
-            await self._app(scope, receive, send)
-        elif scope["path"] == "/healthz":
+        path = scope["path"] if scope["type"] == "http" and scope["method"] in ("GET", "HEAD") else ""
+        if path == "/healthz":
             status, state = (503, "stopping") if self._stopping() else (200, "ok")
-            await _respond(scope, send, status, json.dumps({"status": state}).encode())
-        elif scope["path"] == "/metrics":
+            response: Response = JSONResponse({"status": state}, status)
+        elif path == "/metrics":
             try:
                 self._check(scope)
+                response = Response(self._metrics(), headers={"content-type": CONTENT_TYPE_LATEST})
             except Refused as refused:
-                await _respond(scope, send, refused.status, json.dumps({"detail": str(refused)}).encode())
-            else:
-                await _respond(scope, send, 200, self._metrics(), CONTENT_TYPE_LATEST)
+                response = JSONResponse({"detail": str(refused)}, refused.status)
         else:
             await self._app(scope, receive, send)
+            return
+        response.headers.update({"cache-control": "no-store", "x-content-type-options": "nosniff"})
+        if scope["method"] == "HEAD":
+            response.body = b""
+        await response(scope, receive, send)
 
     def _check(self, scope: Scope) -> None:
         headers = Headers(scope=scope)
         check_origin(self._origins, scope, headers)
-        peer = (scope.get("client") or ("", 0))[0]
-        local = is_loopback(peer) and not any(name in headers for name in FORWARDED)
+        local = is_loopback((scope.get("client") or ("", 0))[0]) and not any(name in headers for name in FORWARDED)
         if self._access == "off" or (self._access == "local" and not local):
             raise Refused(404, "Not found.")
-
-
-async def _respond(scope: Scope, send: Send, status: int, body: bytes, kind: str = "application/json") -> None:
-    headers = [
-        (b"content-type", kind.encode()),
-        (b"content-length", str(len(body)).encode()),
-        (b"cache-control", b"no-store"),
-        (b"x-content-type-options", b"nosniff"),
-    ]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})

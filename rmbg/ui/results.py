@@ -1,4 +1,4 @@
-"""Changes that a visitor has made to a result."""
+"""Results of a visitor: cutouts with full size on disk and a preview in memory, the edits of the visitor, and their files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ from rmbg.matting.edges import UNCHANGED, EdgeSettings
 from rmbg.matting.foreground import SmoothColors, shared_colors
 from rmbg.matting.matte import from_sixteen_bits, resize, to_sixteen_bits
 from rmbg.matting.retouch import Stroke
-from rmbg.providers import find
 from rmbg.runtime.messages import Message
 from rmbg.ui.storage import storage
 
@@ -59,9 +58,6 @@ def scaled_settings(edges: EdgeSettings, ratio: float) -> EdgeSettings:
     )
 
 
-# Generated pictures of a visitor's last run in the Replace tab.
-
-
 @dataclass(frozen=True)
 class Picture:
     """One generated picture: its size, its file, and smaller files for the page."""
@@ -95,9 +91,6 @@ class Replacement:
     facts: str
 
 
-# Copies of cutouts and pictures at screen size.
-
-
 #: Longest side of a preview, in pixels: sharp on a large screen, and rendered in a few milliseconds.
 PREVIEW_SIDE = 1200
 
@@ -123,9 +116,6 @@ def thumbnail(pixels: np.ndarray, side: int) -> Image.Image:
     return image
 
 
-# Files of a result: the arrays of a cutout and of its preview, one folder for each result; mattes have 16 bits.
-
-
 def save(cutout: Cutout, preview: Cutout, parent: Path) -> Path:
     """Write the arrays of a cutout and of its preview to a new folder below `parent`; returns the folder.
 
@@ -148,38 +138,6 @@ def save(cutout: Cutout, preview: Cutout, parent: Path) -> Path:
         shutil.rmtree(folder, ignore_errors=True)
         raise
     return folder
-
-
-def store(cutout: Cutout, preview: Cutout, parent: Path, owner: str) -> tuple[Path | None, Cutout | None, str]:
-    """Write a cutout to a new folder below `parent`, which belongs to the visitor `owner`.
-
-    Returns
-    -------
-    folder : Path or None
-        None if the folder cannot be written.
-    cutout : Cutout or None
-        The cutout itself if it is the result of a service and cannot be written.
-    note : str
-        Message for the visitor about this cutout.
-
-    Raises
-    ------
-    OutputError
-        If the result of a local provider cannot be written.
-    """
-    try:
-        folder = save(cutout, preview, parent)
-    except OSError as error:
-        if find(cutout.provider).info.kind == "local":
-            text = Message("The server cannot store the result: {reason}. Try again later.", reason=reason(error))
-            raise OutputError(text) from None
-        note = Message(
-            "The server cannot store this paid result on its disk: {reason}. It is kept in memory only. Download it now.",
-            reason=reason(error),
-        )
-        return None, cutout, note
-    storage().keep(owner, folder)
-    return folder, None, ""
 
 
 def load(folder: Path, *names: str, mapped: bool = False) -> list[np.ndarray]:
@@ -211,9 +169,8 @@ def save_mask(folder: Path, prefix: str, cutout: Cutout, preview: Cutout) -> Non
         np.save(folder / f"{prefix}preview-foreground.npy", preview.foreground)
         np.save(folder / f"{prefix}preview-matte.npy", preview.matte)
     except OSError as error:
-        raise OutputError(
-            Message("The server cannot store the mask: {reason}. Try again later.", reason=reason(error))
-        ) from None
+        text = "The server cannot store the mask: {reason}. Try again later."
+        raise OutputError(Message(text, reason=reason(error))) from None
     storage().measure(folder)
 
 
@@ -238,9 +195,6 @@ def remove(folder: Path, pattern: str, kept: Collection[str] = ()) -> None:
 def _save_alpha(folder: Path, prefix: str, cutout: Cutout) -> None:
     np.save(folder / f"{prefix}foreground.npy", cutout.foreground)
     np.save(folder / f"{prefix}matte.npy", to_sixteen_bits(cutout.matte))
-
-
-# Cutouts of a session: full size on disk, a preview in memory, and the edits that a visitor has made.
 
 
 #: Longest side of a draft, which is displayed until the preview of new edits is computed: about that of the viewer's picture.

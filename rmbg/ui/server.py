@@ -21,14 +21,14 @@ from rmbg.ui import sign_in
 from rmbg.ui.batch import max_bytes
 from rmbg.ui.components.inputs import DECODED
 from rmbg.ui.drafts import Drafts
+from rmbg.ui.gradio_overrides import Visitors, page_files, queued
 from rmbg.ui.guard.checks import PREFIX, Origins, Proxies, is_loopback, own_hosts, parse_hosts, public_hosts
 from rmbg.ui.guard.limits import Limits
-from rmbg.ui.guard.middleware import Guard, Rules
+from rmbg.ui.guard.middleware import Guard
 from rmbg.ui.lanes import DEVICE, SERVICES
 from rmbg.ui.operations import Metrics, Operations
 from rmbg.ui.sign_in import SignInPages
 from rmbg.ui.storage import storage
-from rmbg.ui.visitors import Visitors
 
 log = logging.getLogger(__name__)
 
@@ -81,19 +81,20 @@ def lifespan(blocks: gr.Blocks, origins: Origins, proxies: Proxies, settings: Se
         visitors = Visitors(MAX_VISITORS, settings.visit_seconds)
         visitors.set_blocks(blocks)
         app.state_holder = visitors
-        rules = Rules(
+        plain = app.middleware_stack
+        can_sign_in = sign_in.available(settings.environ)
+        guard = Guard(
+            Drafts(_compressed(SignInPages(plain) if can_sign_in else plain)),
             origins=origins,
             proxies=proxies,
+            limits=Limits(settings.session_bytes, lambda: [call.request.scope for call in queued(blocks)]),
             max_bytes=settings.max_bytes,
             max_upload=largest_upload(settings),
             embeddable="SPACE_ID" in settings.environ,
-            sign_in=sign_in.available(settings.environ),
+            sign_in=can_sign_in,
             proxied=_proxied,
+            open_page=visitors.open_page,
         )
-        plain = app.middleware_stack
-        limits = Limits(settings.session_bytes, lambda: Settings.from_environ().shared, lambda: _queued(blocks))
-        inner = SignInPages(plain) if rules.sign_in else plain
-        guard = Guard(Drafts(_compressed(inner)), rules, limits, visitors.open_page)
         metrics = Metrics(_gauges(blocks, visitors))
         app.middleware_stack = Operations(guard, origins, settings.metrics, guard.ending.is_set, metrics.text)
         loop = asyncio.get_running_loop()
@@ -140,7 +141,7 @@ def _proxied() -> None:
 def _gauges(blocks: gr.Blocks, visitors: Visitors) -> dict[str, tuple[str, Callable[[], float]]]:
     """Gauges of the metrics: help text, and a function that returns the value."""
     return {
-        "rmbg_queue_length": ("Calls that wait in the queue or run.", lambda: len(_queued(blocks))),
+        "rmbg_queue_length": ("Calls that wait in the queue or run.", lambda: len(queued(blocks))),
         "rmbg_device_waiting": ("Calls that wait for the device.", lambda: DEVICE.waiting),
         "rmbg_services_waiting": ("Calls of the API that wait for a slot of the services.", lambda: SERVICES.waiting),
         "rmbg_visitors": ("Visitors whose state is kept.", lambda: len(visitors.session_data)),
@@ -148,28 +149,17 @@ def _gauges(blocks: gr.Blocks, visitors: Visitors) -> dict[str, tuple[str, Calla
     }
 
 
-def _queued(blocks: gr.Blocks) -> list[Scope]:
-    return [event.request.scope for event in list(blocks._queue.event_ids_to_events.values())]
-
-
 async def _sweep(blocks: gr.Blocks, visitors: Visitors) -> None:
     while True:
         await asyncio.sleep(SWEEP_SECONDS)
         try:
             DECODED.sweep()
-            removed = await anyio.to_thread.run_sync(storage().sweep, visitors.is_live, _files_in_use(blocks))
+            in_use = page_files(blocks) | _paths_in([getattr(call.data, "data", None) for call in queued(blocks)])
+            removed = await anyio.to_thread.run_sync(storage().sweep, visitors.is_live, in_use)
             for paths in blocks.temp_file_sets:
                 paths -= removed
         except Exception:
             log.exception("Removal of expired files failed")
-
-
-def _files_in_use(blocks: gr.Blocks) -> set[str]:
-    """Paths of the page's own files, and of the files in the arguments of calls that wait or run."""
-    paths = {str(path) for block in list(blocks.blocks.values()) for path in getattr(block, "keep_in_cache", ())}
-    for event in list(blocks._queue.event_ids_to_events.values()):
-        paths |= _paths_in(getattr(event.data, "data", None))
-    return paths
 
 
 def _paths_in(value: Any) -> set[str]:

@@ -1,4 +1,4 @@
-"""Secret tokens that name sessions, so that a page finds its session again after a reload.
+"""State of one visitor's page: results, spend and runs, and the secret token by which a page finds it after a reload.
 
 A page draws a token of 256 bits at random. The server stores its SHA-256 digest only, for as long as the session exists.
 """
@@ -12,7 +12,7 @@ import shutil
 import threading
 import weakref
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -20,7 +20,8 @@ import numpy as np
 
 from rmbg.compare.comparison import Outcome
 from rmbg.cutout import Cutout
-from rmbg.errors import CancelledError, OutputError
+from rmbg.errors import CancelledError, OutputError, reason
+from rmbg.providers import find
 from rmbg.render.backgrounds import Background, picture
 from rmbg.runtime.messages import Message
 from rmbg.ui import results
@@ -30,7 +31,7 @@ from rmbg.ui.components.inputs import DECODED, Upload
 from rmbg.ui.consent import Consent, Spend
 from rmbg.ui.results import PREVIEW_SIDE, Replacement, Result, shrink, thumbnail
 from rmbg.ui.runs import Runs
-from rmbg.ui.storage import Storage, storage, visitor, workspace
+from rmbg.ui.storage import storage, visitor, workspace
 
 T = TypeVar("T")
 
@@ -88,15 +89,26 @@ def _digest(token: str) -> bytes:
     return hashlib.sha256(token.encode(errors="replace")).digest()
 
 
-# State of one visitor's page: results, spend and runs. It is private to the visitor and is deleted with the page.
-
-
 #: Results kept for a visitor; one more evicts the oldest.
 MAX_RESULTS = 24
 
 
+@dataclass
+class _Files:
+    """Owner and folder of a session's files, apart from the session for its finalizer."""
+
+    owner: str = ""
+    folder: Path | None = None
+
+    def remove(self) -> None:
+        if self.folder is not None:
+            storage().discard_all(self.owner)
+            shutil.rmtree(self.folder, ignore_errors=True)
+            self.folder = None
+
+
 class Session:
-    """Results, spend, chosen background picture and runs of one visitor."""
+    """Results, spend, chosen background picture and runs of one visitor; private to the visitor and deleted with the page."""
 
     def __init__(self) -> None:
         self.results: list[Result] = []
@@ -117,9 +129,8 @@ class Session:
         self._deleted = False
         self.spend = Spend()
         self.consent = Consent()
-        self._owner = ""
-        self._folder: Path | None = None
-        self._remove_files: weakref.finalize | None = None
+        self._files = _Files()
+        weakref.finalize(self, self._files.remove)
         self._background: tuple[str, Background] | None = None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Session:
@@ -138,10 +149,7 @@ class Session:
         self._current = result
 
     def choose(self, photo: str) -> None:
-        """Set the path of the photo on the page; a current result of another photo leaves the viewer.
-
-        It stays in the strip.
-        """
+        """Set the path of the photo on the page; a current result of another photo leaves the viewer, not the strip."""
         with self._lock:
             self.chosen = photo
             if self.current is not None and self.current.source != photo:
@@ -217,8 +225,7 @@ class Session:
             withdrawn = result.pending and result in self.results
             if withdrawn:
                 self.results.remove(result)
-            if withdrawn and self.current is result:
-                self.current = None
+                self.current = None if self.current is result else self.current
         if withdrawn or result.pending:  # the visit may have been deleted meanwhile
             result.discard()
         return withdrawn
@@ -296,12 +303,17 @@ class Session:
     def _store(self, cutout: Cutout, preview: Cutout) -> tuple[Path | None, Cutout | None, str]:
         """Write a cutout to disk; returns its folder, or the cutout itself and a message for the visitor."""
         try:
-            stored = results.store(cutout, preview, self.own_folder(), self.owner)
-        except OutputError:
+            folder = results.save(cutout, preview, self.own_folder())
+        except OSError as error:
             self.check_deleted()
-            raise
+            if find(cutout.provider).info.kind == "local":
+                text = "The server cannot store the result: {reason}. Try again later."
+                raise OutputError(Message(text, reason=reason(error))) from None
+            text = "The server cannot store this paid result on its disk: {reason}. It is kept in memory only. Download it now."
+            return None, cutout, Message(text, reason=reason(error))
+        storage().keep(self.owner, folder)
         self.check_deleted()
-        return stored
+        return folder, None, ""
 
     def record(self, outcome: Outcome, comparison: Comparison) -> None:
         """Add an outcome to a comparison; stores its cutout and counts its cost."""
@@ -328,16 +340,16 @@ class Session:
     @property
     def owner(self) -> str:
         """Owner of the session's files in `Storage`: the session hash of the visitor, or a unique name outside of events."""
-        self._owner = self._owner or visitor() or f"session-{id(self)}"
-        return self._owner
+        self._files.owner = self._files.owner or visitor() or f"session-{id(self)}"
+        return self._files.owner
 
     def own_folder(self) -> Path:
         """Return the session's folder; it is removed with the session, at the latest when the process exits."""
         with self._lock:
-            if self._folder is None or not self._folder.exists():
-                self._folder = workspace().new_folder("session-")
-                self._remove_files = weakref.finalize(self, _remove_files, storage(), self.owner, self._folder)
-            return self._folder
+            if self._files.folder is None or not self._files.folder.exists():
+                self.owner  # noqa: B018 - is set
+                self._files.folder = workspace().new_folder("session-")
+            return self._files.folder
 
     def download(self, data: bytes, name: str) -> str:
         """Write a new file for one download and return its path."""
@@ -346,24 +358,23 @@ class Session:
     @property
     def in_use(self) -> bool:
         """True if the session has results or an active run."""
-        runs = (self.removals, self.replacements, self.comparisons, self.measurements, self.mattings)
         shown = any(part is not None for part in (self.comparison, self.replacement, self.batch))
-        return bool(self.results) or shown or any(run.active for run in runs)
+        return bool(self.results) or shown or any(run.active for run in self._runs())
+
+    def _runs(self) -> tuple[Runs, ...]:
+        return self.removals, self.replacements, self.comparisons, self.measurements, self.mattings
 
     def move(self, owner: str) -> None:
         """Make the visitor `owner` the owner of the session and of its files."""
-        previous, self._owner = self.owner, owner
+        previous, self._files.owner = self.owner, owner
         storage().transfer(previous, owner)
-        if self._remove_files is not None and self._folder is not None:
-            self._remove_files.detach()
-            self._remove_files = weakref.finalize(self, _remove_files, storage(), owner, self._folder)
 
     def clear(self) -> None:
         """Cancel all runs and delete all files of the visitor, for good: a run that ends later adds nothing."""
         owner = self.owner
         self.close()
         with self._lock:
-            vars(self).update(vars(Session()), _owner=owner, _lock=self._lock, _deleted=True)
+            vars(self).update(vars(Session()), _files=self._files, _lock=self._lock, _deleted=True)
         storage().delete_visit(owner)
         DECODED.forget(owner)
 
@@ -380,21 +391,14 @@ class Session:
     def close(self) -> None:
         """Cancel all runs and remove the files of the session."""
         TOKENS.revoke(self)
-        for runs in (self.removals, self.replacements, self.comparisons, self.measurements, self.mattings):
+        for runs in self._runs():
             runs.cancel(wait=False)
         if self.batch is not None:
             self.batch.close()
         self.results.clear()
         self.current = None
-        if self._remove_files is not None:
-            self._remove_files()
-        self._folder = None
+        self._files.remove()
 
 
 #: Tokens of the sessions of this process.
 TOKENS: Tokens[Session] = Tokens()
-
-
-def _remove_files(files: Storage, owner: str, folder: Path) -> None:
-    files.discard_all(owner)
-    shutil.rmtree(folder, ignore_errors=True)

@@ -1,11 +1,11 @@
-"""Pages for a sign-in that fails: declined, not matched with the browser, or not completed by Hugging Face."""
+"""Sign-in of visitors with Hugging Face on a Space whose metadata has ``hf_oauth``, and pages for a sign-in that fails."""
 
 from __future__ import annotations
 
 import importlib.util
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -13,6 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 import gradio as gr
 from gradio.utils import get_space
 from starlette.datastructures import Headers
+from starlette.responses import HTMLResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.types import Message as ASGIMessage
 
@@ -77,11 +78,10 @@ class _Response:
         if self._replaced:
             return
         if message["type"] == "http.response.start":
-            target = urlsplit(Headers(scope=message).get("location", "")).path
             if message["status"] >= 500:
                 await self.fail()
                 return
-            if self._final and target == LOGIN:
+            if self._final and urlsplit(Headers(scope=message).get("location", "")).path == LOGIN:
                 self._replaced = True
                 cookies = [header for header in message["headers"] if header[0].lower() == b"set-cookie"]
                 await _page(self._send, 400, NOT_MATCHED, cookies)
@@ -96,15 +96,12 @@ class _Response:
             await _page(self._send, 502, NOT_COMPLETED)
 
 
-async def _page(send: Send, status: int, text: str, headers: list[tuple[bytes, bytes]] | None = None) -> None:
-    body = render("sign_in.html", message=text, language=LANGUAGE.get()).encode()
-    kind = [(b"content-type", b"text/html; charset=utf-8"), (b"cache-control", b"no-store")]
-    length = [(b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": status, "headers": [*kind, *length, *(headers or [])]})
-    await send({"type": "http.response.body", "body": body})
-
-
-# Sign-in of visitors with Hugging Face on a Space whose metadata has ``hf_oauth``.
+async def _page(send: Send, status: int, text: str, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
+    body = render("sign_in.html", message=text, language=LANGUAGE.get())
+    response = HTMLResponse(body, status, {"cache-control": "no-store"})
+    response.raw_headers.extend(headers)
+    await send({"type": "http.response.start", "status": status, "headers": response.raw_headers})
+    await send({"type": "http.response.body", "body": response.body})
 
 
 #: Variables that a Space sets if its metadata has ``hf_oauth``.

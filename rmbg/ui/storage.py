@@ -1,4 +1,6 @@
-"""The private temporary folder of this process, removed at exit, or at the next start after a crash.
+"""Files of the visitors: the private temporary folder of this process, and quotas and expiry of the files in it.
+
+The folder is removed at exit, or at the next start after a crash.
 
 The folders of all processes are in one parent. A process holds the lock of its folder until it exits or is killed, so a
 folder with a free lock is abandoned. Process ids are not sufficient: the system reuses them.
@@ -19,6 +21,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -51,7 +54,8 @@ class Workspace:
     def __init__(self, parent: Path) -> None:
         self._process = os.getpid()
         try:
-            self.parent = _private(parent / _name())
+            # With the user id, as users may share the temporary folder.
+            self.parent = _private(parent / (f"rmbg-{os.getuid()}" if hasattr(os, "getuid") else "rmbg"))
             # Between its creation and its lock another process would take the folder for abandoned.
             with FileLock(self.parent / "starting.lock"):
                 remove_abandoned(self.parent)
@@ -84,12 +88,8 @@ class Workspace:
 def remove_abandoned(parent: Path) -> None:
     """Remove the folders below `parent` whose locks are free, and their lock files."""
     for folder in [path for path in parent.iterdir() if path.is_dir() and not path.is_symlink()]:
-        lock = FileLock(_lock_of(folder), timeout=0)
-        try:
-            with lock:
-                shutil.rmtree(folder, ignore_errors=True)
-        except (Timeout, OSError):
-            continue
+        with contextlib.suppress(Timeout, OSError), FileLock(_lock_of(folder), timeout=0):
+            shutil.rmtree(folder, ignore_errors=True)
         if not folder.exists():
             _lock_of(folder).unlink(missing_ok=True)
 
@@ -97,11 +97,6 @@ def remove_abandoned(parent: Path) -> None:
 def _lock_of(folder: Path) -> Path:
     # Next to the folder, not in it: Windows cannot remove a folder that contains an open file.
     return folder.with_name(f"{folder.name}.lock")
-
-
-def _name() -> str:
-    """Name of the parent folder, with the user id, as users may share the temporary folder."""
-    return f"rmbg-{os.getuid()}" if hasattr(os, "getuid") else "rmbg"
 
 
 def _private(folder: Path) -> Path:
@@ -122,25 +117,24 @@ def _private(folder: Path) -> Path:
     return folder
 
 
-_current: Workspace | None = None
-_current_lock = threading.Lock()
+_LOCK = threading.RLock()  # of the two functions that create the objects of this process
+
+
+@cache
+def _workspace_of(process: int) -> Workspace:
+    created = Workspace(Path(os.environ.get(GRADIO_VARIABLE) or tempfile.gettempdir()))
+    os.environ[GRADIO_VARIABLE] = str(created.uploads)
+    atexit.register(created.remove)
+    return created
 
 
 def workspace() -> Workspace:
     """Return the workspace of this process; the first call creates it and points ``GRADIO_TEMP_DIR`` at it.
 
-    Its parent is the system's temporary folder, or the previous value of ``GRADIO_TEMP_DIR``.
+    Its parent is the system's temporary folder, or the previous value of ``GRADIO_TEMP_DIR``. A forked process has its own.
     """
-    global _current
-    with _current_lock:
-        if _current is None or _current._process != os.getpid():
-            _current = Workspace(Path(os.environ.get(GRADIO_VARIABLE) or tempfile.gettempdir()))
-            os.environ[GRADIO_VARIABLE] = str(_current.uploads)
-            atexit.register(_current.remove)
-        return _current
-
-
-# Disk quota and expiry of the visitors' files: results, uploads and downloads.
+    with _LOCK:
+        return _workspace_of(os.getpid())
 
 
 #: Lifetime in seconds of uploads that no call has used, unless that of a visit is shorter.
@@ -181,8 +175,7 @@ class Storage:
     def __init__(
         self, root: Workspace, session_bytes: int, server_bytes: int, keep_seconds: float, visit_seconds: float
     ) -> None:
-        self.root = root
-        self.session_bytes, self.server_bytes = session_bytes, server_bytes
+        self.root, self.session_bytes, self.server_bytes = root, session_bytes, server_bytes
         self.keep_seconds, self.visit_seconds = keep_seconds, visit_seconds
         self._unused_seconds = min(UNUSED_SECONDS, visit_seconds)
         self._items: dict[Path, _Item] = {}  # oldest first
@@ -196,13 +189,8 @@ class Storage:
 
     def bytes_at(self, path: Path) -> int:
         """Return the registered size of a file or folder; 0 if it is not registered."""
-        with self._lock:
-            item = self._items.get(path)
-            return 0 if item is None else item.size
-
-    def new_folder(self) -> Path:
-        """Create a folder from which no files are served; call `keep` after it is filled."""
-        return self.root.new_folder("result-")
+        item = self._items.get(path)
+        return 0 if item is None else item.size
 
     def new_file(self, name: str) -> Path:
         """Return a path that Gradio serves, in a new folder with a random name; call `keep` after the file is written."""
@@ -218,18 +206,15 @@ class Storage:
         RmbgError
             If the file cannot be written.
         """
-        path = None
+        path = self.root.uploads
         try:
             path = self.new_file(name)
             path.write_bytes(data)
         except OSError as error:
-            if path is not None:
+            if path != self.root.uploads:
                 _remove(path)
-            raise RmbgError(
-                Message(
-                    "The file cannot be written on the server: {reason}. Try again in a few minutes.", reason=error.strerror
-                )
-            ) from None
+            text = "The file cannot be written on the server: {reason}. Try again in a few minutes."
+            raise RmbgError(Message(text, reason=error.strerror)) from None
         self.keep(visitor(), path, seconds=seconds)
         return str(path)
 
@@ -338,17 +323,14 @@ class Storage:
 
     def _make_room(self, owner: str, newest: Path | None, extra: int = 0) -> None:
         """Evict files beyond the quotas, except `newest`; `extra` bytes of the server's quota are kept free."""
-        if self.bytes_of() + extra <= self.server_bytes and self.bytes_of(owner) <= self.session_bytes:
-            return
-        for path in [path for path in self._items if not path.exists()]:
-            del self._items[path]
-        paths = [path for path in self._items if path != newest]
-        own = [path for path in paths if owner and self._items[path].owner == owner]
-        while own and self.bytes_of(owner) > self.session_bytes:
-            self.discard(own.pop(0))
-        paths = [path for path in paths if path in self._items]
-        while paths and self.bytes_of() + extra > self.server_bytes:
-            self.discard(paths.pop(0))
+        quotas: list[tuple[str | None, int]] = [(owner, self.session_bytes)] if owner else []
+        for name, limit in [*quotas, (None, self.server_bytes - extra)]:
+            if self.bytes_of(name) <= limit:
+                continue
+            paths = [path for path, item in self._items.items() if path != newest and name in (None, item.owner)]
+            for path in sorted(paths, key=Path.exists):  # those that were removed already, then the oldest
+                if self.bytes_of(name) > limit:
+                    self.discard(path)
 
 
 def visitor() -> str:
@@ -366,10 +348,9 @@ def _size(path: Path) -> int:
 
 def _changed(path: Path) -> float:
     """Time of the last write or rename of a file, in seconds since the epoch; 0 if it does not exist."""
-    try:
+    with contextlib.suppress(OSError):
         return path.lstat().st_ctime
-    except OSError:
-        return 0.0
+    return 0.0
 
 
 def _remove(path: Path) -> None:
@@ -382,18 +363,13 @@ def _remove(path: Path) -> None:
         path.parent.rmdir()
 
 
-_current_storage: Storage | None = None
-_current_storage_lock = threading.Lock()
+@cache
+def _storage_of(root: Workspace) -> Storage:
+    settings = Settings.from_environ()
+    return Storage(root, settings.session_bytes, settings.storage_bytes, settings.keep_seconds, settings.visit_seconds)
 
 
 def storage() -> Storage:
     """Return the storage of this process; the first call creates it with the quotas of the environment."""
-    global _current_storage
-    with _current_storage_lock:
-        root = workspace()
-        if _current_storage is None or _current_storage.root is not root:
-            settings = Settings.from_environ()
-            _current_storage = Storage(
-                root, settings.session_bytes, settings.storage_bytes, settings.keep_seconds, settings.visit_seconds
-            )
-        return _current_storage
+    with _LOCK:
+        return _storage_of(workspace())

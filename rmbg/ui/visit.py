@@ -10,12 +10,12 @@ import gradio as gr
 
 from rmbg.ui.components.inputs import PhotoInput, Upload
 from rmbg.ui.components.providers import KeyField
+from rmbg.ui.gradio_overrides import Visitors
 from rmbg.ui.languages import t
 from rmbg.ui.session import TOKENS, Session
 from rmbg.ui.storage import visitor
 from rmbg.ui.tabs import compare, compare_actions, remove, remove_actions, replace
 from rmbg.ui.templates import render
-from rmbg.ui.visitors import Visitors
 
 #: Seconds between two checks of a run that an earlier page has started.
 POLL_SECONDS = 1.0

@@ -90,7 +90,7 @@ def test_concurrent_downloads_have_separate_files(server):
 
 def test_state_of_a_visitor_does_not_contain_shown_values():
     from rmbg.ui import app
-    from rmbg.ui.visitors import Visitors
+    from rmbg.ui.gradio_overrides import Visitors
 
     blocks = app.build()
     visitors = Visitors(2, 3600)

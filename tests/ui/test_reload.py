@@ -15,10 +15,10 @@ from rmbg.errors import CancelledError
 from rmbg.providers import PROVIDERS
 from rmbg.ui import visit
 from rmbg.ui.components.inputs import Upload
+from rmbg.ui.gradio_overrides import Visitors
 from rmbg.ui.results import save
 from rmbg.ui.session import TOKENS, Session, Tokens
 from rmbg.ui.storage import VISITOR, storage
-from rmbg.ui.visitors import Visitors
 from tests.conftest import open_app
 from tests.pictures import scene
 from tests.ui.test_page import download, remove

@@ -22,8 +22,7 @@ from rmbg.render.canvas import preset_background
 from rmbg.render.finishing import Finishing
 from rmbg.settings import Settings
 from rmbg.ui.components.inputs import photo_input
-from rmbg.ui.gradio_overrides import ENDPOINT
-from rmbg.ui.guard.payload import CheckedBlocks
+from rmbg.ui.gradio_overrides import CheckedBlocks
 
 #: Concurrent calls of an endpoint; those that wait in a lane hold neither a thread nor a decoded photo.
 API_AT_ONCE = 24
@@ -127,7 +126,7 @@ def add(
     optional : int
         Number of parameters at the end that were added after the first version.
     """
-    with gr.Row(visible=False, elem_classes=ENDPOINT):
+    with gr.Row(visible=False):
         gr.Button().click(
             _positional(function, parameters, tool),
             [parameter.component() for parameter in parameters],

@@ -52,7 +52,7 @@ from rmbg.ui.api.endpoint import (
 )
 from rmbg.ui.batch import Batch, Row
 from rmbg.ui.components.inputs import Upload, files_input, photo_input
-from rmbg.ui.guard.payload import CheckedBlocks
+from rmbg.ui.gradio_overrides import CheckedBlocks
 from rmbg.ui.lanes import DEVICE, LOCAL_COMPARISONS, SERVICES
 from rmbg.ui.languages import for_visitor, page_error, status_text
 from rmbg.ui.runs import BATCH_NAME

@@ -17,12 +17,11 @@ from gradio import utils
 from gradio.data_classes import ImageData, ListFiles
 
 from rmbg.images.photo import Photo, open_photo, stem
-from rmbg.ui.gradio_overrides import AppComponentMeta
 from rmbg.ui.languages import page_error
 from rmbg.ui.storage import storage, visitor
 
 
-class FilesInput(gr.File, metaclass=AppComponentMeta):
+class FilesInput(gr.File):
     """``gr.File`` that passes a list of `Upload` to event handlers; requires ``file_count="multiple"``."""
 
     is_template = True  # uses the frontend of gr.File
@@ -68,7 +67,7 @@ class Upload:
         storage().release(Path(self.path))
 
 
-class PhotoInput(gr.Image, metaclass=AppComponentMeta):
+class PhotoInput(gr.Image):
     """``gr.Image`` that passes an `Upload` to event handlers; requires ``type="filepath", image_mode=None``."""
 
     is_template = True  # uses the frontend of gr.Image

@@ -16,7 +16,6 @@ from rmbg.billing.quote import quote
 from rmbg.providers import PROVIDERS, find
 from rmbg.providers.base import Option, ProviderInfo, Status
 from rmbg.settings import Settings
-from rmbg.ui.gradio_overrides import AppComponentMeta
 from rmbg.ui.guard.checks import public_hosts
 from rmbg.ui.languages import status_text, t
 from rmbg.ui.session import Session
@@ -36,7 +35,7 @@ class UnstoredText(GradioRootModel):
         return ""
 
 
-class KeyField(gr.Textbox, metaclass=AppComponentMeta):
+class KeyField(gr.Textbox):
     """``gr.Textbox`` whose value Gradio does not store."""
 
     is_template = True  # uses the frontend of gr.Textbox

@@ -1,4 +1,4 @@
-"""Responses with security headers, which an error can replace until they start."""
+"""Responses with security headers, which an error can replace until they start, and request bodies with a size limit."""
 
 from __future__ import annotations
 
@@ -93,9 +93,6 @@ async def _discard(receive: Receive) -> None:
             pass
 
 
-# Request bodies with a size limit.
-
-
 #: Bytes around a file in a multipart body, and around a picture in a JSON body.
 OVERHEAD = 1_000_000
 
@@ -108,21 +105,13 @@ def upload_limit(max_bytes: int) -> int:
     return max_bytes * 1_048_576 // 1_000_000
 
 
-def body_limits(route: str, max_bytes: int, max_upload: int) -> tuple[int, int]:
-    """Return the size limits of a request body and of the files in it, in bytes.
+def body_limit(route: str, largest: int) -> int:
+    """Return the size limit of a request body in bytes, for files of at most `largest` bytes.
 
-    Parameters
-    ----------
-    route : str
-        Path after the prefix of the API.
-    max_bytes : int
-        Size limit of a photo. Base64 makes a picture in a JSON body larger by a third.
-    max_upload : int
-        Size limit of an upload.
+    Base64 makes a picture in a JSON body larger by a third. `route` is the path after the prefix of the API.
     """
-    if route.rstrip("/") == "upload":
-        return upload_limit(max_upload) + OVERHEAD, max_upload
-    return upload_limit(max_bytes) * 4 // 3 + OVERHEAD, max_bytes
+    limit = upload_limit(largest)
+    return (limit if route.rstrip("/") == "upload" else limit * 4 // 3) + OVERHEAD
 
 
 class LimitedBody:

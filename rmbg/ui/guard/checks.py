@@ -1,4 +1,4 @@
-"""Host names of this server, and origins that may send requests to it."""
+"""Checks of a request: host, origin, forwarded headers, route and content type."""
 
 from __future__ import annotations
 
@@ -31,6 +31,9 @@ FORWARDED = (
 )
 
 
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
 @dataclass(frozen=True)
 class Netloc:
     """Host in lower case, IPv6 in brackets and compressed, and the port if there is one."""
@@ -41,7 +44,7 @@ class Netloc:
     @property
     def is_address(self) -> bool:
         """True if the host is an IP address and not a name."""
-        return self.host.startswith("[") or _is_ip(self.host)
+        return self.host.startswith("[") or _ip(self.host) is not None
 
 
 def parse_netloc(text: str) -> Netloc | None:
@@ -49,14 +52,13 @@ def parse_netloc(text: str) -> Netloc | None:
     match = _NETLOC.fullmatch(text.lower()) if len(text) <= 260 else None
     if match is None:
         return None
-    host, port = match[1], None if match[2] is None else int(match[2])
+    host, port = match[1], int(match[2]) if match[2] else None
     if port is not None and not 1 <= port <= 65535:
         return None
-    if host.startswith("["):
-        if not _is_ip(host[1:-1]):
-            return None
-        host = f"[{ipaddress.ip_address(host[1:-1])}]"
-    return Netloc(host, port)
+    if not host.startswith("["):
+        return Netloc(host, port)
+    address = _ip(host[1:-1])
+    return None if address is None else Netloc(f"[{address}]", port)
 
 
 def parse_origin(text: str) -> tuple[str, Netloc] | None:
@@ -125,16 +127,12 @@ def own_hosts(bound: str) -> set[str]:
     them, and a page under such a name belongs to another site.
     """
     bound = bound.strip("[]").lower()
-    hosts = {"localhost", "127.0.0.1", "[::1]"}
-    if _is_ip(bound):
-        address = ipaddress.ip_address(bound)
-        hosts.add(f"[{address}]" if address.version == 6 else str(address))
-        if address.is_loopback:
-            hosts -= {"[::1]"} if address.version == 4 else {"127.0.0.1"}
-            if address.version == 4 and bound != "127.0.0.1":
-                hosts -= {"127.0.0.1", "localhost"}
-    elif bound != "localhost":
-        hosts.add(bound)
+    hosts, address = {"localhost", "127.0.0.1", "[::1]"}, _ip(bound)
+    if address is not None and address.is_loopback:
+        hosts -= {"[::1]"} if address.version == 4 else {"127.0.0.1"}
+        if address.version == 4 and bound != "127.0.0.1":
+            hosts -= {"127.0.0.1", "localhost"}
+    hosts.add(bound if address is None else _host(address))
     if not is_loopback(bound):
         name = socket.gethostname().lower()
         hosts |= {name, f"{name.partition('.')[0]}.local"}
@@ -150,17 +148,14 @@ def public_hosts(environ: Mapping[str, str]) -> tuple[Netloc, ...]:
 
 def is_loopback(bound: str) -> bool:
     """True if a server that listens on `bound` is reachable from this machine only."""
-    return bound == "localhost" or (_is_ip(bound) and ipaddress.ip_address(bound).is_loopback)
+    address = _ip(bound)
+    return bound == "localhost" or (address is not None and address.is_loopback)
 
 
 def server_host(scope_server: tuple[str, int | None] | None) -> str | None:
     """Local address of a connection in the form of a Host header; None if it is unknown."""
-    if scope_server is None or not _is_ip(scope_server[0]):
-        return None
-    address = ipaddress.ip_address(scope_server[0])
-    if isinstance(address, ipaddress.IPv6Address):
-        return str(address.ipv4_mapped) if address.ipv4_mapped else f"[{address}]"
-    return str(address)
+    address = None if scope_server is None else _ip(scope_server[0])
+    return None if address is None else _host(getattr(address, "ipv4_mapped", None) or address)
 
 
 @dataclass(frozen=True)
@@ -194,10 +189,9 @@ class Proxies:
 
     def trust(self, peer: str) -> bool:
         """True if the connection from the address `peer` is that of a trusted proxy."""
-        if not _is_ip(peer):
-            return False
-        address = ipaddress.ip_address(peer)
-        return (self.private and address.is_private) or any(address in network for network in self.networks)
+        address = _ip(peer)
+        listed = address is not None and any(address in network for network in self.networks)
+        return listed or (self.private and address is not None and address.is_private)
 
     def received(self, scope: Scope) -> Scope:
         """Return the scope of a request with the address and the scheme that a trusted proxy reports.
@@ -213,16 +207,20 @@ class Proxies:
             return {**scope, "headers": [(name, value) for name, value in scope["headers"] if name.lower() not in names]}
         client = headers.get("x-forwarded-for", "").rpartition(",")[2].strip()
         scheme = headers.get("x-forwarded-proto", "").partition(",")[0].strip().lower()
-        changes: dict[str, Any] = {"client": (client, 0)} if _is_ip(client) else {}
+        changes: dict[str, Any] = {"client": (client, 0)} if _ip(client) else {}
         return {**scope, **changes, **({"scheme": scheme} if scheme in _DEFAULT_PORTS else {})}
 
 
-def _is_ip(text: str) -> bool:
+def _ip(text: str) -> Address | None:
     try:
-        ipaddress.ip_address(text)
+        return ipaddress.ip_address(text)
     except ValueError:
-        return False
-    return True
+        return None
+
+
+def _host(address: Address) -> str:
+    """An address in the form of a Host header."""
+    return f"[{address}]" if address.version == 6 else str(address)
 
 
 # Checks of a request's host, origin, route and content type; each raises `Refused`.

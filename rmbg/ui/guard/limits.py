@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 
 from starlette.types import Scope
 
+from rmbg.settings import Settings
 from rmbg.ui.guard.checks import Refused
 from rmbg.ui.languages import t
 
@@ -31,21 +32,23 @@ def address_of(scope: Scope) -> str:
     return (scope.get("client") or ("", 0))[0]
 
 
+def _shared() -> bool:
+    return Settings.from_environ().shared  # a request that a reverse proxy has forwarded may set it
+
+
 class Limits:
-    """Counters of the requests of each address. They apply while `shared` returns True.
+    """Counters of the requests of each address. They apply while the server is shared.
 
     Parameters
     ----------
     upload_bytes : int
         Bytes that one address may upload within `UPLOAD_WINDOW` seconds.
-    shared : callable () -> bool
-        Returns True if the server has users besides its owner.
     queued : callable () -> list of Scope
         Returns the scopes of the calls that wait in the queue or run.
     """
 
-    def __init__(self, upload_bytes: int, shared: Callable[[], bool], queued: Callable[[], list[Scope]]) -> None:
-        self._upload_bytes, self._shared, self._queued = upload_bytes, shared, queued
+    def __init__(self, upload_bytes: int, queued: Callable[[], list[Scope]]) -> None:
+        self._upload_bytes, self._queued = upload_bytes, queued
         self._direct = asyncio.Semaphore(DIRECT_AT_ONCE)
         self._open: Counter[str] = Counter()
         self._waiting: Counter[str] = Counter()
@@ -66,7 +69,7 @@ class Limits:
 
     def check_queue(self, address: str) -> None:
         """Raise Refused if the queue has too many calls of the address."""
-        if not self._shared():
+        if not _shared():
             return
         queued = sum(address_of(other) == address for other in self._queued())
         if queued >= QUEUED_PER_ADDRESS:
@@ -75,7 +78,7 @@ class Limits:
 
     def count_upload(self, address: str, size: int) -> None:
         """Add an upload of `size` bytes; raises Refused if those of the window would exceed the limit."""
-        if not self._shared():
+        if not _shared():
             return
         now = time.monotonic()
         for expired in [name for name, uploads in self._uploaded.items() if uploads[-1][0] < now - UPLOAD_WINDOW]:
@@ -90,7 +93,7 @@ class Limits:
     @contextlib.contextmanager
     def _counted(self, counter: Counter[str], address: str, limit: int) -> Iterator[None]:
         """Count a request for as long as it lasts."""
-        if counter[address] >= limit and self._shared():
+        if counter[address] >= limit and _shared():
             raise Refused(429, "Too many requests from your address are open. Wait a moment and try again.")
         counter[address] += 1
         try:

@@ -11,12 +11,12 @@ import contextlib
 import re
 from collections.abc import Callable
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from rmbg.ui.guard.body import GuardedResponse, LimitedBody, body_limits
+from rmbg.ui.guard.body import GuardedResponse, LimitedBody, body_limit
 from rmbg.ui.guard.checks import DRAFT, FORWARDED, Origins, Proxies, Refused, check_content_type, check_origin, check_route
 from rmbg.ui.guard.limits import Limits, address_of
 from rmbg.ui.languages import LANGUAGE, preferred
@@ -35,15 +35,17 @@ ASSET = re.compile(r"/assets/[^/]+-[\w-]{8,9}\.(?:js|css)$")
 ASSET_CACHE = "public, max-age=31536000, immutable"
 
 
-@dataclass(frozen=True)
-class Rules:
-    """Configuration of the guard.
+@dataclass
+class Guard:
+    """ASGI middleware that checks every request, and applies `Limits` to those of a shared server.
 
     Attributes
     ----------
+    app : ASGIApp
     origins : Origins
     proxies : Proxies
         The reverse proxies that are trusted.
+    limits : Limits
     max_bytes : int
         Size limit of a photo in a JSON body.
     max_upload : int
@@ -54,31 +56,23 @@ class Rules:
         True if visitors may sign in.
     proxied : callable () -> None
         Called for each request that was forwarded by a reverse proxy.
+    open_page : callable (session hash) -> context manager
+        Counts a page as open for as long as its heartbeat lasts.
+    ending : asyncio.Event
+        Set before the server stops; ends the event streams, which otherwise last until the client disconnects.
     """
 
+    app: ASGIApp
     origins: Origins
     proxies: Proxies
+    limits: Limits
     max_bytes: int
     max_upload: int
     embeddable: bool
     sign_in: bool
     proxied: Callable[[], None]
-
-
-class Guard:
-    """ASGI middleware that applies `Rules` to every request, and `Limits` to those of a shared server.
-
-    Attributes
-    ----------
-    ending : asyncio.Event
-        Set before the server stops; ends the event streams, which otherwise last until the client disconnects.
-    """
-
-    def __init__(
-        self, app: ASGIApp, rules: Rules, limits: Limits, open_page: Callable[[str], contextlib.AbstractContextManager[None]]
-    ) -> None:
-        self.app, self.rules, self.limits, self._open_page = app, rules, limits, open_page
-        self.ending = asyncio.Event()
+    open_page: Callable[[str], contextlib.AbstractContextManager[None]]
+    ending: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":  # Gradio uses none
@@ -87,42 +81,42 @@ class Guard:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        rules = self.rules
         forwarded = any(name in Headers(scope=scope) for name in FORWARDED)
-        scope = rules.proxies.received(scope)
+        scope = self.proxies.received(scope)
         headers = Headers(scope=scope)
-        response = GuardedResponse(send, rules.embeddable)
+        response = GuardedResponse(send, self.embeddable)
         LANGUAGE.set(preferred(headers.get("accept-language", "")))
         try:
-            check_origin(rules.origins, scope, headers, embeddable=rules.embeddable)
-            route = check_route(scope, sign_in=rules.sign_in)
+            check_origin(self.origins, scope, headers, embeddable=self.embeddable)
+            route = check_route(scope, sign_in=self.sign_in)
             if route.startswith("file="):
                 response.cache = FILE_CACHE
             elif ASSET.search(scope["path"]):
                 response.cache = ASSET_CACHE
             check_content_type(scope, headers, route)
             if forwarded:
-                rules.proxied()
+                self.proxied()
             CLIENT.set(address_of(scope))
-            with self.limits.request(address_of(scope)):
+            async with contextlib.AsyncExitStack() as stack:
+                stack.enter_context(self.limits.request(address_of(scope)))
+                largest = self.max_upload if route.rstrip("/") == "upload" else self.max_bytes
                 ending = self.ending if scope["method"] == "GET" else None
-                limits = body_limits(route, rules.max_bytes, rules.max_upload)
-                body = LimitedBody(receive, *limits, headers, response, ending)
-                await self._dispatch(scope, body, response, route, headers)
+                body = LimitedBody(receive, body_limit(route, largest), largest, headers, response, ending)
+                await self._enter(stack, scope, route, headers)
+                await self.app(scope, body, response)
                 if self.ending.is_set():
                     await response.finish()
         except Refused as refused:
             await response.refuse(refused.status, str(refused), receive if refused.status == 413 else None)
 
-    async def _dispatch(self, scope: Scope, receive: Receive, send: Send, route: str, headers: Headers) -> None:
-        address = address_of(scope)
-        async with contextlib.AsyncExitStack() as stack:
-            if scope["method"] == "GET" and route.startswith("heartbeat/"):
-                stack.enter_context(self._open_page(route.partition("/")[2]))
-            if scope["method"] == "POST" and route.rstrip("/") == "upload":
-                self.limits.count_upload(address, int(headers.get("content-length", self.rules.max_upload)))
-            if scope["method"] == "POST" and QUEUED.fullmatch(route):
-                self.limits.check_queue(address)
-            if DIRECT.fullmatch(route):
-                await stack.enter_async_context(self.limits.direct_call(address))
-            await self.app(scope, receive, send)
+    async def _enter(self, stack: contextlib.AsyncExitStack, scope: Scope, route: str, headers: Headers) -> None:
+        """Count a request by its route, or wait for a slot of the direct calls."""
+        address, method = address_of(scope), scope["method"]
+        if method == "GET" and route.startswith("heartbeat/"):
+            stack.enter_context(self.open_page(route.partition("/")[2]))
+        if method == "POST" and route.rstrip("/") == "upload":
+            self.limits.count_upload(address, int(headers.get("content-length", self.max_upload)))
+        if method == "POST" and QUEUED.fullmatch(route):
+            self.limits.check_queue(address)
+        if DIRECT.fullmatch(route):
+            await stack.enter_async_context(self.limits.direct_call(address))

@@ -6,22 +6,16 @@ file inputs accept references, and only to uploads of this server.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from typing import Any
 from urllib.parse import unquote
 
 import anyio.to_thread
 import gradio as gr
-from gradio.blocks import BlockFunction
-from gradio.exceptions import ComponentProcessingError
-from gradio.state_holder import SessionState
 
 from rmbg.errors import RmbgError, check_text
 from rmbg.images import photo
 from rmbg.settings import Settings
 from rmbg.ui.components.inputs import FilesInput, PhotoInput, store_file, uploaded_path
-from rmbg.ui.gradio_overrides import LocalizedBlocks
 from rmbg.ui.guard.checks import PREFIX
 from rmbg.ui.languages import page_error, plain, t
 
@@ -34,56 +28,8 @@ TEXTS, NUMBERS, CHOICES = (gr.Textbox, gr.ColorPicker), (gr.Slider, gr.Number), 
 INVALID = "A value of the request is not one that the page offers. Reload the page and try again."
 
 
-class CheckedBlocks(LocalizedBlocks):
-    """`LocalizedBlocks` whose events run only if the values of the request pass `check_value`.
-
-    `preprocess_data` is on the path of every event: from the queue, from direct calls and from the API.
-
-    Attributes
-    ----------
-    optional : dict of str to int
-        Number of values at the end of a request that may be missing, by name of the API endpoint: parameters that were added
-        later, which then have their defaults.
-    """
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.optional: dict[str, int] = {}
-
-    async def preprocess_data(
-        self, block_fn: BlockFunction, inputs: list[Any], state: SessionState | None, explicit_call: bool = False
-    ) -> list[Any]:
-        expected = len(block_fn.inputs) - self.optional.get(str(block_fn.api_name), 0)
-        if len(inputs) < expected:  # Gradio's own message contains the values, including keys
-            raise page_error(
-                t("The request has {given} values. This function takes {expected}.", given=len(inputs), expected=expected)
-            )
-        inputs = [*inputs, *(getattr(block, "value", None) for block in block_fn.inputs[len(inputs) :])]
-        checked = [await _checked(value, block) for value, block in zip(inputs, block_fn.inputs, strict=False)]
-        try:
-            with _plain_errors():
-                return await super().preprocess_data(block_fn, checked, state, explicit_call)
-        except ComponentProcessingError:
-            raise page_error(INVALID) from None
-
-    async def call_function(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the event handler; Gradio checks the file references in the data of the event before."""
-        with _plain_errors():
-            return await super().call_function(*args, **kwargs)
-
-
-@contextlib.contextmanager
-def _plain_errors() -> Iterator[None]:
-    """Replace Gradio's own errors, whose messages contain the value and names of Python types, by one sentence."""
-    try:
-        yield
-    except gr.Error as error:
-        if error.print_exception:
-            raise page_error(INVALID) from None
-        raise
-
-
-async def _checked(value: Any, block: Any) -> Any:
+async def checked(value: Any, block: Any) -> Any:
+    """Return a validated value; pictures in data URIs are stored first. See `check_value`."""
     if isinstance(block, PhotoInput):
         value = await _stored(value)
     elif isinstance(block, FilesInput) and isinstance(value, list):

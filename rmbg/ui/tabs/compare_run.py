@@ -6,6 +6,7 @@ import logging
 import queue
 import threading
 from collections.abc import Iterator
+from contextvars import copy_context
 from typing import Any
 
 import gradio as gr
@@ -21,7 +22,7 @@ from rmbg.ui.components.inputs import Upload
 from rmbg.ui.components.providers import place, selected_ids, split
 from rmbg.ui.consent import Charge, charge_of, describe, times, total
 from rmbg.ui.lanes import DEVICE
-from rmbg.ui.languages import in_language, t, visitor_text
+from rmbg.ui.languages import t, visitor_text
 from rmbg.ui.runs import buttons
 from rmbg.ui.session import Session
 from rmbg.ui.tabs.compare_actions import ended, message_only, running, skipped, votes_file
@@ -142,7 +143,7 @@ def _compare(
         session.comparison, session.compared = first, [first]
         steps: queue.SimpleQueue[bool] = queue.SimpleQueue()
         threading.Thread(
-            target=in_language(_work), args=(session, first, photo, photos, keys, token, steps), name="comparison"
+            target=copy_context().run, args=(_work, session, first, photo, photos, keys, token, steps), name="comparison"
         ).start()
         working = True
         yield running(session)
