@@ -1,4 +1,4 @@
-"""Spend of one session, by provider and basis of the price."""
+"""Spend of one session, and the consent of its visitor to paid calls, which the server checks before each of them."""
 
 from __future__ import annotations
 
@@ -57,9 +57,6 @@ def _describe(basis: Basis, count: int, usd: Decimal) -> str:
 
 def _title(provider: str) -> str:
     return REPLACE.title if provider == REPLACE.id else find(provider).info.title
-
-
-# Consent of a visitor to paid calls, for a provider at a price; the server checks it before each paid call of the page.
 
 
 class ConsentError(RmbgError):

@@ -238,9 +238,9 @@ class Visitors(StateHolder):
 
     def _drop(self, session_id: str) -> None:
         """Delete the state of a visitor; its delete callbacks, which remove files, run outside of the event loop."""
-        state = self.session_data.pop(session_id, None)
         self.time_last_used.pop(session_id, None)
         self._address.pop(session_id, None)
+        state = self.session_data.pop(session_id, None)
         if state is not None:
             threading.Thread(target=_run_delete_callbacks, args=(session_id, state), daemon=True).start()
 

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -48,14 +49,8 @@ class Edits:
 
 def scaled_settings(edges: EdgeSettings, ratio: float) -> EdgeSettings:
     """Settings for a copy of the photo that is smaller by `ratio`."""
-    return replace(
-        edges,
-        specks=round(edges.specks * ratio**2),
-        holes=round(edges.holes * ratio**2),
-        smooth=edges.smooth * ratio,
-        shift=edges.shift * ratio,
-        feather=edges.feather * ratio,
-    )
+    areas = {name: round(getattr(edges, name) * ratio**2) for name in ("specks", "holes")}
+    return replace(edges, **areas, **{name: getattr(edges, name) * ratio for name in ("smooth", "shift", "feather")})
 
 
 @dataclass(frozen=True)
@@ -225,6 +220,8 @@ class Result:
 
     Attributes
     ----------
+    facts : Cutout
+        The cutout without its pixels; seconds and cost are final once the result is `computed`.
     computed : bool
         False for a preview until `complete`: its seconds and cost are not known yet.
     source : str
@@ -274,12 +271,7 @@ class Result:
         self.displayed = threading.Event()
         if not pending:
             self._ended.set()
-        self._facts = _without_pixels(preview)
-
-    @property
-    def facts(self) -> Cutout:
-        """The cutout without its pixels; seconds and cost are final once the result is `computed`."""
-        return self._facts
+        self.facts = _without_pixels(preview)
 
     @property
     def pending(self) -> bool:
@@ -289,7 +281,7 @@ class Result:
     def complete(self, cutout: Cutout, folder: Path | None, memory: Cutout | None = None, note: str = "") -> None:
         """Add the cutout at full size, which is stored in `folder` or `memory`, to a preview; its edits stay."""
         self.folder, self.memory, self.note = folder, memory, note
-        self._facts, self.computed = _without_pixels(cutout), True
+        self.facts, self.computed = _without_pixels(cutout), True
         self._ended.set()
 
     def _wait(self) -> None:
@@ -310,11 +302,6 @@ class Result:
         return self._edited()[2]
 
     @property
-    def unedited(self) -> Cutout:
-        """The cutout of the provider at screen size."""
-        return self._provided()
-
-    @property
     def unretouched(self) -> Cutout:
         """The cutout at screen size without the strokes of the brush."""
         return self._edited()[1]
@@ -328,7 +315,7 @@ class Result:
     def _edited(self) -> tuple[Edits, Cutout, Cutout]:
         edits, found = self.edits, self._previews
         if found is None or found[0] is not edits:
-            found = edits, *self._apply(edits, self._provided(edits.base))
+            found = edits, *self._apply(edits, self.provided(edits.base))
             self._previews = found
         return found
 
@@ -341,7 +328,7 @@ class Result:
     def draft(self, edges: EdgeSettings, *, strokes: bool = True) -> Cutout:
         """The cutout of at most `DRAFT_SIDE` pixels a side with other clean-up settings; raises as `preview`."""
         edits = replace(self.edits, edges=edges)
-        provided, found = self._provided(edits.base), self._small
+        provided, found = self.provided(edits.base), self._small
         if found is None or found[0] is not provided:
             small = shrink(provided, DRAFT_SIDE)
             self._small = found = provided, small, shared_colors(small.photo, small.matte)
@@ -350,21 +337,21 @@ class Result:
     @property
     def preview_size(self) -> tuple[int, int]:
         """Width and height of `preview` in pixels; raises as `preview`."""
-        provided = self._provided(self.edits.base)
+        provided = self.provided(self.edits.base)
         return provided.width, provided.height
 
-    def _provided(self, base: str = "") -> Cutout:
+    def provided(self, base: str = "") -> Cutout:
         """The cutout at screen size before clean-up and strokes."""
         preview = self._preview  # read once: another event may release it meanwhile
         if preview is None:
-            rgb, foreground, matte = self._load("preview-rgb", "preview-foreground", "preview-matte")
-            photo = replace(self._facts.photo, rgb=rgb, alpha=self._load_alpha("preview-alpha"))
-            self._preview = preview = replace(self._facts, photo=photo, foreground=foreground, matte=matte)
+            rgb, foreground, matte, alpha = self._load("preview-", "preview-")
+            photo = replace(self.facts.photo, rgb=rgb, alpha=alpha)
+            self._preview = preview = replace(self.facts, photo=photo, foreground=foreground, matte=matte)
         if not base:
             return preview
         replaced = self._replaced
         if replaced is None or replaced[0] != base:
-            foreground, matte = self._load(f"{base}preview-foreground", f"{base}preview-matte")
+            foreground, matte = load(self._stored, f"{base}preview-foreground", f"{base}preview-matte")
             self._replaced = replaced = base, replace(preview, foreground=foreground, matte=matte)
         return replaced[1]
 
@@ -382,19 +369,20 @@ class Result:
         if self.pending:
             self._unfinished = True
             self._ended.set()
-        pictures = [path for _, path in list(self.pictures.values())]  # another event may add one meanwhile
-        for path in filter(None, (self.thumbnail, *pictures)):
-            storage().discard(Path(path))
-        if self.folder is not None:
-            storage().discard(self.folder)
+        paths = [self.thumbnail, *(path for _, path in list(self.pictures.values()))]  # another event may add one meanwhile
+        for path in [*map(Path, filter(None, paths)), *([self.folder] if self.folder else [])]:
+            storage().discard(path)
 
-    def _load(self, *names: str, mapped: bool = False) -> list[np.ndarray]:
+    @property
+    def _stored(self) -> Path:
         assert self.folder is not None
-        return load(self.folder, *names, mapped=mapped)
+        return self.folder
 
-    def _load_alpha(self, name: str, *, mapped: bool = False) -> np.ndarray | None:
-        """Alpha of the photo; None if it is opaque."""
-        return self._load(name, mapped=mapped)[0] if self._has_alpha else None
+    def _load(self, photo: str, mask: str, *, mapped: bool = False) -> list[Any]:
+        """Photo, foreground, matte and the photo's alpha, None if it is opaque, from the files with these prefixes."""
+        alpha = [f"{photo}alpha"] if self._has_alpha else []
+        found = load(self._stored, f"{photo}rgb", f"{mask}foreground", f"{mask}matte", *alpha, mapped=mapped)
+        return [*found, *([] if alpha else [None])]
 
     def full(self) -> Cutout:
         """The edited cutout at the photo's size, read from disk; the matte has 16 bits.
@@ -433,20 +421,19 @@ class Result:
         if isinstance(source, Cutout):
             rgb, foreground, matte, alpha = source.photo.rgb, source.foreground, source.matte, source.photo.alpha
         else:
-            rgb, foreground, matte = self._load("rgb", f"{source}foreground", f"{source}matte", mapped=True)
-            alpha = self._load_alpha("alpha", mapped=True)
+            rgb, foreground, matte, alpha = self._load("", source, mapped=True)
         rgb, foreground, matte = (np.array(pixels[rows, columns]) for pixels in (rgb, foreground, matte))
         if matte.dtype == np.uint16:
             matte = from_sixteen_bits(matte)
-        photo = replace(self._facts.photo, rgb=rgb, alpha=None if alpha is None else np.array(alpha[rows, columns]))
-        return replace(self._facts, photo=photo, foreground=foreground, matte=matte)
+        photo = replace(self.facts.photo, rgb=rgb, alpha=None if alpha is None else np.array(alpha[rows, columns]))
+        return replace(self.facts, photo=photo, foreground=foreground, matte=matte)
 
     def provided_matte(self) -> np.ndarray:
         """The provider's matte at full size, float32 (H, W); raises PhotoError if the result was evicted."""
         self._wait()
         if self.memory is not None:
             return self.memory.matte
-        return from_sixteen_bits(self._load("matte")[0])
+        return from_sixteen_bits(load(self._stored, "matte")[0])
 
     def coarse(self) -> Cutout:
         """The cutout at full size before alpha matting, clean-up and strokes; raises PhotoError if the result was evicted."""
@@ -474,56 +461,44 @@ class Result:
         base = ""
         if cutout is not None:
             base = f"mask-{secrets.token_hex(4)}-"
-            provided = self._provided()
+            provided = self.provided()
             preview = shrink(cutout, max(provided.width, provided.height))
-            if self.memory is not None or self.folder is None:
+            if self.memory is not None:
                 self._masks[base] = cutout
             else:
-                save_mask(self.folder, base, cutout, preview)
+                save_mask(self._stored, base, cutout, preview)
             self._replaced = base, preview
 
-        def changed(edits: Edits) -> Edits:
-            return replace(edits, base=base, coarse=edits.coarse if refined else base)
-
-        self.edit(changed)
-        self._remove_masks({base, self.edits.coarse})
-
-    def _remove_masks(self, kept: set[str]) -> None:
-        """Remove other masks than those of the prefixes `kept`."""
-        self._masks = {base: cutout for base, cutout in self._masks.items() if base in kept}
+        self.edit(lambda edits: replace(edits, base=base, coarse=edits.coarse if refined else base))
+        kept = {base, self.edits.coarse}
+        self._masks = {name: mask for name, mask in self._masks.items() if name in kept}
         if self.folder is not None:
             remove(self.folder, "mask-*.npy", kept - {""})
 
     def _mask(self, base: str) -> str | Cutout:
         """Source of the mask of a prefix for `_read`."""
-        if self.memory is not None or self.folder is None:
-            assert self.memory is not None
-            return self._masks.get(base, self.memory)
-        return base
+        return base if self.memory is None else self._masks.get(base, self.memory)
 
     def _clean(self, base: str, edges: EdgeSettings) -> str | Cutout:
         """Return the prefix of the arrays at full size with these settings, computed at the first call; or the cutout itself.
 
         Each clean-up has files of its own: another thread may still read the former ones.
         """
-        everything = slice(None), slice(None)
         mask = self._mask(base)
-        if isinstance(mask, Cutout) or self.folder is None:
-            assert isinstance(mask, Cutout)
+        if isinstance(mask, Cutout):
             return mask.cleaned(edges)
         if edges == UNCHANGED:
             return base
         with self._lock:
             *done, prefix = self._cleaned
-            if done == [base, edges]:
-                return prefix
-            cutout = self._read(*everything, base).cleaned(edges)
-            prefix = f"cleaned-{secrets.token_hex(4)}-"
-            if not save_cleaned(self.folder, prefix, cutout):
-                return cutout
-            former, self._cleaned = self._cleaned[2], (base, edges, prefix)
-            if former:
-                remove(self.folder, f"{former}*.npy")
+            if done != [base, edges]:
+                cutout, former = self._read(slice(None), slice(None), base).cleaned(edges), prefix
+                prefix = f"cleaned-{secrets.token_hex(4)}-"
+                if not save_cleaned(self._stored, prefix, cutout):
+                    return cutout
+                self._cleaned = base, edges, prefix
+                if former:
+                    remove(self._stored, f"{former}*.npy")
         return prefix
 
 

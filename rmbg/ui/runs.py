@@ -1,4 +1,4 @@
-"""Progress of a run on the page."""
+"""Runs of a visitor: their progress, their start and stop buttons, and the end of all runs when the server stops."""
 
 from __future__ import annotations
 
@@ -79,9 +79,6 @@ class LateProgress:
     def end(self) -> None:
         """Report nothing more by itself."""
         self._timer.cancel()
-
-
-# Runs of one kind in a session, and the updates of their start and stop buttons.
 
 
 class Runs:
@@ -191,9 +188,6 @@ def stopping() -> Any:
     click does.
     """
     return gr.update(value=t("Stopping…"), interactive=False)
-
-
-# Graceful shutdown: SIGINT, SIGTERM and SIGHUP close the app and remove its files before the process exits.
 
 
 #: Grace period in seconds for calls in progress. Container runtimes send SIGKILL ten seconds after SIGTERM.

@@ -57,17 +57,15 @@ def set_shared(bound: str, *, share: bool, settings: Settings) -> None:
     It is reachable if it listens on more than loopback or has a public link. A root path, and the name of another host, imply a
     reverse proxy.
     """
-    names = parse_hosts(settings.allow_hosts, "RMBG_ALLOW_HOSTS")
-    proxied = bool(settings.environ.get("GRADIO_ROOT_PATH"))
-    if share or proxied or not is_loopback(bound) or not all(is_loopback(name.host.strip("[]")) for name in names):
+    names = [bound, *(name.host.strip("[]") for name in parse_hosts(settings.allow_hosts, "RMBG_ALLOW_HOSTS"))]
+    if share or settings.environ.get("GRADIO_ROOT_PATH") or not all(is_loopback(name) for name in names):
         os.environ.setdefault("RMBG_SHARED", "1")
 
 
 def origins_of(bound: str, settings: Settings) -> Origins:
     """Return the hosts of a server that listens on `bound`. A shared server without a list of hosts accepts every name."""
     listed = parse_hosts(settings.allow_hosts, "RMBG_ALLOW_HOSTS")
-    public = public_hosts(settings.environ)
-    return Origins(own_hosts(bound), (*listed, *public), any_host=settings.shared and not listed)
+    return Origins(own_hosts(bound), (*listed, *public_hosts(settings.environ)), any_host=settings.shared and not listed)
 
 
 def lifespan(blocks: gr.Blocks, origins: Origins, proxies: Proxies, settings: Settings) -> Callable[[Any], Any]:

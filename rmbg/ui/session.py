@@ -44,7 +44,7 @@ class Tokens(Generic[T]):
 
     def __init__(self) -> None:
         self._objects: weakref.WeakValueDictionary[bytes, T] = weakref.WeakValueDictionary()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def register(self, token: str, value: T) -> None:
         """Make `token` the token of `value`; tokens of another form, and those in use, are ignored."""
@@ -52,7 +52,7 @@ class Tokens(Generic[T]):
             return
         with self._lock:
             if _digest(token) not in self._objects:
-                self._remove(value)
+                self.revoke(value)
                 self._objects[_digest(token)] = value
 
     def find(self, token: str) -> T | None:
@@ -69,20 +69,17 @@ class Tokens(Generic[T]):
             value = self._objects.pop(_digest(token), None)
             if value is None:
                 return None
-            for digest in self._remove(holder):
+            for digest in self.revoke(holder):
                 self._objects[digest] = value
             return value
 
-    def revoke(self, value: T) -> None:
-        """Make the token of `value` invalid."""
+    def revoke(self, value: T) -> list[bytes]:
+        """Make the token of `value` invalid, and return its digest if there is one."""
         with self._lock:
-            self._remove(value)
-
-    def _remove(self, value: T) -> list[bytes]:
-        digests = [digest for digest, other in self._objects.items() if other is value]
-        for digest in digests:
-            del self._objects[digest]
-        return digests
+            digests = [digest for digest, other in self._objects.items() if other is value]
+            for digest in digests:
+                del self._objects[digest]
+            return digests
 
 
 def _digest(token: str) -> bytes:
@@ -208,7 +205,7 @@ class Session:
         """
         if not result.computed:
             self._count(cutout)
-        folder, memory, note = self._store(cutout, result.unedited)
+        folder, memory, note = self._store(cutout, result.provided())
         with self._lock:
             removed = result not in self.results
             if not removed:

@@ -32,8 +32,12 @@ async def checked(value: Any, block: Any) -> Any:
     """Return a validated value; pictures in data URIs are stored first. See `check_value`."""
     if isinstance(block, PhotoInput):
         value = await _stored(value)
-    elif isinstance(block, FilesInput) and isinstance(value, list):
-        _check_count(value)
+    elif isinstance(block, FilesInput) and value is not None:
+        if not isinstance(value, list):
+            raise page_error("A value of the request has the wrong type. The photos are a list of files.")
+        limit = Settings.from_environ().batch_files
+        if len(value) > limit:
+            raise page_error(t("There are more than {limit:,} files. Send them in several batches.", limit=limit))
         value = [await _stored(item) for item in value]
     return check_value(value, block)
 
@@ -67,20 +71,20 @@ def check_value(value: Any, block: Any) -> Any:
     if isinstance(block, gr.State):  # the value is on the server
         return None
     if isinstance(block, FilesInput):
-        return None if value is None else _references(value)
+        return None if value is None else [_reference(item) for item in value]
     if isinstance(block, (PhotoInput, gr.File)):
         return None if value is None else _reference(value)
     if isinstance(block, TEXTS):
         value = "" if value is None else value
         valid, expected = isinstance(value, str), t("text")
     elif isinstance(block, NUMBERS):
-        valid, expected = value is None or _is_number(value), t("a number")
+        valid, expected = _is_number(value), t("a number")
     elif isinstance(block, gr.Checkbox):
-        valid, expected = value is None or isinstance(value, bool), t("true or false")
+        valid, expected = isinstance(value, bool), t("true or false")
     else:
-        missing = value is None and isinstance(block, CHOICES) and block.value is not None
-        valid, expected = value is None or isinstance(value, (str, bool)) or _is_number(value), t("text or a number")
-        valid = valid and not missing
+        valid, expected = isinstance(value, (str, bool)) or _is_number(value), t("text or a number")
+    if value is None:  # of a choice that has a default, it is missing
+        valid = not isinstance(block, CHOICES) or block.value is None
     label = t(plain(block.label or ""))
     if not valid:
         field = label or t("The field")
@@ -110,19 +114,6 @@ def _own_path(address: str) -> str:
         return uploaded_path(unquote(path) if found else None)
     except gr.Error:
         raise page_error("Files cannot be loaded from a URL here. Download the file, then upload it.") from None
-
-
-def _references(value: Any) -> list[dict[str, Any]]:
-    if not isinstance(value, list):
-        raise page_error("A value of the request has the wrong type. The photos are a list of files.")
-    _check_count(value)
-    return [_reference(item) for item in value]
-
-
-def _check_count(files: list[Any]) -> None:
-    limit = Settings.from_environ().batch_files
-    if len(files) > limit:
-        raise page_error(t("There are more than {limit:,} files. Send them in several batches.", limit=limit))
 
 
 def store_data_uri(value: dict[str, Any]) -> dict[str, Any]:
