@@ -48,8 +48,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """One more process than cores, as tests wait for servers and browsers part of the time."""
-    return (os.cpu_count() or 1) + 1
+    """Two more processes than cores, as tests wait for servers and browsers part of the time."""
+    return (os.cpu_count() or 1) + 2
 
 
 #: Folders with long test files. They run first, so that no process of pytest-xdist is left with a long file at the end.

@@ -10,7 +10,8 @@ import pytest
 
 from tests.servers.web import Web
 
-pytestmark = pytest.mark.browser
+# Tests of the helpers of tests: they change with them, and with Chromium.
+pytestmark = [pytest.mark.browser, pytest.mark.long]
 
 STATE = "JSON.stringify([{...localStorage}, {...sessionStorage}, document.cookie])"
 

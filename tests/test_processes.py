@@ -22,7 +22,8 @@ sys.stderr.write("error")
 sys.exit(7)
 """
 
-pytestmark = pytest.mark.skipif(not FORK, reason="processes are not forked on this system")
+# Tests of the helpers of tests.
+pytestmark = [pytest.mark.skipif(not FORK, reason="processes are not forked on this system"), pytest.mark.long]
 
 
 @pytest.mark.parametrize("forked", [True, False])
