@@ -17,10 +17,11 @@ from rmbg.version import __version__
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = sorted((ROOT / "docs").rglob("*.md"))
-TEXTS = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in [ROOT / "README.md", *DOCS]}
+OTHERS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "benchmarks/README.md", "train/README.md")]
+TEXTS = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in [*OTHERS, *DOCS]}
 
-#: Words in the place of values that a reader chooses.
-CHOSEN = {"...": "x"}
+#: A line of a shell that is not indented, and would be shown as prose.
+COMMAND = re.compile(r"^(?:[A-Z_]+=\S+ )*(?:python -m|pip install|docker|make|rmbg|ray|curl) [^|\n]*$", re.MULTILINE)
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -56,6 +57,23 @@ def test_documented_commands_are_valid():
     for line in words:
         arguments = shlex.split(line)
         parser(arguments).parse_args(arguments)  # exits with a message if an argument is unknown
+
+
+def test_commands_are_in_blocks():
+    for name, text in TEXTS.items():
+        prose = re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
+        assert COMMAND.findall(prose) == [], name
+        after_prose = re.findall(r"^(?![ |>*-]|\d+\.|```|$).*\n {4}(?:[A-Z_]+=\S+ )*python -m .*", prose, re.MULTILINE)
+        assert after_prose == [], f"{name}: a block needs an empty line before it"
+
+
+def test_documented_modules_and_targets_exist():
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    for name, text in TEXTS.items():
+        for module in re.findall(r"python -m ((?:benchmarks|train|tests|docs)[\w.]*\w)", text):
+            path = ROOT / module.replace(".", "/")
+            assert path.with_suffix(".py").exists() or (path / "__main__.py").exists(), f"{name}: {module}"
+        assert set(re.findall(r"(?:`|^    )make ([a-z-]+)", text, re.MULTILINE)) <= targets, name
 
 
 def test_an_unknown_option_is_found(capsys):
