@@ -20,3 +20,11 @@ def test_named_files_exist():
 @pytest.mark.parametrize("package", sorted(path.parent.name for path in (ROOT / "rmbg").glob("*/__init__.py")))
 def test_every_package_is_in_the_layout(package):
     assert f"\n      {package}/ " in TEXT
+
+
+@pytest.mark.parametrize("folder", ["benchmarks", "train", "rmbg/inference", "rmbg/providers", "rmbg/benchmark"])
+def test_files_in_the_tables_of_other_pages_exist(folder):
+    rows = re.findall(r"^\| (`[^|]*`) \|", (ROOT / folder / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    names = {name for row in rows for name in re.findall(r"`([\w/]+(?:\.py|/))`", row)}
+    assert len(names) > 5
+    assert [name for name in sorted(names) if not (ROOT / folder / name).exists()] == []
