@@ -1,4 +1,4 @@
-"""Adds the pictures of ``examples`` to the package, as ``rmbg/examples``, and its requirements; the rest is in pyproject.toml.
+"""Adds the pictures of ``examples`` to the package, its requirements and its readme; the rest is in pyproject.toml.
 
 requirements.txt lists what the app of a checkout installs. Of that, torch and transformers are the extra ``torch`` of the
 package: the built-in network runs on OpenVINO, and the services need no network.
@@ -37,4 +37,14 @@ def requirements() -> list[str]:
     return [line for line in lines if line and not line.startswith((*OPTIONAL, "#"))]
 
 
-setup(cmdclass={"build_py": BuildWithExamples}, install_requires=requirements())
+def readme() -> str:
+    """Return the README without its front matter, which is for a Hugging Face Space."""
+    return (ROOT / "README.md").read_text(encoding="utf-8").split("---\n", 2)[2].lstrip()
+
+
+setup(
+    cmdclass={"build_py": BuildWithExamples},
+    install_requires=requirements(),
+    long_description=readme(),
+    long_description_content_type="text/markdown",
+)

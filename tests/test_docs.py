@@ -10,9 +10,11 @@ import pytest
 import yaml
 
 from docs.generate import FOLDER, PAGES
+from rmbg.billing.quote import PRICES
 from rmbg.cli.app import COMMANDS, parser
 from rmbg.inference.catalog import MODELS, VITMATTE
 from rmbg.providers import PROVIDERS
+from rmbg.settings import Settings
 from rmbg.version import __version__
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -90,6 +92,37 @@ def test_every_variable_is_documented():
     assert {name for name in documented if name.startswith("RMBG_")} - used == set()
 
 
+def test_documented_defaults_are_those_of_the_settings():
+    rows = re.findall(r"^\| (`[^|]+`) \| ([^|]+) \|", TEXTS["docs/reference/settings.md"], re.MULTILINE)
+    documented = {
+        name: default
+        for names, defaults in rows
+        for name, default in zip(re.findall(r"`(\w+)`", names), defaults.split(", "), strict=False)
+    }
+    settings = Settings()
+    expected = {
+        "RMBG_DEVICE": settings.device,
+        "RMBG_ENGINE": settings.engine,
+        "RMBG_PRECISION": settings.precision,
+        "RMBG_SESSION_MB": settings.session_bytes // 10**6,
+        "RMBG_STORAGE_MB": settings.storage_bytes // 10**6,
+        "RMBG_BATCH_FILES": settings.batch_files,
+        "RMBG_BATCH_MB": settings.batch_bytes // 10**6,
+        "RMBG_KEEP_MINUTES": f"{settings.visit_seconds / 60:g} for visits",
+        "RMBG_REMOTE_SECONDS": f"{settings.remote_seconds:g}",
+        "RMBG_REMOVEBG_CREDIT_USD": PRICES["removebg"].usd,
+        "RMBG_TRUSTED_PROXIES": "".join(settings.trusted_proxies),
+        "RMBG_METRICS": settings.metrics,
+        "RMBG_LOG_LEVEL": settings.log_level,
+        "RMBG_LOG_FORMAT": settings.log_format,
+        "RMBG_HOURLY_USD": settings.hourly_usd,
+        "RMBG_MAX_PIXELS": f"{settings.max_pixels // 10**6} megapixels",
+        "RMBG_MAX_BYTES": f"{settings.max_bytes // 10**6} MB",
+        "RMBG_SERVER_KEYS": int(settings.server_keys),
+    }
+    assert {name: documented[name] for name in expected} == {name: str(value) for name, value in expected.items()}
+
+
 def test_links_lead_to_files():
     for name, text in TEXTS.items():
         for link in re.findall(r"\]\((?!https?:)([^)#]+)(?:#[^)]*)?\)", text):
@@ -115,7 +148,10 @@ def test_version_is_the_same_everywhere():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     assert citation["version"] == __version__
     changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
-    assert "## [Unreleased]" in changelog or f"## [{__version__}]" in changelog
+    sections = re.findall(r"^## \[(.+?)\](.*)$", changelog, re.MULTILINE)
+    assert sections[0] == ("Unreleased", "")
+    assert [name for name, date in sections[1:] if not re.fullmatch(r"\d+\.\d+\.\d+ - \d{4}-\d\d-\d\d", name + date)] == []
+    assert len(sections) == 1 or sections[1][0] == __version__
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / ".github").rglob("*.yml")), ids=lambda path: path.name)

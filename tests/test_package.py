@@ -103,6 +103,8 @@ def test_metadata_and_files(wheel):
         (metadata,) = (name for name in names if name.endswith("METADATA"))
         fields = BytesParser().parsebytes(archive.read(metadata))
     assert fields["Version"] == __version__ and set(fields.get_all("Provides-Extra")) >= EXTRAS
+    assert fields.get_payload().startswith("# RMBG Studio") and fields["Description-Content-Type"] == "text/markdown"
+    assert set(fields.get_all("License-File")) == {"LICENSE", "THIRD_PARTY_NOTICES.md"}
     app = {r.name: r.specifier for r in map(Requirement, re.findall(r"^\w.*", (ROOT / "requirements.txt").read_text(), re.M))}
     required = [Requirement(text) for text in fields.get_all("Requires-Dist")]
     assert {r.name for r in required if r.marker is None} == set(app) - {"torch", "transformers"}
