@@ -1,4 +1,4 @@
-"""Delivery of paid cutouts: if it fails, they are saved in the recovery folder."""
+"""Background removal, for the page, the command line, comparison and benchmark; delivery of paid cutouts."""
 
 from __future__ import annotations
 
@@ -53,9 +53,6 @@ def _is_paid(cutout: Cutout) -> bool:
     """True if a service has processed the photo; the answer of a cascade may have cost nothing."""
     providers = [step.provider for step in cutout.steps if step.cost is not None] or [cutout.provider]
     return any(name != OWN_MASK and find(name).info.kind == "remote" for name in providers)
-
-
-# Background removal: the call that the page, the command line, comparison and benchmark use.
 
 
 def remove_background(
@@ -140,7 +137,7 @@ def _masked(photo: Photo, mask: Any, context: RequestContext) -> Cutout:
     """Cutout of a photo by a mask that the user gave."""
     timer = Timer()
     matte = read_mask(mask, photo.width, photo.height, context.settings)
-    return local_cutout(OWN_MASK, photo, lambda sized: matte, timer, context, engine="", device="", precision="")
+    return local_cutout(OWN_MASK, photo, lambda sized: matte, timer, context)
 
 
 def check_alpha_matting(alpha_matting: AlphaMatting | None, settings: Settings) -> None:

@@ -22,8 +22,8 @@ from rmbg.images.encode import FORMATS, encode
 from rmbg.images.photo import Photo, open_photo
 from rmbg.net.client import ServiceClient
 from rmbg.providers import fal
-from rmbg.providers.base import Option, ProviderInfo, RequestContext, never_cancelled, no_progress
-from rmbg.providers.remote import encode_photo, open_result, paid
+from rmbg.providers.base import Option, RequestContext, never_cancelled, no_progress
+from rmbg.providers.remote import encode_photo, open_result, paid, service_info
 from rmbg.runtime import telemetry
 from rmbg.runtime.messages import Message
 from rmbg.settings import Settings
@@ -31,19 +31,13 @@ from rmbg.settings import Settings
 ENDPOINT = "fal-ai/bria/background/replace"
 MAX_SEED = 2**31 - 1
 
-_PRICE = PRICES["fal-replace"]
-
-INFO = ProviderInfo(
-    id="fal-replace",
+INFO = service_info(
+    "fal-replace",
     title="fal: Background Replace",
-    kind="remote",
     model=ENDPOINT,
     license="BRIA's Background Replace, trained on licensed pictures; the price includes commercial use.",
     license_url="https://fal.ai/models/fal-ai/bria/background/replace",
     pixels="Photo, reference picture and prompt are sent to fal.ai. The request disables their storage.",
-    price_usd=_PRICE.usd,
-    price_basis=_PRICE.basis,
-    price_seen=_PRICE.seen,
     seconds=10.0,
     supports=("generative",),
     options=(
@@ -163,7 +157,7 @@ def replace_background(
             **{name: checked[name] for name in ("negative_prompt", "refine_prompt", "fast", "num_images", "sync_mode")},
             **({} if seed is None else {"seed": seed}),
         }
-        body = fal.run(client, ENDPOINT, arguments, checked, context, _PRICE.counted, count).json()
+        body = fal.run(client, ENDPOINT, arguments, checked, context, PRICES[INFO.id].counted, count).json()
         images = body.get("images")
         if not isinstance(images, list) or not images:
             raise ServiceError("The response of fal has no pictures.")

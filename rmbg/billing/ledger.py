@@ -1,4 +1,4 @@
-"""Database file of the ledger: creation, schema upgrade and integrity checks.
+"""Ledger of paid calls: a write-ahead record of each call in an SQLite file, settled when the outcome is known.
 
 A missing file means a first start. An empty, damaged or foreign file is an error, because replacing it with a new ledger would
 reset the daily budget.
@@ -195,9 +195,6 @@ def _database_error(path: Path, error: sqlite3.Error, *, write: bool) -> NotRead
     return damaged(path, text)
 
 
-# Ledger of paid calls: a write-ahead record of each call, settled when the outcome is known.
-
-
 DAY = 86_400
 
 #: Length in days of the period whose highest price of a provider is reserved for its next calls.
@@ -285,15 +282,14 @@ class Ledger:
         """
         while True:
             moment = time.time() if now is None else now
-            with self._open(write=True) as db:
+            with connection(self.path, write=True) as db:
                 db.execute("BEGIN IMMEDIATE")
                 reserve = max(listed, images * self._highest_price(db, provider, moment))
                 if budget is None or not owners or self._may_start(db, reserve, budget, moment):
-                    row = (moment, moment + seconds + GRACE_SECONDS, provider, owners, images, _units(reserve))
                     cursor = db.execute(
                         "INSERT INTO calls (at, expires, provider, owners, state, images, counted) "
                         "VALUES (?, ?, ?, ?, 'pending', ?, ?)",
-                        row,
+                        (moment, moment + seconds + GRACE_SECONDS, provider, owners, images, _units(reserve)),
                     )
                     db.execute("COMMIT")
                     assert cursor.lastrowid is not None
@@ -305,13 +301,13 @@ class Ledger:
         """Record the outcome of call `id`; a cost of None means that nothing was charged."""
         state = "nothing" if cost is None else cost.basis
         usd = None if cost is None or cost.usd is None else _units(cost.usd)
-        with self._open(write=True) as db:
+        with connection(self.path, write=True) as db:
             db.execute("UPDATE calls SET state = ?, usd = ? WHERE id = ?", (state, usd, id))
 
     def spent_today(self, now: float | None = None) -> Decimal:
         """Dollars spent today (UTC) with the owner's keys; open calls count at the reserved price."""
         now = time.time() if now is None else now
-        with self._open(write=False) as db:
+        with connection(self.path, write=False) as db:
             return self._spent_since(db, now - now % DAY)
 
     def totals(self, since: float = 0.0) -> list[Total]:
@@ -325,10 +321,10 @@ class Ledger:
                    sum({_DAMAGED})
             FROM calls WHERE at >= ? GROUP BY provider ORDER BY provider
         """
-        with self._open(write=False) as db:
+        with connection(self.path, write=False) as db:
             totals = db.execute(rows, (since,)).fetchall()
         if any(damaged for *_, damaged in totals):
-            raise self._damaged("an amount in it is not a number")
+            raise damaged(self.path, "an amount in it is not a number")
         return [
             Total(name, calls, usd / UNITS_PER_USD, count, reserved / UNITS_PER_USD)
             for name, calls, usd, count, reserved, _ in totals
@@ -358,16 +354,8 @@ class Ledger:
         query = f"SELECT coalesce(sum({_AMOUNT}), 0), coalesce(sum({_DAMAGED}), 0) FROM calls WHERE owners AND at >= ?"
         amount, damaged = db.execute(query, (moment,)).fetchone()
         if damaged:
-            raise self._damaged("an amount in it is not a number")
+            raise damaged(self.path, "an amount in it is not a number")
         return Decimal(amount) / UNITS_PER_USD
-
-    def _damaged(self, reason: str) -> NotReadyError:
-        return damaged(self.path, reason)
-
-    @contextlib.contextmanager
-    def _open(self, *, write: bool) -> Iterator[sqlite3.Connection]:
-        with connection(self.path, write=write) as db:
-            yield db
 
 
 def of(settings: Settings) -> Ledger:

@@ -1,11 +1,11 @@
-"""Price list of the services, price of own hardware, and projection to a month."""
+"""Price list of the services, and the price of a call before it is sent, for estimates, consent, the ledger and tables."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from decimal import ROUND_CEILING, Decimal, InvalidOperation
-from typing import Any, Protocol
+from typing import Any, Literal
 
 from rmbg.billing.cost import Basis, Cost, dollars
 from rmbg.runtime.messages import Message
@@ -102,28 +102,35 @@ def monthly(cost: Cost, images: int = MONTHLY_IMAGES) -> Decimal | None:
     return None if cost.usd is None else cost.usd * images
 
 
-# Price of a call before it is sent, for estimates, consent, the ledger and tables.
+@dataclass(frozen=True)
+class Priced:
+    """Fields of ``ProviderInfo`` that determine the price.
 
+    Attributes
+    ----------
+    id, title : str
+        Public identifier and display name.
+    kind : {"local", "remote"}
+        ``local`` providers run on this machine, ``remote`` ones upload the photo to a service.
+    price_usd, price_basis : Decimal or None, str
+        Expected price of one image in US dollars; None with ``estimated`` for own hardware, which is priced by run time.
+    price_seen : str
+        Month in which the price was read (YYYY-MM); empty for own hardware.
+    seconds : float or None
+        Typical run time for a photo of a few megapixels; for local providers on two CPU cores.
+    pricing : callable (options, settings) -> Quote, or None
+        Price of a provider that calls others; None if it is in the price list.
+    """
 
-class Priced(Protocol):
-    """Fields of ``ProviderInfo`` that determine the price."""
-
-    @property
-    def id(self) -> str: ...
-    @property
-    def title(self) -> str: ...
-    @property
-    def kind(self) -> str: ...
-    @property
-    def price_usd(self) -> Decimal | None: ...
-    @property
-    def price_basis(self) -> Basis: ...
-    @property
-    def price_seen(self) -> str: ...
-    @property
-    def seconds(self) -> float | None: ...
-    @property
-    def pricing(self) -> Callable[[Mapping[str, Any], Settings], Quote] | None: ...
+    id: str
+    title: str
+    kind: Literal["local", "remote"]
+    _: KW_ONLY
+    price_usd: Decimal | None = None
+    price_basis: Basis = "estimated"
+    price_seen: str = ""
+    seconds: float | None = None
+    pricing: Callable[[Mapping[str, Any], Settings], Quote] | None = None
 
 
 @dataclass(frozen=True)

@@ -159,7 +159,10 @@ class ServiceClient:
                 # Seconds only: with a wrong clock, a date may already have passed.
                 seconds = _SECONDS.fullmatch(response.headers.get("retry-after", "").strip())
                 return safe_to_retry or (request.free_if_busy and seconds is not None)
-            return safe_to_retry and response.status in (502, 503, 504)
+            # A 500 of another method can be the outcome of the request.
+            return safe_to_retry and (
+                response.status in (502, 503, 504) or (request.method == "GET" and response.status >= 500)
+            )
 
         return self._send(request, ATTEMPTS, temporary)
 

@@ -14,7 +14,7 @@ from rmbg.providers.gigarouter import Gigarouter
 from rmbg.providers.huggingface import HuggingFace
 from rmbg.providers.local import BIREFNET, BIREFNET_LITE, RMBG_1_4, RMBG_2_0
 from rmbg.providers.removebg import RemoveBg
-from rmbg.providers.runware import RunwareRembg14, RunwareRmbg2
+from rmbg.providers.runware import RUNWARE_REMBG_1_4, RUNWARE_RMBG_2
 from rmbg.providers.sam2 import SAM2
 from rmbg.settings import Settings
 
@@ -28,8 +28,8 @@ PROVIDERS: dict[str, Provider] = {
     "birefnet-lite": BIREFNET_LITE,
     "sam2": SAM2,
     "fal-rmbg-2.0": Fal(),
-    "runware-rmbg-2.0": RunwareRmbg2(),
-    "runware-rembg-1.4": RunwareRembg14(),
+    "runware-rmbg-2.0": RUNWARE_RMBG_2,
+    "runware-rembg-1.4": RUNWARE_REMBG_1_4,
     "removebg": RemoveBg(),
     "hf-rmbg-2.0": HuggingFace(),
     "gigarouter-rmbg-1.4": Gigarouter(),

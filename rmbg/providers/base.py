@@ -1,4 +1,4 @@
-"""Provider interface: static data, a status, and one method from a photo to a cutout."""
+"""Provider interface: static data, a status, one method from a photo to a cutout, and the context of a request."""
 
 from __future__ import annotations
 
@@ -6,11 +6,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from decimal import Decimal
 from typing import Any, Literal, Protocol
 
-from rmbg.billing.cost import Basis
-from rmbg.billing.quote import Quote, quote
+from rmbg.billing.quote import Priced, quote
 from rmbg.cutout import Cutout
 from rmbg.errors import CancelledError, OptionError, check_text, printable
 from rmbg.images.photo import Photo
@@ -85,27 +83,17 @@ class Option:
 
 
 @dataclass(frozen=True)
-class ProviderInfo:
+class ProviderInfo(Priced):
     """Static data of a provider; the page, the command line and the tables are generated from it.
 
     Attributes
     ----------
-    id, title : str
-        Public identifier and display name.
-    kind : {"local", "remote"}
-        ``local`` providers run on this machine, ``remote`` ones upload the photo to a service.
     model : str
         Network or endpoint.
     license, license_url : str
         Permitted use of the results in one sentence, and the URL of the license.
     pixels : str
         Data use: where the photo is processed and stored. Public as ``pixels`` in the JSON output.
-    price_usd, price_basis : Decimal or None, str
-        Expected price of one image in US dollars; None with ``estimated`` for own hardware, which is priced by run time.
-    price_seen : str
-        Month in which the price was read (YYYY-MM); empty for own hardware.
-    seconds : float or None
-        Typical run time for a photo of a few megapixels; for local providers on two CPU cores.
     input_size : str
         Input size of the network, such as ``1024 x 1024``.
     supports : tuple of str
@@ -113,26 +101,16 @@ class ProviderInfo:
     options : tuple of Option
     key_name : str
         Environment variable of the API key; empty if no key is required.
-    pricing : callable (options, settings) -> Quote, or None
-        Price of a provider that calls others; None if it is in the price list.
     """
 
-    id: str
-    title: str
-    kind: Literal["local", "remote"]
     model: str
     license: str
     license_url: str
     pixels: str
-    price_usd: Decimal | None = None
-    price_basis: Basis = "estimated"
-    price_seen: str = ""
-    seconds: float | None = None
     input_size: str = ""
     supports: tuple[str, ...] = ()
     options: tuple[Option, ...] = ()
     key_name: str = ""
-    pricing: Callable[[Mapping[str, Any], Settings], Quote] | None = None
 
     def parse_options(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Return the value of every option: validated from `given`, otherwise the default.
@@ -358,17 +336,11 @@ class Provider(ABC):
         """
 
 
-# Facts of a provider as JSON, for ``rmbg providers --json`` and the API.
-
-
 def describe(info: ProviderInfo, status: Status, settings: Settings) -> dict[str, Any]:
-    """Return a provider as a JSON object."""
+    """Return a provider as a JSON object, for ``rmbg providers --json`` and the API."""
     usd = quote(info, {}, settings).cost.usd
     return {
-        "id": info.id,
-        "title": info.title,
-        "kind": info.kind,
-        "model": info.model,
+        **{name: getattr(info, name) for name in ("id", "title", "kind", "model")},
         "status": {"state": status.state, "text": status.text},
         "price": {
             "usd": None if info.kind == "local" or usd is None else float(usd),
@@ -381,15 +353,8 @@ def describe(info: ProviderInfo, status: Status, settings: Settings) -> dict[str
         "input_size": info.input_size,
         "supports": list(info.supports),
         "options": [
-            {
-                "name": option.name,
-                "kind": option.kind,
-                "default": option.default,
-                "help": option.help,
-                "minimum": option.minimum,
-                "maximum": option.maximum,
-                "choices": list(option.choices),
-            }
+            {name: getattr(option, name) for name in ("name", "kind", "default", "help", "minimum", "maximum")}
+            | {"choices": list(option.choices)}
             for option in info.options
         ],
     }

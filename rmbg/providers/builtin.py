@@ -85,9 +85,7 @@ class Builtin(Provider):
             lambda sized: upsample_guided(small, rgb if sized is photo else sized.flattened(), radius=RADIUS),
             timer,
             context,
-            engine=plan.engine,
-            device=plan.device,
-            precision=plan.precision,
+            plan,
             notes=notes,
             confidence=confidence,
         )

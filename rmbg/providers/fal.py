@@ -1,4 +1,4 @@
-"""fal's job queue: submission, polling, results, cancellation and errors.
+"""fal: BRIA's RMBG 2.0, through the job queue or by a direct request.
 
 Each job has its own URLs. Its result can be fetched repeatedly, and it can be cancelled. Submission is not idempotent, so a
 job is submitted once.
@@ -12,7 +12,7 @@ import contextlib
 import itertools
 import json
 import urllib.parse
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -23,9 +23,17 @@ from rmbg.errors import RmbgError, ServiceError
 from rmbg.net.client import Request, Response, ServiceClient, service_url
 from rmbg.net.download import check, matches, parse
 from rmbg.net.exchange import Exchange
-from rmbg.providers.base import Option, ProviderInfo, RequestContext
-from rmbg.providers.remote import EncodedPhoto, ProviderResult, Remote, download, from_data_uri, http_failure
+from rmbg.providers.base import Option, RequestContext
+from rmbg.providers.remote import EncodedPhoto, ProviderResult, Remote, download, from_data_uri, http_failure, service_info
 from rmbg.settings import Settings
+
+REMOVE = "fal-ai/bria/background/remove"
+
+#: Hosts of fal's files. The last one is restricted to a folder, as other parties use the same host.
+HOSTS = (".fal.media", "fal.media", "storage.googleapis.com/falserverless/")
+
+#: Deadline of the price request, in seconds.
+PRICE_SECONDS = 4.0
 
 #: First and longest interval between two polls of a job, in seconds.
 POLL_INTERVAL, MAX_POLL_INTERVAL = 0.25, 2.0
@@ -60,15 +68,6 @@ class Job:
         return " ".join((self.status, self.result, self.cancel))
 
 
-@dataclass(frozen=True)
-class JobState:
-    """State of a job: True when it is complete, a progress message, and True if its error is known."""
-
-    done: bool
-    text: str
-    failed: bool = False
-
-
 def parse_job(client: ServiceClient, response: Response, queue: str) -> Job:
     """Read the job from the response to its submission.
 
@@ -95,44 +94,43 @@ def resumed_job(client: ServiceClient, context: RequestContext, queue: str) -> J
     return Job(*urls)
 
 
-def parse_state(client: ServiceClient, response: Response) -> JobState:
-    """Read the state of a job from a status response."""
-    body = response.json()
+def progress_text(client: ServiceClient, body: Any) -> str:
+    """Return the progress message for the state of a job that is not complete, from the body of a status response."""
     status = body.get("status") if isinstance(body, dict) else None
-    if status == "COMPLETED":  # also for failed jobs, whose error is in the result
-        return JobState(True, "", failed=bool(body.get("error") or body.get("error_type")))
     if status == "IN_QUEUE":
         position = body.get("queue_position")
-        return JobState(False, f"Waiting in fal's queue, {position} jobs ahead" if position else "Next in fal's queue")
-    if status == "IN_PROGRESS":
-        logs = body.get("logs") or []
-        messages = (
-            [str(entry.get("message", "")) for entry in logs if isinstance(entry, dict)] if isinstance(logs, list) else []
-        )
-        return JobState(
-            False,
-            f"fal is processing the photo: {client.sanitize(messages[-1], 80)}" if messages else "fal is processing the photo",
-        )
-    raise ServiceError(f"fal returned an unknown job status: {client.sanitize(status or 'none', 40)}.")
+        return f"Waiting in fal's queue, {position} jobs ahead" if position else "Next in fal's queue"
+    if status != "IN_PROGRESS":
+        raise ServiceError(f"fal returned an unknown job status: {client.sanitize(status or 'none', 40)}.")
+    logs = body.get("logs")
+    messages = [str(entry.get("message", "")) for entry in logs if isinstance(entry, dict)] if isinstance(logs, list) else []
+    return f"fal is processing the photo: {client.sanitize(messages[-1], 80)}" if messages else "fal is processing the photo"
 
 
-def wait(client: ServiceClient, job: Job, headers: Mapping[str, str], context: RequestContext) -> bool:
-    """Poll a job until it is complete; returns True if its state has an error."""
+def wait(
+    client: ServiceClient, url: str, headers: Mapping[str, str], context: RequestContext, failure: Callable[..., ServiceError]
+) -> bool:
+    """Poll the status of a job at `url` until it is complete; returns True if the state has an error.
+
+    `failure` (client, response, step=...) returns the error of a response.
+    """
     interval = POLL_INTERVAL
     while True:
-        response = client.fetch_result(Request("GET", f"{job.status}?logs=true", headers))
+        response = client.fetch_result(Request("GET", url, headers))
         if not response.ok:
             raise failure(client, response, step="status")
-        state = parse_state(client, response)
-        if state.done:
-            return state.failed
-        context.progress(None, state.text)
+        body = response.json()
+        if isinstance(body, dict) and body.get("status") == "COMPLETED":  # also for failed jobs, whose error is in the result
+            return bool(body.get("error") or body.get("error_type"))
+        context.progress(None, progress_text(client, body))
         client.pause(interval)
         interval = min(interval * 1.4, MAX_POLL_INTERVAL)
 
 
-def fetch_job_result(client: ServiceClient, job: Job, headers: Mapping[str, str], *, failed: bool) -> Response:
-    """Fetch the result of a complete job; retried unless the error is the outcome of the job itself.
+def fetch_job_result(
+    client: ServiceClient, url: str, headers: Mapping[str, str], failure: Callable[..., ServiceError], *, failed: bool
+) -> Response:
+    """Fetch the result of a complete job at `url`; retried unless the error is the outcome of the job itself.
 
     The same response can be a temporary fault. It is the outcome if the state of the job had an error (`failed`), which is an
     optional field, or if it is repeated.
@@ -140,9 +138,9 @@ def fetch_job_result(client: ServiceClient, job: Job, headers: Mapping[str, str]
     failures = itertools.count(2 if failed else 1)
 
     def final(response: Response) -> bool:
-        return _detail(response.json())[1].startswith(JOB_FAILURES) and next(failures) >= 2
+        return error_detail(response.json())[1].startswith(JOB_FAILURES) and next(failures) >= 2
 
-    response = client.fetch_result(Request("GET", job.result, headers), final)
+    response = client.fetch_result(Request("GET", url, headers), final)
     if not response.ok:
         raise failure(client, response, step="result")
     return response
@@ -165,7 +163,7 @@ def failure(client: ServiceClient, response: Response, *, step: str) -> ServiceE
     fal bills successful jobs, may bill invalid inputs (422), and does not bill rejected requests. After an error of a gateway
     the charge is unknown.
     """
-    detail, kind = _detail(response.json())
+    detail, kind = error_detail(response.json())
     detail_text = client.error_detail(detail)
     status = response.status
     rejected = step in ("submit", "run") and 300 <= status < 500
@@ -184,7 +182,7 @@ def failure(client: ServiceClient, response: Response, *, step: str) -> ServiceE
     return ServiceError(f"fal rejected the request (HTTP {status}){detail_text}")
 
 
-def _detail(body: Any) -> tuple[str, str]:
+def error_detail(body: Any) -> tuple[str, str]:
     """Return message and type of an error, without the input that fal may repeat in it."""
     if not isinstance(body, dict):
         return "", ""
@@ -195,17 +193,6 @@ def _detail(body: Any) -> tuple[str, str]:
         return "; ".join(str(entry.get("msg") or entry.get("type") or "") for entry in entries), kind
     return str(detail or ""), kind
 
-
-# fal: BRIA's RMBG 2.0, through the job queue or by a direct request.
-
-
-REMOVE = "fal-ai/bria/background/remove"
-
-#: Hosts of fal's files. The last one is restricted to a folder, as other parties use the same host.
-HOSTS = (".fal.media", "fal.media", "storage.googleapis.com/falserverless/")
-
-#: Deadline of the price request, in seconds.
-PRICE_SECONDS = 4.0
 
 OPTIONS = (
     Option(
@@ -235,12 +222,7 @@ OPTIONS = (
         advanced=True,
     ),
     Option(
-        "store_io",
-        "Permit storage at fal",
-        "bool",
-        False,
-        "fal may store request and response for 30 days.",
-        advanced=True,
+        "store_io", "Permit storage at fal", "bool", False, "fal may store request and response for 30 days.", advanced=True
     ),
     Option(
         "expiration",
@@ -255,42 +237,18 @@ OPTIONS = (
 )
 
 
-@dataclass(frozen=True)
-class Endpoints:
-    """Base URLs of fal's APIs."""
-
-    run: str
-    queue: str
-    api: str
-    rest: str
-
-    @classmethod
-    def of(cls, settings: Settings) -> Endpoints:
-        """Return the URLs of the environment, or fal's own."""
-        return cls(
-            service_url(settings, "RMBG_FAL_URL", "https://fal.run"),
-            service_url(settings, "RMBG_FAL_QUEUE_URL", "https://queue.fal.run"),
-            service_url(settings, "RMBG_FAL_API_URL", "https://api.fal.ai"),
-            service_url(settings, "RMBG_FAL_REST_URL", "https://rest.fal.ai"),
-        )
-
-
 class Fal(Remote):
     """RMBG 2.0 at fal."""
 
     service = "fal"
     resumes = "by handle"
-    info = ProviderInfo(
-        id="fal-rmbg-2.0",
+    info = service_info(
+        "fal-rmbg-2.0",
         title="fal: RMBG 2.0",
-        kind="remote",
         model=REMOVE,
         license="BRIA's RMBG 2.0, trained on licensed pictures; the price includes commercial use.",
         license_url="https://fal.ai/models/fal-ai/bria/background/remove",
         pixels="The photo is sent to fal.ai. The request disables the storage of photo and result.",
-        price_usd=PRICES["fal-rmbg-2.0"].usd,
-        price_basis="listed",
-        price_seen=PRICES["fal-rmbg-2.0"].seen,
         seconds=4.0,
         input_size="1024 x 1024",
         supports=("soft alpha", "queue", "cancel"),
@@ -339,35 +297,34 @@ def run(
     ServiceError
         If there is no result.
     """
-    endpoints = Endpoints.of(context.settings)
     headers = headers_for(client.key, options)
-    if options["mode"] == "direct":
-        context.progress(None, "fal is processing the photo")
-        response = client.send(
-            Request("POST", f"{endpoints.run}/{endpoint}", headers, json=arguments, pays=True, free_if_busy=True)
-        )
+
+    def post(base: str, step: str) -> Response:
+        response = client.send(Request("POST", f"{base}/{endpoint}", headers, json=arguments, pays=True, free_if_busy=True))
         if not response.ok:
-            raise failure(client, response, step="run")
+            raise failure(client, response, step=step)
+        return response
+
+    if options["mode"] == "direct":
+        run_url = service_url(context.settings, "RMBG_FAL_URL", "https://fal.run")
+        context.progress(None, "fal is processing the photo")
+        response = post(run_url, "run")
     else:
-        job = resumed_job(client, context, endpoints.queue)
+        queue = service_url(context.settings, "RMBG_FAL_QUEUE_URL", "https://queue.fal.run")
+        job = resumed_job(client, context, queue)
         if job is None:
             context.progress(None, "Sending the photo to fal")
-            response = client.send(
-                Request("POST", f"{endpoints.queue}/{endpoint}", headers, json=arguments, pays=True, free_if_busy=True)
-            )
-            if not response.ok:
-                raise failure(client, response, step="submit")
-            job = parse_job(client, response, endpoints.queue)
+            job = parse_job(client, post(queue, "submit"), queue)
             if context.job:
                 context.job.keep(job.handle)
         with cancel_on_error(client, job, headers):
-            failed = wait(client, job, headers, context)
+            failed = wait(client, f"{job.status}?logs=true", headers, context, failure)
         context.progress(None, "Downloading the result from fal")
-        response = fetch_job_result(client, job, headers, failed=failed)
+        response = fetch_job_result(client, job.result, headers, failure, failed=failed)
     body = response.json()
     if not isinstance(body, dict) or not (body.get("image") or body.get("images")):
         raise ServiceError("The response of fal has no picture.")
-    client.cost = _cost(client, response, endpoint, endpoints, listed, count)
+    client.cost = _cost(client, response, endpoint, context.settings, listed, count)
     return response
 
 
@@ -383,7 +340,7 @@ def image_url(client: ServiceClient, encoded_photo: EncodedPhoto, options: Mappi
     if options["input"] == "inline":
         return encoded_photo.data_uri
     context.progress(None, "Uploading the photo to fal")
-    rest = Endpoints.of(context.settings).rest
+    rest = service_url(context.settings, "RMBG_FAL_REST_URL", "https://rest.fal.ai")
     url = f"{rest}/storage/auth/token?storage_type=fal-cdn-v3"
     response = client.send(Request("POST", url, {"Authorization": f"Key {client.key}"}, json={}))
     if not response.ok:
@@ -414,21 +371,22 @@ def fetch_image(client: ServiceClient, image: Any, context: RequestContext) -> b
     """Return the file of an image in a response, which is inline or in fal's storage."""
     url = image.get("url") if isinstance(image, dict) else None
     if not isinstance(url, str):
-        raise ServiceError("The response of fal has no picture.")
+        raise ServiceError(f"The response of {client.name} has no picture.")
     if url.startswith("data:"):
         return from_data_uri(client, url)
     context.progress(None, "Downloading the result from fal")
     return download(client, url, HOSTS, context.settings)
 
 
-def _cost(client: ServiceClient, response: Response, endpoint: str, endpoints: Endpoints, listed: Decimal, count: int) -> Cost:
+def _cost(client: ServiceClient, response: Response, endpoint: str, settings: Settings, listed: Decimal, count: int) -> Cost:
     """Return billed units times the unit price of fal; the listed price replaces what fal does not report."""
     units = amount(response.headers.get("x-fal-billable-units"))
     if units is None:
         return Cost(count * listed, "listed")
     price = None
     with contextlib.suppress(RmbgError), client.side_client(PRICE_SECONDS) as side_client:
-        url = f"{endpoints.api}/v1/models/pricing?endpoint_id={urllib.parse.quote(endpoint, safe='')}"
+        api = service_url(settings, "RMBG_FAL_API_URL", "https://api.fal.ai")
+        url = f"{api}/v1/models/pricing?endpoint_id={urllib.parse.quote(endpoint, safe='')}"
         price = _unit_price(side_client.send(Request("GET", url, {"Authorization": f"Key {client.key}"})).json(), endpoint)
     return Cost(units * listed, "listed") if price is None else Cost(units * price, "charged")
 

@@ -10,31 +10,42 @@ from collections.abc import Mapping
 from typing import Any
 
 from rmbg.billing.cost import Cost
-from rmbg.billing.quote import PRICES
 from rmbg.errors import NotReadyError, ServiceError
 from rmbg.net.client import Request, Response, ServiceClient, service_url
-from rmbg.providers.base import ProviderInfo, RequestContext, Status
-from rmbg.providers.remote import EncodedPhoto, ProviderResult, Remote, download, from_data_uri, http_failure, open_result
+from rmbg.providers.base import RequestContext, Status
+from rmbg.providers.remote import (
+    EncodedPhoto,
+    ProviderResult,
+    Remote,
+    download,
+    from_data_uri,
+    http_failure,
+    open_result,
+    service_info,
+)
 from rmbg.settings import Settings
 
 MODEL = "briaai/RMBG-1.4"
+
+_KEY_REJECTED = "gigarouter rejected the API key. Check it in your gigarouter account."
+_ERRORS = {
+    401: _KEY_REJECTED,
+    402: "The gigarouter account of this API key has no credit left. Add credit or use another key.",
+    403: _KEY_REJECTED,
+}
 
 
 class Gigarouter(Remote):
     """RMBG 1.4 at gigarouter."""
 
     service = "gigarouter"
-    info = ProviderInfo(
-        id="gigarouter-rmbg-1.4",
+    info = service_info(
+        "gigarouter-rmbg-1.4",
         title="gigarouter: RMBG 1.4",
-        kind="remote",
         model=MODEL,
         license="BRIA's RMBG 1.4: non-commercial use, or an agreement with BRIA.",
         license_url="https://huggingface.co/briaai/RMBG-1.4",
         pixels="The photo is sent to gigarouter.ai, if the service offers the model.",
-        price_usd=PRICES["gigarouter-rmbg-1.4"].usd,
-        price_basis=PRICES["gigarouter-rmbg-1.4"].basis,
-        price_seen=PRICES["gigarouter-rmbg-1.4"].seen,
         input_size="1024 x 1024",
         supports=("announced", "unverified"),
         key_name="GIGAROUTER_API_KEY",
@@ -77,16 +88,18 @@ def request(base: str, headers: Mapping[str, str], encoded_photo: EncodedPhoto) 
 
 def model_ids(response: Response) -> set[str]:
     """Return the ids of the models in a response."""
+    return {str(row.get("id")) for row in _rows(response)}
+
+
+def _rows(response: Response) -> list[dict[str, Any]]:
     body = response.json()
     rows = body.get("data") if isinstance(body, dict) else None
-    return {str(row.get("id")) for row in rows if isinstance(row, dict)} if isinstance(rows, list) else set()
+    return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
 
 
 def _result_file(client: ServiceClient, response: Response, context: RequestContext) -> bytes:
     """Return the image file of a response, which is inline or at a URL."""
-    body = response.json()
-    rows = body.get("data") if isinstance(body, dict) else None
-    first = rows[0] if isinstance(rows, list) and rows and isinstance(rows[0], dict) else {}
+    first = next(iter(_rows(response)), {})
     if first.get("b64_json"):
         return from_data_uri(client, first["b64_json"])
     if first.get("url"):
@@ -101,10 +114,6 @@ def failure(client: ServiceClient, response: Response) -> ServiceError:
     detail_text = client.error_detail(error.get("message") if isinstance(error, dict) else "")
     if 300 <= status < 500:
         client.mark_rejected()
-    if status in (401, 403):
-        return ServiceError("gigarouter rejected the API key. Check it in your gigarouter account.")
-    if status == 402:
-        return ServiceError("The gigarouter account of this API key has no credit left. Add credit or use another key.")
     if status == 404:
         return ServiceError(f"gigarouter does not offer {MODEL} at this URL{detail_text}")
-    return http_failure("gigarouter", response, detail_text)
+    return http_failure("gigarouter", response, detail_text, _ERRORS)

@@ -1,54 +1,51 @@
-"""Hugging Face Inference Providers: RMBG 2.0, run by fal and billed by Hugging Face, through huggingface_hub.
+"""Hugging Face Inference Providers: RMBG 2.0, run by fal and billed by Hugging Face.
 
-The client runs in a child process (`worker`), as it supports neither a deadline nor cancellation.
+The hub returns the endpoint of the model at fal. The router of Hugging Face forwards requests to fal's job queue and adds its
+own authorization; URLs in responses are those of fal, so only their paths are used.
+
+https://huggingface.co/docs/inference-providers
 """
 
 from __future__ import annotations
 
-import contextlib
-import json
-import queue
-import subprocess
-import sys
-import threading
-from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import IO, Any
+import dataclasses
+import re
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
 
-from rmbg.billing.cost import Cost
-from rmbg.billing.quote import PRICES
 from rmbg.errors import NotReadyError, ServiceError
-from rmbg.net.client import ServiceClient, service_url
-from rmbg.net.download import parse
-from rmbg.providers.base import ProviderInfo, RequestContext
-from rmbg.providers.remote import EncodedPhoto, ProviderResult, Remote, from_data_uri
+from rmbg.net.client import Request, Response, ServiceClient, service_url
+from rmbg.providers import fal
+from rmbg.providers.base import RequestContext
+from rmbg.providers.remote import EncodedPhoto, ProviderResult, Remote, http_failure, service_info
 
-WORKER = Path(__file__).with_name("huggingface_worker.py")
+MODEL = "briaai/RMBG-2.0"
+HUB, ROUTER = "https://huggingface.co", "https://router.huggingface.co"
 
-#: Hosts to which the worker may connect: the hub, its router, and the storage of fal's results.
-HOSTS = ("huggingface.co", "router.huggingface.co", "fal.media")
+#: Query of requests to fal's job queue.
+QUEUE = "?_subdomain=queue"
 
-#: Starts the worker by its path; as a module it would import the whole package.
-_START_COMMAND = "import runpy, sys; sys.path.pop(0); runpy.run_path(sys.argv[1], run_name='__main__')"
-
-#: Interval between two checks for a message of the worker, in seconds.
-POLL_INTERVAL = 0.05
+_TOKEN_REJECTED = "Hugging Face rejected the token. It needs the permission to call Inference Providers."
+_ERRORS = {
+    401: _TOKEN_REJECTED,
+    402: "The Hugging Face account has no credits left for this month. Add credits or use another provider.",
+    403: _TOKEN_REJECTED,
+    429: "The rate limit of Hugging Face for this account is exceeded. Try again later.",
+}
 
 
 class HuggingFace(Remote):
     """RMBG 2.0 through Hugging Face Inference Providers."""
 
     service = "Hugging Face"
-    info = ProviderInfo(
-        id="hf-rmbg-2.0",
+    info = service_info(
+        "hf-rmbg-2.0",
         title="Hugging Face: RMBG 2.0",
-        kind="remote",
         model="briaai/RMBG-2.0 on fal",
         license="BRIA's RMBG 2.0 as a service, under Hugging Face's terms for Inference Providers.",
         license_url="https://huggingface.co/briaai/RMBG-2.0",
         pixels="The photo is sent to Hugging Face, which forwards it to fal.ai.",
-        price_usd=PRICES["hf-rmbg-2.0"].usd,
-        price_basis=PRICES["hf-rmbg-2.0"].basis,
         price_seen="",
         seconds=6.0,
         input_size="1024 x 1024",
@@ -61,102 +58,55 @@ class HuggingFace(Remote):
     ) -> ProviderResult:
         if not client.key.startswith("hf_"):
             raise NotReadyError("A Hugging Face token begins with hf_. Create one with permission to call Inference Providers.")
+        hub = service_url(context.settings, "RMBG_HF_URL", HUB)
+        headers = {"Authorization": f"Bearer {client.key}"}
         context.progress(None, "Sending the photo to Hugging Face")
-        message: dict[str, Any] = {}
-        steps: set[str] = set()
-        try:
-            with _worker(_job(client, context), encoded_photo.data, steps) as messages:
-                while not message:
-                    client.pause(POLL_INTERVAL)
-                    with contextlib.suppress(queue.Empty):
-                        message = messages.get_nowait()
-                    if "accepted" in steps:
-                        context.progress(None, "fal is processing the photo for Hugging Face")
-        finally:
-            if "sent" in steps:
-                client.cost = Cost(None, "unknown")
-        if "error" in message:
-            raise failure(client, message, accepted="accepted" in steps)
-        return ProviderResult(from_data_uri(client, message["image"]))
+        response = client.send(Request("GET", f"{hub}/api/models/{MODEL}?expand=inferenceProviderMapping"))
+        url = f"{ROUTER if hub == HUB else hub}/fal-ai/{endpoint(client, response)}{QUEUE}"
+        arguments = {"image_url": encoded_photo.data_uri, "sync_mode": True}
+        response = client.send(Request("POST", url, headers, json=arguments, pays=True))
+        job = job_url(client, response, hub)
+        text = "fal is processing the photo for Hugging Face"
+        quiet = dataclasses.replace(context, progress=lambda fraction, _: context.progress(fraction, text))
+        failed = fal.wait(client, f"{job}/status{QUEUE}", headers, quiet, failure)
+        body = fal.fetch_job_result(client, f"{job}{QUEUE}", headers, failure, failed=failed).json()
+        return ProviderResult(fal.fetch_image(client, body.get("image") if isinstance(body, dict) else None, context))
 
 
-def _job(client: ServiceClient, context: RequestContext) -> dict[str, Any]:
-    """Return the first line of the worker's input."""
-    url = service_url(context.settings, "RMBG_HF_URL", "https://huggingface.co")
-    parsed = parse(url)
-    return {
-        "token": client.key,
-        "url": url if context.settings.environ.get("RMBG_HF_URL") else None,
-        "origins": [f"{parsed.scheme}://{parsed.netloc.decode()}"],
-        "hosts": list(HOSTS),
-        "seconds": max(client.exchange.remaining, 0.01),
-        "limit": client.max_bytes,
-        "pixels": context.settings.max_pixels,
-    }
+def endpoint(client: ServiceClient, response: Response) -> str:
+    """Return fal's endpoint of the model from the hub's response, which is a mapping or a list of providers."""
+    if not response.ok:
+        raise failure(client, response, step="submit")
+    body = response.json()
+    providers = body.get("inferenceProviderMapping") if isinstance(body, dict) else None
+    if isinstance(providers, list):
+        providers = {row.get("provider"): row for row in providers if isinstance(row, dict)}
+    row = providers.get("fal-ai") if isinstance(providers, dict) else None
+    name = row.get("providerId") if isinstance(row, dict) else None
+    if not isinstance(name, str) or not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)*", name):
+        raise ServiceError("The response of Hugging Face has no result.")
+    return name
 
 
-@contextlib.contextmanager
-def _worker(job: Mapping[str, Any], photo: bytes, steps: set[str]) -> Iterator[queue.Queue[dict[str, Any]]]:
-    """Run the worker on `job` for the duration of the block; yields the queue that receives its result.
-
-    Completed steps are added to `steps`.
-    """
-    process = subprocess.Popen(
-        [sys.executable, "-c", _START_COMMAND, str(WORKER)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-    )
-    assert process.stdin and process.stdout
-    messages: queue.Queue[dict[str, Any]] = queue.Queue()
-    reader = threading.Thread(target=_read_messages, args=(process.stdout, messages, steps), daemon=True)
-    reader.start()
-    try:
-        with contextlib.suppress(OSError):  # the worker has exited, which the reader reports
-            process.stdin.write(json.dumps(job).encode() + b"\n" + photo)
-            process.stdin.close()
-        yield messages
-    finally:
-        process.kill()
-        process.wait()
-        reader.join(5)  # its last messages determine the charge
+def job_url(client: ServiceClient, response: Response, hub: str) -> str:
+    """Return the URL of a submitted job at the router, from the path of its URL at fal."""
+    if not response.ok:
+        raise failure(client, response, step="submit")
+    body = response.json()
+    path = urlsplit(str(body.get("response_url"))).path if isinstance(body, dict) else ""
+    if not re.fullmatch(r"(/\w[\w.-]*)+", path):
+        raise ServiceError("The response of Hugging Face has no result.")
+    base = urlsplit(hub)
+    return f"{ROUTER}/fal-ai{path}" if hub == HUB else f"{base.scheme}://{base.netloc}{path}"
 
 
-def _read_messages(stream: IO[bytes], messages: queue.Queue[dict[str, Any]], steps: set[str]) -> None:
-    """Read the messages of the worker until it exits."""
-    with stream:
-        for line in stream:
-            with contextlib.suppress(ValueError):
-                message = json.loads(line)
-                if "step" in message:
-                    steps.add(message["step"])
-                else:
-                    messages.put(message)
-    messages.put({"error": "ended", "text": ""})
-
-
-def failure(client: ServiceClient, message: Mapping[str, Any], *, accepted: bool) -> ServiceError:
-    """Return the error of a worker message; `accepted` is True if the paid request had received its response."""
-    kind, status = message["error"], int(message.get("status") or 0)
-    detail_text = client.error_detail(message.get("text"))
-    if not accepted and 300 <= status < 500:
+def failure(client: ServiceClient, response: Response, *, step: str) -> ServiceError:
+    """Return the error of a response, and mark the call as rejected if it cannot have been charged."""
+    body, status = response.json(), response.status
+    detail = body.get("error") or fal.error_detail(body)[0] if isinstance(body, dict) else ""
+    if step == "submit" and 300 <= status < 500:
         client.mark_rejected()
-    if status in (401, 403):
-        return ServiceError("Hugging Face rejected the token. It needs the permission to call Inference Providers.")
-    if status == 402:
-        return ServiceError("The Hugging Face account has no credits left for this month. Add credits or use another provider.")
-    if status == 429:
-        return ServiceError("The rate limit of Hugging Face for this account is exceeded. Try again later.")
+    detail_text = client.error_detail(detail)
     if status in (400, 413, 422):
         return ServiceError(f"Hugging Face rejected the photo{detail_text}")
-    if kind == "http":
-        return ServiceError(f"Hugging Face failed (HTTP {status}){detail_text}")
-    if kind == "timeout":
-        return ServiceError("Hugging Face did not respond in time. Try again later.")
-    if kind == "connection":
-        return ServiceError("The connection to Hugging Face failed. Try again later.")
-    if kind == "host":
-        return ServiceError(f"Hugging Face returned a URL that is not allowed{detail_text}")
-    if kind == "ended":
-        return ServiceError("The Hugging Face client exited without a result.")
-    return ServiceError(f"The response of Hugging Face has no result{detail_text}")
+    return http_failure("Hugging Face", response, detail_text, _ERRORS)

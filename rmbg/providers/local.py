@@ -1,4 +1,4 @@
-"""Final step of the providers that run on this machine: from a matte to a cutout with time and cost."""
+"""Providers that run published networks on this machine, and the last step of all local ones: from a matte to a cutout."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rmbg.images.photo import Photo
 from rmbg.images.pixels import shrink_photo
 from rmbg.inference import device, preprocess, weights, zerogpu
 from rmbg.inference.catalog import MODELS, Model
-from rmbg.inference.engines import torch_is_installed
+from rmbg.inference.engines import Plan, torch_is_installed
 from rmbg.inference.model_cache import MODEL_CACHE
 from rmbg.matting.foreground import finish
 from rmbg.providers.base import READY, Execution, Provider, ProviderInfo, RequestContext, Status
@@ -25,6 +25,11 @@ from rmbg.settings import Settings
 #: Pixels of the photo for each pixel of a preview below which there is no preview: the full size follows at once.
 PREVIEW_RATIO = 1.5
 
+#: Plan of a cutout whose matte is no result of a network.
+NO_PLAN = Plan("", "", "")
+
+DATA_USE = "The photo stays on this machine. The weights are downloaded once from the Hugging Face Hub."
+
 
 def local_cutout(
     provider: str,
@@ -32,10 +37,7 @@ def local_cutout(
     matte: Callable[[Photo], np.ndarray],
     timer: Timer,
     context: RequestContext,
-    *,
-    engine: str,
-    device: str,
-    precision: str,
+    plan: Plan = NO_PLAN,
     notes: tuple[str, ...] = (),
     confidence: float | None = None,
 ) -> Cutout:
@@ -53,8 +55,8 @@ def local_cutout(
     timer : Timer
         Started with the provider.
     context : RequestContext
-    engine, device, precision : str
-        Execution plan of the network.
+    plan : Plan
+        Execution plan of the network; without one, no network has run.
     notes : tuple of str
         Messages to the user, appended to those of the photo.
     confidence : float, optional
@@ -75,9 +77,9 @@ def local_cutout(
             provider=provider,
             seconds=seconds,
             cost=quote.own_hardware(timings.warm, context.settings.hourly_usd),
-            engine=engine,
-            device=device,
-            precision=precision,
+            engine=plan.engine,
+            device=plan.device,
+            precision=plan.precision,
             notes=photo.notes + notes,
             timings=timings,
             confidence=confidence,
@@ -93,12 +95,6 @@ def local_cutout(
     context.check()
     context.progress(None, "Estimating the foreground colors")
     return cutout(photo, alpha)
-
-
-# Base class of the published networks that run on this machine; one module per network registers it.
-
-
-DATA_USE = "The photo stays on this machine. The weights are downloaded once from the Hugging Face Hub."
 
 
 class LocalNetwork(Provider):
@@ -129,16 +125,7 @@ class LocalNetwork(Provider):
         def matte(sized: Photo) -> np.ndarray:
             return preprocess.alpha(self.model, masks[0], sized.height, sized.width) * np.float32(1 / 255)
 
-        return local_cutout(
-            self.info.id,
-            photo,
-            matte,
-            timer,
-            context,
-            engine=plan.engine,
-            device=plan.device,
-            precision=plan.precision,
-        )
+        return local_cutout(self.info.id, photo, matte, timer, context, plan)
 
 
 def model_status(model: Model, settings: Settings) -> Status:
@@ -183,32 +170,18 @@ def describe(model: Model, title: str, network: str, seconds: float) -> Provider
     )
 
 
-# BRIA RMBG-1.4: fast, general purpose, non-commercial license.
+def _network(id: str, title: str, network: str, seconds: float) -> LocalNetwork:
+    return LocalNetwork(describe(MODELS[id], title, network, seconds), MODELS[id])
 
 
-_RMBG_1_4_MODEL = MODELS["rmbg-1.4"]
-RMBG_1_4 = LocalNetwork(describe(_RMBG_1_4_MODEL, "RMBG-1.4", "IS-Net, 44 million parameters", seconds=1.2), _RMBG_1_4_MODEL)
+#: Fast, general purpose, non-commercial license.
+RMBG_1_4 = _network("rmbg-1.4", "RMBG-1.4", "IS-Net, 44 million parameters", seconds=1.2)
 
+#: The finest edges and the longest run time on a CPU, non-commercial license.
+RMBG_2_0 = _network("rmbg-2.0", "RMBG-2.0", "BiRefNet, 220 million parameters", seconds=9.0)
 
-# BRIA RMBG-2.0: the finest edges and the longest run time on a CPU, non-commercial license.
+#: Weights of the authors of BiRefNet: the architecture of RMBG-2.0, trained on public data, MIT license.
+BIREFNET = _network("birefnet", "BiRefNet", "BiRefNet, 220 million parameters", seconds=9.0)
 
-
-_RMBG_2_0_MODEL = MODELS["rmbg-2.0"]
-RMBG_2_0 = LocalNetwork(describe(_RMBG_2_0_MODEL, "RMBG-2.0", "BiRefNet, 220 million parameters", seconds=9.0), _RMBG_2_0_MODEL)
-
-
-# BiRefNet with the weights of its authors: the architecture of RMBG-2.0, trained on public data, MIT license.
-
-
-_BIREFNET_MODEL = MODELS["birefnet"]
-BIREFNET = LocalNetwork(describe(_BIREFNET_MODEL, "BiRefNet", "BiRefNet, 220 million parameters", seconds=9.0), _BIREFNET_MODEL)
-
-
-# BiRefNet with a Swin-T backbone: several times faster than BiRefNet, MIT license.
-
-
-_BIREFNET_LITE_MODEL = MODELS["birefnet-lite"]
-BIREFNET_LITE = LocalNetwork(
-    describe(_BIREFNET_LITE_MODEL, "BiRefNet lite", "BiRefNet with a small backbone, 44 million parameters", seconds=3.0),
-    _BIREFNET_LITE_MODEL,
-)
+#: BiRefNet with a Swin-T backbone: several times faster than BiRefNet, MIT license.
+BIREFNET_LITE = _network("birefnet-lite", "BiRefNet lite", "BiRefNet with a small backbone, 44 million parameters", seconds=3.0)

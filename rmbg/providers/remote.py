@@ -1,4 +1,4 @@
-"""Errors for HTTP status codes that have the same meaning at all services."""
+"""Base class of remote providers, the record of paid calls, and errors that have the same meaning at all services."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from PIL import Image
 from rmbg.billing import api_keys, ledger, recovery
 from rmbg.billing.cost import Cost, dollars
 from rmbg.billing.ledger import Entry
-from rmbg.billing.quote import Priced, Quote, quote
+from rmbg.billing.quote import PRICES, Priced, Quote, quote
 from rmbg.cutout import Cutout
 from rmbg.errors import InputError, NoSubjectError, OptionError, PhotoError, RmbgError, ServiceError
 from rmbg.images.photo import Photo, open_photo
@@ -27,12 +27,26 @@ from rmbg.matting.matte import resample
 from rmbg.net.client import RESULT_ATTEMPTS, Response, ServiceClient, backoff, retry_hint
 from rmbg.net.download import TemporaryError, fetch
 from rmbg.net.exchange import DeadlineError, Exchange, UnreachableError
-from rmbg.providers.base import READY, Provider, RequestContext, Status
+from rmbg.providers.base import READY, Provider, ProviderInfo, RequestContext, Status
 from rmbg.runtime.messages import Message, joined
 from rmbg.settings import Settings
 
+#: Photos with more pixels are sent as JPEG. The networks of the services have inputs of about one megapixel, and only alpha is
+#: used of their results, so the compression does not affect the cutout.
+LOSSLESS_PIXELS = 1_500_000
 
-def http_failure(service: str, response: Response, detail_text: str = "") -> ServiceError:
+#: Attempts to download a result that its host rejects; a file may become available with a delay.
+REFUSED_ATTEMPTS = 3
+
+
+def service_info(id: str, **fields: Any) -> ProviderInfo:
+    """Return the `ProviderInfo` of a service with these fields and the price of the price list."""
+    price = PRICES[id]
+    prices = {"price_usd": price.usd, "price_basis": price.basis, "price_seen": price.seen}
+    return ProviderInfo(id=id, kind="remote", **(prices | fields))
+
+
+def http_failure(service: str, response: Response, detail_text: str = "", texts: Mapping[int, str] = {}) -> ServiceError:
     """Return the error of a response with an error status.
 
     Parameters
@@ -42,8 +56,12 @@ def http_failure(service: str, response: Response, detail_text: str = "") -> Ser
     response : Response
     detail_text : str
         End of the message, from ``ServiceClient.error_detail``.
+    texts : mapping of int to str
+        Messages of the service for some statuses.
     """
     status = response.status
+    if status in texts:
+        return ServiceError(texts[status])
     if status == 429:
         return ServiceError(
             Message(
@@ -64,9 +82,6 @@ def redirect_failure(service: str) -> ServiceError:
     return ServiceError(
         f"{service} redirected the request. Redirects are not followed, as photo and key would be sent to another URL."
     )
-
-
-# Paid calls: API key, ledger entry, and errors that state the charge.
 
 
 @contextlib.contextmanager
@@ -154,17 +169,6 @@ def _with_charge(error: RmbgError, client: ServiceClient, entry: Entry) -> RmbgE
     result.cost = client.cost
     result.reserved = entry.reserved if client.cost is not None and client.cost.usd is None else None
     return result
-
-
-# Base class of remote providers: API key, ledger entry, encoding of the photo, decoding of the result.
-
-
-#: Photos with more pixels are sent as JPEG. The networks of the services have inputs of about one megapixel, and only alpha is
-#: used of their results, so the compression does not affect the cutout.
-LOSSLESS_PIXELS = 1_500_000
-
-#: Attempts to download a result that its host rejects; a file may become available with a delay.
-REFUSED_ATTEMPTS = 3
 
 
 @dataclass(frozen=True)

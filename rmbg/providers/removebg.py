@@ -16,8 +16,8 @@ from rmbg.billing.quote import PRICES, amount
 from rmbg.errors import NoSubjectError, PhotoError, RmbgError, ServiceError
 from rmbg.images.photo import Photo
 from rmbg.net.client import Request, Response, ServiceClient, service_url
-from rmbg.providers.base import READY, Option, ProviderInfo, RequestContext, Status
-from rmbg.providers.remote import EncodedPhoto, ProviderResult, Remote, http_failure
+from rmbg.providers.base import READY, Option, RequestContext, Status
+from rmbg.providers.remote import EncodedPhoto, ProviderResult, Remote, http_failure, service_info
 from rmbg.runtime.messages import Message, megabytes, megapixels
 from rmbg.settings import Settings
 
@@ -32,19 +32,15 @@ class RemoveBg(Remote):
     """remove.bg, or the compatible service at ``RMBG_REMOVEBG_URL``."""
 
     service = "remove.bg"
-    info = ProviderInfo(
-        id="removebg",
+    info = service_info(
+        "removebg",
         title="remove.bg and compatible",
-        kind="remote",
         model="remove.bg API 1.0",
         license=Message(
             "The service's own terms. remove.bg has announced the end of its self-service API for {date}.", date=END_OF_SERVICE
         ),
         license_url="https://www.remove.bg/tos",
         pixels="The photo is sent to remove.bg, or to the compatible service that is set in its place.",
-        price_usd=PRICES["removebg"].usd,
-        price_basis=PRICES["removebg"].basis,
-        price_seen=PRICES["removebg"].seen,
         seconds=3.0,
         input_size="full size",
         supports=("soft alpha", "charged credits"),

@@ -1,4 +1,4 @@
-"""Responses of Runware: result, error and cost of one task.
+"""Runware: RMBG 2.0 and RemBG 1.4, at the same URL.
 
 A response may hold data and errors of several tasks.
 
@@ -19,8 +19,17 @@ from rmbg.errors import InputError, OptionError, ServiceError, printable
 from rmbg.images.photo import Photo
 from rmbg.net.client import Request, Response, ServiceClient, service_url
 from rmbg.net.download import parse
-from rmbg.providers.base import Option, ProviderInfo, RequestContext
-from rmbg.providers.remote import EncodedPhoto, ProviderResult, Remote, download, encode_photo, from_data_uri, redirect_failure
+from rmbg.providers.base import Option, RequestContext
+from rmbg.providers.remote import (
+    EncodedPhoto,
+    ProviderResult,
+    Remote,
+    download,
+    encode_photo,
+    from_data_uri,
+    redirect_failure,
+    service_info,
+)
 from rmbg.runtime.messages import Message
 
 
@@ -132,9 +141,6 @@ def _items(body: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
     return [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
 
 
-# Runware: RMBG 2.0 and RemBG 1.4, at the same URL.
-
-
 HOSTS = ("im.runware.ai",)
 
 #: First and longest interval between two polls of a task, in seconds.
@@ -201,10 +207,27 @@ REMBG = (
 
 
 class Runware(Remote):
-    """Base class of Runware's models."""
+    """Model at Runware."""
 
     service = "Runware"
     resumes = "by id"
+
+    def __init__(
+        self, id: str, title: str, model: str, license: str, page: str, options: tuple[Option, ...], seconds: float
+    ) -> None:
+        self.info = service_info(
+            id,
+            title=title,
+            model=model,
+            license=license,
+            license_url=f"https://runware.ai/docs/models/{page}",
+            pixels="The photo is sent to runware.ai. Results of type URL are stored there until they expire.",
+            seconds=seconds,
+            input_size="1024 x 1024",
+            supports=("soft alpha", "charged cost"),
+            options=COMMON + options,
+            key_name="RUNWARE_API_KEY",
+        )
 
     def check(self, options: Mapping[str, Any]) -> None:
         color(options.get("rgba", "0,0,0,0"))
@@ -269,56 +292,6 @@ class Runware(Remote):
         return download(client, item["imageURL"], HOSTS, context.settings)
 
 
-def _info(
-    id: str, title: str, model: str, license: str, page: str, options: tuple[Option, ...], seconds: float
-) -> ProviderInfo:
-    return ProviderInfo(
-        id=id,
-        title=title,
-        kind="remote",
-        model=model,
-        license=license,
-        license_url=f"https://runware.ai/docs/models/{page}",
-        pixels="The photo is sent to runware.ai. Results of type URL are stored there until they expire.",
-        price_usd=PRICES[id].usd,
-        price_basis=PRICES[id].basis,
-        price_seen=PRICES[id].seen,
-        seconds=seconds,
-        input_size="1024 x 1024",
-        supports=("soft alpha", "charged cost"),
-        options=options,
-        key_name="RUNWARE_API_KEY",
-    )
-
-
-class RunwareRmbg2(Runware):
-    """RMBG 2.0 at Runware."""
-
-    info = _info(
-        "runware-rmbg-2.0",
-        "Runware: RMBG 2.0",
-        "bria:2@1",
-        "BRIA's RMBG 2.0; the price includes commercial use.",
-        "bria-rmbg-v2-0",
-        COMMON + BRIA,
-        3.0,
-    )
-
-
-class RunwareRembg14(Runware):
-    """RemBG 1.4 at Runware."""
-
-    info = _info(
-        "runware-rembg-1.4",
-        "Runware: RemBG 1.4",
-        "runware:109@1",
-        "Runware's terms; the price includes commercial use.",
-        "rembg-v1-4",
-        COMMON + REMBG,
-        2.0,
-    )
-
-
 def task(model: str, task_id: str, encoded_photo: EncodedPhoto, options: Mapping[str, Any]) -> dict[str, Any]:
     """Build the task for one photo."""
     parameters: dict[str, Any] = {
@@ -365,3 +338,23 @@ def color(text: str) -> tuple[int, int, int, int]:
             "rgba with an alpha of 255 leaves no transparency. Use a lower alpha, and choose the background afterwards."
         )
     return red, green, blue, alpha
+
+
+RUNWARE_RMBG_2 = Runware(
+    "runware-rmbg-2.0",
+    "Runware: RMBG 2.0",
+    "bria:2@1",
+    "BRIA's RMBG 2.0; the price includes commercial use.",
+    "bria-rmbg-v2-0",
+    BRIA,
+    3.0,
+)
+RUNWARE_REMBG_1_4 = Runware(
+    "runware-rembg-1.4",
+    "Runware: RemBG 1.4",
+    "runware:109@1",
+    "Runware's terms; the price includes commercial use.",
+    "rembg-v1-4",
+    REMBG,
+    2.0,
+)

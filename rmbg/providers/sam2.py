@@ -89,9 +89,7 @@ class Sam2(LocalNetwork):
             lambda sized: upsample_guided(small, rgb if sized is photo else sized.flattened()),
             timer,
             context,
-            engine=plan.engine,
-            device=plan.device,
-            precision=plan.precision,
+            plan,
         )
 
 

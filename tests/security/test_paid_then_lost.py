@@ -23,7 +23,7 @@ from tests.sentences import sentence
 from tests.servers.fal import Fal
 from tests.servers.removebg import RemoveBg
 from tests.servers.runware import Runware
-from tests.servers.service import KEY
+from tests.servers.service import FAULTS, KEY
 from tests.servers.web import until
 
 FULL = Path("/dev/full")
@@ -408,6 +408,31 @@ def test_result_request_to_hugging_face_is_retried(photo, tmp_path, step):
         code, _, err = run(service, tmp_path / "data", *words, RMBG_HF_URL=service.url, HF_TOKEN=TOKEN)
         assert code == 0, err
         assert len(service.jobs) == 1
+
+
+def test_result_request_to_hugging_face_is_retried_after_a_lost_connection(photo, tmp_path):
+    from tests.servers.huggingface import TOKEN, Router
+
+    def fault(service, exchange):
+        del service.faults["result"]
+        FAULTS["dropped connection"](service, exchange)
+
+    with Router() as service:
+        service.faults["result"] = fault
+        words = ["remove", photo, tmp_path / "o.png", "--provider", "hf-rmbg-2.0"]
+        code, _, err = run(service, tmp_path / "data", *words, RMBG_HF_URL=service.url, HF_TOKEN=TOKEN)
+        assert code == 0, err
+        assert len(service.jobs) == 1
+
+
+@pytest.mark.parametrize("mode", ["queue", "direct"])
+@pytest.mark.parametrize("status", GATEWAY_FAULTS)
+def test_price_request_to_fal_is_retried(fal, photo, tmp_path, mode, status):
+    fal.faults["price"] = times(1, "price", status)
+    words = ["remove", photo, tmp_path / "o.png", "--provider", "fal-rmbg-2.0", "--option", f"mode={mode}"]
+    code, _, err = run(fal, tmp_path / "data", *words, constants=QUICK)
+    assert code == 0, err
+    assert [state for state, _ in calls(tmp_path / "data")] == ["charged"]
 
 
 @pytest.mark.parametrize("status", [500, 503])
