@@ -240,14 +240,15 @@ class ServiceClient:
         return Message("The connection to {service} was lost before the response was complete.", service=self.name)
 
     def _once(self, request: Request) -> Response:
-        body: dict[str, Any] = {}
-        if request.json is not None:
-            body["json"] = request.json
-        if request.content is not None:
-            body["content"] = request.content
-        if request.files is not None:
-            body |= {"files": dict(request.files), "data": dict(request.form or {})}
-        with self._client.stream(request.method, request.url, headers=dict(request.headers), **body) as response:
+        with self._client.stream(
+            request.method,
+            request.url,
+            headers=dict(request.headers),
+            json=request.json,
+            content=request.content,
+            data=request.form,
+            files=request.files,
+        ) as response:
             data = bytearray()
             for chunk in response.iter_bytes():
                 data += chunk

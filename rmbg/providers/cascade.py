@@ -1,4 +1,4 @@
-"""Price of a cascade: expected for the usual share of doubtful answers, and at most."""
+"""Cascade: calls several providers in turn until the estimated quality of an answer is sufficient."""
 
 from __future__ import annotations
 
@@ -35,7 +35,6 @@ from rmbg.images.photo import Photo
 from rmbg.matting.doubt import estimate_iou
 from rmbg.providers.base import (
     READY,
-    DeviceTurn,
     Execution,
     Option,
     Provider,
@@ -48,6 +47,25 @@ from rmbg.providers.base import (
 from rmbg.runtime.messages import Message, joined, public_text
 from rmbg.runtime.telemetry import add_timings
 from rmbg.settings import Settings
+
+log = logging.getLogger(__name__)
+
+#: Remaining seconds of the deadline below which no further service is called.
+MIN_SECONDS = 1.0
+
+#: Errors of a step after which the next one is called.
+STEP_ERRORS = (NoSubjectError, ServiceError, ModelError, NotReadyError, InputError, OutputError)
+
+ID = "cascade"
+
+#: Providers of the cascade without a list, cheapest first.
+DEFAULT_STEPS = ("builtin", "runware-rembg-1.4", "fal-rmbg-2.0")
+
+#: Estimated IoU from which an answer is accepted; ``python -m benchmarks.cascade`` measures the choice.
+THRESHOLD = HIGH_CONFIDENCE
+
+#: Default limit of the charges for one photo in dollars; the default steps cost less together.
+MAX_COST = 0.05
 
 #: Shares of the photos whose built-in result is below a threshold, as (threshold, share); ``python -m benchmarks.cascade``.
 BUILTIN_SHARES = (
@@ -113,18 +131,6 @@ def dollars_of(value: Any) -> Decimal:
     return Decimal(str(value))
 
 
-# One run of a cascade on one photo: calls, their record, and the result.
-
-
-log = logging.getLogger(__name__)
-
-#: Remaining seconds of the deadline below which no further service is called.
-MIN_SECONDS = 1.0
-
-#: Errors of a step after which the next one is called.
-STEP_ERRORS = (NoSubjectError, ServiceError, ModelError, NotReadyError, InputError, OutputError)
-
-
 @dataclass
 class Run:
     """One run of a cascade on one photo.
@@ -156,20 +162,9 @@ class Run:
     spent: Decimal = Decimal(0)
     remote_seconds: float = 0.0
 
-    @property
-    def accepted(self) -> bool:
-        return bool(self.steps) and self.steps[-1].state == "accepted"
-
-    @property
-    def cost(self) -> Cost:
-        return total([step.cost for step in self.steps if step.cost is not None])
-
     def files(self) -> dict[str, bytes]:
         """Return the answers of services as files for the recovery folder."""
         return {f"{c.photo.name}-{c.provider}.png": encode(c.render(), FORMATS["png"]) for c in self.paid_answers}
-
-    def cost_of_files(self) -> Cost:
-        return total([cutout.cost for cutout in self.paid_answers])
 
     def call(self, provider: Provider) -> None:
         """Call one provider and record the step.
@@ -185,11 +180,13 @@ class Run:
         if refusal is not None:
             self.steps.append(refusal)
             return
+        # If the cascade itself is local, its caller holds the device already.
+        turn = self.context.device if provider.info.kind == "local" and self.info.kind == "remote" else no_turn
         with contextlib.ExitStack() as stack:
             started = time.perf_counter()
             try:
                 self.context.check()
-                stack.enter_context(self._turn(provider)(self.context.check))
+                stack.enter_context(turn(self.context.check))
             except RmbgError as error:
                 self._record_error(provider, error, started)
                 raise self._interruption(error) from None
@@ -216,11 +213,6 @@ class Run:
             self._record(provider, cutout)
         if remote:
             self.remote_seconds += time.perf_counter() - started
-
-    def _turn(self, provider: Provider) -> DeviceTurn:
-        """Return the turn of a local step; if the cascade itself is local, its caller holds the device already."""
-        local_step = provider.info.kind == "local" and self.info.kind == "remote"
-        return self.context.device if local_step else no_turn
 
     def _interruption(self, error: RmbgError) -> RmbgError:
         """Return the error that ends the run, with the charges of all steps."""
@@ -277,16 +269,8 @@ class Run:
         reason = f"confidence {confidence:.2f}" + ("" if good else f", below {threshold:.2f}")
         self._spend(provider, cutout.cost)
         self.answers.append((len(self.steps), cutout))
-        self.steps.append(
-            Step(
-                provider.info.id,
-                "accepted" if good else "doubtful",
-                reason,
-                seconds=cutout.seconds,
-                cost=cutout.cost,
-                confidence=confidence,
-            )
-        )
+        step = Step(provider.info.id, "accepted" if good else "doubtful", reason)
+        self.steps.append(replace(step, seconds=cutout.seconds, cost=cutout.cost, confidence=confidence))
 
     def _record_error(self, provider: Provider, error: RmbgError, started: float) -> None:
         self.errors.append(error)
@@ -310,33 +294,33 @@ class Run:
         """
         if not self.answers:
             raise self._failure()
-        chosen = max(self.answers, key=lambda answer: (self.steps[answer[0]].state == "accepted", self._rank(answer[0])))
-        steps = [replace(step, chosen=index == chosen[0]) for index, step in enumerate(self.steps)]
-        cutout, seconds = chosen[1], sum(step.seconds for step in steps)
+
+        def rank(answer: tuple[int, Cutout]) -> tuple[bool, float, int]:
+            step = self.steps[answer[0]]
+            return step.state == "accepted", step.confidence or 0.0, answer[0]
+
+        chosen, cutout = max(self.answers, key=rank)
+        steps = [replace(step, chosen=index == chosen) for index, step in enumerate(self.steps)]
+        seconds = sum(step.seconds for step in steps)
         return replace(
             cutout,
             provider=self.info.id,
             seconds=seconds,
             timings=add_timings([answer.timings for _, answer in self.answers if answer.timings is not None], seconds),
-            cost=self.cost,
-            notes=(*cutout.notes, f"Answered by {self._info(chosen[0]).title}. {self._report()}"),
+            cost=total([step.cost for step in steps if step.cost is not None]),
+            notes=(*cutout.notes, f"Answered by {self.registry[steps[chosen].provider].info.title}. {self._report()}"),
             steps=tuple(steps),
         )
 
-    def _rank(self, index: int) -> tuple[float, int]:
-        return self.steps[index].confidence or 0.0, index
-
     def _report(self) -> str:
         """Return a sentence for each step: provider, reason, cost."""
-        parts = []
-        for index, step in enumerate(self.steps):
-            cost = f" ({step.cost})" if step.cost is not None else ""
-            parts.append(f"{self._info(index).title}: {step.reason}{cost}.")
-        return " ".join(parts)
+        costs = [f" ({step.cost})" if step.cost is not None else "" for step in self.steps]
+        steps = zip(self.steps, costs, strict=True)
+        return " ".join(f"{self.registry[step.provider].info.title}: {step.reason}{cost}." for step, cost in steps)
 
     def _failure(self) -> RmbgError:
         """Return the error of a run without an answer."""
-        if all(isinstance(error, NoSubjectError) for error in self.errors) and not self._failed_or_skipped():
+        if all(step.state == "nothing" for step in self.steps):
             error: RmbgError = NoSubjectError("No provider of the cascade found a subject in the photo. Try another photo.")
         else:
             kind = ServiceError if self.errors and isinstance(self.errors[-1], ServiceError) else RmbgError
@@ -346,32 +330,11 @@ class Run:
         error.reserved = sum(reserved, Decimal(0)) if reserved else None
         return error
 
-    def _failed_or_skipped(self) -> bool:
-        return any(step.state in ("failed", "skipped") for step in self.steps)
-
-    def _info(self, index: int) -> ProviderInfo:
-        return self.registry[self.steps[index].provider].info
-
 
 def _charges(errors: list[RmbgError]) -> Cost | None:
     """Return the sum of the charges of failed steps; None if nothing was charged."""
     costs = [error.cost for error in errors if error.cost is not None]
     return total(costs) if costs else None
-
-
-# Cascade: calls several providers in turn until the estimated quality of an answer is sufficient.
-
-
-ID = "cascade"
-
-#: Providers of the cascade without a list, cheapest first.
-DEFAULT_STEPS = ("builtin", "runware-rembg-1.4", "fal-rmbg-2.0")
-
-#: Estimated IoU from which an answer is accepted; ``python -m benchmarks.cascade`` measures the choice.
-THRESHOLD = HIGH_CONFIDENCE
-
-#: Default limit of the charges for one photo in dollars; the default steps cost less together.
-MAX_COST = 0.05
 
 
 class Cascade(Provider):
@@ -463,7 +426,7 @@ class Cascade(Provider):
         try:
             for name in self.parse_steps(options["steps"]):
                 run.call(self._registry[name])
-                if run.accepted:
+                if run.steps[-1].state == "accepted":
                     break
         except RmbgError:
             if not run.paid_answers:
@@ -471,7 +434,7 @@ class Cascade(Provider):
         except BaseException:  # such as KeyboardInterrupt
             if not run.paid_answers:
                 raise
-            with recovery.kept(run.files, run.cost_of_files(), context.settings):
+            with recovery.kept(run.files, total([cutout.cost for cutout in run.paid_answers]), context.settings):
                 raise
         return run.result()
 

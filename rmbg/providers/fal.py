@@ -355,7 +355,7 @@ def image_url(client: ServiceClient, encoded_photo: EncodedPhoto, options: Mappi
     headers = {
         "Authorization": f"{token['token_type']} {token['token']}",
         "Content-Type": encoded_photo.mime,
-        "X-Fal-File-Name": "photo." + encoded_photo.mime.removeprefix("image/"),
+        "X-Fal-File-Name": encoded_photo.file[0],
         "X-Fal-Object-Lifecycle": lifecycle,
     }
     exchange = Exchange(max(client.exchange.remaining, 0.01), context.cancelled, loopback=loopback)

@@ -81,9 +81,8 @@ class Gigarouter(Remote):
 
 def request(base: str, headers: Mapping[str, str], encoded_photo: EncodedPhoto) -> Request:
     """Build the request for one photo in the format of OpenAI's image edits."""
-    file = ("photo." + encoded_photo.mime.removeprefix("image/"), encoded_photo.data, encoded_photo.mime)
     form = {"model": MODEL, "response_format": "b64_json"}
-    return Request("POST", f"{base}/images/edits", headers, form=form, files={"image": file}, pays=True)
+    return Request("POST", f"{base}/images/edits", headers, form=form, files={"image": encoded_photo.file}, pays=True)
 
 
 def model_ids(response: Response) -> set[str]:

@@ -179,6 +179,11 @@ class EncodedPhoto:
     mime: str
 
     @property
+    def file(self) -> tuple[str, bytes, str]:
+        """Name, contents and MIME type of the file in a form."""
+        return "photo." + self.mime.removeprefix("image/"), self.data, self.mime
+
+    @property
     def data_uri(self) -> str:
         """The file as a base64 data URI."""
         return f"data:{self.mime};base64,{base64.b64encode(self.data).decode()}"

@@ -108,9 +108,8 @@ def request(url: str, key: str, encoded_photo: EncodedPhoto, options: Mapping[st
     form = {name: str(options[name]) for name in ("size", "type", "channels")}
     # The default format may be JPEG, which has no transparency.
     form |= {"format": "png", "semitransparency": "true" if options["semitransparency"] else "false"}
-    file = ("photo." + encoded_photo.mime.removeprefix("image/"), encoded_photo.data, encoded_photo.mime)
     headers = {"X-Api-Key": key, "Accept": "image/png"}
-    return Request("POST", url, headers, form=form, files={"image_file": file}, pays=True, free_if_busy=True)
+    return Request("POST", url, headers, form=form, files={"image_file": encoded_photo.file}, pays=True, free_if_busy=True)
 
 
 def cost_of(response: Response, settings: Settings) -> Cost:
