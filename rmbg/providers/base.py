@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
 from rmbg.billing.quote import Priced, quote
@@ -80,6 +80,16 @@ class Option:
                 kind += f" from {low:g} to {high:g}"
             raise OptionError(f"{self.name} is {printable(text, 60)!r}; it must be {kind}.")
         return number
+
+
+def choice(name: str, title: str, choices: tuple[str, ...], help: str) -> Option:
+    """Return an option with the first of its choices as the default."""
+    return Option(name, title, "choice", choices[0], help, choices=choices)
+
+
+def advanced(*options: Option) -> tuple[Option, ...]:
+    """Return options as those that the page shows in a section of their own."""
+    return tuple(replace(option, advanced=True) for option in options)
 
 
 @dataclass(frozen=True)

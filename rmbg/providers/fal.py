@@ -23,7 +23,7 @@ from rmbg.errors import RmbgError, ServiceError
 from rmbg.net.client import Request, Response, ServiceClient, service_url
 from rmbg.net.download import check, matches, parse
 from rmbg.net.exchange import Exchange
-from rmbg.providers.base import Option, RequestContext
+from rmbg.providers.base import Option, RequestContext, advanced, choice
 from rmbg.providers.remote import EncodedPhoto, ProviderResult, Remote, download, from_data_uri, http_failure, service_info
 from rmbg.settings import Settings
 
@@ -194,36 +194,22 @@ def error_detail(body: Any) -> tuple[str, str]:
     return str(detail or ""), kind
 
 
-OPTIONS = (
-    Option(
+OPTIONS = advanced(
+    choice(
         "mode",
         "Processing",
-        "choice",
-        "queue",
+        ("queue", "direct"),
         "queue: as a job that can be resumed and cancelled; direct: within one request.",
-        choices=("queue", "direct"),
-        advanced=True,
     ),
-    Option(
-        "input",
-        "Photo upload",
-        "choice",
-        "inline",
-        "inline: within the request; upload: as a file in fal's storage.",
-        choices=("inline", "upload"),
-        advanced=True,
-    ),
+    choice("input", "Photo upload", ("inline", "upload"), "inline: within the request; upload: as a file in fal's storage."),
     Option(
         "sync_mode",
         "Result in the response",
         "bool",
         True,
         "The result is part of the response and is not stored in fal's history.",
-        advanced=True,
     ),
-    Option(
-        "store_io", "Permit storage at fal", "bool", False, "fal may store request and response for 30 days.", advanced=True
-    ),
+    Option("store_io", "Permit storage at fal", "bool", False, "fal may store request and response for 30 days."),
     Option(
         "expiration",
         "Deletion at fal after (seconds)",
@@ -232,7 +218,6 @@ OPTIONS = (
         "Time after which fal deletes uploads and results.",
         60,
         2_592_000,
-        advanced=True,
     ),
 )
 

@@ -16,7 +16,7 @@ from rmbg.billing.quote import PRICES, amount
 from rmbg.errors import NoSubjectError, PhotoError, RmbgError, ServiceError
 from rmbg.images.photo import Photo
 from rmbg.net.client import Request, Response, ServiceClient, service_url
-from rmbg.providers.base import READY, Option, RequestContext, Status
+from rmbg.providers.base import READY, Option, RequestContext, Status, advanced, choice
 from rmbg.providers.remote import EncodedPhoto, ProviderResult, Remote, http_failure, service_info
 from rmbg.runtime.messages import Message, megabytes, megapixels
 from rmbg.settings import Settings
@@ -53,22 +53,8 @@ class RemoveBg(Remote):
                 "preview: 0.25 megapixels for a quarter of a credit.",
                 choices=("preview", "auto", "full", "50MP"),
             ),
-            Option(
-                "type",
-                "Subject",
-                "choice",
-                "auto",
-                choices=("auto", "person", "product", "car", "animal", "graphic", "transportation", "other"),
-            ),
-            Option(
-                "channels",
-                "Result",
-                "choice",
-                "rgba",
-                "rgba: cutout; alpha: mask only.",
-                choices=("rgba", "alpha"),
-                advanced=True,
-            ),
+            choice("type", "Subject", ("auto", "person", "product", "car", "animal", "graphic", "transportation", "other"), ""),
+            *advanced(choice("channels", "Result", ("rgba", "alpha"), "rgba: cutout; alpha: mask only.")),
             Option("semitransparency", "Translucent glass", "bool", True, "Keep glass translucent in photos of cars."),
         ),
         key_name="REMOVEBG_API_KEY",

@@ -19,7 +19,7 @@ from rmbg.errors import InputError, OptionError, ServiceError, printable
 from rmbg.images.photo import Photo
 from rmbg.net.client import Request, Response, ServiceClient, service_url
 from rmbg.net.download import parse
-from rmbg.providers.base import Option, RequestContext
+from rmbg.providers.base import Option, RequestContext, advanced, choice
 from rmbg.providers.remote import (
     EncodedPhoto,
     ProviderResult,
@@ -149,52 +149,31 @@ POLL_INTERVAL, MAX_POLL_INTERVAL = 1.0, 4.0
 #: Consecutive polls that may report an unknown task, which may not be registered yet.
 MAX_UNKNOWN_POLLS = 3
 
-COMMON = (
-    Option(
+COMMON = advanced(
+    choice(
         "outputType",
         "Result type",
-        "choice",
-        "base64Data",
+        ("base64Data", "dataURI", "URL"),
         "base64Data and dataURI: in the response; URL: in Runware's storage.",
-        choices=("base64Data", "dataURI", "URL"),
-        advanced=True,
     ),
-    Option("outputQuality", "Quality", "int", 95, "Quality of lossy formats; without effect on PNG.", 20, 99, advanced=True),
-    Option(
-        "deliveryMethod",
-        "Delivery",
-        "choice",
-        "sync",
-        "sync: in the response; async: by polling.",
-        choices=("sync", "async"),
-        advanced=True,
-    ),
-    Option(
-        "ttl",
-        "Expiration (seconds)",
-        "int",
-        3600,
-        "Time after which Runware deletes results of type URL.",
-        60,
-        2_592_000,
-        advanced=True,
-    ),
-    Option("includeCost", "Report the cost", "bool", True, "Otherwise the listed price is used.", advanced=True),
-    Option("webhookURL", "Webhook", "text", "", "URL to which Runware also posts the response.", advanced=True),
-    Option("uploadEndpoint", "Upload to", "text", "", "URL to which Runware also uploads the result.", advanced=True),
+    Option("outputQuality", "Quality", "int", 95, "Quality of lossy formats; without effect on PNG.", 20, 99),
+    choice("deliveryMethod", "Delivery", ("sync", "async"), "sync: in the response; async: by polling."),
+    Option("ttl", "Expiration (seconds)", "int", 3600, "Time after which Runware deletes results of type URL.", 60, 2_592_000),
+    Option("includeCost", "Report the cost", "bool", True, "Otherwise the listed price is used."),
+    Option("webhookURL", "Webhook", "text", "", "URL to which Runware also posts the response."),
+    Option("uploadEndpoint", "Upload to", "text", "", "URL to which Runware also uploads the result."),
 )
 
 BRIA = (Option("preserveAlpha", "Keep the photo's own transparency", "bool", False, "Send the photo with its own alpha."),)
 
 REMBG = (
-    Option(
-        "outputFormat",
-        "Format of the mask",
-        "choice",
-        "PNG",
-        "Used with returnOnlyMask; cutouts are always PNG, as JPG has no transparency.",
-        choices=("PNG", "WEBP", "JPG"),
-        advanced=True,
+    *advanced(
+        choice(
+            "outputFormat",
+            "Format of the mask",
+            ("PNG", "WEBP", "JPG"),
+            "Used with returnOnlyMask; cutouts are always PNG, as JPG has no transparency.",
+        )
     ),
     Option("alphaMatting", "Alpha matting", "bool", False, "Refine the edge."),
     Option("alphaMattingForegroundThreshold", "Matting: foreground threshold", "int", 240, "", 1, 255, advanced=True),

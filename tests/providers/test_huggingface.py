@@ -1,4 +1,4 @@
-"""Hugging Face: the official client in a child process with a deadline."""
+"""Hugging Face: the endpoint from the hub, and the job at its router to fal."""
 
 from __future__ import annotations
 
