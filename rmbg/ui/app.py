@@ -35,9 +35,8 @@ ASSETS = Path(__file__).parent / "assets"
 
 #: Scripts in the head of the page, each for one concern.
 SCRIPTS = (
-    *("page.js", "tabs.js", "navigation.js", "incoming.js", "at_once.js", "visit.js", "outcome.js", "finishing.js"),
-    *("viewer.js", "viewer_controls.js", "stroke_points.js", "stroke_sync.js", "stroke_canvas.js", "retouch.js", "drafts.js"),
-    "controls.js",
+    *("page.js", "tabs.js", "incoming.js", "visit.js", "outcome.js", "finishing.js"),
+    *("viewer.js", "viewer_controls.js", "strokes.js", "retouch.js", "drafts.js"),
 )
 
 #: Style sheets of the page.

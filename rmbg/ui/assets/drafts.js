@@ -61,20 +61,13 @@
     const { type, checked, value: text } = event.target; // the other field of a slider follows later
     draw({ ...Object.fromEntries(Object.keys(DEFAULTS).map((each) => [each, value(each)])), [name]: type === "checkbox" ? checked : Number(text) });
   });
-  document.addEventListener("click", async (event) => {
-    const button = event.target.closest?.("button");
-    if (button?.id === "clean-reset") return draw(DEFAULTS);
-    if (!(timer || sent) || !button?.matches(WAITS) || button.dataset.waited) return;
-    event.preventDefault();
-    event.stopImmediatePropagation();
-    await new Promise((resolve) => {
-      waiting.push(resolve);
-      setTimeout(resolve, PATIENCE);
-      if (timer) send();
-    });
-    button.dataset.waited = "yes"; // a lost connection does not lock the button
-    button.click();
-    delete button.dataset.waited;
+  document.addEventListener("click", (event) => {
+    if (event.target.closest?.("#clean-reset")) draw(DEFAULTS);
   }, true);
+  rmbgClickAfter(WAITS, () => timer || sent, () => new Promise((resolve) => {
+    waiting.push(resolve);
+    setTimeout(resolve, PATIENCE);
+    if (timer) send();
+  }));
   window.rmbgDrafts = { result: () => result, applied };
 })();

@@ -7,17 +7,6 @@
     tif: "tiff", tiff: "tiff", webp: "webp",
   };
   const NOTICE_SECONDS = 12;
-  const TEXTS = {
-    hint: rmbgText("Drop the photo anywhere on the page"),
-    close: rmbgText("Close the message"),
-    left: (count) => rmbgText("{count} files are no pictures and were left out.", { count }),
-    many: (count, limit) => rmbgText("{count} pictures were received. A batch has at most {limit}.", { count, limit }),
-    large: (size, limit) => rmbgText("The pictures have {size} MB, more than the limit of {limit} MB for a batch.", { size, limit }),
-    other: (name) => rmbgText("{name} is not a picture. Choose a JPEG, PNG or WebP file.", { name }),
-    pasted: rmbgText("The clipboard has no picture. Copy a picture or its address, then paste it."),
-    dropped: rmbgText("There is no picture in what was dropped. Drop a picture file or the address of a picture."),
-    address: rmbgText("The picture of an address is loaded in the Remove tab."),
-  };
   const forwarded = new WeakSet(); // drop events that this script dispatches
   let internal = false; // the drag began on this page
 
@@ -56,7 +45,7 @@
     const created = make("div", "page-notice", { className: "notice info", hidden: true });
     const status = make("span", "", { role: "status" });
     const close = make("button", "", { type: "button", textContent: "✕", onclick: () => tell("") });
-    close.setAttribute("aria-label", TEXTS.close);
+    close.setAttribute("aria-label", rmbgText("Close the message"));
     created.append(status, close);
     document.body.append(created);
     return created;
@@ -73,7 +62,7 @@
   const hint = (visible) => {
     let shown = document.querySelector("#drop-hint");
     if (!shown && visible) {
-      shown = make("div", "drop-hint", { textContent: TEXTS.hint });
+      shown = make("div", "drop-hint", { textContent: rmbgText("Drop the photo anywhere on the page") });
       shown.setAttribute("aria-hidden", "true");
       document.body.append(shown);
     }
@@ -81,20 +70,22 @@
   };
 
   // Gradio's own handler of dropped files replaces the picture of the field and uploads the new one.
+  const drop = (area, files) => {
+    const data = new DataTransfer();
+    files.forEach((file) => data.items.add(new File([file], file.name, { type: typeOf(file) })));
+    const event = new DragEvent("drop", { bubbles: true, cancelable: true, dataTransfer: data });
+    forwarded.add(event);
+    area.dispatchEvent(event);
+  };
   const deliver = async (file) => {
     if (!FIELDS[window.rmbgTabs.selected()]) window.rmbgTabs.select("remove");
     const field = FIELDS[window.rmbgTabs.selected()] ?? FIELDS.remove;
-    const area = await element(`${field} .upload-container`);
-    const data = new DataTransfer();
-    data.items.add(new File([file], file.name, { type: typeOf(file) }));
-    const drop = new DragEvent("drop", { bubbles: true, cancelable: true, dataTransfer: data });
-    forwarded.add(drop);
-    area.dispatchEvent(drop);
+    drop(await element(`${field} .upload-container`), [file]);
   };
   const load = async (address) => {
     if (window.rmbgTabs.selected() !== "remove") {
       window.rmbgTabs.select("remove");
-      tell(TEXTS.address);
+      tell(rmbgText("The picture of an address is loaded in the Remove tab."));
     }
     const field = await element("#address :is(input, textarea)");
     field.value = address;
@@ -107,15 +98,11 @@
     window.rmbgTabs.select("batch");
     const { files: limit, bytes } = (await element("#batch-limits")).dataset;
     const size = files.reduce((sum, file) => sum + file.size, 0);
-    if (files.length > limit) return tell(TEXTS.many(files.length, limit));
-    if (size > bytes) return tell(TEXTS.large(Math.ceil(size / 1e6), Math.floor(bytes / 1e6)));
+    if (files.length > limit) return tell(rmbgText("{count} pictures were received. A batch has at most {limit}.", { count: files.length, limit }));
+    const sizes = { size: Math.ceil(size / 1e6), limit: Math.floor(bytes / 1e6) };
+    if (size > bytes) return tell(rmbgText("The pictures have {size} MB, more than the limit of {limit} MB for a batch.", sizes));
     document.querySelector("#batch-files button[aria-label='Clear']")?.click();
-    const area = await element("#batch-files .upload-container:not(.icon-mode)");
-    const data = new DataTransfer();
-    files.forEach((file) => data.items.add(new File([file], file.name, { type: typeOf(file) })));
-    const drop = new DragEvent("drop", { bubbles: true, cancelable: true, dataTransfer: data });
-    forwarded.add(drop);
-    area.dispatchEvent(drop);
+    drop(await element("#batch-files .upload-container:not(.icon-mode)"), files);
   };
   // The files below a dropped folder; browsers return the entries of a folder in several parts.
   const filesBelow = async (entry) => {
@@ -138,18 +125,13 @@
     const files = folders ? (await Promise.all(entries.map(filesBelow))).flat() : plain;
     const pictures = files.filter((file) => typeOf(file).startsWith("image/") || isZip(file));
     tell("");
-    if (pictures.length && pictures.length < files.length) tell(TEXTS.left(files.length - pictures.length));
+    if (pictures.length && pictures.length < files.length) tell(rmbgText("{count} files are no pictures and were left out.", { count: files.length - pictures.length }));
     if (pictures.length && (folders || pictures.length > 1 || pictures.some(isZip) || window.rmbgTabs.selected() === "batch")) {
       deliverAll(pictures);
-    } else if (pictures.length) {
-      deliver(pictures[0]);
-    } else if (files.length) {
-      tell(TEXTS.other(files[0].name));
-    } else if (address) {
-      load(address);
-    } else {
-      tell(missing);
-    }
+    } else if (pictures.length) deliver(pictures[0]);
+    else if (files.length) tell(rmbgText("{name} is not a picture. Choose a JPEG, PNG or WebP file.", { name: files[0].name }));
+    else if (address) load(address);
+    else tell(missing);
   };
 
   const isText = (target) =>
@@ -181,14 +163,14 @@
     if (isForeign(event)) return;
     event.preventDefault();
     event.stopPropagation();
-    receive(event.dataTransfer, TEXTS.dropped);
+    receive(event.dataTransfer, rmbgText("There is no picture in what was dropped. Drop a picture file or the address of a picture."));
   }, true);
   addEventListener("paste", (event) => {
     const data = event.clipboardData;
     if (!data || event.defaultPrevented) return;
     if (isText(event.target) && (data.getData("text/plain") || !data.files.length)) return;
     event.preventDefault();
-    receive(data, TEXTS.pasted);
+    receive(data, rmbgText("The clipboard has no picture. Copy a picture or its address, then paste it."));
   });
   addEventListener("DOMContentLoaded", notice);
 })();

@@ -20,7 +20,6 @@
   const mode = () => field("mode")?.querySelector("input:checked")?.value ?? "keep";
   const slider = () => field("size").querySelector("input[type=range]");
   const stageOf = (event) => event.target.closest?.("#result .viewer[data-scene] .stage");
-  const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
 
   const { load, flush, answered, pending, text } = window.rmbgStrokeSync({
     failed: () => say(NOT_SENT),
@@ -88,12 +87,12 @@
   // Strokes
   const position = (event) => {
     const [width, height] = scene().full, margin = Math.floor(active.radius), [x, y] = onPhoto(event);
-    return [clamp(x, -margin, width + margin), clamp(y, -margin, height + margin)].map((value) => Math.round(value * 10) / 10);
+    return [rmbgClamp(x, -margin, width + margin), rmbgClamp(y, -margin, height + margin)].map((value) => Math.round(value * 10) / 10);
   };
   const begin = (event) => {
     if (PICKS.includes(mode())) return (picking = event);
     if (work.strokes.length >= MAX_STROKES) return say(rmbgText("At most {limit} strokes are possible.", { limit: MAX_STROKES }));
-    const radius = clamp(slider().value / 2 / mapping().scaleX, 0.5, Math.max(...scene().full));
+    const radius = rmbgClamp(slider().value / 2 / mapping().scaleX, 0.5, Math.max(...scene().full));
     active = { mode: mode(), radius: Math.max(0.5, Math.floor(radius * 100) / 100), points: [] };
     active.points.push(...position(event));
     redraw(false);
@@ -107,33 +106,25 @@
     redraw(false);
   };
   const finish = () => {
-    const stroke = { ...active, points: window.rmbgStrokePoints.simplified(active.points, Math.max(0.1, active.radius / 40)) };
+    const stroke = { ...active, points: window.rmbgSimplified(active.points, Math.max(0.1, active.radius / 40)) };
     active = null;
     work.strokes = [...work.strokes, stroke];
     work.undone = [];
     changed();
     flush();
   };
-  const undo = () => {
-    if (!work.strokes.length) return;
-    work.undone = [...work.undone, work.strokes.at(-1)];
-    work.strokes = work.strokes.slice(0, -1);
+  // The last strokes move to those that redo brings back, or the other way round.
+  const moveStrokes = (from, to, count = 1) => {
+    const kept = work[from].length - count;
+    if (kept < 0) return;
+    work[to] = [...work[to], ...work[from].slice(kept).toReversed()];
+    work[from] = work[from].slice(0, kept);
     changed();
     flush();
   };
-  const redo = () => {
-    if (!work.undone.length) return;
-    work.strokes = [...work.strokes, work.undone.at(-1)];
-    work.undone = work.undone.slice(0, -1);
-    changed();
-    flush();
-  };
-  const undoAll = () => {
-    work.undone = [...work.undone, ...work.strokes.toReversed()];
-    work.strokes = [];
-    changed();
-    flush();
-  };
+  const undo = () => moveStrokes("strokes", "undone");
+  const redo = () => moveStrokes("undone", "strokes");
+  const undoAll = () => moveStrokes("strokes", "undone", work.strokes.length);
   const resize = (factor) => {
     const input = slider(), value = Number(input.value);
     input.value = factor > 1 ? Math.max(value + 1, value * factor) : Math.min(value - 1, value * factor);
@@ -200,17 +191,9 @@
   document.addEventListener("load", (event) => open && event.target.closest?.(".stage") && redraw(), true);
   document.addEventListener("input", (event) => open && event.target.closest?.("#retouch") && redraw(false));
 
-  document.addEventListener("click", async (event) => {
+  rmbgClickAfter(WAITS, pending, flush); // a failure is reported
+  document.addEventListener("click", (event) => {
     const button = event.target.closest?.("button");
-    if (button?.matches(WAITS) && pending() && !button.dataset.waited) {
-      event.preventDefault();
-      event.stopImmediatePropagation();
-      await flush();
-      button.dataset.waited = "yes"; // a failure is reported, and does not lock the button
-      button.click();
-      delete button.dataset.waited;
-      return;
-    }
     if (button?.matches("[data-viewer=retouch]")) open ? field("done").click() : show();
     else if (button?.matches("[data-retouch]")) show();
     if (!open) return;
@@ -273,6 +256,6 @@
     event.stopPropagation();
   }, true);
   document.addEventListener("keyup", (event) => event.key === " " && (panning = false), true);
-  new MutationObserver(attach).observe(root, { childList: true, subtree: true });
+  rmbgObserve(attach);
   window.rmbgRetouch = { request: text, answered, closed, point: () => picked, selected };
 })();

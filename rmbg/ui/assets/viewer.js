@@ -18,7 +18,6 @@ const createViewer = (place, partButton) => {
   const viewer = () => document.querySelector(`${place} .viewer[data-scene]`);
   const stages = () => [...viewer().querySelectorAll(".stage")];
   const layersOf = (node) => [...node.querySelectorAll(":scope > .layer")];
-  const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
   const address = (url) => (url.startsWith("data:") ? url : `${window.gradio_config?.root ?? ""}/${url}`);
   const options = () => ({ format: "png", ...scene.options, ...chosen });
   const show = (image, url) => {
@@ -91,8 +90,8 @@ const createViewer = (place, partButton) => {
   const maxZoom = () => Math.max(4, MAX_SCALE / fitScale());
   const move = () => {
     const node = viewer();
-    camera.zoom = clamp(camera.zoom, 1, maxZoom());
-    for (const axis of ["x", "y"]) camera[axis] = clamp(camera[axis], 1 - camera.zoom, 0);
+    camera.zoom = rmbgClamp(camera.zoom, 1, maxZoom());
+    for (const axis of ["x", "y"]) camera[axis] = rmbgClamp(camera[axis], 1 - camera.zoom, 0);
     node.style.setProperty("--zoom", camera.zoom);
     node.style.setProperty("--pan-x", `${camera.x * 100}%`);
     node.style.setProperty("--pan-y", `${camera.y * 100}%`);
@@ -108,7 +107,7 @@ const createViewer = (place, partButton) => {
   };
   // u and v: the fixed point of the zoom in the stage, 0 to 1.
   const zoomTo = (zoom, u = 0.5, v = 0.5) => {
-    const target = clamp(zoom, 1, maxZoom());
+    const target = rmbgClamp(zoom, 1, maxZoom());
     camera.x = u - ((u - camera.x) / camera.zoom) * target;
     camera.y = v - ((v - camera.y) / camera.zoom) * target;
     camera.zoom = target;
@@ -242,11 +241,11 @@ const createViewer = (place, partButton) => {
     showLoupe();
   };
   const moveLoupe = (u, v, lift = 0) => {
-    Object.assign(loupe, { u: clamp(u, 0, 1), v: clamp(v, 0, 1), lift });
+    Object.assign(loupe, { u: rmbgClamp(u, 0, 1), v: rmbgClamp(v, 0, 1), lift });
     showLoupe();
   };
   const magnify = (step) => {
-    loupe.power = clamp(loupe.power + step, MIN_POWER, MAX_POWER);
+    loupe.power = rmbgClamp(loupe.power + step, MIN_POWER, MAX_POWER);
     showLoupe();
   };
 
@@ -310,9 +309,7 @@ const createViewer = (place, partButton) => {
     })(),
   ]);
   window.addEventListener("resize", () => scene && viewer() && move());
-  new MutationObserver(refresh).observe(document.documentElement, {
-    childList: true, subtree: true, attributes: true, attributeFilter: ["data-scene", "data-drawn"],
-  });
+  rmbgObserve(refresh, "data-scene", "data-drawn");
   return {
     place, viewer, stages, camera, loupe, move, zoomTo, fitScale, address, say, setOptions, setLoupe, moveLoupe, magnify, showPart,
     showDraft, reframe, edit, mapping, refine, area: () => (request ? areaText(request) : ""), scene: () => scene,

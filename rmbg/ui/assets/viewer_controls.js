@@ -14,7 +14,6 @@
   const stageOf = (event) => event.target.closest?.(".stage");
   // The viewer of an element; undefined for pictures without zoom.
   const viewerOf = (element) => element?.closest?.(".viewer[data-scene]") && viewers.find(({ place }) => element.closest(place));
-  const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
   const hasFocus = ({ stages }) => stages().some((stage) => stage.contains(document.activeElement));
   const sayZoom = ({ say, camera, fitScale }) => say(`${Math.round(100 * camera.zoom * fitScale())} %`);
   const sayLoupe = ({ say, loupe }) => say(loupe.on ? `${rmbgText("Loupe")} ${100 * loupe.power} %` : "");
@@ -27,7 +26,7 @@
     sayLoupe(shown);
   };
   const setSplit = (value) => {
-    split = clamp(value, 0, 100);
+    split = rmbgClamp(value, 0, 100);
     root.style.setProperty("--split", `${split}%`);
     document.querySelectorAll(".split").forEach((handle) => (handle.value = split));
   };
@@ -106,7 +105,7 @@
       return sayLoupe(shown);
     }
     const pixels = event.deltaY * (event.deltaMode === 1 ? 30 : 1);
-    zoomTo(camera.zoom * Math.exp(-clamp(pixels, -150, 150) / 300), ...position(event, stage).slice(0, 2));
+    zoomTo(camera.zoom * Math.exp(-rmbgClamp(pixels, -150, 150) / 300), ...position(event, stage).slice(0, 2));
     sayZoom(shown);
   }, { passive: false });
 
@@ -214,7 +213,7 @@
     event.preventDefault();
   };
 
-  const refresh = () => {
+  rmbgObserve(() => {
     document.querySelectorAll("#background label:not(.swatch) input:is([value^='#'], [value=transparent])").forEach((input) => {
       const label = input.closest("label");
       label.classList.add("swatch");
@@ -222,14 +221,8 @@
       label.style.setProperty("--swatch", input.value);
       label.title = label.textContent.trim();
     });
-    // Gradio gives each radio button its own name. A common name makes them one group, in which the arrow keys move.
-    document.querySelectorAll("fieldset").forEach((group) => {
-      const [first, ...others] = group.querySelectorAll("input[type=radio]");
-      others.forEach((other) => other.name !== first.name && (other.name = first.name));
-    });
     document.querySelectorAll(".split").forEach((handle) => Number(handle.value) !== split && (handle.value = split));
-  };
-  new MutationObserver(refresh).observe(root, { childList: true, subtree: true });
+  });
   setSplit(split);
   Object.assign(window.rmbgViewer, { copied });
 })();

@@ -6,13 +6,7 @@
   const bytes = crypto.getRandomValues(new Uint8Array(32));
   let token = btoa(String.fromCharCode(...bytes)).replace(/\+/g, "-").replace(/\//g, "_").replace(/=/g, "");
   let earlier = ""; // tokens of previous pages, until the server has answered
-  const access = (action) => {
-    try {
-      return action(sessionStorage) ?? "";
-    } catch {
-      return ""; // storage is disabled
-    }
-  };
+  const access = (action) => rmbgStorage("sessionStorage", action) ?? "";
   const forget = () => access((storage) => storage.removeItem(KEY));
   // The mark "~" is for a page that may still be open: browsers end hidden pages without an event.
   const store = (mark) => {

@@ -191,7 +191,7 @@ class Tools:
     Attributes
     ----------
     send : gr.Button
-        Pressed by ``stroke_sync.js`` to send a stroke.
+        Pressed by ``strokes.js`` to send a stroke.
     stroke : gr.Textbox
         Request and answer.
     done : gr.Button
