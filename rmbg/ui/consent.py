@@ -107,11 +107,11 @@ class Consent:
         with self._lock:
             self._asked.pop(place, None)
 
-    def pending(self, place: str, provider: str | None = None) -> bool:
-        """True between `request` and `accept` or `decline`, for charges of `provider` only if it is given."""
+    def pending(self, place: str, providers: set[str] | None = None) -> bool:
+        """True between `request` and `accept` or `decline`, for charges of exactly `providers` if they are given."""
         with self._lock:
             asked = self._asked.get(place, frozenset())
-            return bool(asked) and (provider is None or {charge.provider for charge in asked} == {provider})
+            return bool(asked) and (providers is None or {charge.provider for charge in asked} == providers)
 
     def covers(self, charges: Iterable[Charge]) -> bool:
         """True if all charges have been accepted."""

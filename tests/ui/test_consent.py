@@ -60,6 +60,17 @@ def test_late_event_of_a_selection_keeps_the_consent_that_a_run_of_it_has_reques
     assert not session.consent.pending("remove")
 
 
+def test_late_event_of_a_selection_keeps_the_consent_that_a_comparison_of_it_has_requested(far, upload):
+    session, settings = Session(), Settings.from_environ()
+    chosen, free = ([name in names for name in PROVIDERS] for names in (("builtin", "far"), ("builtin", "auto")))
+    compare_run.check_request(upload, session, False, *chosen)
+    assert compare_run.invalidate(settings, session, upload, *chosen) == (gr.skip(), gr.skip())
+    assert session.consent.pending(compare_run.PLACE)
+    assert compare_run.invalidate(settings, session, upload, *free) == (gr.update(visible=False), "")
+    assert not session.consent.pending(compare_run.PLACE)
+    session.close()
+
+
 def test_price_of_the_options_is_part_of_the_consent():
     settings = Settings.from_environ({"FAL_KEY": "a:b"})
     one, three = (charges_of(INFO, {"num_images": count}, "", settings) for count in (1, 3))

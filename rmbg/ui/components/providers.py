@@ -85,13 +85,13 @@ def _accept(prefix: str, session: Session) -> tuple[Any, str]:
     return gr.update(visible=False), ""
 
 
-def hide(prefix: str, session: Session, provider: str | None = None) -> tuple[Any, Any]:
+def hide(prefix: str, session: Session, *charged: str) -> tuple[Any, Any]:
     """Discard a pending request for consent; updates that hide the row and clear the message above it.
 
-    A request for the charges of `provider` is kept: it belongs to a run that was started before the event of the selection of
-    this provider was processed.
+    A request for exactly the charges of `charged`, the fields ``provider`` of those of the selection, is kept: it belongs to a
+    run that was started before the event of this selection was processed.
     """
-    if provider is not None and session.consent.pending(prefix, find(provider).info.id):
+    if charged and session.consent.pending(prefix, set(charged)):
         return gr.skip(), gr.skip()
     session.consent.decline(prefix)
     return gr.update(visible=False), ""

@@ -132,8 +132,8 @@ def build(session: gr.State, settings: Settings) -> Parts:
     hide_consent = partial(providers.hide, compare_run.PLACE)
 
     def selected(session: Session, photo: Upload | None, *on: bool) -> tuple[Any, ...]:
-        """Updates after a change of the selection, which invalidates the consent."""
-        return offer.shown(*on), priced(session, photo, *on), *hide_consent(session)
+        """Updates after a change of the selection, which invalidates the consent to other charges."""
+        return offer.shown(*on), priced(session, photo, *on), *compare_run.invalidate(settings, session, photo, *on)
 
     def priced(session: Session, photo: Upload | None, *on: bool) -> str:
         return compare_run.price_line(settings, max(1, len(compare_view.uploads(session, photo))), *on)

@@ -19,7 +19,7 @@ from rmbg.settings import Settings
 from rmbg.ui.compare_state import Comparison
 from rmbg.ui.components import viewer
 from rmbg.ui.components.inputs import Upload
-from rmbg.ui.components.providers import place, selected_ids, split
+from rmbg.ui.components.providers import hide, place, selected_ids, split
 from rmbg.ui.consent import Charge, charge_of, describe, times, total
 from rmbg.ui.lanes import DEVICE
 from rmbg.ui.languages import t, visitor_text
@@ -68,6 +68,12 @@ def check_request(upload: Upload | None, session: Session, blind: bool, *checked
         session.consent.request(PLACE, expected)
         return gr.skip(), viewer.notice(describe(expected, count), "info"), gr.update(visible=True), *buttons(False)
     return start_run(session)
+
+
+def invalidate(settings: Settings, session: Session, upload: Upload | None, *checked: bool) -> tuple[Any, Any]:
+    """Updates of consent and message after a change of the selection; a request for exactly its charges is kept."""
+    expected = charges(selected_ids(checked), settings, len(uploads(session, upload)))
+    return hide(PLACE, session, *(charge.provider for charge in expected))
 
 
 def charges(ids: list[str], settings: Settings, count: int) -> list[Charge]:
