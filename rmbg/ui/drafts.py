@@ -9,8 +9,9 @@ import json
 from typing import Any, Literal
 
 import anyio.to_thread
-from starlette.datastructures import Headers
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from rmbg.errors import OptionError, RmbgError
 from rmbg.matting.edges import EdgeSettings
@@ -43,15 +44,12 @@ class Drafts:
             await self._app(scope, receive, send)
             return
         try:
-            result, edges, view, strokes = parse(await _body(receive, Headers(scope=scope)))
+            result, edges, view, strokes = parse(await _body(Request(scope, receive)))
             answer = await anyio.to_thread.run_sync(draw, result, edges, view, strokes)
             status = 200
         except RmbgError as error:
             answer, status = {"detail": str(error)}, 400
-        body = json.dumps(answer).encode()
-        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-        await send({"type": "http.response.start", "status": status, "headers": [*headers, (b"cache-control", b"no-store")]})
-        await send({"type": "http.response.body", "body": body})
+        await JSONResponse(answer, status, {"cache-control": "no-store"})(scope, receive, send)
 
 
 def parse(body: bytes) -> tuple[Result, EdgeSettings, Literal["cutout", "mask"], bool]:
@@ -89,12 +87,13 @@ def draw(result: Result, edges: EdgeSettings, view: Literal["cutout", "mask"], s
     return {"picture": data_uri(cutout.render(view=view), "webp-lossy"), "box": [round(side) for side in box]}
 
 
-async def _body(receive: Receive, headers: Headers) -> bytes:
-    body, more = b"", True
-    while more and len(body) <= MAX_BODY:
-        message: Message = await receive()
-        body += message.get("body", b"")
-        more = message["type"] == "http.request" and message.get("more_body", False)
-    if len(body) > MAX_BODY:
-        raise OptionError(INVALID)
+async def _body(request: Request) -> bytes:
+    body = b""
+    try:
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > MAX_BODY:
+                raise OptionError(INVALID)
+    except ClientDisconnect:
+        raise OptionError(INVALID) from None
     return body

@@ -1,4 +1,4 @@
-"""Zip archives for downloads, written to disk file by file."""
+"""Files of results: zip archives for downloads, and pictures for the viewer and the clipboard."""
 
 from __future__ import annotations
 
@@ -76,9 +76,6 @@ def _unique(name: str, names: set[str]) -> str:
     stem, suffix = PurePath(name).stem, PurePath(name).suffix
     candidates = (f"{stem}-{number}{suffix}" for number in range(2, len(names) + 2))
     return name if name not in names else next(candidate for candidate in candidates if candidate not in names)
-
-
-# Pictures of a result as files for the viewer: previews, parts at full size, and the picture for the clipboard.
 
 
 #: Quality of previews and of parts at full size.

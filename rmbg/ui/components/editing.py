@@ -1,4 +1,4 @@
-"""Controls of the clean-up of a result: largest region, specks, holes, outline, edge."""
+"""Controls of the edits of a result: clean-up, alpha matting, own mask, brush; and the requests that send its strokes."""
 
 from __future__ import annotations
 
@@ -94,9 +94,7 @@ def values(edges: EdgeSettings = UNCHANGED) -> list[Any]:
     return list(asdict(edges).values())
 
 
-# Controls that replace the mask of a result: alpha matting, and a mask of the visitor's own.
-
-
+#: Methods of alpha matting.
 METHODS = [("Closed-form", "closed-form"), ("ViTMatte", "vitmatte")]
 
 #: Labels of the numbers of `AlphaMatting`, which have the names of rembg.
@@ -170,9 +168,7 @@ def status_line(settings: Settings) -> str:
     return render("note.html", text=t("ViTMatte: {status}. License: {license}", status=status, license=t(VITMATTE.license)))
 
 
-# Tools that retouch the result with a brush, and the requests in which the page sends its strokes.
-
-
+#: Modes of the brush.
 MODES = [("Keep", "keep"), ("Erase", "erase")]
 
 #: Modes in which a click adds the object at a point to the mask, or removes it; they need SAM 2.

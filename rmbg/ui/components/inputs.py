@@ -1,4 +1,4 @@
-"""File component for several uploads, which passes their paths and original names to event handlers."""
+"""Components for uploads, which pass `Upload` to event handlers, and a cache of the photos decoded to check them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 
 import gradio as gr
 from gradio import utils
-from gradio.data_classes import ImageData, ListFiles
+from gradio.data_classes import FileData, ImageData, ListFiles
 
 from rmbg.images.photo import Photo, open_photo, stem
 from rmbg.ui.languages import page_error
@@ -27,12 +27,7 @@ class FilesInput(gr.File):
     is_template = True  # uses the frontend of gr.File
 
     def preprocess(self, payload: ListFiles | None) -> Any:  # type: ignore[override]
-        uploads = []
-        for file in [] if payload is None else payload.root:
-            path = uploaded_path(file.path)
-            storage().keep(visitor(), Path(path))  # does not expire while the page is open
-            uploads.append(Upload(path, file.orig_name or Path(path).name))
-        return uploads
+        return [Upload.received(file) for file in ([] if payload is None else payload.root)]
 
     def api_info(self) -> dict[str, Any]:
         """Return the schema of the list without references, which Gradio's MCP server places where they do not resolve."""
@@ -42,9 +37,6 @@ class FilesInput(gr.File):
 def files_input(**kwargs: Any) -> FilesInput:
     """Return a `FilesInput` for pictures and zip archives; their content is checked when it is read."""
     return FilesInput(file_count="multiple", **kwargs)
-
-
-# Image component that passes the uploaded file and its original name to event handlers.
 
 
 #: Suffixes of the formats that browsers can show.
@@ -57,6 +49,13 @@ class Upload:
 
     path: str
     name: str
+
+    @classmethod
+    def received(cls, file: FileData | ImageData) -> Upload:
+        """Check and keep a file that the page sends; raises gr.Error if it is not one of the uploads."""
+        path = uploaded_path(file.path)
+        storage().keep(visitor(), Path(path))  # does not expire while the page is open
+        return cls(path, file.orig_name or Path(path).name)
 
     def open(self) -> Photo:
         """Decode the photo; raises PhotoError if the file is not a picture."""
@@ -73,11 +72,7 @@ class PhotoInput(gr.Image):
     is_template = True  # uses the frontend of gr.Image
 
     def preprocess(self, payload: ImageData | None) -> Any:
-        if payload is None:
-            return None
-        path = uploaded_path(payload.path)
-        storage().keep(visitor(), Path(path))  # does not expire while the page is open
-        return Upload(path, payload.orig_name or Path(path).name)
+        return None if payload is None else Upload.received(payload)
 
 
 def uploaded_path(path: Any) -> str:
@@ -114,9 +109,6 @@ def store_file(data: bytes, name: str) -> str:
     return storage().store(data, name)
 
 
-# Photos that were decoded to check an upload, for the removal that usually follows it.
-
-
 #: Limit for all photos of the process in bytes, and the lifetime of one in seconds.
 MAX_BYTES, SECONDS = 256 * 1024**2, 60.0
 
@@ -129,7 +121,9 @@ class _Entry:
 
 
 class DecodedPhotos:
-    """Cache in which each photo can be taken once; the oldest ones are removed first.
+    """Cache of photos that were decoded to check an upload, for the removal that usually follows.
+
+    Each photo can be taken once; the oldest ones are removed first.
 
     Parameters
     ----------

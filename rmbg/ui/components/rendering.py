@@ -143,9 +143,7 @@ def _percent(value: float) -> Length:
     return Length(value, percent=True)
 
 
-# Controls of the finishing of a cutout: canvas, place of the subject, shadows, outline.
-
-
+#: Choices of the controls of the finishing.
 SIZES = [
     ("Size of the photo", PHOTO_SIZE),
     *((preset.title, name) for name, preset in PRESETS.items()),
@@ -153,23 +151,6 @@ SIZES = [
 ]
 SHADOWS = [("None", "none"), ("Soft", "soft"), ("On the ground", "contact"), ("Both", "both")]
 FITS = [("Fill", "cover"), ("Whole picture", "contain")]
-
-
-@dataclass(frozen=True)
-class FinishingControls:
-    """Components of the finishing.
-
-    Attributes
-    ----------
-    canvas : gr.Dropdown
-    padding : gr.Slider
-    values : list of components
-        In the order of the fields of `RenderOptions`, from ``canvas`` on.
-    """
-
-    canvas: gr.Dropdown
-    padding: gr.Slider
-    values: list[Any]
 
 
 def size() -> tuple[gr.Dropdown, gr.Textbox]:
@@ -188,8 +169,11 @@ def size() -> tuple[gr.Dropdown, gr.Textbox]:
     return canvas, other
 
 
-def build(canvas: gr.Dropdown, other: gr.Textbox) -> FinishingControls:
-    """Create the other controls, below those that are always shown."""
+def build(canvas: gr.Dropdown, other: gr.Textbox) -> tuple[gr.Slider, list[Any]]:
+    """Create the controls of the finishing below those that are always shown.
+
+    Returns the padding, and all controls in the order of the fields of `RenderOptions` from ``canvas`` on.
+    """
     default = RenderOptions()
 
     def slider(low: float, high: float, value: float, label: str, name: str, step: float = 1) -> gr.Slider:
@@ -217,7 +201,7 @@ def build(canvas: gr.Dropdown, other: gr.Textbox) -> FinishingControls:
             along = slider(0, 100, default.along, "Top to bottom, %", "picture-y")
     place, effects = [padding, scale, right, down], [shadow, strength, distance, blur, outline, color]
     values = [canvas, other, *place, *effects, angle, fit, across, along]
-    return FinishingControls(canvas, padding, values)
+    return padding, values
 
 
 def choose_canvas(canvas: str, kind: str) -> tuple[Any, Any]:
@@ -227,8 +211,3 @@ def choose_canvas(canvas: str, kind: str) -> tuple[Any, Any]:
         return gr.skip(), gr.skip()
     white = preset.background is not None and kind == "transparent"
     return gr.update(value="#ffffff") if white else gr.skip(), gr.update(value=preset.canvas.padding.value)
-
-
-def scene_canvases() -> dict[str, list[Any]]:
-    """Return width, height and alignment of the presets, for ``finishing.js``."""
-    return {name: [preset.canvas.width, preset.canvas.height, preset.canvas.align] for name, preset in PRESETS.items()}

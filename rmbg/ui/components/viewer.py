@@ -1,4 +1,4 @@
-"""Seconds of a cutout by phase, as text."""
+"""HTML of results: viewer, panes side by side, two results under a slider, facts, notices."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ import numpy as np
 from markupsafe import Markup
 
 from rmbg.cutout import Cutout
-from rmbg.errors import RmbgError
+from rmbg.errors import OptionError, RmbgError
 from rmbg.images import encode
 from rmbg.matting.matte import bounding_box
 from rmbg.matting.retouch import to_json
 from rmbg.providers.builtin import LOW_CONFIDENCE_MEANING, LOW_CONFIDENCE_NOTE
+from rmbg.render.canvas import PRESETS
 from rmbg.render.picture import View
 from rmbg.runtime.messages import joined, megabytes
 from rmbg.ui import pictures
-from rmbg.ui.components.rendering import RenderOptions, scene_canvases
+from rmbg.ui.components.rendering import RenderOptions
 from rmbg.ui.consent import projection
 from rmbg.ui.languages import markup, t, visitor_text
 from rmbg.ui.results import Result
@@ -47,9 +48,6 @@ def by_phase(cutout: Cutout) -> str:
     return ", ".join(f"{names[name]} {value:.2f}" for name, value in asdict(cutout.timings).items() if value >= LEAST)
 
 
-# HTML of results: viewer, before-and-after slider, facts, notices.
-
-
 #: Message above a result with low confidence; a button in it opens the retouch tools.
 DOUBT = joined(LOW_CONFIDENCE_MEANING, "Retouch the result, try another provider, or crop the photo closer to the subject.")
 
@@ -69,13 +67,9 @@ def placeholder(title: str, text: str, button: str = "") -> str:
     said = (
         t("{text}.", text=t(text))
         if not button
-        else markup("{text}, then press {button}.", text=t(text), button=_em(t(button)))
+        else markup("{text}, then press {button}.", text=t(text), button=Markup("<em>{}</em>").format(t(button)))
     )
     return render("placeholder.html", title=t(title), text=said)
-
-
-def _em(text: str) -> Markup:
-    return Markup("<em>{}</em>").format(text)
 
 
 def empty() -> str:
@@ -91,23 +85,34 @@ def result(result: Result, options: RenderOptions, session: Session) -> str:
     cutout = result.preview
     rows, columns = bounding_box(cutout.matte)
     name = cutout.photo.name
+
+    def stored(cutout: Cutout) -> dict[str, str]:
+        paths = pictures.previews(result, cutout)
+        background = None if options.image is None else session.background(options.image.path)
+        if options.image is not None and background is not None:
+            paths["image"] = pictures.backdrop(result, background, options.image.path)
+        return paths
+
     labels = {
         "cutout": t("The cutout of {name}", name=name),
         "mask": t("The mask of {name}", name=name),
         "original": t("The photo of {name}", name=name),
     }
+    strokes = [to_json(stroke) for stroke in result.edits.strokes]
     scene = {
         "result": result.id,
         "edition": result.edition,
-        "strokes": [to_json(stroke) for stroke in result.edits.strokes],
-        "pictures": _pictures(result, cutout, options, session),
-        "unretouched": _unretouched(result),
+        "strokes": strokes,
+        "pictures": _urls(cutout, stored),
+        "unretouched": _urls(result.unretouched, lambda cutout: pictures.unretouched(result, cutout)) if strokes else {},
         "labels": labels,
         "size": [cutout.width, cutout.height],
         "full": [result.width, result.height],
         "box": [columns.start, rows.start, columns.stop, rows.stop],
         "options": {key: value for key, value in asdict(options).items() if key != "image"},
-        "canvases": scene_canvases(),
+        "canvases": {
+            name: [preset.canvas.width, preset.canvas.height, preset.canvas.align] for name, preset in PRESETS.items()
+        },
         "opaque": [form.id for form in encode.available() if not form.alpha],
     }
     return render(
@@ -119,28 +124,15 @@ def result(result: Result, options: RenderOptions, session: Session) -> str:
     )
 
 
-def _pictures(result: Result, cutout: Cutout, options: RenderOptions, session: Session) -> dict[str, str]:
-    """URLs of the pictures; data URIs if the server cannot write files, so that a paid result is displayed in any case."""
-    image = options.image
-    background = None if image is None else session.background(image.path)
+def _urls(cutout: Cutout, stored: Callable[[Cutout], dict[str, str]]) -> dict[str, str]:
+    """Return the URLs of the pictures that `stored` writes.
+
+    They are data URIs if the server cannot write files, so that a paid result is displayed in any case.
+    """
     try:
-        paths = pictures.previews(result, cutout)
-        if image is not None and background is not None:
-            paths["image"] = pictures.backdrop(result, background, image.path)
+        return {name: pictures.url(path) for name, path in stored(cutout).items()}
     except RmbgError:
         return {name: data_uri(draw(), "webp-lossy") for name, draw in pictures.drawings(cutout).items()}
-    return {name: pictures.url(path) for name, path in paths.items()}
-
-
-def _unretouched(result: Result) -> dict[str, str]:
-    """URLs of the pictures without the strokes of the brush, as far as they differ."""
-    if not result.edits.strokes:
-        return {}
-    cutout = result.unretouched
-    try:
-        return {name: pictures.url(path) for name, path in pictures.unretouched(result, cutout).items()}
-    except RmbgError:
-        return {name: data_uri(pictures.drawings(cutout)[name](), "webp-lossy") for name in ("cutout", "mask")}
 
 
 def facts(result: Result, title: str) -> str:
@@ -198,9 +190,6 @@ def notice(message: str, kind: str = "error", *, retouch: bool = False) -> str:
     return render("notice.html", message=visitor_text(message), kind=kind, retouch=retouch) if message else ""
 
 
-# Results that are zoomed and moved together: in panes side by side, or two under a slider.
-
-
 VIEWS: tuple[View, ...] = ("cutout", "mask", "original")
 
 
@@ -238,7 +227,7 @@ class PaneContent:
     size: tuple[int, int] | None = None
 
 
-def layer(cutout: Cutout, name: str, stored: Callable[[], dict[str, str]], original: str = "") -> Layer:
+def layer(cutout: Cutout, name: str, stored: Callable[[Cutout], dict[str, str]], original: str = "") -> Layer:
     """Return the layer of a result.
 
     Parameters
@@ -247,17 +236,13 @@ def layer(cutout: Cutout, name: str, stored: Callable[[], dict[str, str]], origi
         At screen size.
     name : str
         Of the result on the page; no file name or URL contains it.
-    stored : callable () -> dict
+    stored : callable (Cutout) -> dict
         Writes the pictures and returns their paths by view.
     original : str, optional
         URL of the photo, if it is not among these pictures.
     """
     labels = {"cutout": t("Cutout by {name}", name=name), "mask": t("Mask by {name}", name=name), "original": t("The photo")}
-    try:
-        urls = {view: pictures.url(path) for view, path in stored().items()}
-    except RmbgError:  # the server cannot write files
-        urls = {view: data_uri(draw(), "webp-lossy") for view, draw in pictures.drawings(cutout).items()}
-    return Layer({"original": original, **urls}, labels)
+    return Layer({"original": original, **_urls(cutout, stored)}, labels)
 
 
 def photo_layer(url: str) -> Layer:
@@ -338,11 +323,19 @@ def answer(layers: Sequence[tuple[Result, View]], area: str, view: View) -> str:
     view : str
         The view of the page, which the answer repeats.
     """
-    try:
+
+    def stored() -> dict[str, Any]:
         if not layers:
-            return json.dumps({"error": t("There are no results. Run a comparison first.")})
+            raise OptionError("There are no results. Run a comparison first.")
         part = pictures.Part.parse(area, layers[0][0].width, layers[0][0].height)
-        urls = [pictures.url(path) for path in pictures.parts(layers, part)]
+        return {"area": area, "view": view, "pictures": [pictures.url(path) for path in pictures.parts(layers, part)]}
+
+    return as_json(stored)
+
+
+def as_json(compute: Callable[[], dict[str, Any]]) -> str:
+    """Return what `compute` returns as JSON for the scripts of the page; after an `RmbgError`, its message as ``error``."""
+    try:
+        return json.dumps(compute())
     except RmbgError as error:
         return json.dumps({"error": visitor_text(error)})
-    return json.dumps({"area": area, "view": view, "pictures": urls})

@@ -82,7 +82,7 @@ def _pane_content(pane: Pane, comparison: Comparison, original: str) -> PaneCont
 
 
 def _layer(comparison: Comparison, provider: str, cutout: Cutout, name: str, original: str) -> viewer.Layer:
-    return viewer.layer(cutout, name, lambda: pictures.panes(comparison.result_of(provider), cutout), original)
+    return viewer.layer(cutout, name, lambda cutout: pictures.panes(comparison.result_of(provider), cutout), original)
 
 
 def background_of(kind: str, color: str) -> Background:

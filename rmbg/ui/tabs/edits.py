@@ -1,4 +1,4 @@
-"""Events of the edits of a result in the Remove tab: retouching and clean-up. No provider runs."""
+"""Events of the edits of a result in the Remove tab: retouching, clean-up, and other masks. No provider runs."""
 
 from __future__ import annotations
 
@@ -29,23 +29,40 @@ from rmbg.ui.runs import buttons, run_number, shown_progress
 from rmbg.ui.session import Session
 from rmbg.ui.tabs import remove_actions, strip
 
-_PRIVATE: dict[str, Any] = {"api_visibility": "private", "queue": False, "show_progress": "hidden"}
+log = logging.getLogger(__name__)
+
+_PRIVATE: dict[str, Any] = {"api_visibility": "private"}
+_INSTANT: dict[str, Any] = {**_PRIVATE, "queue": False, "show_progress": "hidden"}
+
+NO_RESULT = "There is no result. Remove a background first."
 
 #: Number of controls of the clean-up.
 CONTROLS = len(fields(EdgeSettings))
 
+#: Number of settings of alpha matting.
+SETTINGS = 1 + len(editing.NUMBERS)
 
-def connect_retouch(tools: editing.Tools, session: gr.State, display: list[Any], shown: list[Any], gallery: gr.Gallery) -> None:
-    """Connect the tools that retouch.
+#: Concurrent own masks that are decoded.
+MASKS_AT_ONCE = 2
+
+
+def connect(
+    tools: editing.Tools,
+    section: editing.CleanUp,
+    masks: editing.MaskTools,
+    session: gr.State,
+    display: list[Any],
+    page: list[Any],
+    settings: Settings,
+) -> None:
+    """Connect the tools that retouch, the clean-up, and the controls that replace the mask.
 
     Parameters
     ----------
     display : list of components
         Display options.
-    shown : list of components
-        Result, facts and message.
-    gallery : gr.Gallery
-        The strip.
+    page : list of components
+        Result, facts, message and strip.
     """
     # Each click sends the next stroke, once the last one is answered; Gradio may still count that event as running.
     tools.send.click(
@@ -54,39 +71,67 @@ def connect_retouch(tools: editing.Tools, session: gr.State, display: list[Any],
         tools.stroke,
         js="(session) => [session, rmbgRetouch.request()]",
         trigger_mode="multiple",
-        **_PRIVATE,
-    ).then(None, tools.stroke, js="(answer) => rmbgRetouch.answered(answer)", **_PRIVATE)
-    tools.done.click(_show, [session, *display], [*shown, gallery], **_PRIVATE).then(
-        None, js="() => rmbgRetouch.closed()", **_PRIVATE
-    )
+        **_INSTANT,
+    ).then(None, tools.stroke, js="(answer) => rmbgRetouch.answered(answer)", **_INSTANT)
+    tools.done.click(_show, [session, *display], page, **_INSTANT).then(None, js="() => rmbgRetouch.closed()", **_INSTANT)
 
-
-def connect_clean_up(
-    section: editing.CleanUp, session: gr.State, display: list[Any], shown: list[Any], gallery: gr.Gallery
-) -> None:
-    """Connect the controls of the clean-up; parameters as of `connect_retouch`."""
     # drafts.js shows each change at once, and presses the button when the controls rest.
     section.send.click(
         apply,
         [session, section.result, *section.controls, *display],
-        shown,
+        page[:3],
         js="(session, result, ...values) => [session, rmbgDrafts.result(), ...values]",
         trigger_mode="multiple",
-        **_PRIVATE,
-    ).then(None, js="() => rmbgDrafts.applied()", **_PRIVATE).then(_strip, session, gallery, **_PRIVATE)
-    section.reset.click(None, None, section.controls, js=f"() => {json.dumps(editing.values())}", **_PRIVATE)
+        **_INSTANT,
+    ).then(None, js="() => rmbgDrafts.applied()", **_INSTANT).then(_strip, session, page[3], **_INSTANT)
+    section.reset.click(None, None, section.controls, js=f"() => {json.dumps(editing.values())}", **_INSTANT)
     # The settings belong to a result. While it is shown, the controls are ahead of the answers.
     result = gr.State("")
     # After the result is displayed, which the request would delay.
     js = "async (...values) => { await rmbgViewer.painted(); return values; }"
-    shown[0].change(controls_of, [session, result], [result, *section.controls], js=js, **_PRIVATE)
+    page[0].change(controls_of, [session, result], [result, *section.controls], js=js, **_INSTANT)
+
+    run = run_number()
+    both = [masks.start, masks.cancel]
+    device: dict[str, Any] = {
+        "concurrency_id": "device",
+        "concurrency_limit": 1,
+        "show_progress_on": [page[0]],
+        **_PRIVATE,
+    }
+    matted = masks.start.click(_begin, session, [run, *both, page[2]], **_INSTANT).then(
+        refine, [run, session, *masks.settings, *display], page, **device
+    )
+    matted.then(lambda session: buttons(session.mattings.active), session, both, **_INSTANT)
+    matted.then(partial(editing.status_line, settings), None, masks.status, **_INSTANT)
+    masks.cancel.click(_stop, session, [*both, page[2]], cancels=[matted], **_INSTANT)
+    masks.own.upload(
+        own_mask,
+        [session, masks.own, *display],
+        [masks.own, *page],
+        concurrency_limit=MASKS_AT_ONCE,
+        show_progress_on=[page[0]],
+        **_PRIVATE,
+    )
+    masks.restore.click(restore, [session, *display], page, **_INSTANT)
+    chosen = tools.send_point.click(
+        select,
+        [session, tools.point, *display],
+        [tools.point, *page],
+        js="(session, point, ...display) => [session, rmbgRetouch.point(), ...display]",
+        **device,
+    )
+    chosen.then(None, tools.point, js="(answer) => rmbgRetouch.selected(answer)", **_PRIVATE)
+    ready = partial(editing.updates, settings)
+    chosen.then(ready, None, [tools.mode, tools.status], **_INSTANT)
+    gr.on(None, ready, None, [tools.mode, tools.status], **_INSTANT)  # at page load
 
 
 def apply(session: Session, result_id: str, *values: Any) -> tuple[Any, Any, Any]:
     """Clean a result up with the values of the controls, which display options follow; updates of the page."""
     result = next((result for result in session.results if result.id == result_id), None)
     if result is None:
-        return gr.skip(), gr.skip(), viewer.notice("There is no result. Remove a background first.")
+        return gr.skip(), gr.skip(), viewer.notice(NO_RESULT)
     try:
         edges = editing.settings(*values[:CONTROLS])
     except RmbgError as error:
@@ -111,79 +156,6 @@ def _show(session: Session, *display: Any) -> tuple[Any, ...]:
 
 def _strip(session: Session) -> Any:
     return strip.update(session) if session.results else gr.skip()
-
-
-# Events of the Remove tab that replace the mask of a result: alpha matting, an own mask, objects that SAM 2 finds.
-
-
-log = logging.getLogger(__name__)
-
-_MASKS_PRIVATE: dict[str, Any] = {"api_visibility": "private"}
-_INSTANT: dict[str, Any] = {**_MASKS_PRIVATE, "queue": False, "show_progress": "hidden"}
-
-NO_RESULT = "There is no result. Remove a background first."
-
-#: Number of settings of alpha matting.
-SETTINGS = 1 + len(editing.NUMBERS)
-
-#: Concurrent own masks that are decoded.
-MASKS_AT_ONCE = 2
-
-
-def connect(
-    tools: editing.MaskTools,
-    brush: editing.Tools,
-    session: gr.State,
-    display: list[Any],
-    shown: list[Any],
-    gallery: gr.Gallery,
-    settings: Settings,
-) -> None:
-    """Connect the controls.
-
-    Parameters
-    ----------
-    display : list of components
-        Display options.
-    shown : list of components
-        Result, facts and message.
-    gallery : gr.Gallery
-        The strip.
-    """
-    run = run_number()
-    both = [tools.start, tools.cancel]
-    device: dict[str, Any] = {
-        "concurrency_id": "device",
-        "concurrency_limit": 1,
-        "show_progress_on": [shown[0]],
-        **_MASKS_PRIVATE,
-    }
-    matted = tools.start.click(_begin, session, [run, *both, shown[2]], **_INSTANT).then(
-        refine, [run, session, *tools.settings, *display], [*shown, gallery], **device
-    )
-    matted.then(lambda session: buttons(session.mattings.active), session, both, **_INSTANT)
-    matted.then(partial(editing.status_line, settings), None, tools.status, **_INSTANT)
-    tools.cancel.click(_stop, session, [*both, shown[2]], cancels=[matted], **_INSTANT)
-    tools.own.upload(
-        own_mask,
-        [session, tools.own, *display],
-        [tools.own, *shown, gallery],
-        concurrency_limit=MASKS_AT_ONCE,
-        show_progress_on=[shown[0]],
-        **_MASKS_PRIVATE,
-    )
-    tools.restore.click(restore, [session, *display], [*shown, gallery], **_INSTANT)
-    chosen = brush.send_point.click(
-        select,
-        [session, brush.point, *display],
-        [brush.point, *shown, gallery],
-        js="(session, point, ...display) => [session, rmbgRetouch.point(), ...display]",
-        **device,
-    )
-    chosen.then(None, brush.point, js="(answer) => rmbgRetouch.selected(answer)", **_MASKS_PRIVATE)
-    ready = partial(editing.updates, settings)
-    chosen.then(ready, None, [brush.mode, brush.status], **_INSTANT)
-    gr.on(None, ready, None, [brush.mode, brush.status], **_INSTANT)  # at page load
 
 
 def _begin(session: Session) -> tuple[Any, ...]:

@@ -129,7 +129,7 @@ def _remove(
         kind = info.kind
         token = session.removals.begin(run, paid=kind == "remote")
         if token is None:
-            return _skipped()
+            return (gr.skip(),) * UPDATES
         if upload is None:
             return _failed(session, "Choose a photo first: upload or paste one, or select an example.")
         RenderOptions(*display).background(session, full=False)  # reports invalid colors before the paid call
@@ -167,7 +167,7 @@ def _remove(
         cancelled = isinstance(error, CancelledError)
         deleted = result is not None and result not in session.results
         if cancelled and token is not None and (deleted or session.removals.replaced(token)):
-            return _skipped()
+            return (gr.skip(),) * UPDATES
         return _failed(session, message, "info" if cancelled or isinstance(error, ConsentError) else "error", result)
     except Exception:
         log.exception("Removal by %s failed", provider)
@@ -186,10 +186,6 @@ def _remove(
         )
         return gr.skip(), gr.skip(), viewer.notice(joined(text, result.note), "info"), *shared, gr.skip()
     return *page, *shared, gr.update(interactive=True)
-
-
-def _skipped() -> tuple[Any, ...]:
-    return tuple(gr.skip() for _ in range(UPDATES))
 
 
 def _failed(session: Session, text: str, kind: str = "error", result: Result | None = None) -> tuple[Any, ...]:

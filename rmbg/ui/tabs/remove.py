@@ -20,7 +20,7 @@ from rmbg.ui.components.rendering import BACKGROUNDS, VIEWS
 from rmbg.ui.lanes import SERVICES_AT_ONCE
 from rmbg.ui.runs import run_number
 from rmbg.ui.storage import storage
-from rmbg.ui.tabs import edits, removal, remove_actions, strip
+from rmbg.ui.tabs import edits, removal, strip
 from rmbg.ui.tabs import remove_actions as actions
 from rmbg.ui.templates import render
 
@@ -76,7 +76,8 @@ def build(session: gr.State, settings: Settings) -> Parts:
             provider = gr.Dropdown(providers.choices(settings), value="auto", label="Provider", elem_id="provider")
             line = gr.HTML(providers.line("auto", settings), elem_classes="bare", elem_id="provider-line")
             key, options = providers.build_provider_options(provider, settings)
-            at_once = remove_actions.switch()
+            # The browser keeps the choice.
+            at_once = gr.Checkbox(True, label="Start at once if the provider is free and ready", elem_id="at-once")
             start = gr.Button("Remove background", variant="primary", size="lg", elem_id="start")
             cancel = gr.Button("Cancel", visible=False, size="lg", elem_id="cancel")
         with gr.Column(scale=7, min_width=320):
@@ -120,7 +121,7 @@ def build(session: gr.State, settings: Settings) -> Parts:
                 margin = gr.Slider(
                     0, 50, value=5, step=1, label="Margin, % of the subject", visible=False, elem_id="margin", min_width=190
                 )
-            finishing = rendering.build(*canvas)
+            padding, finishing = rendering.build(*canvas)
             section = editing.build_clean_up()
             mask_section = editing.build_mask_tools(settings)
             with gr.Row():
@@ -139,10 +140,11 @@ def build(session: gr.State, settings: Settings) -> Parts:
             results = strip.build_strip()
             strip.build_pair(session, results.gallery, view)
 
-    display: list[Any] = [view, kind, color, top, bottom, image, crop, margin, *finishing.values]
+    display: list[Any] = [view, kind, color, top, bottom, image, crop, margin, *finishing]
     shown = [result, facts, message]
     private: dict[str, Any] = {"api_visibility": "private"}
-    instant: dict[str, Any] = {**private, "queue": False, "show_progress": "hidden"}
+    unseen: dict[str, Any] = {**private, "show_progress": "hidden"}
+    instant: dict[str, Any] = {**unseen, "queue": False}
 
     uploaded = photo.upload(
         load_photo.check_upload, [photo], [photo, message], concurrency_limit=load_photo.CONCURRENT_LOADS, **private
@@ -176,7 +178,12 @@ def build(session: gr.State, settings: Settings) -> Parts:
     started.success(None, kind_to_run, js="(kind) => rmbgRun(kind)", **private)
     started.then(None, js="() => rmbgShowResult()", **private)
     loads = [event for event in (uploaded, downloaded, example) if event is not None]
-    remove_actions.connect(loads, session, at_once, provider, photo, begun)
+    gr.on(None, None, None, at_once, js="() => rmbgAtOnce.load()", **unseen)  # at page load
+    at_once.input(None, at_once, None, js="(on) => rmbgAtOnce.store(on)", **unseen)
+    own_kind = gr.Textbox("", visible="hidden")  # a click on the start button may be answered at the same time
+    for load_event in loads:
+        loaded = load_event.then(actions.start, [session, at_once, provider, photo], [*begun, own_kind], **instant)
+        loaded.then(None, own_kind, js="(kind) => rmbgRun(kind)", **unseen)
     removals: list[Any] = [
         button.click(
             removal.remove_signed_in if sign_in.available(settings.environ) else removal.remove,
@@ -200,7 +207,7 @@ def build(session: gr.State, settings: Settings) -> Parts:
     cancel.click(actions.stop, [session], stopped, cancels=removals, **instant)
 
     # The browser composes all backgrounds and effects from pictures that it has; only a new picture is prepared by the server.
-    composed = [component for component in display if component is not image and component not in finishing.values]
+    composed = [component for component in display if component is not image and component not in finishing]
     gr.on(
         [component.change for component in [*composed, file_format]],
         None,
@@ -209,13 +216,13 @@ def build(session: gr.State, settings: Settings) -> Parts:
         **private,
     )
     gr.on(
-        [component.change for component in finishing.values],
+        [component.change for component in finishing],
         None,
-        finishing.values,
+        finishing,
         js="(...values) => rmbgFinishing.setOptions(...values)",
         **private,
     )
-    finishing.canvas.input(rendering.choose_canvas, [finishing.canvas, kind], [kind, finishing.padding], **instant)
+    canvas[0].input(rendering.choose_canvas, [canvas[0], kind], [kind, padding], **instant)
     image.change(actions.show, [session, *display], shown, trigger_mode="always_last", concurrency_limit=None, **instant)
     part.click(
         actions.part, [session, area, view], area, js="(session, area, view) => [session, rmbgViewer.area(), view]", **instant
@@ -223,9 +230,7 @@ def build(session: gr.State, settings: Settings) -> Parts:
     copy.click(actions.copy, [session, *display], copied, concurrency_limit=2, show_progress="hidden", **private).then(
         None, copied, js="(answer) => rmbgViewer.copied(answer)", **private
     )
-    edits.connect_retouch(tools, session, display, shown, results.gallery)
-    edits.connect_clean_up(section, session, display, shown, results.gallery)
-    edits.connect(mask_section, tools, session, display, shown, results.gallery, settings)
+    edits.connect(tools, section, mask_section, session, display, [*shown, results.gallery], settings)
     file_format.change(lambda name: gr.update(visible=encode.FORMATS[name].lossy), file_format, quality, **instant)
     crop.change(lambda checked: gr.update(visible=checked), crop, margin, **instant)
     results.gallery.select(actions.select, [session, *display], [*shown, save], **instant).then(

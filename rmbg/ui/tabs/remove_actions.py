@@ -1,13 +1,8 @@
-"""Start of a removal without a click, when a photo was uploaded, pasted, dropped, loaded or selected.
-
-Only local providers that are ready are started this way: they cost nothing and download nothing.
-"""
+"""Event handlers of the Remove tab: start and end of a run, its cancellation, display options, download."""
 
 from __future__ import annotations
 
-import json
-import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
@@ -22,47 +17,21 @@ from rmbg.ui import pictures
 from rmbg.ui.components import providers, viewer
 from rmbg.ui.components.inputs import Upload
 from rmbg.ui.components.rendering import RenderOptions
-from rmbg.ui.languages import page_error, t, visitor_text
+from rmbg.ui.languages import page_error, t
 from rmbg.ui.results import Result
 from rmbg.ui.runs import buttons
 from rmbg.ui.session import Session
 from rmbg.ui.tabs import strip
 
-_PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-
-
-def switch() -> gr.Checkbox:
-    """Return the checkbox that turns the automatic start on and off; the browser keeps the choice."""
-    box = gr.Checkbox(True, label="Start at once if the provider is free and ready", elem_id="at-once")
-    gr.on(None, None, None, box, js="() => rmbgAtOnce.load()", **_PRIVATE)  # at page load
-    box.input(None, box, None, js="(on) => rmbgAtOnce.store(on)", **_PRIVATE)
-    return box
-
-
-def connect(
-    loads: Iterable[Any],
-    session: gr.State,
-    box: gr.Checkbox,
-    provider: gr.Dropdown,
-    photo: gr.Image,
-    started: list[Any],
-) -> None:
-    """Start a removal after each of the events `loads`, if `box` is checked.
-
-    Parameters
-    ----------
-    started : list of components
-        Number of the run, start and cancel buttons, message, result, facts, download.
-    """
-    kind = gr.Textbox("", visible="hidden")  # not that of a click on the start button, which may be answered at the same time
-    for load in loads:
-        event = load.then(start, [session, box, provider, photo], [*started, kind], queue=False, **_PRIVATE)
-        event.then(None, kind, js="(kind) => rmbgRun(kind)", **_PRIVATE)
+#: Number of updates that `restore` returns.
+RESTORED = 8
 
 
 def start(session: Session, at_once: bool, provider: str, upload: Upload | None) -> tuple[Any, ...]:
-    """Start a run for a new photo and return the updates of the page; a run of an earlier photo is cancelled if it is free.
+    """Start a run without a click for a new photo and return the updates of the page.
 
+    A run of an earlier photo is cancelled if it is free.
+    Only a local provider that is ready is started this way: it costs nothing and downloads nothing.
     The run is bound to the provider that was checked here. A later change of the selection has no effect on it. The last value
     is the kind of the provider, empty without a run.
     """
@@ -82,15 +51,6 @@ def free_and_ready(provider: str) -> str:
     except OptionError:
         return ""
     return chosen.info.id if chosen.info.kind == "local" and chosen.status(settings).state == "ready" else ""
-
-
-# Event handlers of the Remove tab: the run, its cancellation, display options, download.
-
-
-log = logging.getLogger(__name__)
-
-#: Number of updates that `restore` returns.
-RESTORED = 8
 
 
 def choose(session: Session, upload: Upload | None) -> tuple[Any, Any, Any]:
@@ -194,31 +154,31 @@ def part(session: Session, area: str, view: View) -> str:
 
     Returns JSON for the viewer, with URLs or an error message.
     """
-    if session.current is None:
-        return json.dumps({"error": t("There is no result. Remove a background first.")})
-    if session.current.pending:  # the viewer asks again after the run
-        return json.dumps({"error": t("The cutout at full size is being computed…")})
-    try:
-        area_of_photo = pictures.Part.parse(area, session.current.width, session.current.height)
-        paths = pictures.part(session.current, area_of_photo, view)
-    except RmbgError as error:
-        return json.dumps({"error": visitor_text(error)})
-    return json.dumps({"area": area, "view": view, **{name: pictures.url(path) for name, path in paths.items()}})
+
+    def stored() -> dict[str, Any]:
+        result = session.current
+        if result is None:
+            raise OptionError("There is no result. Remove a background first.")
+        if result.pending:  # the viewer repeats the request after the run
+            raise OptionError("The cutout at full size is being computed…")
+        paths = pictures.part(result, pictures.Part.parse(area, result.width, result.height), view)
+        return {"area": area, "view": view, **{name: pictures.url(path) for name, path in paths.items()}}
+
+    return viewer.as_json(stored)
 
 
 def copy(session: Session, *display: Any) -> str:
     """Store the displayed picture for the clipboard. Returns JSON for the viewer, with a URL or an error message."""
-    if session.current is None:
-        return json.dumps({"error": t("There is no result to copy. Remove a background first.")})
-    try:
+
+    def stored() -> dict[str, Any]:
+        if session.current is None:
+            raise OptionError("There is no result to copy. Remove a background first.")
         options = RenderOptions(*display)
-        background = options.background(session, full=True)
-        path, width, height = pictures.copy(
-            session.current, background, options.view, options.crop_margin(), options.finishing()
-        )
-    except RmbgError as error:
-        return json.dumps({"error": visitor_text(error)})
-    return json.dumps({"url": pictures.url(path), "text": t("Copied, {width} × {height}", width=width, height=height)})
+        background, margin = options.background(session, full=True), options.crop_margin()
+        path, width, height = pictures.copy(session.current, background, options.view, margin, options.finishing())
+        return {"url": pictures.url(path), "text": t("Copied, {width} × {height}", width=width, height=height)}
+
+    return viewer.as_json(stored)
 
 
 def save(session: Session, format_id: str, quality: int, *display: Any) -> tuple[Any, str]:

@@ -1,4 +1,4 @@
-"""The strip of the Remove tab: thumbnails of the session's results, newest first, with download and deletion."""
+"""The strip of the Remove tab: thumbnails of the session's results, newest first, and two of them compared."""
 
 from __future__ import annotations
 
@@ -114,9 +114,6 @@ def empty_stage() -> tuple[Any, Any, Any]:
     return viewer.empty(), "", gr.update(interactive=False)
 
 
-# Two results of the strip, under one slider or side by side; no provider is called.
-
-
 MODES = [("Slider", "slider"), ("Side by side", "panes")]
 
 #: Element id of the description of the keys.
@@ -190,8 +187,7 @@ def _name(result: Result, number: int) -> str:
 
 
 def _layer(result: Result, name: str) -> viewer.Layer:
-    cutout = result.preview
-    return viewer.layer(cutout, name, lambda: pictures.previews(result, cutout))
+    return viewer.layer(result.preview, name, lambda cutout: pictures.previews(result, cutout))
 
 
 def _slider(results: list[Result], names: list[str]) -> str:
