@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -119,31 +119,32 @@ class Settings:
             If a value is invalid; the message names the variable.
         """
         env = os.environ if environ is None else environ
-        weights = env.get("RMBG_WEIGHTS", "").strip()
+        weights, switch = env.get("RMBG_WEIGHTS", "").strip(), ("0", "1")
+        mega = 1_000_000
         return cls(
-            device=_lowercase(env, "RMBG_DEVICE"),
-            engine=_choice(env, "RMBG_ENGINE", ("auto", "torch", "openvino")),
-            precision=_choice(env, "RMBG_PRECISION", ("auto", "fp32", "bf16", "fp16")),
+            device=env.get("RMBG_DEVICE", "").strip().lower() or cls.device,
+            engine=_choice(env, "RMBG_ENGINE", cls.engine, "auto", "torch", "openvino"),
+            precision=_choice(env, "RMBG_PRECISION", cls.precision, "auto", "fp32", "bf16", "fp16"),
             weights=Path(weights) if weights else None,
             max_pixels=_positive_int(env, "RMBG_MAX_PIXELS", cls.max_pixels),
             max_bytes=_positive_int(env, "RMBG_MAX_BYTES", cls.max_bytes),
             hourly_usd=_dollars(env, "RMBG_HOURLY_USD", HOURLY_USD, MAX_HOURLY_USD) or Decimal(0),
-            shared=_choice(env, "RMBG_SHARED", ("0", "1"), default="1" if env.get("SPACE_ID") else "0") == "1",
-            server_keys=_choice(env, "RMBG_SERVER_KEYS", ("0", "1"), default="0") == "1",
+            shared=_choice(env, "RMBG_SHARED", "1" if env.get("SPACE_ID") else "0", *switch) == "1",
+            server_keys=_choice(env, "RMBG_SERVER_KEYS", "0", *switch) == "1",
             daily_budget_usd=_dollars(env, "RMBG_DAILY_BUDGET_USD", None, MAX_BUDGET_USD),
             removebg_credit_usd=_dollars(env, "RMBG_REMOVEBG_CREDIT_USD", None, MAX_CREDIT_USD),
             remote_seconds=_duration(env, "RMBG_REMOTE_SECONDS", cls.remote_seconds, 86_400, "seconds such as 120"),
-            photo_hosts=_hosts(env, "RMBG_PHOTO_HOSTS"),
-            result_hosts=_hosts(env, "RMBG_RESULT_HOSTS"),
-            allow_hosts=tuple(h.strip() for h in env.get("RMBG_ALLOW_HOSTS", "").split(",") if h.strip()),
-            session_bytes=_positive_int(env, "RMBG_SESSION_MB", cls.session_bytes // 1_000_000) * 1_000_000,
-            storage_bytes=_positive_int(env, "RMBG_STORAGE_MB", cls.storage_bytes // 1_000_000) * 1_000_000,
+            photo_hosts=_list(env, "RMBG_PHOTO_HOSTS", str.lower),
+            result_hosts=_list(env, "RMBG_RESULT_HOSTS", str.lower),
+            allow_hosts=_list(env, "RMBG_ALLOW_HOSTS"),
+            session_bytes=_positive_int(env, "RMBG_SESSION_MB", cls.session_bytes // mega) * mega,
+            storage_bytes=_positive_int(env, "RMBG_STORAGE_MB", cls.storage_bytes // mega) * mega,
             batch_files=_positive_int(env, "RMBG_BATCH_FILES", cls.batch_files),
-            batch_bytes=_positive_int(env, "RMBG_BATCH_MB", cls.batch_bytes // 1_000_000) * 1_000_000,
-            trusted_proxies=_hosts(env, "RMBG_TRUSTED_PROXIES") or cls.trusted_proxies,
-            metrics=_choice(env, "RMBG_METRICS", ("local", "all", "off"), default="local"),
-            log_level=_choice(env, "RMBG_LOG_LEVEL", ("debug", "info", "warning", "error"), default="warning"),
-            log_format=_choice(env, "RMBG_LOG_FORMAT", ("text", "json"), default="text"),
+            batch_bytes=_positive_int(env, "RMBG_BATCH_MB", cls.batch_bytes // mega) * mega,
+            trusted_proxies=_list(env, "RMBG_TRUSTED_PROXIES", str.lower) or cls.trusted_proxies,
+            metrics=_choice(env, "RMBG_METRICS", cls.metrics, "local", "all", "off"),
+            log_level=_choice(env, "RMBG_LOG_LEVEL", cls.log_level, "debug", "info", "warning", "error"),
+            log_format=_choice(env, "RMBG_LOG_FORMAT", cls.log_format, "text", "json"),
             keep_seconds=_duration(env, "RMBG_KEEP_MINUTES", cls.keep_seconds / 60, 1440, "minutes such as 2") * 60,
             visit_seconds=_duration(env, "RMBG_KEEP_MINUTES", cls.visit_seconds / 60, 1440, "minutes such as 2") * 60,
             data=_data_folder(env),
@@ -151,43 +152,42 @@ class Settings:
         )
 
 
-def _lowercase(env: Mapping[str, str], name: str) -> str:
-    return env.get(name, "").strip().lower() or "auto"
+def _invalid(name: str, value: str, expected: str) -> OptionError:
+    """Return the error for the value of a variable; `expected` is the end of the sentence."""
+    return OptionError(OwnerMessage(f"{name} is {printable(value, 60)!r}; it must be {expected}", INVALID))
 
 
-def _choice(env: Mapping[str, str], name: str, choices: tuple[str, ...], default: str = "auto") -> str:
+def _choice(env: Mapping[str, str], name: str, default: str, *choices: str) -> str:
     value = env.get(name, "").strip().lower() or default
     if value not in choices:
         raise _invalid(name, value, f"one of {', '.join(choices)}.")
     return value
 
 
-def _invalid(name: str, value: str, expected: str) -> OptionError:
-    """Return the error for the value of a variable; `expected` is the end of the sentence."""
-    return OptionError(OwnerMessage(f"{name} is {printable(value, 60)!r}; it must be {expected}", INVALID))
-
-
 def _positive_int(env: Mapping[str, str], name: str, default: int) -> int:
-    text = env.get(name, "").strip().replace("_", "")
-    if not text:
-        return default
+    text = env.get(name, "").strip().replace("_", "") or str(default)
     if not re.fullmatch("[0-9]{1,18}", text) or int(text) < 1:
         raise _invalid(name, text, "a whole number of at least 1.")
     return int(text)
 
 
-def _hosts(env: Mapping[str, str], name: str) -> tuple[str, ...]:
-    return tuple(host.strip().lower() for host in env.get(name, "").split(",") if host.strip())
+def _list(env: Mapping[str, str], name: str, normalize: Callable[[str], str] = str) -> tuple[str, ...]:
+    return tuple(normalize(item.strip()) for item in env.get(name, "").split(",") if item.strip())
+
+
+def _number(text: str) -> Decimal:
+    """Return a number; NaN for another text."""
+    try:
+        return Decimal(text)
+    except InvalidOperation:
+        return Decimal("NaN")
 
 
 def _dollars(env: Mapping[str, str], name: str, default: Decimal | None, maximum: Decimal) -> Decimal | None:
     text = env.get(name, "").strip().lstrip("$")
     if not text:
         return default
-    try:
-        value = Decimal(text)
-    except InvalidOperation:
-        value = Decimal("NaN")
+    value = _number(text)
     if not value.is_finite() or value < 0:
         raise _invalid(name, text, "an amount of US dollars such as 0.50.")
     if value > maximum:
@@ -198,13 +198,10 @@ def _dollars(env: Mapping[str, str], name: str, default: Decimal | None, maximum
 def _duration(env: Mapping[str, str], name: str, default: float, maximum: float, expected: str) -> float:
     """Parse a positive number of at most `maximum`; `expected` is its unit and an example for the error message."""
     text = env.get(name, "").strip() or str(default)
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value <= maximum:
+    value = _number(text)
+    if not (value.is_finite() and 0 < float(value) <= maximum):
         raise _invalid(name, text, f"a number of {expected}.")
-    return value
+    return float(value)
 
 
 def _data_folder(env: Mapping[str, str]) -> Path:

@@ -15,7 +15,6 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Protocol
 
 import numpy as np
 
@@ -41,18 +40,10 @@ ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, NotImplementedErro
 TRANSPOSED = (5, 6, 7, 8)
 
 
-class Source(Protocol):
-    """Read access to the files of a data set."""
-
-    def names(self) -> list[PurePosixPath]: ...
-
-    def read(self, name: PurePosixPath, limit: int) -> bytes:
-        """Read at most `limit` + 1 bytes of a file."""
-        ...
-
-
 @dataclass(frozen=True)
 class FolderSource:
+    """A folder; as in `ZipSource`, `read` returns at most `limit` + 1 bytes of a file."""
+
     root: Path
 
     def names(self) -> list[PurePosixPath]:
@@ -75,22 +66,16 @@ class ZipSource:
     def names(self) -> list[PurePosixPath]:
         members = [member for member in self.archive.infolist() if not member.is_dir()]
         if len(members) > MAX_FILES:
-            raise InputError(
-                f"{self.path.name} holds {len(members):,} files, more than the limit of {MAX_FILES:,}. "
-                "Split it into several data sets."
-            )
+            count = f"{len(members):,} files, more than the limit of {MAX_FILES:,}"
+            raise InputError(f"{self.path.name} holds {count}. Split it into several data sets.")
         unpacked = sum(member.file_size for member in members)
         if unpacked > max(MAX_SMALL_BYTES, MAX_RATIO * self.path.stat().st_size):
-            raise InputError(
-                f"{self.path.name} unpacks to {megabytes(unpacked)}, more than {MAX_RATIO} times its size. "
-                "Extract it and use the folder."
-            )
+            size = f"{megabytes(unpacked)}, more than {MAX_RATIO} times its size"
+            raise InputError(f"{self.path.name} unpacks to {size}. Extract it and use the folder.")
         for member in members:
             if member.filename.startswith("/") or ".." in member.filename.split("/") or re.search(r"[\\:]", member.filename):
-                raise InputError(
-                    f"{self.path.name} holds the name {member.filename[:60]!r}, which points outside the archive. "
-                    "Create the archive again."
-                )
+                name = f"{member.filename[:60]!r}, which points outside the archive"
+                raise InputError(f"{self.path.name} holds the name {name}. Create the archive again.")
             if member.flag_bits & 1:
                 raise InputError(f"{self.path.name} is encrypted. Extract it and use the folder.")
         return [PurePosixPath(member.filename) for member in members]
@@ -99,6 +84,9 @@ class ZipSource:
         # ZipFile closes its file when its reference count reaches zero, and the count is not thread-safe.
         with self.lock, self.archive.open(str(name)) as file:
             return file.read(limit + 1)
+
+
+Source = FolderSource | ZipSource
 
 
 @dataclass(frozen=True)
@@ -226,13 +214,11 @@ def _open_source(path: Path) -> Source:
 def _pair_files(names: list[PurePosixPath]) -> tuple[list[tuple[str, str, PurePosixPath, PurePosixPath]], list[str]]:
     """Sorted pairs of photo and matte with the same category and stem, and a sentence for each file that cannot be paired."""
     found: dict[tuple[str, str], dict[str, PurePosixPath]] = {}
-    problems = []
-    roots = set()
+    problems, roots = [], set()
     for name in sorted(names):
         parts = name.parts
-        if len(parts) < 3 or parts[-2] not in ("im", "gt") or any(part.startswith((".", "__MACOSX")) for part in parts):
-            continue
-        if parts[-1].lower() in ("thumbs.db", "desktop.ini"):
+        system = name.name.lower() in ("thumbs.db", "desktop.ini") or any(part.startswith((".", "__MACOSX")) for part in parts)
+        if len(parts) < 3 or parts[-2] not in ("im", "gt") or system:
             continue
         roots.add(parts[:-3])
         if name.suffix.lower() not in SUFFIXES:

@@ -1,4 +1,4 @@
-"""Hardware and package versions of a run, for the end of a report."""
+"""Results of a benchmark on disk, and the conditions under which they were obtained."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import hashlib
 import json
 import os
 import platform
+import re
 import threading
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from decimal import Decimal
 from importlib import metadata
@@ -44,20 +46,17 @@ def describe() -> dict[str, str]:
         "Python": platform.python_version(),
     }
     for name in PACKAGES:
-        try:
+        with suppress(metadata.PackageNotFoundError):
             found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
     return {name: value for name, value in found.items() if value}
 
 
 def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.lower().startswith(("model name", "hardware"))]
-    return names[0] if names else platform.processor() or platform.machine()
+    with suppress(OSError):
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+        if name := re.search("^(?:model name|hardware).*?:(.*)", text, re.IGNORECASE | re.MULTILINE):
+            return name[1].strip()
+    return platform.processor() or platform.machine()
 
 
 def _memory() -> str:
@@ -75,9 +74,6 @@ def _accelerator() -> str:
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
     return "Apple MPS" if torch.backends.mps.is_available() else ""
-
-
-# Conditions of a result: everything that determines it. Results of other conditions are never part of a report.
 
 
 #: Packages whose code determines the matte and the seconds of a local provider.
@@ -129,19 +125,14 @@ def conditions(provider: Provider, settings: Settings) -> Conditions:
 @functools.cache
 def source_checksum() -> str:
     """Checksum of the modules in `SOURCES`."""
-    root = Path(__file__).parents[1]
-    paths = sorted(path for name in SOURCES for path in (root / name).rglob("*.py"))
-    digest = hashlib.sha256()
-    for path in paths:
+    root, digest = Path(__file__).parents[1], hashlib.sha256()
+    for path in sorted(path for name in SOURCES for path in (root / name).rglob("*.py")):
         digest.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()[:12]
 
 
 def _hash(facts: Any) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:16]
-
-
-# Results of a benchmark on disk: an append-only log of events, and the mattes.
 
 
 State = Literal["sent", "got", "nothing", "failed"]
@@ -222,14 +213,11 @@ class Journal:
         self._results: dict[tuple[str, str, str], Result] = {}
         if self._path.exists():
             for line in self._path.read_bytes().split(b"\n"):
-                self._apply(line)
+                with suppress(ValueError):  # an incomplete line, written by a process that was killed
+                    self._apply(json.loads(line))
 
-    def _apply(self, line: bytes) -> None:
-        """Apply one event to the results. An incomplete line, written by a process that was killed, is skipped."""
-        try:
-            event = json.loads(line)
-        except ValueError:
-            return
+    def _apply(self, event: dict[str, Any]) -> None:
+        """Apply one event to the results."""
         kind, provider = event.pop("event"), event.pop("provider")
         if kind == "conditions":
             self._described.add(event["under"])
@@ -277,19 +265,17 @@ class Journal:
             If the journal cannot be written.
         """
         present = self.conditions(provider)
-        event: dict[str, Any] = {"event": state, "category": sample.category, "stem": sample.stem, **fields}
-        event |= {"under": present.key, "machine": present.machine}
         if cost is not None:
-            event |= {"usd": None if cost.usd is None else str(cost.usd), "basis": cost.basis}
+            fields |= {"usd": None if cost.usd is None else str(cost.usd), "basis": cost.basis}
+        fields |= {"category": sample.category, "stem": sample.stem, "under": present.key, "machine": present.machine}
         if present.key not in self._described:
             self._append({"provider": provider, "event": "conditions", "under": present.key, **present.facts})
-        self._append({"provider": provider, "digest": sample.digest, **event})
+        self._append({"provider": provider, "digest": sample.digest, "event": state, **fields})
 
     def add_scores(self, provider: str, sample: Sample, scores: dict[str, float | None]) -> None:
         """Append the scores of a result. Raises `OutputError` as `add` does."""
-        event: dict[str, Any] = {"event": "scored", "formulas": FORMULA_VERSION, "scores": scores}
-        under = self._under(provider, sample)
-        self._append({"provider": provider, "digest": sample.digest, **({"under": under} if under else {}), **event})
+        of = {"provider": provider, "digest": sample.digest, "under": self._under(provider, sample)}
+        self._append({**of, "event": "scored", "formulas": FORMULA_VERSION, "scores": scores})
 
     def _under(self, provider: str, sample: Sample) -> str:
         """Key of the conditions of a result; the present one if there is no result."""
@@ -302,22 +288,19 @@ class Journal:
             try:
                 self.folder.mkdir(parents=True, exist_ok=True)
                 with open(self._path, "ab+") as file:
-                    file.seek(0, os.SEEK_END)
-                    if file.tell():
-                        file.seek(-1, os.SEEK_END)
-                        if file.read(1) != b"\n":  # a killed process left an incomplete line
-                            file.write(b"\n")
-                    file.write(line + b"\n")
+                    file.seek(max(0, file.tell() - 1))
+                    complete = file.read() in (b"", b"\n")  # a killed process leaves an incomplete line
+                    file.write((b"" if complete else b"\n") + line + b"\n")
                     file.flush()
                     os.fsync(file.fileno())
             except OSError as error:
                 raise OutputError(f"{self._path} cannot be written: {error.strerror or error}.") from None
-            self._apply(line)
+            self._apply(json.loads(line))
 
     def matte_path(self, provider: str, sample: Sample, under: str) -> Path:
         """File of a matte that was computed under the conditions with the key `under`."""
-        parts = [sample.stem, sample.digest[:8], *([under[:8]] if under else []), "png"]
-        return self.folder / "mattes" / file_name(provider) / sample.category / ".".join(parts)
+        name = ".".join(filter(None, (sample.stem, sample.digest[:8], under[:8], "png")))
+        return self.folder / "mattes" / file_name(provider) / sample.category / name
 
     def save_matte(self, provider: str, sample: Sample, matte: np.ndarray) -> None:
         """Save a matte, uint8 (H, W), as PNG.

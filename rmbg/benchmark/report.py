@@ -1,7 +1,4 @@
-"""Published results of other benchmarks, for orientation.
-
-They come from other pictures and other formulas, so they are never shown in one table with measured results.
-"""
+"""Files of a benchmark: report.html without external resources, results.csv and results.json."""
 
 from __future__ import annotations
 
@@ -11,7 +8,7 @@ import io
 import json
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from decimal import Decimal
 from pathlib import Path
@@ -36,7 +33,7 @@ from rmbg.settings import Settings
 
 @dataclass(frozen=True)
 class PublishedResult:
-    """Published result of one service.
+    """Published result of one service, from other pictures and by other formulas: never in one table with measured results.
 
     Attributes
     ----------
@@ -67,92 +64,61 @@ PUBLISHED_RESULTS = (
 )
 
 
-# Layout of scatter plots with a logarithmic x axis; the template ``scatter.svg`` draws them.
-
-
-#: Size of a plot and its margins, in the units of the SVG.
+#: Edges of the area of a scatter plot, and its size, in the units of the SVG.
+LEFT, RIGHT, TOP, BOTTOM = 52, 536, 18, 294
 WIDTH, HEIGHT = 560, 340
-MARGIN_LEFT, MARGIN_RIGHT, MARGIN_TOP, MARGIN_BOTTOM = 52, 24, 18, 46
-
-
-@dataclass(frozen=True)
-class Point:
-    """A provider in a plot; `mark` is the short text in its circle."""
-
-    mark: str
-    label: str
-    x: float
-    y: float
-
-
-@dataclass(frozen=True)
-class Tick:
-    """A labeled grid line."""
-
-    position: float
-    label: str
 
 
 @dataclass(frozen=True)
 class ScatterPlot:
-    """Positions of all parts of a plot, in the units of the SVG.
+    """Scatter plot with a logarithmic x axis; the template ``scatter.svg`` draws it.
 
     Attributes
     ----------
     title : str
         Also the text alternative of the plot.
-    x_title, y_title : str
-    x_ticks, y_ticks : tuple of Tick
-    points : tuple of (float, float, Point)
-        Center of each circle.
-    left, right, top, bottom : int
-        Edges of the plot area.
+    x_title : str
+    x_ticks, y_ticks : list of (float, str)
+        Position and label of each grid line.
+    points : list of (float, float, str, str, float)
+        Center of each circle, the short text in it, label and composite.
+    missing : list of str
+        Labels of the providers without a point.
     """
 
     title: str
     x_title: str
-    y_title: str
-    x_ticks: tuple[Tick, ...]
-    y_ticks: tuple[Tick, ...]
-    points: tuple[tuple[float, float, Point], ...]
-    width: int = WIDTH
-    height: int = HEIGHT
-    left: int = MARGIN_LEFT
-    right: int = WIDTH - MARGIN_RIGHT
-    top: int = MARGIN_TOP
-    bottom: int = HEIGHT - MARGIN_BOTTOM
+    x_ticks: list[tuple[float, str]]
+    y_ticks: list[tuple[float, str]]
+    points: list[tuple[float, float, str, str, float]]
+    missing: list[str]
 
 
-def scatter(points: list[Point], *, title: str, x_title: str, y_title: str, tick: Callable[[float], str]) -> ScatterPlot:
-    """Lay out a scatter plot.
-
-    Parameters
-    ----------
-    points : list of Point
-        `x` above zero, `y` from 0 to 100. An empty list gives a plot without grid lines.
-    tick : callable
-        Formats a value of the x axis.
-    """
-    if not points:
-        return ScatterPlot(title, x_title, y_title, (), (), ())
-    low, high = _decades([point.x for point in points])
-    levels = _levels([point.y for point in points])
+def scatter(
+    rows: Sequence[Row], title: str, x_title: str, value: Callable[[Row], float | Decimal | None], unit: str
+) -> ScatterPlot:
+    """Lay out a plot of the composites of `rows`, from best to worst, against `value`; `unit` precedes labels of the x axis."""
+    found, missing = [], []
+    for rank, row in enumerate(rows, 1):
+        x, y, label = value(row), row.means["composite"], provider_title(row.provider)
+        if x and y is not None:
+            found.append((float(x), y, str(rank), label))
+        else:
+            missing.append(label)
+    if not found:
+        return ScatterPlot(title, x_title, [], [], [], missing)
+    low, high = _decades([x for x, *_ in found])
+    levels = _levels([y for _, y, *_ in found])
 
     def to_x(value: float) -> float:
-        return MARGIN_LEFT + (math.log10(value) - low) / (high - low) * (WIDTH - MARGIN_LEFT - MARGIN_RIGHT)
+        return LEFT + (math.log10(value) - low) / (high - low) * (RIGHT - LEFT)
 
     def to_y(value: float) -> float:
-        share = (value - levels[0]) / (levels[-1] - levels[0])
-        return HEIGHT - MARGIN_BOTTOM - share * (HEIGHT - MARGIN_TOP - MARGIN_BOTTOM)
+        return BOTTOM - (value - levels[0]) / (levels[-1] - levels[0]) * (BOTTOM - TOP)
 
-    return ScatterPlot(
-        title,
-        x_title,
-        y_title,
-        x_ticks=tuple(Tick(to_x(10.0**power), tick(10.0**power)) for power in range(low, high + 1)),
-        y_ticks=tuple(Tick(to_y(level), str(level)) for level in levels),
-        points=tuple((to_x(point.x), to_y(point.y), point) for point in points),
-    )
+    x_ticks = [(to_x(10.0**power), f"{unit}{10.0**power:,.10g}") for power in range(low, high + 1)]
+    points = [(to_x(x), to_y(y), mark, label, y) for x, y, mark, label in found]
+    return ScatterPlot(title, x_title, x_ticks, [(to_y(level), str(level)) for level in levels], points, missing)
 
 
 def _decades(values: list[float]) -> tuple[int, int]:
@@ -171,10 +137,7 @@ def _levels(values: list[float]) -> range:
     return range(bottom, top + 1, step)
 
 
-# Thumbnails of photos and cutouts as data URIs.
-
-
-#: Longest side in pixels.
+#: Longest side of a thumbnail in pixels.
 MAX_SIDE = 168
 
 
@@ -196,9 +159,6 @@ def thumbnail(rgb: np.ndarray, matte: np.ndarray | None = None) -> str:
     out = io.BytesIO()
     Image.fromarray(small).save(out, "WEBP", quality=70, method=4)
     return "data:image/webp;base64," + base64.b64encode(out.getvalue()).decode()
-
-
-# HTML report of a benchmark: one file without external resources.
 
 
 #: The project's own scores, and the metrics of the literature.
@@ -250,16 +210,6 @@ class Figure:
     missing: str = ""
 
 
-@dataclass(frozen=True)
-class Picture:
-    """A picture of the data set with the results of all providers."""
-
-    stem: str
-    category: str
-    composite: str
-    figures: Sequence[Figure]
-
-
 def render_report(
     summary: Summary, machine: dict[str, str], created: str, thumbnails: Callable[[PictureRow], Thumbnails], limit: int
 ) -> str:
@@ -282,23 +232,23 @@ def render_report(
     models = [(provider_title(name), PROVIDERS[name].info.model) for name in summary.providers if name in PROVIDERS]
     style = (Path(__file__).parent / "assets" / "report.css").read_text(encoding="utf-8")
     shown = summary.pictures[:limit]
-    return (
-        environment("rmbg.benchmark")
-        .get_template("report.html")
-        .render(
-            style=Markup(style),
-            dataset=summary.dataset.name,
-            subtitle=f"{count:,} pictures ({', '.join(summary.categories)}), {providers}, {created}",
-            leaderboard=_leaderboard(summary),
-            published=_published(),
-            published_source=SOURCE,
-            plots=_plots(summary.rows),
-            categories=_categories(summary),
-            standard_metrics=_standard_metrics(summary.rows),
-            pictures=[_picture(row, summary.providers, thumbnails(row)) for row in shown],
-            more_pictures=len(summary.pictures) - len(shown),
-            environment=[*machine.items(), *models],
-        )
+    template = environment("rmbg.benchmark").get_template("report.html")
+    by_cost = scatter(summary.rows, "Quality against cost", "US dollars for 100,000 pictures", lambda row: row.monthly_usd, "$")
+    return template.render(
+        style=Markup(style),
+        dataset=summary.dataset.name,
+        subtitle=f"{count:,} pictures ({', '.join(summary.categories)}), {providers}, {created}",
+        leaderboard=_leaderboard(summary),
+        published=_published(),
+        published_source=SOURCE,
+        size=(WIDTH, HEIGHT),
+        area=(LEFT, RIGHT, TOP, BOTTOM),
+        plots=[by_cost, scatter(summary.rows, "Quality against time", "seconds a picture", lambda row: row.seconds, "")],
+        categories=_categories(summary),
+        standard_metrics=_standard_metrics(summary.rows),
+        pictures=[(row, _figures(row, summary.providers, thumbnails(row))) for row in shown],
+        more_pictures=len(summary.pictures) - len(shown),
+        environment=[*machine.items(), *models],
     )
 
 
@@ -334,10 +284,9 @@ def _leaderboard(summary: Summary) -> Table:
         if composite is not None and row.interval is not None:
             low, high = row.interval
             cells[0] = Cell(f"{composite:.1f}", f"{low:.1f} to {high:.1f}", bar=round(composite))
+        untimed = Cell(DASH, "timed on another machine" if row.measured else "")
         cells += [
-            Cell(DASH, "timed on another machine" if row.measured else "")
-            if row.seconds is None
-            else Cell(f"{row.seconds:.2f}", row.runs_on),
+            untimed if row.seconds is None else Cell(f"{row.seconds:.2f}", row.runs_on),
             Cell(dollars(row.usd), row.basis),
             Cell(dollars(row.monthly_usd)),
             Cell(f"{row.measured} of {row.pictures}", f"{row.failed} failed" if row.failed else ""),
@@ -348,41 +297,11 @@ def _leaderboard(summary: Summary) -> Table:
 
 
 def _published() -> Table:
-    categories = list(PUBLISHED_RESULTS[0].categories)
-    rows = [
-        (
-            item.title,
-            [
-                Cell(str(item.composite)),
-                *(Cell(str(item.categories[category])) for category in categories),
-                Cell(dollars(item.usd)),
-                Cell(dollars(item.usd * 100_000)),
-            ],
-        )
-        for item in PUBLISHED_RESULTS
-    ]
-    return Table(["Service", "Composite", *categories, "Cost a picture", "100,000 a month"], rows)
-
-
-def _plots(rows: Sequence[Row]) -> list[tuple[ScatterPlot, list[Point], str]]:
-    """Each plot with its points, and the providers without a point."""
-
-    def plot(
-        title: str, x_title: str, value: Callable[[Row], float | Decimal | None], tick: Callable[[float], str]
-    ) -> tuple[ScatterPlot, list[Point], str]:
-        points, missing = [], []
-        for rank, row in enumerate(rows, 1):
-            x, y = value(row), row.means["composite"]
-            if x and y is not None:
-                points.append(Point(str(rank), provider_title(row.provider), float(x), y))
-            else:
-                missing.append(provider_title(row.provider))
-        return scatter(points, title=title, x_title=x_title, y_title="composite", tick=tick), points, ", ".join(missing)
-
-    return [
-        plot("Quality against cost", "US dollars for 100,000 pictures", lambda row: row.monthly_usd, lambda x: f"${x:,.10g}"),
-        plot("Quality against time", "seconds a picture", lambda row: row.seconds, lambda x: f"{x:,.10g}"),
-    ]
+    rows = []
+    for item in PUBLISHED_RESULTS:
+        texts = [*map(str, (item.composite, *item.categories.values())), dollars(item.usd), dollars(item.usd * 100_000)]
+        rows.append((item.title, [Cell(text) for text in texts]))
+    return Table(["Service", "Composite", *PUBLISHED_RESULTS[0].categories, "Cost a picture", "100,000 a month"], rows)
 
 
 def _categories(summary: Summary) -> Table:
@@ -410,27 +329,20 @@ def _standard_metrics(rows: Sequence[Row]) -> Table:
     return Table(["Provider", *headings], [(provider_title(row.provider), c) for row, c in zip(rows, cells, strict=True)])
 
 
-def _picture(row: PictureRow, providers: Sequence[str], uris: Thumbnails) -> Picture:
+def _figures(row: PictureRow, providers: Sequence[str], uris: Thumbnails) -> list[Figure]:
     figures = [Figure(uris["photo"], "photo"), Figure(uris["truth"], "truth")]
-    figures += [_result_figure(name, row.results.get(name), uris.get(name)) for name in providers]
-    composite = DASH if row.composite is None else f"{row.composite:.1f}"
-    return Picture(row.sample.stem, row.sample.category, composite, figures)
+    return figures + [_result_figure(name, row.results.get(name), uris.get(name)) for name in providers]
 
 
 def _result_figure(name: str, result: Result | None, uri: str | None) -> Figure:
-    figure = Figure(None, provider_title(name))
-    if result is None:
-        return replace(figure, missing="not run")
-    if result.state == "sent":
-        return replace(figure, missing="sent, no response: charge unknown")
-    if result.state == "failed":
-        return replace(figure, missing=result.message)
+    title = provider_title(name)
+    if result is None or not result.completed:
+        sent = "sent, no response: charge unknown"
+        missing = "not run" if result is None else sent if result.state == "sent" else result.message
+        return Figure(None, title, missing=missing)
     scores = result.scores or {}
     score = format_metric(SCORES[0], scores.get("composite"))
-    return replace(figure, uri=uri, score=score, parts=_parts(scores), missing="no subject found")
-
-
-# Files of a benchmark: report.html, results.csv and results.json, written beside the journal.
+    return Figure(uri, title, score, _parts(scores), missing="no subject found")
 
 
 #: Pictures with thumbnails in the report: about ten megabytes with five providers.
@@ -472,24 +384,11 @@ def to_csv(summary: Summary) -> str:
     writer.writerow(
         ["category", "picture", "provider", "state", "seconds", "usd", "basis", "engine", "device", *ids, "message"]
     )
-    for picture in summary.pictures:
-        for name, result in picture.results.items():
-            scores = result.scores or {}
-            writer.writerow(
-                [
-                    _cell(result.category),
-                    _cell(result.stem),
-                    name,
-                    result.state,
-                    "" if result.seconds is None else result.seconds,
-                    "" if result.cost.usd is None else f"{result.cost.usd:f}",
-                    result.cost.basis,
-                    result.engine,
-                    result.device,
-                    *("" if scores.get(i) is None else scores[i] for i in ids),
-                    _cell(result.message),
-                ]
-            )
+    for result in (result for picture in summary.pictures for result in picture.results.values()):
+        usd, scores = result.cost.usd, result.scores or {}
+        how = [None if usd is None else f"{usd:f}", result.cost.basis, result.engine, result.device]
+        row = [_cell(result.category), _cell(result.stem), result.provider, result.state, result.seconds, *how]
+        writer.writerow([*row, *(scores.get(i) for i in ids), _cell(result.message)])
     return out.getvalue()
 
 

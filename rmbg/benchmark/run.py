@@ -1,22 +1,22 @@
-"""Progress of a run and its remaining time."""
+"""Runs providers on a data set, records their results in a journal, and scores the mattes."""
 
 from __future__ import annotations
 
 import logging
-import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import reduce
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from rmbg.benchmark.dataset import Dataset, Sample
-from rmbg.benchmark.journal import Journal
+from rmbg.benchmark.journal import Journal, State
 from rmbg.benchmark.summary import listed
 from rmbg.billing.cost import Cost, dollars
 from rmbg.billing.quote import Estimate, estimate
@@ -40,13 +40,14 @@ class Job:
 
     Attributes
     ----------
-    count, done : int
+    count : int
     expected : float
         Expected seconds per picture, used until the first one is done.
     workers : int
         Number of pictures processed at the same time.
     stage : {"local", "remote", "scoring"}
         Local jobs run one after another, remote jobs in parallel to them, scoring when all others are done.
+    done : int
     seconds : float
         Seconds that the pictures done so far took, added up.
     """
@@ -96,19 +97,16 @@ class ProgressTracker:
     def report(self) -> None:
         """Call `progress` with the fraction done, the unfinished jobs and the remaining time."""
         with self._lock:
-            jobs = {title: job for title, job in self._jobs.items() if job.done < job.count}
-            count = sum(job.count for job in self._jobs.values())
-            done = sum(min(job.done, job.count) for job in self._jobs.values())
-            seconds = self._seconds_left()
-        running = {title: job for title, job in jobs.items() if job.stage != "scoring"} or jobs
+            jobs = {title: replace(job) for title, job in self._jobs.items()}
+        left: dict[Stage, list[float]] = {"local": [0.0], "remote": [0.0], "scoring": [0.0]}
+        for job in jobs.values():
+            left[job.stage].append(job.seconds_left)
+        seconds = max(sum(left["local"]), *left["remote"]) + sum(left["scoring"])
+        count, done = sum(job.count for job in jobs.values()), sum(min(job.done, job.count) for job in jobs.values())
+        unfinished = {title: job for title, job in jobs.items() if job.done < job.count}
+        running = {title: job for title, job in unfinished.items() if job.stage != "scoring"} or unfinished
         text = ", ".join(f"{title} {job.done} of {job.count}" for title, job in running.items())
-        self._progress(done / count if count else 1.0, f"{text}, {format_duration(seconds)} left" if jobs else "Done")
-
-    def _seconds_left(self) -> float:
-        def stage(name: Stage) -> list[float]:
-            return [job.seconds_left for job in self._jobs.values() if job.stage == name]
-
-        return max(sum(stage("local")), max(stage("remote"), default=0.0)) + sum(stage("scoring"))
+        self._progress(done / count if count else 1.0, f"{text}, {format_duration(seconds)} left" if text else "Done")
 
 
 def format_duration(seconds: float) -> str:
@@ -116,9 +114,6 @@ def format_duration(seconds: float) -> str:
     if seconds < 90:
         return f"about {max(1, round(seconds))} s"
     return f"about {round(seconds / 60)} min" if seconds < 5400 else f"about {round(seconds / 3600)} h"
-
-
-# Queue of the pictures that one provider has to process.
 
 
 log = logging.getLogger(__name__)
@@ -136,6 +131,10 @@ EXPECTED_SECONDS = 5.0
 NO_COST = Cost(Decimal(0), "charged")
 
 
+#: Title of the scoring job, and seconds per picture that are expected before the first one is done.
+SCORING, SCORING_SECONDS = "Scoring", 0.5
+
+
 class ProviderQueue:
     """Pictures that one provider has to process. Several threads may call `run` for a remote provider.
 
@@ -146,10 +145,8 @@ class ProviderQueue:
     journal : Journal
         Receives the results.
     call : RequestContext
-        Settings, key and cancellation of the calls.
+        Settings, key and cancellation of the calls, and the device, which is held while a local provider processes a picture.
     tracker : ProgressTracker
-    device : callable (check) -> context manager
-        Held while the provider processes a picture.
     halt : CancellationToken
         Ends the queue after the calls in flight.
 
@@ -166,29 +163,25 @@ class ProviderQueue:
         journal: Journal,
         call: RequestContext,
         tracker: ProgressTracker,
-        device: DeviceTurn,
         halt: CancellationToken,
     ) -> None:
-        self.provider, self._journal, self._call, self._tracker = provider, journal, call, tracker
-        self._device, self._halt = device, halt
-        self._pending: queue.SimpleQueue[Sample] = queue.SimpleQueue()
-        for sample in samples:
-            self._pending.put(sample)
+        self.provider, self.remote = provider, provider.info.kind == "remote"
+        self._pending, self._journal, self._call, self._tracker, self._halt = deque(samples), journal, call, tracker, halt
         self._failures = 0
+        self.workers = CONCURRENT_REQUESTS if self.remote else 1
         info = provider.info
-        self.workers = 1 if info.kind == "local" else CONCURRENT_REQUESTS
         tracker.add(info.title, len(samples), info.seconds or EXPECTED_SECONDS, self.workers, info.kind)
 
     def run(self) -> None:
         """Process pictures until the queue is empty, halted or cancelled, or the provider has failed too often."""
-        warm = self.provider.info.kind == "remote"
+        warm = self.remote
         while self._failures < MAX_FAILURES:
             self._call.check()
             if self._halt.cancelled():
                 return
             try:
-                sample = self._pending.get_nowait()
-            except queue.Empty:
+                sample = self._pending.popleft()
+            except IndexError:
                 return
             if not warm:
                 # The first call also loads and compiles the network, so the first picture is processed twice.
@@ -196,68 +189,44 @@ class ProviderQueue:
                 self._process(sample, record=False)
                 self._journal.update_conditions(self.provider.info.id)  # the weights are known now
             started = time.perf_counter()
-            if self._process(sample):
-                self._failures = 0
-            else:
-                self._failures += 1
+            self._failures = 0 if self._process(sample) else self._failures + 1
             self._tracker.advance(self.provider.info.title, time.perf_counter() - started)
         self._tracker.abandon(self.provider.info.title)
 
     def _process(self, sample: Sample, *, record: bool = True) -> bool:
         """Process one picture and record the result in the journal unless `record` is False. False if the provider failed."""
         settings, name = self._call.settings, self.provider.info.id
+
+        def add(state: State, **fields: Any) -> None:
+            if record:
+                self._journal.add(name, sample, state, **fields)
+
         try:
             photo = sample.photo(settings)
             sample.truth(settings)  # raises before a call is paid that could not be scored
-            if record and self.provider.info.kind == "remote":
-                self._journal.add(name, sample, "sent")
-            with self._device(self._call.check):
+            if self.remote:
+                add("sent")
+            with (no_turn if self.remote else self._call.device)(self._call.check):
                 cutout = run_directly(self.provider, photo, self.provider.info.parse_options({}), self._call)
-        except CancelledError as error:
-            if record and self.provider.info.kind == "remote":
-                # Without a charge the next run sends the photo again.
-                self._journal.add(name, sample, "failed", cost=error.cost or NO_COST, message=str(error))
-            raise
-        except NoSubjectError as error:
-            if record:
-                self._journal.add(
-                    name, sample, "nothing", cost=error.cost or NO_COST, message=public_text(str(error), shared=settings.shared)
-                )
-            return True
         except RmbgError as error:
-            if record:
-                self._journal.add(
-                    name, sample, "failed", cost=error.cost or NO_COST, message=public_text(str(error), shared=settings.shared)
-                )
-            return isinstance(error, InputError)  # an invalid picture is no failure of the provider
+            cancelled, found_nothing = isinstance(error, CancelledError), isinstance(error, NoSubjectError)
+            if self.remote or not cancelled:  # a cancelled picture without a charge is sent again by the next run
+                text = public_text(str(error), shared=settings.shared)
+                add("nothing" if found_nothing else "failed", cost=error.cost or NO_COST, message=text)
+            if cancelled:
+                raise
+            return found_nothing or isinstance(error, InputError)  # an invalid picture is no failure of the provider
         except Exception:  # a bug in one provider must not end the run
             log.exception("%s failed", name)
-            if record:
-                cost = NO_COST if self.provider.info.kind == "local" else Cost(None, "unknown")
-                text = f"{self.provider.info.title} failed because of an internal error; see the log."
-                self._journal.add(name, sample, "failed", cost=cost, message=text)
+            text = f"{self.provider.info.title} failed because of an internal error; see the log."
+            add("failed", cost=Cost(None, "unknown") if self.remote else NO_COST, message=text)
             return False
         if record:
+            how = {key: getattr(cutout, key) for key in ("cost", "engine", "device", "precision")}
             with keep_if_paid([cutout], settings):
                 self._journal.save_matte(name, sample, to_bytes(cutout.matte))
-                self._journal.add(
-                    name,
-                    sample,
-                    "got",
-                    cost=cutout.cost,
-                    seconds=round(cutout.warm_seconds, 4),
-                    engine=cutout.engine,
-                    device=cutout.device,
-                    precision=cutout.precision,
-                )
+                add("got", seconds=round(cutout.warm_seconds, 4), **how)
         return True
-
-
-# Runs providers on a data set and scores their mattes.
-
-
-#: Title of the scoring job, and seconds per picture that are expected before the first one is done.
-SCORING, SCORING_SECONDS = "Scoring", 0.5
 
 
 def run(
@@ -309,19 +278,12 @@ def run(
     to_score = sum(len(samples) for samples in pending.values()) + len(unscored_results(dataset, names, journal))
     tracker.add(SCORING, to_score, SCORING_SECONDS, workers, "scoring")
 
-    def call(provider: Provider) -> RequestContext:
-        return RequestContext(settings, (keys or {}).get(provider.info.id), cancelled=token.cancelled, device=device)
-
     def provider_queue(provider: Provider) -> ProviderQueue:
-        turn = device if provider.info.kind == "local" else no_turn
-        return ProviderQueue(provider, pending[provider.info.id], journal, call(provider), tracker, turn, halt)
+        name = provider.info.id
+        call = RequestContext(settings, (keys or {}).get(name), cancelled=token.cancelled, device=device)
+        return ProviderQueue(provider, pending[name], journal, call, tracker, halt)
 
-    queues = [provider_queue(provider) for provider in providers]
-    local = [each for each in queues if each.provider.info.kind == "local"]
-    remote = [each for each in queues if each.provider.info.kind == "remote"]
-    with ThreadPoolExecutor(1 + sum(each.workers for each in remote)) as pool:
-        futures: list[Future] = [pool.submit(_run_in_sequence, local)]
-        futures += [pool.submit(each.run) for each in remote for _ in range(each.workers)]
+    def finish(futures: list[Future]) -> None:
         try:
             _wait_for(futures, tracker, halt, token)
         except BaseException as error:
@@ -329,14 +291,16 @@ def run(
                 token.cancel(wait=False)
             wait(futures)
             raise _final_error(error, futures, dataset, names, journal) from None
+
+    queues = [provider_queue(provider) for provider in providers]
+    remote = [each for each in queues if each.remote]
+    with ThreadPoolExecutor(1 + sum(each.workers for each in remote)) as pool:
+        local = pool.submit(list, map(ProviderQueue.run, [each for each in queues if not each.remote]))
+        finish([local, *(pool.submit(each.run) for each in remote for _ in range(each.workers))])
     unscored = unscored_results(dataset, names, journal)
     tracker.add(SCORING, len(unscored), SCORING_SECONDS, workers, "scoring")
     with ThreadPoolExecutor(workers) as pool:
-        futures = [pool.submit(_score, name, sample, journal, settings, tracker, halt) for name, sample in unscored]
-        try:
-            _wait_for(futures, tracker, halt, token)
-        except CancelledError as error:
-            raise _final_error(error, futures, dataset, names, journal) from None
+        finish([pool.submit(_score, name, sample, journal, settings, tracker, halt) for name, sample in unscored])
     tracker.report()
 
 
@@ -385,11 +349,6 @@ def expected_charge(
     """Expected charge for the pending pictures."""
     providers = [find(name) for name in dict.fromkeys(ids)]
     return estimate([(p.info, len(pending_samples(dataset, p, journal, retry=retry))) for p in providers], settings)
-
-
-def _run_in_sequence(queues: list[ProviderQueue]) -> None:
-    for provider_queue in queues:
-        provider_queue.run()
 
 
 def _score(

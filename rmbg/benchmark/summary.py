@@ -90,16 +90,15 @@ def summarize(dataset: Dataset, providers: Sequence[str], journal: Journal) -> S
     """Summarize the results of `providers` on `dataset` in a journal."""
 
     def rows(samples: tuple[Sample, ...]) -> tuple[Row, ...]:
-        return tuple(sorted((_row(name, samples, journal) for name in providers), key=_sort_key))
+        found = (_row(name, samples, journal) for name in providers)
+        return tuple(sorted(found, key=lambda row: (-_score(row), row.provider)))
 
     best_first = rows(dataset.samples)
-    categories = {
-        category: rows(tuple(sample for sample in dataset.samples if sample.category == category))
-        for category in dataset.categories
-    }
-    pictures = [_picture(sample, [row.provider for row in best_first], journal) for sample in dataset.samples]
+    names = tuple(row.provider for row in best_first)
+    categories = {name: rows(tuple(s for s in dataset.samples if s.category == name)) for name in dataset.categories}
+    pictures = [_picture(sample, names, journal) for sample in dataset.samples]
     pictures.sort(key=lambda picture: (picture.composite is None, picture.composite or 0.0))
-    return Summary(dataset, tuple(row.provider for row in best_first), best_first, categories, tuple(pictures))
+    return Summary(dataset, names, best_first, categories, tuple(pictures))
 
 
 def without_figures(summary: Summary) -> dict[str, str]:
@@ -110,9 +109,8 @@ def without_figures(summary: Summary) -> dict[str, str]:
             continue
         results = [picture.results[row.provider] for picture in summary.pictures if row.provider in picture.results]
         reasons = [result.message for result in results if result.message]
-        reason = f" {reasons[0]}" if reasons else ""
-        title = find(row.provider).info.title
-        messages[row.provider] = f"{title}: None of the {row.pictures} pictures was measured.{reason}"
+        sentences = [f"{find(row.provider).info.title}: None of the {row.pictures} pictures was measured.", *reasons[:1]]
+        messages[row.provider] = " ".join(sentences)
     return messages
 
 
@@ -134,9 +132,10 @@ def listed(names: Sequence[str]) -> str:
     return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
 
 
-def _sort_key(row: Row) -> tuple[float, str]:
+def _score(row: Row) -> float:
+    """Mean composite; -1 if there is none."""
     composite = row.means["composite"]
-    return (1.0 if composite is None else -composite, row.provider)
+    return -1.0 if composite is None else composite
 
 
 def _row(provider: str, samples: tuple[Sample, ...], journal: Journal) -> Row:
@@ -182,7 +181,7 @@ def bootstrap(values: Sequence[float]) -> tuple[float, float] | None:
     return float(low), float(high)
 
 
-def _picture(sample: Sample, providers: list[str], journal: Journal) -> PictureRow:
+def _picture(sample: Sample, providers: Sequence[str], journal: Journal) -> PictureRow:
     results = {name: result for name in providers if (result := journal.result(name, sample))}
     composites = [c for result in results.values() if result.scores and (c := result.scores["composite"]) is not None]
     return PictureRow(sample, results, float(np.mean(composites)) if composites else None)

@@ -97,10 +97,8 @@ def agreement(outcomes: Sequence[Outcome], reference: str, matte_of: MatteOf = o
     references = (matte_of(outcome) for outcome in outcomes if outcome.provider == reference)
     reference_matte = next(references, None)
     band = None if reference_matte is None else edge_band(reference_matte)
-    return [
-        _row(outcome, reference_matte if outcome.provider == reference else matte_of(outcome), reference_matte, band)
-        for outcome in outcomes
-    ]
+    mattes = (reference_matte if outcome.provider == reference else matte_of(outcome) for outcome in outcomes)
+    return [_row(outcome, matte, reference_matte, band) for outcome, matte in zip(outcomes, mattes, strict=True)]
 
 
 def consensus(outcomes: Sequence[Outcome], matte_of: MatteOf = own_matte) -> dict[str, float]:
@@ -109,11 +107,8 @@ def consensus(outcomes: Sequence[Outcome], matte_of: MatteOf = own_matte) -> dic
     It is an estimate of quality without a reference: a result that differs from all others is likely, but not certain, to be
     the worse one.
     """
-    masks: dict[str, np.ndarray] = {}
-    for outcome in outcomes:
-        matte = matte_of(outcome)
-        if matte is not None:
-            masks[outcome.provider] = np.packbits(matte > 0.5)
+    mattes = ((outcome.provider, matte_of(outcome)) for outcome in outcomes)
+    masks = {name: np.packbits(matte > 0.5) for name, matte in mattes if matte is not None}
     if len(masks) < 2:
         return {}
     others = len(masks) - 1

@@ -12,7 +12,7 @@ from typing import Any
 from rmbg.billing.cost import Cost
 from rmbg.cutout import Cutout
 from rmbg.errors import NotReadyError, OptionError, RmbgError, check_text
-from rmbg.images.photo import Photo, open_photo
+from rmbg.images.photo import open_photo
 from rmbg.providers import Provider, find
 from rmbg.providers.base import DeviceTurn, RequestContext, never_cancelled, no_progress, no_turn, run_directly
 from rmbg.runtime.cancellation import CancellationToken
@@ -94,31 +94,13 @@ def compare(
     providers = select_providers(ids, settings)
     parsed = {p.info.id: p.info.parse_options((options or {}).get(p.info.id, {})) for p in providers}
     photo = open_photo(source, settings=settings)
-    return _run(photo, providers, parsed, keys or {}, settings, progress, cancelled, device)
-
-
-def _run(
-    photo: Photo,
-    providers: list[Provider],
-    options: Mapping[str, Mapping[str, Any]],
-    keys: Mapping[str, str],
-    settings: Settings,
-    progress: Callable[[float | None, str], None],
-    cancelled: Callable[[], bool],
-    device: DeviceTurn,
-) -> Iterator[Outcome]:
     token = CancellationToken(cancelled)
     outcomes: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
 
     def run_one(provider: Provider) -> None:
         info = provider.info
-        call = RequestContext(
-            settings,
-            keys.get(info.id),
-            lambda fraction, text: progress(fraction, f"{info.title}: {text}"),
-            token.cancelled,
-            device=device,
-        )
+        key, report = (keys or {}).get(info.id), lambda fraction, text: progress(fraction, f"{info.title}: {text}")
+        call = RequestContext(settings, key, report, token.cancelled, device=device)
         try:
             call.check()
             status = provider.status(settings)
@@ -126,28 +108,25 @@ def _run(
                 raise NotReadyError(Message("{title} is not ready: {status}.", title=info.title, status=status.text))
             with (device if info.kind == "local" else no_turn)(call.check):
                 provider.warm_up(call)
-                cutout = run_directly(provider, photo, options[info.id], call)
+                cutout = run_directly(provider, photo, parsed[info.id], call)
             outcomes.put(Outcome(info.id, cutout))
         except RmbgError as error:
             outcomes.put(Outcome(info.id, None, str(error), error.cost))
         except Exception:  # a bug in one provider must not lose the results of the others
             log.exception("%s failed", info.id)
-            outcomes.put(
-                Outcome(info.id, None, Message("{title} failed because of an internal error; see the log.", title=info.title))
-            )
+            text = Message("{title} failed because of an internal error; see the log.", title=info.title)
+            outcomes.put(Outcome(info.id, None, text))
 
-    def run_in_sequence(local: list[Provider]) -> None:
-        for provider in local:
-            run_one(provider)
+    def run_all() -> Iterator[Outcome]:
+        pool = ThreadPoolExecutor(len(providers), thread_name_prefix="compare")
+        try:
+            pool.submit(list, map(run_one, [p for p in providers if p.info.kind == "local"]))
+            for remote in (p for p in providers if p.info.kind == "remote"):
+                pool.submit(run_one, remote)
+            for _ in providers:
+                yield outcomes.get()
+        finally:
+            token.cancel(wait=False)
+            pool.shutdown(wait=False)
 
-    pool = ThreadPoolExecutor(len(providers), thread_name_prefix="compare")
-    try:
-        pool.submit(run_in_sequence, [p for p in providers if p.info.kind == "local"])
-        for provider in providers:
-            if provider.info.kind == "remote":
-                pool.submit(run_one, provider)
-        for _ in providers:
-            yield outcomes.get()
-    finally:
-        token.cancel(wait=False)
-        pool.shutdown(wait=False)
+    return run_all()

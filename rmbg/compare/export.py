@@ -46,8 +46,7 @@ def contact_sheet(outcomes: Sequence[Outcome], background: Background = TRANSPAR
     cutouts = [(outcome.title, outcome.cutout) for outcome in outcomes if outcome.cutout is not None]
     photo = cutouts[0][1].photo
     panes = [(_pane(photo.flattened()), "Photo", f"{photo.width} x {photo.height}")]
-    for title, cutout in cutouts:
-        panes.append((_pane(cutout.render(background)), title, f"{cutout.warm_seconds:.2f} s, {cutout.cost}"))
+    panes += [(_pane(c.render(background)), title, f"{c.warm_seconds:.2f} s, {c.cost}") for title, c in cutouts]
     width, height = max(MIN_LABEL_WIDTH, panes[0][0].width), panes[0][0].height
     rows = -(-len(panes) // MAX_COLUMNS)
     columns = -(-len(panes) // rows)  # rows of about equal length

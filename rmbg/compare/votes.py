@@ -1,9 +1,10 @@
-"""Bradley-Terry ratings from votes, with confidence intervals."""
+"""Blind votes on the best of several cutouts, stored in SQLite, and Bradley-Terry ratings with confidence intervals."""
 
 from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 import secrets
 import sqlite3
@@ -75,20 +76,16 @@ def rate(votes: Sequence[tuple[Sequence[str], str | None]]) -> list[Rating]:
     names = sorted({name for order, _ in votes for name in order})
     if not names:
         return []
-    wins = np.sum([_win_matrix(order, winner, names) for order, winner in votes], axis=0)
+    wins = np.zeros((len(names), len(names)))
+    for order, winner in votes:
+        for first, second in itertools.permutations(order, 2):
+            wins[names.index(first), names.index(second)] += 0.5 if winner is None else float(first == winner)
     strength = bradley_terry(wins)
     ratings, errors = AVERAGE + TENFOLD * _centered(np.log10(strength)), NORMAL_95 * TENFOLD * standard_errors(wins, strength)
-    rated = [
-        Rating(
-            name,
-            float(ratings[i]),
-            float(ratings[i] - errors[i]),
-            float(ratings[i] + errors[i]),
-            votes=sum(name in order for order, _ in votes),
-            wins=sum(winner == name for _, winner in votes),
-        )
-        for i, name in enumerate(names)
-    ]
+    rated = []
+    for name, rating, error in zip(names, map(float, ratings), map(float, errors), strict=True):
+        cast, won = sum(name in order for order, _ in votes), sum(winner == name for _, winner in votes)
+        rated.append(Rating(name, rating, rating - error, rating + error, cast, won))
     return sorted(rated, key=lambda rating: (-rating.rating, rating.provider))
 
 
@@ -139,19 +136,6 @@ def standard_errors(wins: np.ndarray, strength: np.ndarray) -> np.ndarray:
 def _centered(values: np.ndarray) -> np.ndarray:
     """Subtract the mean along the first axis."""
     return values - values.mean(axis=0)
-
-
-def _win_matrix(order: Sequence[str], winner: str | None, names: list[str]) -> np.ndarray:
-    """Wins of one ballot, (N, N)."""
-    matrix = np.zeros((len(names), len(names)))
-    for first in order:
-        for second in order:
-            if first != second:
-                matrix[names.index(first), names.index(second)] = 0.5 if winner is None else float(first == winner)
-    return matrix
-
-
-# Blind votes on the best of several cutouts, stored in SQLite.
 
 
 SCHEMA = """
@@ -235,24 +219,22 @@ class Votes:
                 raise OptionError("This comparison has already been voted on.")
         return choice
 
+    def _cast(self) -> list[tuple[str, tuple[str, ...], str | None]]:
+        """All votes, oldest first, as (time, providers on the ballot, winner or None)."""
+        query = "SELECT cast_at, providers, choice FROM ballots WHERE cast_at IS NOT NULL ORDER BY cast_at, rowid"
+        with self._open() as db:
+            return [(time, tuple(json.loads(providers)), choice) for time, providers, choice in db.execute(query)]
+
     def all(self) -> list[tuple[tuple[str, ...], str | None]]:
         """All votes, oldest first, as (providers on the ballot, winner or None)."""
-        with self._open() as db:
-            rows = db.execute(
-                "SELECT providers, choice FROM ballots WHERE cast_at IS NOT NULL ORDER BY cast_at, rowid"
-            ).fetchall()
-        return [(tuple(json.loads(providers)), choice) for providers, choice in rows]
+        return [(providers, choice) for _, providers, choice in self._cast()]
 
     def to_csv(self) -> str:
         """All votes as CSV: time, providers, and winner (empty for no preference)."""
-        with self._open() as db:
-            rows = db.execute(
-                "SELECT cast_at, providers, choice FROM ballots WHERE cast_at IS NOT NULL ORDER BY cast_at, rowid"
-            ).fetchall()
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\n")
         writer.writerow(["cast_at", "providers", "winner"])
-        writer.writerows([cast_at, " ".join(json.loads(providers)), choice or ""] for cast_at, providers, choice in rows)
+        writer.writerows((time, " ".join(providers), choice or "") for time, providers, choice in self._cast())
         return out.getvalue()
 
     def ratings(self) -> list[Rating]:

@@ -1,14 +1,15 @@
-"""Matting errors: MAE, SAD, MSE, gradient and connectivity; smaller is better.
+"""Quality of a matte against the truth: scores of the composite, matting errors, and metrics of salient object detection.
 
-C. Rhemann, C. Rother, J. Wang, M. Gelautz, P. Kohli and P. Rott, "A Perceptually Motivated Online Benchmark for Image
-Matting", CVPR 2009. There the sums are taken over the unknown part of a trimap; here, without a trimap, over the whole
-picture. Sums are in thousands, as usual.
+Matting errors, of which smaller is better: MAE, SAD, MSE, gradient and connectivity, by C. Rhemann, C. Rother, J. Wang,
+M. Gelautz, P. Kohli and P. Rott, "A Perceptually Motivated Online Benchmark for Image Matting", CVPR 2009. There the sums are
+taken over the unknown part of a trimap; here, without a trimap, over the whole picture. Sums are in thousands, as usual.
 
-All functions take ``matte`` and ``truth``, float arrays (H, W) with alpha in [0, 1].
+All functions take ``matte``, and ``truth`` or its mask ``inside``: float arrays (H, W) with alpha in [0, 1], and bool (H, W).
 """
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from dataclasses import dataclass
@@ -53,13 +54,8 @@ def _gradient_magnitude(alpha: np.ndarray) -> np.ndarray:
     derivative = -x * smooth / SIGMA**2
     # The norm of the 2-D kernel, an outer product, is the product of the norms of its factors.
     smooth, derivative = smooth / np.linalg.norm(smooth), derivative / np.linalg.norm(derivative)
-    vertical, horizontal = (
-        ndimage.convolve1d(
-            ndimage.convolve1d(alpha, smooth, axis=1 - axis, mode="nearest"), derivative, axis=axis, mode="nearest"
-        )
-        for axis in (0, 1)
-    )
-    return np.hypot(vertical, horizontal)
+    convolve = functools.partial(ndimage.convolve1d, mode="nearest")
+    return np.hypot(*(convolve(convolve(alpha, smooth, axis=1 - axis), derivative, axis=axis) for axis in (0, 1)))
 
 
 def connectivity(matte: np.ndarray, truth: np.ndarray) -> float:
@@ -95,8 +91,7 @@ def _largest(mask: np.ndarray) -> np.ndarray:
     return regions == area.argmax()
 
 
-# Metrics of salient object detection: max F, weighted F, S and E, in [0, 1]; larger is better.
-
+# Metrics of salient object detection, in [0, 1]; larger is better.
 
 #: Weight of precision against recall in the F measure, the usual value.
 BETA_SQUARED = 0.3
@@ -217,8 +212,7 @@ def e_mean(matte: np.ndarray, inside: np.ndarray) -> float:
     return float(aligned.mean() / size)
 
 
-# Quality of a matte: the three scores of the composite, and all metrics of one picture in one call.
-
+# The three scores of the composite, and all metrics of one picture in one call.
 
 #: Half the width of the band around the true boundary, and tolerance of the boundary F measure: fractions of the picture's
 #: diagonal, and minimum in pixels.
@@ -234,8 +228,8 @@ SOFT_WIDTH = 0.002
 #: Smallest semi-transparent fraction of the picture for which the score is computed.
 MIN_SOFT_AREA = 0.001
 
-#: Weights of the composite, as in the published benchmark.
-WEIGHTS = {"iou": 0.5, "edge": 0.3, "transparency": 0.2}
+#: Weights of IoU, edge and transparency in the composite, as in the published benchmark.
+WEIGHTS = (0.5, 0.3, 0.2)
 
 
 @dataclass(frozen=True)
@@ -267,16 +261,14 @@ METRICS = (
 
 def measure(matte: np.ndarray, truth: np.ndarray) -> dict[str, float | None]:
     """Compute every metric of `METRICS`, by id; None for those that do not apply to this picture."""
-    matte, truth = _floats(matte), _floats(truth)
+    matte, truth = (np.clip(np.asarray(values, np.float32), 0.0, 1.0) for values in (matte, truth))
     if matte.shape != truth.shape:
         raise ValueError(f"The matte is {matte.shape}, the truth {truth.shape}.")
-    iou_score, edge_score, soft_score = iou(matte, truth), edge(matte, truth), transparency(matte, truth)
     inside = truth > 0.5
+    scores = iou(matte, truth), edge(matte, truth), transparency(matte, truth)
     return {
-        "composite": composite(iou_score, edge_score, soft_score),
-        "iou": iou_score,
-        "edge": edge_score,
-        "transparency": soft_score,
+        "composite": composite(*scores),
+        **dict(zip(("iou", "edge", "transparency"), scores, strict=True)),
         "mae": mae(matte, truth),
         "f_max": f_max(matte, inside),
         "f_weighted": f_weighted(matte, inside),
@@ -289,15 +281,11 @@ def measure(matte: np.ndarray, truth: np.ndarray) -> dict[str, float | None]:
     }
 
 
-def _floats(values: np.ndarray) -> np.ndarray:
-    return np.clip(np.asarray(values, dtype=np.float32), 0.0, 1.0)
-
-
 def composite(iou: float, edge: float | None, transparency: float | None) -> float:
     """Weighted mean of the scores that apply: 0.5 IoU, 0.3 edge, 0.2 transparency."""
-    scores = {"iou": iou, "edge": edge, "transparency": transparency}
-    known = {name: value for name, value in scores.items() if value is not None}
-    return sum(WEIGHTS[name] * value for name, value in known.items()) / sum(WEIGHTS[name] for name in known)
+    pairs = zip((iou, edge, transparency), WEIGHTS, strict=True)
+    known = [(score, weight) for score, weight in pairs if score is not None]
+    return sum(score * weight for score, weight in known) / sum(weight for _, weight in known)
 
 
 def iou(matte: np.ndarray, truth: np.ndarray) -> float:
@@ -325,9 +313,7 @@ def edge(matte: np.ndarray, truth: np.ndarray) -> float | None:
     tolerance = max(TOLERANCE_PIXELS, TOLERANCE * math.hypot(*truth.shape))
     precision = float(np.mean(distance[predicted_edge] <= tolerance))
     recall = float(np.mean(ndimage.distance_transform_edt(~predicted_edge)[true_edge] <= tolerance))
-    if precision + recall == 0:
-        return 0.0
-    f = 2 * precision * recall / (precision + recall)
+    f = 2 * precision * recall / (precision + recall) if precision + recall else 0.0
     return 100.0 * float(np.sqrt(accuracy(matte[band], truth[band]) * f))
 
 
@@ -364,16 +350,11 @@ def boundary(mask: np.ndarray) -> np.ndarray:
 def semi_transparent(truth: np.ndarray) -> np.ndarray:
     """Mask of soft regions that are wider than an edge: bool (H, W).
 
-    A morphological opening by a square removes antialiased edges.
+    A morphological opening by a square removes antialiased edges, by separable filters whose time does not depend on the side.
     """
-    soft = (truth > SOFT[0]) & (truth < SOFT[1])
-    side = 2 * max(1, round(SOFT_WIDTH / 2 * math.hypot(*truth.shape))) + 1
-    return _opening(soft, side)
-
-
-def _opening(mask: np.ndarray, side: int) -> np.ndarray:
-    """Morphological opening by a square, by separable filters whose time does not depend on the side."""
     from scipy import ndimage  # deferred, as SciPy takes long to import
 
-    low = ndimage.minimum_filter(mask.view(np.uint8), side, mode="constant", cval=0)
+    soft = (truth > SOFT[0]) & (truth < SOFT[1])
+    side = 2 * max(1, round(SOFT_WIDTH / 2 * math.hypot(*truth.shape))) + 1
+    low = ndimage.minimum_filter(soft.view(np.uint8), side, mode="constant", cval=0)
     return ndimage.maximum_filter(low, side, mode="constant", cval=0).view(bool)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -12,7 +13,7 @@ from PIL import Image
 from rmbg.errors import OptionError, PhotoError, check_text, printable
 from rmbg.images.photo import FLATTEN_LEVEL, open_photo
 from rmbg.images.pixels import Color, parse_color
-from rmbg.render.notation import parse_percent, split_list
+from rmbg.render.notation import parse_number, parse_pair, split_list
 from rmbg.runtime.threads import row_strips
 from rmbg.settings import Settings
 
@@ -82,10 +83,8 @@ def parse_background(text: str, *, paths: bool = True, settings: Settings | None
         return BLURRED
     if given.lower().startswith("gradient:"):
         return _parse_gradient(given)
-    try:
+    with suppress(OptionError):
         return Background("color", (parse_color(given),))
-    except OptionError:
-        pass
     if not paths or given.startswith("#") or not any(mark in given for mark in "./\\"):
         kinds = "transparent, a color such as #ff8800, blur or gradient:#ffffff,#cccccc"
         kinds += ", or the path of a picture" if paths else ""
@@ -97,12 +96,7 @@ def _parse_gradient(given: str) -> Background:
     parts = [part for part in split_list(given.partition(":")[2]) if part]
     if len(parts) not in (2, 3):
         raise OptionError("A gradient needs two colors. Write it as gradient:#ffffff,#cccccc or gradient:#ffffff,#cccccc,90.")
-    if len(parts) == 2:
-        return gradient(parts[0], parts[1])
-    try:
-        angle = float(parts[2].lower().removesuffix("deg"))
-    except ValueError:
-        angle = math.nan
+    angle = parse_number(parts[2].lower().removesuffix("deg")) if len(parts) == 3 else DOWN
     if not -360 <= angle <= 360:
         raise OptionError(f"The angle of the gradient is {printable(parts[2], 40)!r}; it must be a number from -360 to 360.")
     return gradient(parts[0], parts[1], angle)
@@ -145,20 +139,13 @@ def place_picture(background: Background, fit: str = "", position: str = "") -> 
     if fit:
         background = replace(background, fit=fit)  # type: ignore[arg-type]
     if position:
-        parts = split_list(position)
-        if len(parts) != 2:
-            raise OptionError(f"background-position is {printable(position, 40)!r}; it must be X,Y in percent, such as 50,100.")
-        x, y = (parse_percent(part, "background-position", 0, 100) for part in parts)
-        background = replace(background, position=(x, y))
+        pair = parse_pair(position, "background-position", "X,Y in percent, such as 50,100", 0, 100)
+        background = replace(background, position=pair)
     return background
 
 
 def paint(
-    background: Background,
-    rgb: np.ndarray,
-    matte: np.ndarray,
-    foreground: np.ndarray,
-    alpha: np.ndarray | None = None,
+    background: Background, rgb: np.ndarray, matte: np.ndarray, foreground: np.ndarray, alpha: np.ndarray | None = None
 ) -> np.ndarray:
     """Paint a background at the photo's size.
 
@@ -227,11 +214,7 @@ def contain(image: np.ndarray, height: int, width: int, position: tuple[float, f
 
 
 def blurred(
-    rgb: np.ndarray,
-    matte: np.ndarray,
-    foreground: np.ndarray,
-    alpha: np.ndarray | None = None,
-    strength: float = BLUR,
+    rgb: np.ndarray, matte: np.ndarray, foreground: np.ndarray, alpha: np.ndarray | None = None, strength: float = BLUR
 ) -> np.ndarray:
     """Blur the photo's background: uint8 (H, W, 3).
 
@@ -270,8 +253,9 @@ def _background_light(
     for rows in row_strips(len(matte), 64):  # strips that fit into the CPU's cache
         subject = matte[rows]
         photo = rgb[rows].astype(np.float32)
-        visible = np.ones_like(subject) if alpha is None else alpha[rows] * np.float32(1 / 255)
+        visible = np.ones_like(subject)
         if alpha is not None:
+            visible = alpha[rows] * np.float32(1 / 255)
             photo *= visible[..., None]
         weighted[rows] = np.clip(photo - subject[..., None] * foreground[rows] + np.float32(0.5), 0, 255)
         weights[rows] = np.clip(visible - subject, 0, 1) * np.float32(255) + np.float32(0.5)

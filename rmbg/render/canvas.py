@@ -11,7 +11,7 @@ from PIL import Image
 
 from rmbg.errors import OptionError, check_text, printable
 from rmbg.images.pixels import Color
-from rmbg.render.notation import Length, parse_length, parse_percent, split_list
+from rmbg.render.notation import Length, parse_length, parse_pair, parse_percent
 
 #: Range of the sides of a canvas in pixels, and the maximum of their product.
 SHORTEST, LONGEST, MOST_PIXELS = 16, 12_000, 40_000_000
@@ -56,15 +56,14 @@ class Canvas:
     align: Literal["center", "bottom"] = "center"
 
     def __post_init__(self) -> None:
-        if not (min(self.width, self.height) >= SHORTEST and max(self.width, self.height) <= LONGEST):
-            raise OptionError(
-                f"The canvas is {self.width:,} x {self.height:,} pixels; each side must be {SHORTEST} to {LONGEST:,} pixels."
-            )
-        if self.width * self.height > MOST_PIXELS:
-            raise OptionError(
-                f"The canvas has {self.width * self.height / 1e6:.0f} megapixels; at most {MOST_PIXELS / 1e6:.0f} are possible."
-            )
-        if not 0 <= 2 * self.padding_pixels <= 0.95 * min(self.width, self.height):
+        (shorter, longer), pixels = sorted((self.width, self.height)), self.width * self.height
+        if shorter < SHORTEST or longer > LONGEST:
+            size = f"{self.width:,} x {self.height:,} pixels"
+            raise OptionError(f"The canvas is {size}; each side must be {SHORTEST} to {LONGEST:,} pixels.")
+        if pixels > MOST_PIXELS:
+            most = f"at most {MOST_PIXELS / 1e6:.0f} are possible"
+            raise OptionError(f"The canvas has {pixels / 1e6:.0f} megapixels; {most}.")
+        if not 0 <= 2 * self.padding_pixels <= 0.95 * shorter:
             raise OptionError(f"The padding is {self.padding}; it must leave space for the subject. Use less than half a side.")
         for name, value, (low, high) in (("scale", self.scale, SCALES), ("x", self.x, POSITIONS), ("y", self.y, POSITIONS)):
             if not low <= value <= high:
@@ -84,28 +83,24 @@ class Preset:
     background: Color | None = WHITE
 
 
-def _percent(value: float) -> Length:
-    return Length(value, percent=True)
-
-
 #: Canvases by id. Faces are not detected: in a photo for a document check the size of the head, and set the scale.
 PRESETS: dict[str, Preset] = {
     "square": Preset("Square, 2000 × 2000", Canvas(2000, 2000)),
     # Pure white, the product fills at least 85 % of the frame; 500 to 10,000 pixels on the longest side, 1,000 or more for
     # zoom, 1,600 recommended. https://sellercentral.amazon.com/help/hub/reference/G1881
-    "amazon": Preset("Amazon, 2000 × 2000", Canvas(2000, 2000, _percent(5))),
+    "amazon": Preset("Amazon, 2000 × 2000", Canvas(2000, 2000)),
     # At least 500 pixels on the longest side: https://www.ebay.com/help/policies/listing-policies/picture-policy?id=4370, and
     # 1,000 or more recommended: https://developer.ebay.com/support/kb-article?KBid=1489
-    "ebay": Preset("eBay, 1600 × 1600", Canvas(1600, 1600, _percent(5))),
+    "ebay": Preset("eBay, 1600 × 1600", Canvas(1600, 1600)),
     # Square products are best at 2048 x 2048. https://help.shopify.com/en/manual/products/product-media/product-media-types
-    "shopify": Preset("Shopify, 2048 × 2048", Canvas(2048, 2048, _percent(5))),
+    "shopify": Preset("Shopify, 2048 × 2048", Canvas(2048, 2048)),
     # 2 x 2 inches, white or off-white, head 1 to 1 3/8 inches: https://bg.usembassy.gov/visas/nonimmigrant-visas/photo-requirements/
     # A digital copy has 600 to 1,200 pixels a side:
     # https://travel.state.gov/content/travel/en/us-visas/visa-information-resources/photos/digital-image-requirements.html
-    "us-passport": Preset("US passport, 2 × 2 in", Canvas(1200, 1200, _percent(10), align="bottom")),
+    "us-passport": Preset("US passport, 2 × 2 in", Canvas(1200, 1200, Length(10, percent=True), align="bottom")),
     # 35 x 45 mm, as in the United Kingdom: https://gov.tc/passports/photos. In Germany at 600 dots per inch with a face of
     # 32 to 36 mm: https://bangkok.diplo.de/th-de/service/02-PaesseAusweise/-/2448880. ICAO Doc 9303 does not prescribe a size.
-    "passport": Preset("Passport, 35 × 45 mm", Canvas(827, 1063, _percent(9), align="bottom")),
+    "passport": Preset("Passport, 35 × 45 mm", Canvas(827, 1063, Length(9, percent=True), align="bottom")),
 }
 
 
@@ -140,12 +135,7 @@ def parse_canvas(text: str, padding: str = "", scale: str = "", position: str = 
     if check_text(scale, "The scale").strip():
         canvas = replace(canvas, scale=parse_percent(scale, "The scale", *SCALES))
     if check_text(position, "The position").strip():
-        parts = split_list(position)
-        if len(parts) != 2:
-            raise OptionError(
-                f"The position is {printable(position, 40)!r}; it must be X,Y in percent of the canvas, such as 0,-5."
-            )
-        x, y = (parse_percent(part, "The position", *POSITIONS) for part in parts)
+        x, y = parse_pair(position, "The position", "X,Y in percent of the canvas, such as 0,-5", *POSITIONS)
         canvas = replace(canvas, x=x, y=y)
     return canvas
 
@@ -153,19 +143,15 @@ def parse_canvas(text: str, padding: str = "", scale: str = "", position: str = 
 def _sized(given: str) -> Canvas:
     if given.lower() in PRESETS:
         return PRESETS[given.lower()].canvas
-    match = _SIZE.fullmatch(given)
-    if not match:
-        raise OptionError(f"There is no canvas {printable(given, 40)!r}. Use WIDTHxHEIGHT, or one of {', '.join(PRESETS)}.")
-    return Canvas(int(match.group(1)), int(match.group(2)))
+    if match := _SIZE.fullmatch(given):
+        return Canvas(int(match[1]), int(match[2]))
+    raise OptionError(f"There is no canvas {printable(given, 40)!r}. Use WIDTHxHEIGHT, or one of {', '.join(PRESETS)}.")
 
 
 def preset_background(text: str) -> Color | None:
     """Return the color that a preset prescribes for the background; None for other canvases."""
     preset = PRESETS.get(text.strip().lower())
     return None if preset is None else preset.background
-
-
-# Placement of a photo on a canvas: geometry and resampling. All functions are pure.
 
 
 #: Antialiased where it shrinks; its overshoot is cut off, so that no ring appears around the subject.

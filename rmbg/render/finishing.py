@@ -1,21 +1,24 @@
-"""Compositing of several layers in one pass."""
+"""Finishing of a cutout: shadows, outline and canvas, their notation, and the compositing of the layers."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import numpy as np
 from PIL import Image
 
-from rmbg.errors import OptionError
+from rmbg.errors import OptionError, check_text, printable
 from rmbg.images.pixels import Color, parse_color
 from rmbg.matting.matte import bounding_box, tiles
 from rmbg.render.canvas import Canvas, parse_canvas
-from rmbg.render.notation import Length, parse_fields, parse_length, parse_percent
+from rmbg.render.notation import Length, parse_length, parse_percent, split_list
 from rmbg.runtime.threads import row_strips
+
+T = TypeVar("T")
 
 #: Colors, uint8 (H, W, 3) or (3,), and coverage, float32 (H, W) in [0, 1].
 Layer = tuple[np.ndarray, np.ndarray]
@@ -58,9 +61,6 @@ def composite(layers: Sequence[Layer], background: np.ndarray | None) -> np.ndar
             colors = np.where(result[rows, :, 3:] > 0, colors / np.maximum(total, 1e-6), 0)
         result[rows, :, :3] = np.clip(colors + np.float32(0.5), 0, 255)
     return result
-
-
-# Drop shadow and contact shadow of a subject.
 
 
 BLACK: Color = (0, 0, 0)
@@ -113,6 +113,49 @@ class ContactShadow:
     color: Color = BLACK
 
 
+#: Parser of one value of an effect.
+Parser = Callable[[str], Any]
+
+
+def _parse_effect(effect: Callable[..., T], text: str, what: str, form: str, fewest: int, **parsers: Parser) -> T | None:
+    """Parse comma-separated values, ``soft`` for an effect with its defaults, or empty or ``none`` for no effect.
+
+    Parameters
+    ----------
+    effect : callable
+        Class of the effect; values at the end that are left out have its defaults.
+    text : str
+    what, form : str
+        Name of the effect and its notation, for the error message. ``soft`` is permitted if the notation begins with it.
+    fewest : int
+        Least number of values.
+    **parsers
+        Attributes of the effect in the order of the notation, and their parsers.
+
+    Raises
+    ------
+    OptionError
+        If the text is too long, has another number of values, or a value is out of range.
+    """
+    given = check_text(text, what).strip()
+    if given.lower() in ("", "none"):
+        return None
+    if given.lower() == "soft" and form.startswith("soft"):
+        return effect()
+    parts = split_list(given)
+    if given.lower() == "soft" or not fewest <= len(parts) <= len(parsers):
+        raise OptionError(f"{what} is {printable(given, 60)!r}; it must be {form}.")
+    return effect(**{name: parse(part) for (name, parse), part in zip(parsers.items(), parts, strict=False)})
+
+
+def _length(what: str, low: float = 0, most_percent: float = 100, most_pixels: float = 10_000) -> Parser:
+    return partial(parse_length, what=what, low=low, most_percent=most_percent, most_pixels=most_pixels)
+
+
+def _opacity(what: str) -> Parser:
+    return partial(parse_percent, what=what, low=0, high=100)
+
+
 def parse_shadow(text: str) -> Shadow | None:
     """Parse ``soft`` or ``X,Y,BLUR,OPACITY[,COLOR]``; empty or ``none`` for no shadow.
 
@@ -121,16 +164,17 @@ def parse_shadow(text: str) -> Shadow | None:
     OptionError
         If the text has another form or a value is out of range.
     """
-    form = "soft or X,Y,BLUR,OPACITY[,COLOR], such as 0,4%,3%,40"
-    parts = parse_fields(text, "The shadow", form, (0, 4, 5))
-    if not parts:
-        return None if parts is None else Shadow()
-    return Shadow(
-        parse_length(parts[0], "The offset of the shadow", -1),
-        parse_length(parts[1], "The offset of the shadow", -1),
-        parse_length(parts[2], "The blur of the shadow", most_percent=50, most_pixels=2000),
-        parse_percent(parts[3], "The opacity of the shadow", 0, 100),
-        parse_color(parts[4]) if len(parts) == 5 else BLACK,
+    return _parse_effect(
+        Shadow,
+        text,
+        "The shadow",
+        "soft or X,Y,BLUR,OPACITY[,COLOR], such as 0,4%,3%,40",
+        4,
+        x=_length("The offset of the shadow", -1),
+        y=_length("The offset of the shadow", -1),
+        blur=_length("The blur of the shadow", 0, 50, 2000),
+        opacity=_opacity("The opacity of the shadow"),
+        color=parse_color,
     )
 
 
@@ -142,19 +186,9 @@ def parse_contact_shadow(text: str) -> ContactShadow | None:
     OptionError
         If the text has another form or a value is out of range.
     """
-    parts = parse_fields(text, "The contact shadow", "soft or OPACITY[,BLUR[,COLOR]], such as 50,1%", (0, 1, 2, 3))
-    if not parts:
-        return None if parts is None else ContactShadow()
-    blur = (
-        parse_length(parts[1], "The blur of the contact shadow", most_percent=50, most_pixels=2000)
-        if len(parts) > 1
-        else ContactShadow.blur
-    )
-    return ContactShadow(
-        parse_percent(parts[0], "The opacity of the contact shadow", 0, 100),
-        blur,
-        parse_color(parts[2]) if len(parts) == 3 else BLACK,
-    )
+    what, form = "The contact shadow", "soft or OPACITY[,BLUR[,COLOR]], such as 50,1%"
+    opacity, blur = _opacity("The opacity of the contact shadow"), _length("The blur of the contact shadow", 0, 50, 2000)
+    return _parse_effect(ContactShadow, text, what, form, 1, opacity=opacity, blur=blur, color=parse_color)
 
 
 def drop_shadow(alpha: np.ndarray, shadow: Shadow, reference: float) -> np.ndarray:
@@ -208,9 +242,8 @@ def contact_shadow(alpha: np.ndarray, shadow: ContactShadow, box: tuple[slice, s
     result = np.zeros_like(alpha)
     half = CONTACT_HEIGHT * reference / 2
     # The weight is below 1 % at three times the distance.
-    part = slice(
-        max(0, round(rows.stop - 3 * CONTACT_DISTANCE * height - half)), min(alpha.shape[0], round(rows.stop + half + 1))
-    )
+    top, bottom = rows.stop - 3 * CONTACT_DISTANCE * height - half, rows.stop + half + 1
+    part = slice(max(0, round(top)), min(alpha.shape[0], round(bottom)))
     below = np.arange(part.start, part.stop, dtype=np.float32)[:, None] + 0.5 - rows.start - lowest
     result[part, columns] = np.clip(half + 0.5 - np.abs(below), 0, 1) * weight
     result = blur(result, shadow.blur.pixels(reference))
@@ -230,9 +263,6 @@ def blur(plane: np.ndarray, sigma: float) -> np.ndarray:
     small = np.asarray(Image.fromarray(np.ascontiguousarray(plane)).resize(size, Image.Resampling.BOX))
     small = ndimage.gaussian_filter(small, (sigma * size[1] / height, sigma * size[0] / width), mode="constant")
     return np.clip(np.asarray(Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC)), 0, 1)
-
-
-# Outline of constant width around a subject.
 
 
 #: Side in pixels of the tiles in which distances are computed.
@@ -262,11 +292,8 @@ def parse_outline(text: str) -> Outline | None:
     OptionError
         If the text has another form or a value is out of range.
     """
-    parts = parse_fields(text, "The outline", "WIDTH[,COLOR], such as 8px,#ffffff", (1, 2))
-    if parts is None:
-        return None
-    width = parse_length(parts[0], "The width of the outline", most_percent=20, most_pixels=500)
-    return Outline(width, parse_color(parts[1])) if len(parts) == 2 else Outline(width)
+    width = _length("The width of the outline", 0, 20, 500)
+    return _parse_effect(Outline, text, "The outline", "WIDTH[,COLOR], such as 8px,#ffffff", 1, width=width, color=parse_color)
 
 
 def outline(alpha: np.ndarray, width: float) -> np.ndarray:
@@ -287,18 +314,15 @@ def outline(alpha: np.ndarray, width: float) -> np.ndarray:
     if width <= 0:
         return result
     halo = math.ceil(width) + 2
-    height, columns_count = alpha.shape
-    for rows, columns in tiles(height, columns_count, TILE):
+    for rows, columns in tiles(alpha.shape[0], alpha.shape[1], TILE):
         top, left = max(0, rows.start - halo), max(0, columns.start - halo)
         near = alpha[top : rows.stop + halo, left : columns.stop + halo]
         inside = near >= 0.5
         if inside.all():
             result[rows, columns] = 1
         elif inside.any():
-            covered = _coverage(near, inside, width)
-            result[rows, columns] = covered[rows.start - top :, columns.start - left :][
-                : rows.stop - rows.start, : columns.stop - columns.start
-            ]
+            tile = slice(rows.start - top, rows.stop - top), slice(columns.start - left, columns.stop - left)
+            result[rows, columns] = _coverage(near, inside, width)[tile]
     return result
 
 
@@ -311,9 +335,6 @@ def _coverage(alpha: np.ndarray, inside: np.ndarray, width: float) -> np.ndarray
     contour = np.clip((alpha - 0.5) / np.maximum(alpha - lowest, 1e-6), 0, 1)
     distance -= np.where(inside, 0.0, contour[nearest_rows, nearest_columns])
     return np.where(inside, 1.0, np.clip(width + 0.5 - distance, 0, 1)).astype(np.float32)
-
-
-# Finishing of a cutout: canvas, shadows and outline.
 
 
 @dataclass(frozen=True)
@@ -392,7 +413,7 @@ class Finishing:
     @property
     def effects(self) -> bool:
         """True if there is a shadow or an outline."""
-        return not (self.shadow is None and self.contact_shadow is None and self.outline is None)
+        return any((self.shadow, self.contact_shadow, self.outline))
 
 
 #: Finishing that changes nothing.

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection
 from dataclasses import dataclass
 
-from rmbg.errors import OptionError, check_text, printable
+from rmbg.errors import OptionError, printable
 
 _LENGTH = re.compile(r"([-+]?[0-9]{0,6}(?:\.[0-9]{0,6})?)\s*(%|px)?", re.ASCII)
 
@@ -46,12 +45,8 @@ def parse_length(text: str, what: str, low: float = 0, *, most_percent: float = 
         If the text has another form or the length is out of range.
     """
     match = _LENGTH.fullmatch(text.strip())
-    number = match.group(1) if match else ""
-    try:
-        value = float(number)
-    except ValueError:
-        value = math.nan
-    percent = bool(match) and match.group(2) == "%"  # type: ignore[union-attr]
+    number, unit = match.groups() if match else ("", None)
+    value, percent = parse_number(number), unit == "%"
     high = most_percent if percent else most_pixels
     if not (0 if low >= 0 else -high) <= value <= high:
         signed = "-" if low < 0 else ""
@@ -60,47 +55,29 @@ def parse_length(text: str, what: str, low: float = 0, *, most_percent: float = 
     return Length(value, percent)
 
 
+def parse_number(text: str) -> float:
+    """Return a number; NaN, which is in no range, for another text."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
 def parse_percent(text: str, what: str, low: float, high: float) -> float:
     """Parse a number of percent, with or without the sign; raises OptionError unless it is in [`low`, `high`]."""
-    try:
-        value = float(text.strip().removesuffix("%"))
-    except ValueError:
-        value = math.nan
+    value = parse_number(text.strip().removesuffix("%"))
     if not low <= value <= high:
         raise OptionError(f"{what} is {printable(text, 40)!r}; it must be a number of percent from {low:g} to {high:g}.")
     return value
 
 
-def parse_fields(text: str, what: str, form: str, counts: Collection[int]) -> list[str] | None:
-    """Split the comma-separated values of an effect.
-
-    Parameters
-    ----------
-    text : str
-    what : str
-        Name of the effect for the error message, for example ``The outline``.
-    form : str
-        Notation for the error message.
-    counts : collection of int
-        Permitted numbers of values; 0 permits ``soft``.
-
-    Returns
-    -------
-    list of str or None
-        None for an empty text and ``none``, no values for ``soft``.
-
-    Raises
-    ------
-    OptionError
-        If the text is too long or has another number of values.
-    """
-    given = check_text(text, what).strip()
-    if given.lower() in ("", "none"):
-        return None
-    parts = [] if given.lower() == "soft" else split_list(given)
-    if len(parts) not in counts:
-        raise OptionError(f"{what} is {printable(given, 60)!r}; it must be {form}.")
-    return parts
+def parse_pair(text: str, what: str, form: str, low: float, high: float) -> tuple[float, float]:
+    """Parse ``X,Y`` in percent, each in [`low`, `high`]; raises OptionError with the notation `form` for other texts."""
+    parts = split_list(text)
+    if len(parts) != 2:
+        raise OptionError(f"{what} is {printable(text, 40)!r}; it must be {form}.")
+    x, y = (parse_percent(part, what, low, high) for part in parts)
+    return x, y
 
 
 def split_list(text: str) -> list[str]:

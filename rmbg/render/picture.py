@@ -1,4 +1,4 @@
-"""Checkerboard that stands for transparency on the page."""
+"""Rendering of a cutout's arrays to the pixels that are displayed or saved."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from rmbg.images.pixels import blend, cut_out
 from rmbg.matting.matte import bounding_box, to_bytes
 from rmbg.render.backgrounds import TRANSPARENT, Background, blurred, paint
-from rmbg.render.canvas import Canvas, place, place_photo, place_subject
+from rmbg.render.canvas import place, place_photo, place_subject
 from rmbg.render.finishing import UNFINISHED, Finishing, composite, effect_layers
 
 #: Side of a square in pixels, and its two gray levels.
@@ -21,9 +21,6 @@ def checkerboard(height: int, width: int, square: int = SQUARE) -> np.ndarray:
     rows, columns = np.arange(height) // square, np.arange(width) // square
     light = (rows[:, None] + columns[None]) % 2 == 0
     return np.repeat(np.where(light, *LEVELS).astype(np.uint8)[..., None], 3, axis=2)
-
-
-# Rendering of a cutout's arrays to the pixels that are displayed or saved.
 
 
 View = Literal["cutout", "mask", "original"]
@@ -74,7 +71,13 @@ def render(
     """
     if finishing.canvas is not None:
         finishing.check_crop(crop)
-        return _on_canvas(rgb, matte, foreground, background, view, alpha, finishing, finishing.canvas)
+        placement = place(finishing.canvas, bounding_box(matte), *matte.shape)
+        if view == "original":
+            return place_photo(rgb, alpha, placement)
+        if background.kind == "blur" and view == "cutout":  # like a picture, since the canvas may be larger than the photo
+            background = Background("image", image=blurred(rgb, matte, foreground, alpha))
+        foreground, matte = place_subject(foreground, matte, placement)
+        rgb, alpha = foreground, None
     if view == "mask":
         pixels = to_bytes(matte)
     elif view == "original":
@@ -82,25 +85,6 @@ def render(
     else:
         pixels = compose(foreground, matte, background, rgb, alpha, finishing)
     return pixels if crop is None else pixels[bounding_box(matte, margin=crop)]
-
-
-def _on_canvas(
-    rgb: np.ndarray,
-    matte: np.ndarray,
-    foreground: np.ndarray,
-    background: Background,
-    view: View,
-    alpha: np.ndarray | None,
-    finishing: Finishing,
-    canvas: Canvas,
-) -> np.ndarray:
-    placement = place(canvas, bounding_box(matte), *matte.shape)
-    if view == "original":
-        return place_photo(rgb, alpha, placement)
-    if background.kind == "blur" and view == "cutout":  # like a picture, since the canvas may be larger than the photo
-        background = Background("image", image=blurred(rgb, matte, foreground, alpha))
-    foreground, matte = place_subject(foreground, matte, placement)
-    return to_bytes(matte) if view == "mask" else compose(foreground, matte, background, foreground, None, finishing)
 
 
 def compose(

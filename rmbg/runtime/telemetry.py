@@ -1,8 +1,7 @@
-"""Events for metrics and logs: calls of providers, and seconds by phase. Without a listener they are discarded."""
+"""Seconds of a picture by phase, and events for metrics and logs, which are discarded without a listener."""
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -47,11 +46,14 @@ class Listener(Protocol):
     def timed(self, phase: Phase, seconds: float) -> None: ...
 
 
+#: End of a call by exception; other exceptions of the package are ``failed``.
+STATES: dict[type[RmbgError], State] = {CancelledError: "cancelled", InputError: "invalid", NotReadyError: "not ready"}
+
 #: The listeners of this process.
 LISTENERS: list[Listener] = []
 
 
-@contextlib.contextmanager
+@contextmanager
 def call(provider: str, *, composite: bool = False) -> Iterator[Call]:
     """Report the call of a provider in the block, which sets the cost; errors are raised unchanged.
 
@@ -62,7 +64,8 @@ def call(provider: str, *, composite: bool = False) -> Iterator[Call]:
         yield event
         event.state = "done"
     except RmbgError as error:
-        event.state, event.cost = _state(error), error.cost
+        event.state = next((state for kind, state in STATES.items() if isinstance(error, kind)), "failed")
+        event.cost = error.cost
         raise
     finally:
         event.seconds = time.perf_counter() - started
@@ -71,7 +74,7 @@ def call(provider: str, *, composite: bool = False) -> Iterator[Call]:
             listener.called(event)
 
 
-@contextlib.contextmanager
+@contextmanager
 def phase(name: Phase) -> Iterator[None]:
     """Report the seconds of the block, also if it raises."""
     started = time.perf_counter()
@@ -80,17 +83,6 @@ def phase(name: Phase) -> Iterator[None]:
     finally:
         for listener in LISTENERS:
             listener.timed(name, time.perf_counter() - started)
-
-
-def _state(error: RmbgError) -> State:
-    if isinstance(error, CancelledError):
-        return "cancelled"
-    if isinstance(error, InputError):
-        return "invalid"
-    return "not ready" if isinstance(error, NotReadyError) else "failed"
-
-
-# Seconds of a picture on this machine, by phase.
 
 
 @dataclass(frozen=True)

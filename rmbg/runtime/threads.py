@@ -1,4 +1,4 @@
-"""Limits of the control groups (containers) that this process runs in."""
+"""Threads: the cores that the machine and its control groups (containers) grant, and one pool that all steps share."""
 
 from __future__ import annotations
 
@@ -12,10 +12,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-#: Control groups of this process, and their limits: version 2, then version 1.
+T = TypeVar("T")
+R = TypeVar("R")
+
+#: Control groups of this process, and the folder of their limits.
 GROUPS, MOUNT = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
-CPU_MAX, CPU_QUOTA, CPU_PERIOD = "cpu.max", "cpu.cfs_quota_us", "cpu.cfs_period_us"
-MEMORY_MAX, MEMORY_LIMIT = "memory.max", "memory.limit_in_bytes"
+
+#: Files of a limit in version 2 and, side by side, in version 1.
+CPU, MEMORY = ("cpu.max", "cpu.cfs_quota_us", "cpu.cfs_period_us"), ("memory.max", "memory.limit_in_bytes")
 
 
 def cpu_limit(groups: Path = GROUPS, mount: Path = MOUNT) -> float | None:
@@ -28,12 +32,14 @@ def cpu_limit(groups: Path = GROUPS, mount: Path = MOUNT) -> float | None:
     mount : Path
         Folder of the control groups.
     """
-    return min((limit for folder in _folders("cpu", groups, mount) for limit in _cpu_limit(folder)), default=None)
+    limits = (_numbers(folder, *CPU) for folder in _folders("cpu", groups, mount))
+    return min((limit[0] / limit[1] for limit in limits if len(limit) == 2 and min(limit) > 0), default=None)
 
 
 def memory_limit(groups: Path = GROUPS, mount: Path = MOUNT) -> int | None:
     """Bytes of memory that the control groups grant; None without a limit. The parameters are those of `cpu_limit`."""
-    return min((limit for folder in _folders("memory", groups, mount) for limit in _memory_limit(folder)), default=None)
+    limits = (_numbers(folder, *MEMORY) for folder in _folders("memory", groups, mount))
+    return min((limit[0] for limit in limits if len(limit) == 1), default=None)
 
 
 def _folders(controller: str, groups: Path, mount: Path) -> Iterator[Path]:
@@ -43,8 +49,7 @@ def _folders(controller: str, groups: Path, mount: Path) -> Iterator[Path]:
     except OSError:
         return
     for line in lines:
-        _, _, rest = line.partition(":")
-        controllers, _, name = rest.partition(":")
+        controllers, _, name = line.partition(":")[2].partition(":")
         if controllers and controller not in controllers.split(","):
             continue
         root = mount / controller if controllers else mount
@@ -56,32 +61,13 @@ def _folders(controller: str, groups: Path, mount: Path) -> Iterator[Path]:
                 break
 
 
-def _cpu_limit(folder: Path) -> list[float]:
-    """Limit of one control group as a list of at most one number."""
+def _numbers(folder: Path, file: str, *files: str) -> list[int]:
+    """Numbers in the file of version 2, or in those of version 1; none without a limit, for which version 2 has ``max``."""
     try:
-        if (folder / CPU_MAX).is_file():
-            quota, period = (folder / CPU_MAX).read_text().split()
-        else:
-            quota, period = (folder / CPU_QUOTA).read_text(), (folder / CPU_PERIOD).read_text()
-        return [int(quota) / int(period)] if quota != "max" and int(quota) > 0 and int(period) > 0 else []
+        texts = [folder / file] if (folder / file).is_file() else [folder / name for name in files]
+        return [int(number) for path in texts for number in path.read_text().split()]
     except (OSError, ValueError):
         return []
-
-
-def _memory_limit(folder: Path) -> list[int]:
-    """Limit of one control group as a list of at most one number."""
-    try:
-        path = folder / MEMORY_MAX
-        return [int((path if path.is_file() else folder / MEMORY_LIMIT).read_text())]
-    except (OSError, ValueError):  # without a limit, the file of version 2 contains "max"
-        return []
-
-
-# Threads of the process: how many the machine grants, and one pool that all steps share.
-
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 
 #: True in a process that `use_one_core` restricts.
