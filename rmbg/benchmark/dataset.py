@@ -264,13 +264,11 @@ def _upright_size(data: bytes, name: PurePosixPath, settings: Settings, *, truth
     """Width and height, for photos with the EXIF orientation applied."""
     try:
         with open_image(data) as image:
-            (width, height), mode, turned = image.size, image.mode, orientation(image)
+            (width, height), mode, turned = image.size, image.mode, orientation(image) in TRANSPOSED
     except Exception as error:  # Pillow's decoders raise many kinds of exceptions on damaged files
         raise InputError(f"{name} is not a picture that can be opened ({type(error).__name__}).") from None
     if width * height > settings.max_pixels:
         raise InputError(f"{name} has {width} x {height} pixels, more than the limit of {megapixels(settings.max_pixels)}.")
-    if truth:
-        if mode not in ("1", "L", "P", "RGB"):
-            raise InputError(f"{name} has the mode {mode}. Save the true matte as 8-bit gray without an alpha channel.")
-        return width, height
-    return (height, width) if turned in TRANSPOSED else (width, height)
+    if truth and mode not in ("1", "L", "P", "RGB"):
+        raise InputError(f"{name} has the mode {mode}. Save the true matte as 8-bit gray without an alpha channel.")
+    return (height, width) if turned and not truth else (width, height)

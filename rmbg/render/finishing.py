@@ -117,7 +117,7 @@ class ContactShadow:
 Parser = Callable[[str], Any]
 
 
-def _parse_effect(effect: Callable[..., T], text: str, what: str, form: str, fewest: int, **parsers: Parser) -> T | None:
+def _parse_effect(effect: Callable[..., T], text: str, what: str, form: str, fewest: int, *parsers: Parser) -> T | None:
     """Parse comma-separated values, ``soft`` for an effect with its defaults, or empty or ``none`` for no effect.
 
     Parameters
@@ -129,8 +129,8 @@ def _parse_effect(effect: Callable[..., T], text: str, what: str, form: str, few
         Name of the effect and its notation, for the error message. ``soft`` is permitted if the notation begins with it.
     fewest : int
         Least number of values.
-    **parsers
-        Attributes of the effect in the order of the notation, and their parsers.
+    *parsers
+        Parsers of the values, in the order of the notation and of the attributes of `effect`.
 
     Raises
     ------
@@ -145,7 +145,7 @@ def _parse_effect(effect: Callable[..., T], text: str, what: str, form: str, few
     parts = split_list(given)
     if given.lower() == "soft" or not fewest <= len(parts) <= len(parsers):
         raise OptionError(f"{what} is {printable(given, 60)!r}; it must be {form}.")
-    return effect(**{name: parse(part) for (name, parse), part in zip(parsers.items(), parts, strict=False)})
+    return effect(*(parse(part) for parse, part in zip(parsers, parts, strict=False)))
 
 
 def _length(what: str, low: float = 0, most_percent: float = 100, most_pixels: float = 10_000) -> Parser:
@@ -164,18 +164,10 @@ def parse_shadow(text: str) -> Shadow | None:
     OptionError
         If the text has another form or a value is out of range.
     """
-    return _parse_effect(
-        Shadow,
-        text,
-        "The shadow",
-        "soft or X,Y,BLUR,OPACITY[,COLOR], such as 0,4%,3%,40",
-        4,
-        x=_length("The offset of the shadow", -1),
-        y=_length("The offset of the shadow", -1),
-        blur=_length("The blur of the shadow", 0, 50, 2000),
-        opacity=_opacity("The opacity of the shadow"),
-        color=parse_color,
-    )
+    what, form = "The shadow", "soft or X,Y,BLUR,OPACITY[,COLOR], such as 0,4%,3%,40"
+    offset, blur = _length("The offset of the shadow", -1), _length("The blur of the shadow", 0, 50, 2000)
+    opacity = _opacity("The opacity of the shadow")
+    return _parse_effect(Shadow, text, what, form, 4, offset, offset, blur, opacity, parse_color)
 
 
 def parse_contact_shadow(text: str) -> ContactShadow | None:
@@ -188,7 +180,7 @@ def parse_contact_shadow(text: str) -> ContactShadow | None:
     """
     what, form = "The contact shadow", "soft or OPACITY[,BLUR[,COLOR]], such as 50,1%"
     opacity, blur = _opacity("The opacity of the contact shadow"), _length("The blur of the contact shadow", 0, 50, 2000)
-    return _parse_effect(ContactShadow, text, what, form, 1, opacity=opacity, blur=blur, color=parse_color)
+    return _parse_effect(ContactShadow, text, what, form, 1, opacity, blur, parse_color)
 
 
 def drop_shadow(alpha: np.ndarray, shadow: Shadow, reference: float) -> np.ndarray:
@@ -293,7 +285,7 @@ def parse_outline(text: str) -> Outline | None:
         If the text has another form or a value is out of range.
     """
     width = _length("The width of the outline", 0, 20, 500)
-    return _parse_effect(Outline, text, "The outline", "WIDTH[,COLOR], such as 8px,#ffffff", 1, width=width, color=parse_color)
+    return _parse_effect(Outline, text, "The outline", "WIDTH[,COLOR], such as 8px,#ffffff", 1, width, parse_color)
 
 
 def outline(alpha: np.ndarray, width: float) -> np.ndarray:
