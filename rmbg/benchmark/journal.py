@@ -245,10 +245,9 @@ class Journal:
     def result(self, provider: str, sample: Sample) -> Result | None:
         """Result of a provider on a picture under the present conditions; None if there is none."""
         present = self.conditions(provider)
+        keys = (present.key, "") if find(provider).info.kind == "remote" else (present.key,)
         with self._lock:
-            result = self._results.get((provider, present.key, sample.digest))
-            if result is None and find(provider).info.kind == "remote":
-                result = self._results.get((provider, "", sample.digest))
+            result = next((found for key in keys if (found := self._results.get((provider, key, sample.digest)))), None)
         return result if result is None or result.machine == present.machine else replace(result, seconds=None)
 
     def results(self, provider: str, samples: tuple[Sample, ...]) -> list[Result]:

@@ -20,7 +20,6 @@ import numpy as np
 from PIL import Image
 
 from rmbg.cutout import Cutout
-from rmbg.errors import OptionError
 from rmbg.images.encode import FORMATS, encode
 from rmbg.images.photo import Photo, open_photo
 from rmbg.inference.catalog import VITMATTE
@@ -78,10 +77,7 @@ def new_session(model_name: str = "bria-rmbg", *args: Any, sess_opts: Any = None
         If there is no such model.
     """
     provider = MODELS.get(model_name, model_name)
-    try:
-        find(provider)
-    except OptionError as error:
-        raise ValueError(str(error)) from None
+    find(provider)  # raises OptionError, which is a ValueError
     return Session(model_name, provider)
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
+import secrets
 import stat
-import tempfile
-import threading
 from pathlib import Path
 
 from rmbg.errors import OutputError, printable
@@ -41,15 +39,16 @@ def write(path: str | os.PathLike[str], data: bytes) -> None:
             target.write_bytes(data)
             return
         old = _stat(target)
-        mode = 0o666 & ~_umask() if old is None else stat.S_IMODE(old.st_mode)
-        handle, name = tempfile.mkstemp(prefix=".", suffix=".part", dir=target.parent)
-        temporary = Path(name)
+        mode = 0o666 if old is None else stat.S_IMODE(old.st_mode)
+        temporary = target.with_name(f".{secrets.token_hex(4)}.part")
         _unfinished.add(temporary)
-        with os.fdopen(handle, "wb") as file:
+        # The system subtracts the umask from the mode, which is never wider than that of the old file.
+        with open(temporary, "xb", opener=lambda path, flags: os.open(path, flags, mode)) as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        temporary.chmod(mode)
+        if old is not None:
+            temporary.chmod(mode)
         temporary.replace(target)
     except OSError as error:
         raise _write_error(Path(path), error) from None
@@ -117,21 +116,3 @@ def _write_error(path: Path, error: OSError) -> OutputError:
 
 def _printable(path: Path) -> str:
     return printable(str(path), 120)
-
-
-def _umask() -> int:
-    """File mode creation mask of the process.
-
-    Except on Linux, reading it requires setting it for a moment, in which other threads may create files.
-    """
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/self/status").read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("Umask:"):
-                return int(line.split()[1], 8)
-    with _umask_lock:
-        mask = os.umask(0o022)
-        os.umask(mask)
-        return mask
-
-
-_umask_lock = threading.Lock()
