@@ -139,7 +139,7 @@ def vitmatte(arguments: argparse.Namespace) -> None:
     from safetensors.torch import save_file
     from transformers import VitMatteForImageMatting
 
-    from rmbg.inference.transformers_runners import vitmatte_config
+    from rmbg.inference.torch_runner import vitmatte_config
     from rmbg.inference.vitmatte import predict_alpha
 
     with tempfile.TemporaryDirectory() as folder:

@@ -10,8 +10,7 @@ import contextlib
 import functools
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
 import numpy as np
 
@@ -22,9 +21,6 @@ from rmbg.networks import builtin_spec, refiner_spec, tta
 from rmbg.networks.refiner_spec import SIDE
 from rmbg.runtime.telemetry import Timer
 from rmbg.settings import Settings
-
-if TYPE_CHECKING:
-    from rmbg.inference.openvino_runner import Requests
 
 #: Compiled sizes of the input that are kept; each holds a copy of the weights (23 MB).
 MAX_SIZES = 4
@@ -46,11 +42,10 @@ def choose_plan(settings: Settings) -> Plan:
     return Plan(engine, "cpu", builtin_precision(engine, settings.precision))
 
 
-@dataclass(frozen=True)
-class Networks:
+class Networks(NamedTuple):
     """The loaded networks.
 
-    Parameters
+    Attributes
     ----------
     forward : tta.Forward
         The network of the coarse matte.
@@ -128,59 +123,30 @@ def torch_networks(plan: Plan) -> Networks:
 def openvino_networks(plan: Plan = OPENVINO) -> Networks:
     """The networks on OpenVINO."""
     weights = builtin_spec.read_weights()
-    return Networks(OpenVinoForward(weights, plan), OpenVinoRefiner(weights, plan), threading.Semaphore(plan.streams))
+    return Networks(openvino_forward(weights, plan), openvino_refiner(weights, plan), threading.Semaphore(plan.streams))
 
 
-class OpenVinoForward:
-    """The network on OpenVINO, compiled for each size of the input on its first use; a thread-safe `tta.Forward`.
+def openvino_forward(weights: dict[str, np.ndarray], plan: Plan) -> tta.Forward:
+    """The network on OpenVINO, compiled for each size of the input on its first use; thread-safe."""
+    from rmbg.inference.openvino_builtin import builtin_graph
+    from rmbg.inference.openvino_runner import compile_graph
 
-    Parameters
-    ----------
-    weights : dict of str to float32 array
-        See ``rmbg.networks.builtin_spec.read_weights``.
-    plan : Plan
-    """
+    lock = threading.Lock()
+    compiled = functools.lru_cache(MAX_SIZES)(lambda height, width: compile_graph(builtin_graph(weights, height, width), plan))
 
-    def __init__(self, weights: dict[str, np.ndarray], plan: Plan) -> None:
-        self._weights, self._plan = weights, plan
-        self._lock = threading.Lock()
-        self._compiled: dict[tuple[int, ...], Requests] = {}
-
-    def __call__(self, x: np.ndarray) -> tuple[np.ndarray, float]:
-        with self._lock:
-            run = self._compile(*x.shape[2:])
+    def forward(x: np.ndarray) -> tuple[np.ndarray, float]:
+        with lock:  # so that a size is compiled once
+            run = compiled(*x.shape[2:])
         logits, confidence = run(x)
         return logits[0, 0], float(confidence[0, 0])
 
-    def _compile(self, height: int, width: int) -> Requests:
-        """Return the network for one size of the input."""
-        from rmbg.inference.openvino_builtin import builtin_graph
-        from rmbg.inference.openvino_runner import Requests, config, core
-
-        if (height, width) not in self._compiled:
-            while len(self._compiled) >= MAX_SIZES:
-                del self._compiled[next(iter(self._compiled))]
-            graph = builtin_graph(self._weights, height, width)
-            self._compiled[height, width] = Requests(core().compile_model(graph, "CPU", config(self._plan)))
-        return self._compiled[height, width]
+    return forward
 
 
-class OpenVinoRefiner:
-    """The refiner on OpenVINO; a thread-safe `refiner_spec.Forward`.
+def openvino_refiner(encoder: dict[str, np.ndarray], plan: Plan) -> refiner_spec.Forward:
+    """The refiner on OpenVINO, with the weights of the built-in network as `encoder`; thread-safe."""
+    from rmbg.inference.openvino_builtin import refiner_graph
+    from rmbg.inference.openvino_runner import compile_graph
 
-    Parameters
-    ----------
-    encoder : dict of str to float32 array
-        Weights of the built-in network.
-    plan : Plan
-    """
-
-    def __init__(self, encoder: dict[str, np.ndarray], plan: Plan) -> None:
-        from rmbg.inference.openvino_builtin import refiner_graph
-        from rmbg.inference.openvino_runner import Requests, config, core
-
-        graph = refiner_graph(refiner_spec.read_weights(), encoder, SIDE)
-        self._run = Requests(core().compile_model(graph, "CPU", config(plan)))
-
-    def __call__(self, rgb: np.ndarray, coarse: np.ndarray) -> np.ndarray:
-        return self._run(rgb, coarse)[0][0, 0]
+    run = compile_graph(refiner_graph(refiner_spec.read_weights(), encoder, SIDE), plan)
+    return lambda rgb, coarse: run(rgb, coarse)[0][0, 0]

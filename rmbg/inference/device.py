@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-import importlib.metadata
 import importlib.util
+from importlib.metadata import version
 from pathlib import Path
 
 from rmbg.errors import NotReadyError
@@ -75,7 +75,8 @@ def choose_engine(requested: str, device: str) -> str:
 def choose_device(requested: str) -> str:
     """``cpu``, ``cuda:N`` or ``mps``; for ``auto`` the fastest that is available."""
     installed = torch_is_installed()
-    if requested == "cpu" or (requested == "auto" and not (installed and _may_have_gpu())):
+    # A build of torch for CPUs has no GPU.
+    if requested == "cpu" or (requested == "auto" and (not installed or version("torch").endswith("+cpu"))):
         return "cpu"  # without importing torch, which takes seconds
     kind, colon, number = requested.partition(":")
     if requested not in ("auto", "mps") and not (kind == "cuda" and (number.isdecimal() or not colon)):
@@ -98,11 +99,6 @@ def choose_device(requested: str) -> str:
         found = f"torch finds {count} CUDA device{'s' * (count != 1)}"
         raise _not_set_up(f"RMBG_DEVICE is {requested!r}, and {found}. Set it to cpu or auto, or install torch with CUDA.")
     return f"cuda:{index}"
-
-
-def _may_have_gpu() -> bool:
-    """False if the installed torch is a build for CPUs."""
-    return not importlib.metadata.version("torch").endswith("+cpu")
 
 
 def openvino_precision(requested: str) -> str:

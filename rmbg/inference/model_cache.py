@@ -10,9 +10,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -35,26 +34,54 @@ MEMORY_FRACTION = 0.4
 MAX_STREAMS = {"isnet": 8}
 
 
-class Runner(Protocol):
-    """A loaded network.
-
-    Attributes
-    ----------
-    plan : Plan
-    memory : int
-        Bytes that the network holds.
-    """
-
-    plan: Plan
-    memory: int
-
-    def run(self, images: np.ndarray) -> np.ndarray:
-        """Compute masks, float32 (N, size, size) in [0, 1], of normalized images, float32 (N, 3, size, size)."""
+def _plan(model: Model, settings: Settings) -> Plan:
+    """Engine, device, precision and streams for a network; raises NotReadyError as `devices.choose`."""
+    return on_streams(devices.choose(settings, model.engines), MAX_STREAMS.get(model.architecture, 1))
 
 
-@dataclass
+def open_on_engine(model: Model, file: WeightsFile, plan: Plan, settings: Settings, progress: Progress) -> Any:
+    """Load the model on the plan's engine."""
+    # Engines are imported on use, as each takes seconds to import.
+    if plan.engine == "openvino":
+        from rmbg.inference.openvino_runner import OpenVinoRunner
+
+        return OpenVinoRunner(model, file, plan, settings, progress)
+    import_torch()
+    from rmbg.inference import torch_runner
+
+    kinds = {"sam2": torch_runner.Sam2Runner, "vitmatte": torch_runner.VitMatteRunner}
+    return kinds.get(model.architecture, torch_runner.TorchRunner)(model, file, plan, progress)
+
+
+def device_budget(device: str) -> int:
+    """Bytes that networks may hold on `device`."""
+    if device.startswith("cuda"):
+        return int(import_torch().cuda.get_device_properties(device).total_memory * MEMORY_FRACTION)
+    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        return int(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") * MEMORY_FRACTION)
+    return 4 * 2**30  # Windows, where the standard library cannot read the size of the memory
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """True for an out-of-memory error of any engine; torch has an exception class for CUDA only."""
+    messages = ("out of memory", "not enough memory", "can't allocate memory", "bad_alloc", "bad allocation")
+    return isinstance(error, MemoryError) or any(message in str(error).lower() for message in messages)
+
+
+def release_memory() -> None:
+    """Collect garbage, and return free memory to the system and cached GPU memory to the driver."""
+    gc.collect()
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):  # musl has no malloc_trim
+            ctypes.CDLL(None).malloc_trim(0)
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+@dataclass(eq=False)
 class CacheEntry:
-    """State of one network.
+    """A network and its state.
 
     Attributes
     ----------
@@ -64,16 +91,22 @@ class CacheEntry:
         Held while the runner is loaded or unloaded.
     running : int
         Number of current runs; the runner is unloaded at 0 only.
-    runner : Runner or None
+    runner : object or None
+        The loaded network, with its size in bytes as ``memory``, and a method ``run``.
     last_used : float
+    warm : bool
+        True if it has run since it was loaded.
     """
 
+    model: Model
+    plan: Plan
+    file: WeightsFile
     turns: threading.Semaphore
     lock: threading.Lock = field(default_factory=threading.Lock)
     running: int = 0
-    runner: Runner | None = None
+    runner: Any = None
     last_used: float = 0.0
-    warm: bool = False  # it has run since it was loaded
+    warm: bool = False
 
 
 class ModelCache:
@@ -83,16 +116,15 @@ class ModelCache:
     ----------
     budget : callable (device) -> int
         Bytes that networks may hold on a device.
-    open_runner : callable (model, file, plan, settings, progress) -> Runner
+    open_runner : callable (model, file, plan, settings, progress) -> runner
     """
 
     def __init__(
         self,
-        budget: Callable[[str], int] | None = None,
-        open_runner: Callable[[Model, WeightsFile, Plan, Settings, Progress], Runner] | None = None,
+        budget: Callable[[str], int] = device_budget,
+        open_runner: Callable[[Model, WeightsFile, Plan, Settings, Progress], Any] = open_on_engine,
     ) -> None:
-        self._budget = budget or device_budget
-        self._open_runner = open_runner or open_on_engine
+        self._budget, self._open_runner = budget, open_runner
         self._guard = threading.Lock()
         self._entries: dict[tuple[str, Plan, WeightsFile], CacheEntry] = {}
 
@@ -182,16 +214,17 @@ class ModelCache:
             file = weights.fetch(model, settings, download_progress)
         check()
         with self._guard:
-            entry = self._entries.setdefault((model.id, plan, file), CacheEntry(threading.Semaphore(plan.streams)))
+            new = CacheEntry(model, plan, file, threading.Semaphore(plan.streams))
+            entry = self._entries.setdefault((model.id, plan, file), new)
         with timer.phase("queue"):
             entry.turns.acquire()
         try:
-            with self._loaded_runner(model, file, plan, entry, settings, progress, timer) as runner:
+            with self._loaded_runner(entry, settings, progress, timer) as runner:
                 check()
                 progress(None, Message("Running {model} on {device}", model=model.id, device=str(plan.device)))
                 entry.last_used = time.monotonic()
                 with timer.phase("inference"):
-                    result = self._retry(model, plan, entry, lambda: function(runner))
+                    result = self._retry(entry, lambda: function(runner))
                 entry.warm = True
                 return result, plan
         finally:
@@ -204,39 +237,31 @@ class ModelCache:
         blank = np.zeros((1, 3, model.size, model.size), np.float32)
         plan = _plan(model, settings)
         with self._guard:
-            warm = any(
-                entry.warm and entry.runner is not None
-                for (name, used, _), entry in self._entries.items()
-                if (name, used) == (model.id, plan)
-            )
+            entries = [entry for entry in self._entries.values() if (entry.model, entry.plan) == (model, plan)]
+            warm = any(entry.warm and entry.runner is not None for entry in entries)
         if not warm:
             self.run(model, lambda runner: runner.run(blank), settings, progress, check)
 
     def loaded(self) -> list[str]:
         """Ids of the networks that are in memory."""
         with self._guard:
-            return [key[0] for key, entry in self._entries.items() if entry.runner is not None]
+            return [entry.model.id for entry in self._entries.values() if entry.runner is not None]
 
-    @contextmanager
-    def _loaded_runner(
-        self,
-        model: Model,
-        file: WeightsFile,
-        plan: Plan,
-        entry: CacheEntry,
-        settings: Settings,
-        progress: Progress,
-        timer: Timer,
-    ) -> Iterator[Runner]:
+    @contextlib.contextmanager
+    def _loaded_runner(self, entry: CacheEntry, settings: Settings, progress: Progress, timer: Timer) -> Iterator[Any]:
         """Load the runner if necessary; it is not unloaded within the context."""
+
+        def load() -> Any:
+            self._free_memory(entry, entry.file.path.stat().st_size)
+            return self._open_runner(entry.model, entry.file, entry.plan, settings, progress)
+
         with timer.phase("queue"):
             entry.lock.acquire()
         try:
             if entry.runner is None:
                 with timer.phase("load"):
-                    entry.runner = self._retry(model, plan, entry, lambda: self._load(model, file, plan, settings, progress))
-                    entry.warm = False
-                    self._free_memory(plan.device, 0, entry)
+                    entry.runner, entry.warm = self._retry(entry, load), False
+                    self._free_memory(entry, 0)
             runner = entry.runner
             entry.running += 1
         finally:
@@ -247,44 +272,39 @@ class ModelCache:
             with entry.lock:
                 entry.running -= 1
 
-    def _load(self, model: Model, file: WeightsFile, plan: Plan, settings: Settings, progress: Progress) -> Runner:
-        self._free_memory(plan.device, file.path.stat().st_size, None)
-        return self._open_runner(model, file, plan, settings, progress)
+    def _others(self, entry: CacheEntry) -> list[CacheEntry]:
+        """Entries of the same device, without `entry`."""
+        with self._guard:
+            return [other for other in self._entries.values() if other.plan.device == entry.plan.device and other is not entry]
 
-    def _free_memory(self, device: str, required: int, keep: CacheEntry | None) -> None:
-        """Unload the least recently used networks until `required` more bytes fit into the budget."""
-        while self._used_memory(device) + required > self._budget(device):
-            if not self._unload_oldest(device, keep):
+    def _free_memory(self, keep: CacheEntry, required: int) -> None:
+        """Unload the least recently used networks but `keep` until `required` more bytes fit into the budget of its device."""
+        budget = self._budget(keep.plan.device)
+        while True:
+            # Each runner is read once: other threads unload networks without holding the guard.
+            runners = [entry.runner for entry in [keep, *self._others(keep)]]
+            used = sum(runner.memory for runner in runners if runner)
+            if used + required <= budget or not self._unload_oldest(keep):
                 return
 
-    def _used_memory(self, device: str) -> int:
-        """Bytes that the networks on a device hold."""
-        with self._guard:
-            # Each runner is read once: other threads unload networks without holding the guard.
-            runners = [entry.runner for key, entry in self._entries.items() if key[1].device == device]
-            return sum(runner.memory for runner in runners if runner)
-
-    def _unload_oldest(self, device: str, keep: CacheEntry | None) -> bool:
-        """Unload the least recently used network that is not running; False if there is none."""
-        with self._guard:
-            candidates = [
-                entry for key, entry in self._entries.items() if entry.runner and key[1].device == device and entry is not keep
-            ]
+    def _unload_oldest(self, keep: CacheEntry) -> bool:
+        """Unload the least recently used network on the device of `keep` that is not running; False if there is no other."""
+        candidates = [entry for entry in self._others(keep) if entry.runner]
         for entry in sorted(candidates, key=lambda entry: entry.last_used):
             if entry.lock.acquire(blocking=False):
                 try:
-                    idle = not entry.running
-                    if idle:
-                        entry.runner = None
+                    if entry.running:
+                        continue
+                    entry.runner = None
                 finally:
                     entry.lock.release()
-                if idle:
-                    release_memory()
-                    return True
+                release_memory()
+                return True
         return False
 
-    def _retry(self, model: Model, plan: Plan, entry: CacheEntry, function: Callable[[], T]) -> T:
+    def _retry(self, entry: CacheEntry, function: Callable[[], T]) -> T:
         """Call `function`, and again after each out-of-memory error as long as another network can be unloaded."""
+        names = {"model": entry.model.id, "device": entry.plan.device}
         while True:
             try:
                 return function()
@@ -296,77 +316,13 @@ class ModelCache:
                 reason = str(error).splitlines()[0][:200] if str(error) else "no reason given"
             release_memory()
             if not out_of_memory:
-                raise ModelError(
-                    Message(
-                        "{model} failed on {device} ({engine}): {reason}. Try again, or choose another provider.",
-                        model=model.id,
-                        device=plan.device,
-                        engine=plan.engine,
-                        reason=reason,
-                    )
-                )
-            if not self._unload_oldest(plan.device, entry):
+                text = "{model} failed on {device} ({engine}): {reason}. Try again, or choose another provider."
+                raise ModelError(Message(text, **names, engine=entry.plan.engine, reason=reason))
+            if not self._unload_oldest(entry):
                 entry.runner = None
                 release_memory()
-                raise ModelError(
-                    Message(
-                        "{device} has not enough free memory for {model}. Close other programs, or choose a smaller model.",
-                        device=plan.device,
-                        model=model.id,
-                    )
-                )
-
-
-def _plan(model: Model, settings: Settings) -> Plan:
-    """Engine, device, precision and streams for a network; raises NotReadyError as `devices.choose`."""
-    return on_streams(devices.choose(settings, model.engines), MAX_STREAMS.get(model.architecture, 1))
-
-
-def open_on_engine(model: Model, file: WeightsFile, plan: Plan, settings: Settings, progress: Progress) -> Runner:
-    """Load the model on the plan's engine."""
-    # Engines are imported on use, as each takes seconds to import.
-    if plan.engine == "openvino":
-        from rmbg.inference.openvino_runner import OpenVinoRunner
-
-        return OpenVinoRunner(model, file, plan, settings, progress)
-    import_torch()
-    if model.architecture == "sam2":
-        from rmbg.inference.transformers_runners import Sam2Runner
-
-        return Sam2Runner(model, file, plan, progress)
-    if model.architecture == "vitmatte":
-        from rmbg.inference.transformers_runners import VitMatteRunner
-
-        return VitMatteRunner(model, file, plan, progress)
-    from rmbg.inference.torch_runner import TorchRunner
-
-    return TorchRunner(model, file, plan, progress)
-
-
-def device_budget(device: str) -> int:
-    """Bytes that networks may hold on `device`."""
-    if device.startswith("cuda"):
-        return int(import_torch().cuda.get_device_properties(device).total_memory * MEMORY_FRACTION)
-    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
-        return int(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") * MEMORY_FRACTION)
-    return 4 * 2**30  # Windows, where the standard library cannot read the size of the memory
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """True for an out-of-memory error of any engine; torch has an exception class for CUDA only."""
-    messages = ("out of memory", "not enough memory", "can't allocate memory", "bad_alloc", "bad allocation")
-    return isinstance(error, MemoryError) or any(message in str(error).lower() for message in messages)
-
-
-def release_memory() -> None:
-    """Collect garbage, and return free memory to the system and cached GPU memory to the driver."""
-    gc.collect()
-    if sys.platform == "linux":
-        with contextlib.suppress(OSError, AttributeError):  # musl has no malloc_trim
-            ctypes.CDLL(None).malloc_trim(0)
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available():
-        torch.cuda.empty_cache()
+                text = "{device} has not enough free memory for {model}. Close other programs, or choose a smaller model."
+                raise ModelError(Message(text, **names))
 
 
 MODEL_CACHE = ModelCache()

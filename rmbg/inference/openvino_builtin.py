@@ -100,7 +100,7 @@ def merge(weights: Weights, name: str, coarse: Node, fine: Node, extra: Node | N
 
 def confidence_features(logits: Node, context: Node) -> Node:
     """As `rmbg.networks.builtin.BuiltinNet.confidence_features`."""
-    one, two = constant(1, np.float32), constant(2, np.float32)
+    one, two = number(1), number(2)
     matte = opset15.sigmoid(logits)
     small = mean_pool(matte, size_of(matte)[0] // size_of(context)[0])
 
@@ -114,7 +114,7 @@ def confidence_features(logits: Node, context: Node) -> Node:
         return opset15.divide(total(part), opset15.add(total(whole), one))
 
     rest = opset15.subtract(one, small)
-    foreground = opset15.convert(opset15.greater(matte, constant(FOREGROUND, np.float32)), "f32")
+    foreground = opset15.convert(opset15.greater(matte, number(FOREGROUND)), "f32")
     uncertainty = opset15.subtract(one, opset15.abs(opset15.subtract(opset15.multiply(two, matte), one)))
     inside, outside = ratio(opset15.multiply(context, small), small), ratio(opset15.multiply(context, rest), rest)
     return concat(inside, outside, mean(matte), mean(uncertainty), ratio(opset15.multiply(matte, foreground), matte))

@@ -13,23 +13,8 @@ import numpy as np
 import torch
 
 from rmbg.inference.openvino_import import opset8, opset15, ov
-from rmbg.inference.openvino_ops import (
-    Node,
-    concat,
-    constant,
-    conv,
-    convolve,
-    halve,
-    linear,
-    normalize,
-    reset_constants,
-    reshape,
-    resize,
-    size_of,
-    subsample,
-    transpose,
-)
-from rmbg.networks.birefnet import BiRefNet, Block, DeformablePyramid, Stage, Swin, shifted_window_mask
+from rmbg.inference.openvino_ops import Node, concat, constant, convolve, linear, reset_constants, resize, size_of
+from rmbg.networks.birefnet import BiRefNet, DeformablePyramid, Stage, Swin, shifted_window_mask
 from rmbg.networks.isnet import ISNet, ResidualU
 
 
@@ -175,7 +160,6 @@ def swin(network: Swin, image: Node) -> list[Node]:
         assert isinstance(stage, Stage)
         mask = constant(attention_limits(x.get_output_shape(0)[1], x.get_output_shape(0)[2], stage.window))
         for block in stage.blocks:
-            assert isinstance(block, Block)
             x = swin_block(block, x, mask)
         features.append(transpose(normalize(x, submodule(network, f"norm{level}")), 0, 3, 1, 2))
         if stage.downsample is not None:
@@ -185,7 +169,7 @@ def swin(network: Swin, image: Node) -> list[Node]:
     return features
 
 
-def swin_block(block: Block, x: Node, mask: Node) -> Node:
+def swin_block(block: Any, x: Node, mask: Node) -> Node:
     """As `rmbg.networks.birefnet.Block`."""
     _, height, width, channels = x.get_output_shape(0)
     window = block.window
@@ -205,8 +189,9 @@ def swin_block(block: Block, x: Node, mask: Node) -> Node:
     if (rows * window, columns * window) != (height, width):
         y = opset15.slice(y, constant([0, 0]), constant([height, width]), constant([1, 1]), constant([1, 2]))
     x = opset15.add(x, y)
-    y = opset15.gelu(linear(normalize(x, block.norm2), block.mlp.fc1.weight, block.mlp.fc1.bias), "erf")
-    return opset15.add(x, linear(y, block.mlp.fc2.weight, block.mlp.fc2.bias))
+    fc1, _, fc2 = block.mlp.children()
+    y = opset15.gelu(linear(normalize(x, block.norm2), fc1.weight, fc1.bias), "erf")
+    return opset15.add(x, linear(y, fc2.weight, fc2.bias))
 
 
 def attention(module: Any, windows: Node, mask: Node | None) -> Node:
@@ -237,6 +222,42 @@ def attention_limits(height: int, width: int, window: int) -> torch.Tensor:
     """
     mask = shifted_window_mask(height, width, window)[:, None]
     return torch.where(mask < 0, mask, torch.finfo(torch.float32).max)
+
+
+def normalize(x: Node, norm: Any) -> Node:
+    """Layer norm over the channels, the last axis."""
+    y = opset15.mvn(x, constant([-1]), True, norm.eps, "inside_sqrt")
+    return opset15.add(opset15.multiply(y, constant(norm.weight)), constant(norm.bias))
+
+
+def subsample(x: Node, down: int, right: int) -> Node:
+    """Every second row from `down` and column from `right` of (1, H, W, C), padded with zeros to an even size."""
+    _, height, width, _ = x.get_output_shape(0)
+    end = constant([0, height % 2, width % 2, 0])
+    if height % 2 or width % 2:
+        x = opset15.pad(x, constant([0, 0, 0, 0]), end, "constant", constant(0, np.float32))
+    stop = constant([height + 1, width + 1])
+    return opset15.slice(x, constant([down, right]), stop, constant([2, 2]), constant([1, 2]))
+
+
+def conv(x: Node, module: Any) -> Node:
+    """Convolution with the parameters of a torch module."""
+    return convolve(x, module.weight, module.bias, module.stride[0], module.padding[0], module.dilation[0])
+
+
+def halve(x: Node) -> Node:
+    """Max pooling over 2x2; odd sizes are rounded up."""
+    return opset15.max_pool(x, [2, 2], [1, 1], [0, 0], [0, 0], [2, 2], "ceil").output(0)
+
+
+def reshape(x: Node, *shape: int) -> Node:
+    """Reshape to a static shape."""
+    return opset15.reshape(x, constant(list(shape)), False)
+
+
+def transpose(x: Node, *order: int) -> Node:
+    """Permute the axes."""
+    return opset15.transpose(x, constant(list(order)))
 
 
 def submodule(module: torch.nn.Module, name: str) -> Any:

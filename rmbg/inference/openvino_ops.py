@@ -1,4 +1,4 @@
-"""Operations of OpenVINO graphs on nodes of static shape, with arrays or the parameters of torch modules as constants.
+"""Operations of OpenVINO graphs on nodes of static shape, with arrays or tensors as constants.
 
 torch is not imported here: the built-in network is built from arrays.
 """
@@ -27,31 +27,10 @@ def reset_constants() -> None:
     _constants.set({})
 
 
-def normalize(x: Node, norm: Any) -> Node:
-    """Layer norm over the channels, the last axis."""
-    y = opset15.mvn(x, constant([-1]), True, norm.eps, "inside_sqrt")
-    return opset15.add(opset15.multiply(y, constant(norm.weight)), constant(norm.bias))
-
-
 def linear(x: Node, weight: torch.Tensor | np.ndarray, bias: torch.Tensor | np.ndarray | None) -> Node:
     """Linear layer over the last axis."""
     y = opset15.matmul(x, constant(weight), False, True)
     return y if bias is None else opset15.add(y, constant(bias))
-
-
-def subsample(x: Node, down: int, right: int) -> Node:
-    """Every second row from `down` and column from `right` of (1, H, W, C), padded with zeros to an even size."""
-    _, height, width, _ = x.get_output_shape(0)
-    end = constant([0, height % 2, width % 2, 0])
-    if height % 2 or width % 2:
-        x = opset15.pad(x, constant([0, 0, 0, 0]), end, "constant", constant(0, np.float32))
-    stop = constant([height + 1, width + 1])
-    return opset15.slice(x, constant([down, right]), stop, constant([2, 2]), constant([1, 2]))
-
-
-def conv(x: Node, module: Any) -> Node:
-    """Convolution with the parameters of a torch module."""
-    return convolve(x, module.weight, module.bias, module.stride[0], module.padding[0], module.dilation[0])
 
 
 def convolve(
@@ -68,11 +47,6 @@ def convolve(
     return y if bias is None else opset15.add(y, constant(bias.reshape(1, -1, 1, 1)))
 
 
-def halve(x: Node) -> Node:
-    """Max pooling over 2x2; odd sizes are rounded up."""
-    return opset15.max_pool(x, [2, 2], [1, 1], [0, 0], [0, 0], [2, 2], "ceil").output(0)
-
-
 def resize(x: Node, size: Sequence[int], corners: str = "align_corners") -> Node:
     """Resize bilinearly; `corners` is the coordinate transformation, ``align_corners`` or ``half_pixel``."""
     if tuple(size) == size_of(x):
@@ -84,16 +58,6 @@ def resize(x: Node, size: Sequence[int], corners: str = "align_corners") -> Node
 def concat(*nodes: Node) -> Node:
     """Concatenation of channels."""
     return opset15.concat(list(nodes), 1)
-
-
-def reshape(x: Node, *shape: int) -> Node:
-    """Reshape to a static shape."""
-    return opset15.reshape(x, constant(list(shape)), False)
-
-
-def transpose(x: Node, *order: int) -> Node:
-    """Permute the axes."""
-    return opset15.transpose(x, constant(list(order)))
 
 
 def size_of(x: Node) -> tuple[int, int]:

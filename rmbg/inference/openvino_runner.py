@@ -57,7 +57,7 @@ class OpenVinoRunner:
             progress(None, Message("Preparing {model} for this processor (once)", model=model.id))
             compiled = compile_model(model, file, plan)
             save_compiled(compiled, path, model, settings.data)
-        self._requests = Requests(compiled)
+        self._run = Requests(compiled)
         try:
             self.memory = path.stat().st_size
         except OSError:  # not written, or deleted by another process
@@ -65,7 +65,7 @@ class OpenVinoRunner:
 
     def run(self, images: np.ndarray) -> np.ndarray:
         """Compute masks, float32 (N, size, size) in [0, 1], of normalized images, float32 (N, 3, size, size)."""
-        return np.stack([self._requests(image[None])[0][0, 0] for image in images])
+        return np.stack([self._run(image[None])[0][0, 0] for image in images])
 
 
 class Requests:
@@ -89,6 +89,11 @@ class Requests:
         with self._lock:
             self._idle.append(request)
         return outputs
+
+
+def compile_graph(graph: Any, plan: Plan) -> Requests:
+    """Compile the graph of a network for this CPU."""
+    return Requests(core().compile_model(graph, "CPU", config(plan)))
 
 
 def compile_model(model: Model, file: WeightsFile, plan: Plan) -> Any:

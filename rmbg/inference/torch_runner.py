@@ -1,7 +1,8 @@
-"""Networks on torch, on a GPU or a CPU."""
+"""Networks on torch, on a GPU or a CPU: IS-Net and BiRefNet, and SAM 2 and ViTMatte as transformers defines them."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from rmbg.errors import ModelError
 from rmbg.inference import weights
 from rmbg.inference.catalog import Model, build
-from rmbg.inference.engines import Plan
+from rmbg.inference.engines import Plan, check_output
 from rmbg.inference.weights import Progress, WeightsFile
 from rmbg.networks.load import NonFiniteError, WrongTensorsError, check_finite, fold_batch_norms, load
 from rmbg.runtime.messages import Message
@@ -43,18 +44,184 @@ def damaged(model: Model, file: WeightsFile, error: NonFiniteError) -> ModelErro
     return ModelError(f"{file.path} cannot be used for {model.id}: {error}. Delete it and download it again.")
 
 
+def load_transformers(network: Any, config: Any, model: Model, file: WeightsFile) -> Any:
+    """Return a network in float32, for inference.
+
+    Parameters
+    ----------
+    network : class of transformers.PreTrainedModel
+    config : transformers.PretrainedConfig
+    model : Model
+    file : WeightsFile
+
+    Raises
+    ------
+    ModelError
+        If the weights contain NaN or infinity, or are those of another network.
+    """
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    tensors = weights.read(file)
+    try:
+        check_finite(tensors)
+        loaded, info = network.from_pretrained(None, config=config, state_dict=tensors, output_loading_info=True)
+        mismatches = sorted(info["missing_keys"])
+    except NonFiniteError as error:
+        raise damaged(model, file, error) from None
+    except RuntimeError as error:  # tensors of other shapes
+        mismatches = [str(error).splitlines()[0]]
+    if mismatches:
+        raise ModelError(f"{file.path} does not fit {model.id}. These are the weights of another network: {mismatches[0]}.")
+    return loaded.eval().requires_grad_(False)
+
+
 class TorchRunner:
-    """A network on torch."""
+    """A network on torch.
+
+    Attributes
+    ----------
+    plan : Plan
+    memory : int
+        Bytes that the network holds.
+    """
 
     def __init__(self, model: Model, file: WeightsFile, plan: Plan, progress: Progress) -> None:
         progress(None, Message("Loading {model} on {device}", model=model.id, device=str(plan.device)))
-        self.plan = plan
-        network: Any = load_network(model, file)
-        self.network = network.to(plan.device, DTYPES[plan.precision], memory_format=torch.channels_last)
+        self.plan, self.size = plan, model.size
+        self.network: Any = self.place(self.load(model, file))
         self.memory = sum(value.nbytes for value in self.network.state_dict().values())
+
+    def load(self, model: Model, file: WeightsFile) -> Any:
+        """The network in float32 on the CPU."""
+        return load_network(model, file)
+
+    def place(self, network: Any) -> Any:
+        """Move the network to the device and precision of the plan."""
+        return network.to(self.plan.device, DTYPES[self.plan.precision], memory_format=torch.channels_last)
 
     def run(self, images: np.ndarray) -> np.ndarray:
         """Compute masks, float32 (N, size, size) in [0, 1], of normalized images, float32 (N, 3, size, size)."""
         with torch.inference_mode():
             x = torch.from_numpy(images).to(self.plan.device, DTYPES[self.plan.precision])
             return self.network(x.contiguous(memory_format=torch.channels_last)).float().sigmoid()[:, 0].cpu().numpy()
+
+
+#: Blocks of the "small" image encoder. All other hyperparameters are the defaults of transformers, those of "tiny".
+SMALL_ENCODER = {"blocks_per_stage": [1, 2, 11, 2], "global_attention_blocks": [7, 10, 13]}
+
+#: Point prompts in one batch of the mask decoder.
+POINTS_PER_BATCH = 64
+
+
+@dataclass(frozen=True, eq=False)
+class Masks:
+    """Masks predicted for prompts.
+
+    Attributes
+    ----------
+    logits : float32 array (prompts, masks, h, w)
+        Positive inside the object; h and w are a quarter of the network's input size.
+    quality : float32 array (prompts, masks)
+        Predicted IoU of each mask in [0, 1].
+    """
+
+    logits: np.ndarray
+    quality: np.ndarray
+
+
+class Sam2Runner(TorchRunner):
+    """SAM 2 on torch: an image is encoded once and can then be prompted repeatedly."""
+
+    def load(self, model: Model, file: WeightsFile) -> Any:
+        from transformers import Sam2Model
+
+        return load_transformers(Sam2Model, sam2_config(), model, file)
+
+    def place(self, network: Any) -> Any:
+        return network.to(self.plan.device, DTYPES[self.plan.precision])
+
+    def run(self, images: np.ndarray) -> Any:
+        """Embeddings of one normalized image, float32 (1, 3, size, size), for `at_points` and `in_box`."""
+        with torch.inference_mode():
+            return self.network.get_image_embeddings(torch.from_numpy(images).to(self.plan.device, DTYPES[self.plan.precision]))
+
+    def at_points(self, embeddings: Any, points: np.ndarray) -> Masks:
+        """Three masks for each point, float (prompts, 2): x and y as fractions of width and height."""
+        batches = []
+        for start in range(0, len(points), POINTS_PER_BATCH):
+            batch = torch.from_numpy(points[None, start : start + POINTS_PER_BATCH, None] * self.size).float()
+            labels = torch.ones(batch.shape[:3], dtype=torch.int64)
+            batches.append(self._decode(embeddings, input_points=batch, input_labels=labels, multimask_output=True))
+        return Masks(np.concatenate([b.logits for b in batches]), np.concatenate([b.quality for b in batches]))
+
+    def in_box(self, embeddings: Any, box: np.ndarray) -> Masks:
+        """One mask for a box, float (4,): left, top, right, bottom as fractions of width and height."""
+        boxes = torch.from_numpy(box[None, None] * self.size).float()
+        return self._decode(embeddings, input_boxes=boxes, multimask_output=False)
+
+    def _decode(self, embeddings: Any, **prompt: Any) -> Masks:
+        arguments = {name: value.to(self.plan.device) if hasattr(value, "to") else value for name, value in prompt.items()}
+        with torch.inference_mode():
+            # A copy, as the decoder modifies the list of embeddings.
+            output = self.network(image_embeddings=list(embeddings), **arguments)
+        masks = Masks(output.pred_masks[0].float().cpu().numpy(), output.iou_scores[0].float().cpu().numpy())
+        check_output("sam2", self.plan, masks.logits, masks.quality)
+        return masks
+
+
+def sam2_config() -> Any:
+    """Configuration of sam2.1-hiera-small."""
+    from transformers import Sam2Config
+
+    return Sam2Config(vision_config={"backbone_config": {"model_type": "sam2_hiera_det_model", **SMALL_ENCODER}})
+
+
+#: Backbone of vitmatte-small: every third block has global attention and a convolution, the others attend within windows.
+BACKBONE: dict[str, Any] = {
+    "num_channels": 4,
+    "image_size": 512,
+    "pretrain_image_size": 224,
+    "patch_size": 16,
+    "hidden_size": 384,
+    "num_attention_heads": 6,
+    "use_absolute_position_embeddings": True,
+    "use_relative_position_embeddings": True,
+    "window_size": 14,
+    "window_block_indices": [0, 1, 3, 4, 6, 7, 9, 10],
+    "residual_block_indices": [2, 5, 8, 11],
+    "out_features": ["stage12"],
+}
+
+
+class VitMatteRunner(TorchRunner):
+    """ViTMatte on torch, in float32: the precision of alpha matters, and the network is small."""
+
+    def load(self, model: Model, file: WeightsFile) -> Any:
+        from transformers import VitMatteForImageMatting
+
+        return load_transformers(VitMatteForImageMatting, vitmatte_config(), model, file)
+
+    def place(self, network: Any) -> Any:
+        return network.to(self.plan.device)
+
+    def run(self, images: np.ndarray) -> np.ndarray:
+        """Alpha, float32 (N, H, W) in [0, 1], of prepared photos and trimaps, float32 (N, 4, H, W)."""
+        with torch.inference_mode():
+            alphas = self.network(pixel_values=torch.from_numpy(images).to(self.plan.device)).alphas
+        result: np.ndarray = alphas[:, 0].float().cpu().numpy()
+        check_output("vitmatte", self.plan, result)
+        return result
+
+
+def vitmatte_config() -> Any:
+    """Configuration of hustvl/vitmatte-small-composition-1k."""
+    from transformers import VitDetConfig, VitMatteConfig
+
+    return VitMatteConfig(
+        backbone_config=VitDetConfig(**BACKBONE),
+        hidden_size=BACKBONE["hidden_size"],
+        convstream_hidden_sizes=[48, 96, 192],
+        fusion_hidden_sizes=[256, 128, 64, 32],
+    )

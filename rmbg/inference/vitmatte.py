@@ -18,7 +18,7 @@ from rmbg.inference.model_cache import MODEL_CACHE
 from rmbg.settings import Settings
 
 if TYPE_CHECKING:
-    from rmbg.inference.transformers_runners import VitMatteRunner  # deferred at run time: importing torch takes seconds
+    from rmbg.inference.torch_runner import VitMatteRunner  # deferred at run time: importing torch takes seconds
 
 #: Overlap of two tiles in pixels, in which one fades into the other.
 OVERLAP = 128

@@ -1,7 +1,8 @@
-"""SHA-256 checksums of large files, stored with the state of each file, so that an unchanged file is not read again.
+"""Weights of the published networks: found in the user's folder or downloaded, verified by checksum, and read.
 
-A change of size, modification time, change time or inode makes the checksum of a file unknown. A program can set the
-modification time, but not the change time, so a replaced file of the same size and date is noticed as well.
+Checksums of large files are stored with the state of each file, so that an unchanged file is not read again. A change of size,
+modification time, change time or inode makes the checksum of a file unknown. A program can set the modification time, but not
+the change time, so a replaced file of the same size and date is noticed as well.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any, NamedTuple
 from rmbg.errors import ModelError, NotReadyError, printable
 from rmbg.inference import hub
 from rmbg.inference.catalog import Model
-from rmbg.inference.hub import Progress, offline, token
+from rmbg.inference.hub import Progress
 from rmbg.runtime import files
 from rmbg.runtime.messages import NOT_SET_UP, Message, OwnerMessage
 from rmbg.settings import Settings
@@ -75,7 +76,7 @@ def sha256(path: Path, data: Path, trailer: int = 0) -> str:
         If the file cannot be read.
     """
     state = State.of(path)
-    stored = _entry(path, data)
+    stored = _entries(data).get(str(path))
     if stored is not None and stored.state == state:
         return stored.sha256
     now = time.time_ns()
@@ -97,7 +98,7 @@ def remember(path: Path, digest: str, data: Path, state: State | None = None) ->
     """
     entry = Entry(state or State.of(path), digest)
     with _lock:
-        entries = {**_read(data), **_memory.get(data, {})}
+        entries = _entries(data)
         entries.pop(str(path), None)
         _memory[data] = dict(list({**entries, str(path): entry}.items())[-MAX_ENTRIES:])
         with contextlib.suppress(OSError):
@@ -105,26 +106,17 @@ def remember(path: Path, digest: str, data: Path, state: State | None = None) ->
             files.write(data / STORE, json.dumps(_memory[data], indent=1).encode())
 
 
-def _entry(path: Path, data: Path) -> Entry | None:
-    with _lock:
-        if str(path) not in _memory.get(data, {}):
-            _memory[data] = {**_read(data), **_memory.get(data, {})}
-        return _memory[data].get(str(path))
-
-
-def _read(data: Path) -> dict[str, Entry]:
-    """Stored checksums by path; empty if the store is missing or damaged."""
+def _entries(data: Path) -> dict[str, Entry]:
+    """Known checksums by path; those of the file are none if it is missing or damaged."""
     try:
-        entries = json.loads((data / STORE).read_bytes())
-        return {str(name): Entry(State(*map(int, state)), str(digest)) for name, (state, digest) in entries.items()}
+        stored = json.loads((data / STORE).read_bytes())
+        entries = {str(name): Entry(State(*map(int, state)), str(digest)) for name, (state, digest) in stored.items()}
     except (OSError, ValueError, TypeError, AttributeError):
-        return {}
+        entries = {}
+    return {**entries, **_memory.get(data, {})}
 
 
 # Weights of the published networks: found in the user's folder or downloaded, verified by checksum, and read.
-
-
-__all__ = ["MANIFEST", "Progress", "WeightsFile", "fetch", "offline", "present", "read", "sha256", "token"]
 
 #: File in the data folder that records the commit and checksum of each download.
 MANIFEST = "weights.json"

@@ -1,13 +1,14 @@
-"""Modulated deformable convolution in plain torch operations.
+"""BiRefNet, the network of RMBG-2.0, BiRefNet and BiRefNet_lite, with its deformable convolution and Swin transformer.
 
-Xizhou Zhu, Han Hu, Stephen Lin, Jifeng Dai: "Deformable ConvNets v2: More Deformable, Better Results", CVPR 2019.
-torchvision has it as a compiled operator, which does not run on all devices and is a large dependency for one function.
+Deformable convolution is in plain torch operations: torchvision has it as a compiled operator, which does not run on all
+devices and is a large dependency for one function. Xizhou Zhu, Han Hu, Stephen Lin, Jifeng Dai: "Deformable ConvNets v2: More
+Deformable, Better Results", CVPR 2019.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from collections import OrderedDict
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -84,6 +85,11 @@ def sampling_positions(offset: Tensor, size: int) -> tuple[Tensor, Tensor]:
 # Swin transformer, the backbone of BiRefNet.
 
 
+def named(**modules: nn.Module) -> nn.Sequential:
+    """Modules in sequence, with the names of their weights in the checkpoints."""
+    return nn.Sequential(OrderedDict(modules))
+
+
 class WindowAttention(nn.Module):
     """Multi-head attention inside each window, with a learned bias for relative positions."""
 
@@ -114,18 +120,6 @@ class WindowAttention(nn.Module):
         return self.proj(x.transpose(1, 2).reshape(batch, tokens, channels))
 
 
-class Mlp(nn.Module):
-    """Two linear layers with a GELU between them."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(channels, 4 * channels)
-        self.fc2 = nn.Linear(4 * channels, channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(functional.gelu(self.fc1(x)))
-
-
 class Block(nn.Module):
     """Window attention and an MLP, each with a residual connection; `shift` moves the windows."""
 
@@ -136,7 +130,7 @@ class Block(nn.Module):
         self.norm1 = nn.LayerNorm(channels)
         self.attn = WindowAttention(channels, heads, window)
         self.norm2 = nn.LayerNorm(channels)
-        self.mlp = Mlp(channels)
+        self.mlp = named(fc1=nn.Linear(channels, 4 * channels), gelu=nn.GELU(), fc2=nn.Linear(4 * channels, channels))
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         batch, height, width, channels = x.shape
@@ -254,7 +248,7 @@ def shifted_window_mask(height: int, width: int, window: int, device: torch.devi
     return (region[:, :, None] != region[:, None, :]) * -100.0
 
 
-# BiRefNet, the network of RMBG-2.0, BiRefNet and BiRefNet_lite.
+# BiRefNet.
 
 
 # Parts of the names of tensors in the checkpoints that inference does not need: auxiliary training heads and index tables.
@@ -263,8 +257,7 @@ UNUSED = ("decoder.conv_ms_spvn_", "decoder.gdt_convs_pred_", "relative_position
 PatchOrder = Literal["columns", "colors"]
 
 
-@dataclass(frozen=True)
-class Backbone:
+class Backbone(NamedTuple):
     """Hyperparameters of a Swin transformer."""
 
     channels: int
@@ -294,7 +287,7 @@ class BiRefNet(nn.Module):
 
     def __init__(self, backbone: Backbone, patch_order: PatchOrder) -> None:
         super().__init__()
-        self.bb = Swin(backbone.channels, backbone.depths, backbone.heads, backbone.window)
+        self.bb = Swin(*backbone)
         widths = [2 * backbone.channels * 2**level for level in range(4)]  # both passes of the backbone, concatenated
         self.squeeze_module = nn.ModuleList([DecoderBlock(sum(widths), widths[3])])
         self.decoder = Decoder(widths, patch_order)
@@ -318,18 +311,18 @@ class Decoder(nn.Module):
         super().__init__()
         self.patch_order = patch_order
         w1, w2, w3, w4 = widths
-        self.ipt_blk5 = PatchBlock(32, w4 // 8)
-        self.ipt_blk4 = PatchBlock(16, w4 // 8)
-        self.ipt_blk3 = PatchBlock(8, w3 // 8)
-        self.ipt_blk2 = PatchBlock(4, w2 // 8)
-        self.ipt_blk1 = PatchBlock(1, w1 // 8)
+        self.ipt_blk5 = patch_block(32, w4 // 8)
+        self.ipt_blk4 = patch_block(16, w4 // 8)
+        self.ipt_blk3 = patch_block(8, w3 // 8)
+        self.ipt_blk2 = patch_block(4, w2 // 8)
+        self.ipt_blk1 = patch_block(1, w1 // 8)
         self.decoder_block4 = DecoderBlock(w4 + w4 // 8, w3)
         self.decoder_block3 = DecoderBlock(w3 + w4 // 8, w2)
         self.decoder_block2 = DecoderBlock(w2 + w3 // 8, w1)
         self.decoder_block1 = DecoderBlock(w1 + w2 // 8, w1 // 2)
-        self.lateral_block4 = Lateral(w3)
-        self.lateral_block3 = Lateral(w2)
-        self.lateral_block2 = Lateral(w1)
+        self.lateral_block4 = named(conv=nn.Conv2d(w3, w3, 1))
+        self.lateral_block3 = named(conv=nn.Conv2d(w2, w2, 1))
+        self.lateral_block2 = named(conv=nn.Conv2d(w1, w1, 1))
         for level, width in ((4, w3), (3, w2), (2, w1)):
             self.add_module(f"gdt_convs_{level}", nn.Sequential(*conv_norm_relu(width, 16, 3)))
             self.add_module(f"gdt_convs_attn_{level}", nn.Sequential(nn.Conv2d(16, 1, 1)))
@@ -364,10 +357,9 @@ class Decoder(nn.Module):
         channels = self.decoder_block1.conv_out.out_channels
         coarse = functional.conv2d(self.decoder_block1(x), last.weight[:, :channels], last.bias)
         weight = last.weight[:, channels:, 0, 0]
-        detail = self.ipt_blk1.conv_out
-        assert detail.bias is not None
-        kernel = torch.tensordot(weight, detail.weight, 1)
-        fine = functional.conv2d(self.ipt_blk1.conv1(image), kernel, weight @ detail.bias, padding=1)
+        detail: Any = self.ipt_blk1
+        kernel = torch.tensordot(weight, detail.conv_out.weight, 1)
+        fine = functional.conv2d(detail.conv1(image), kernel, weight @ detail.conv_out.bias, padding=1)
         return resize(coarse, image) + fine
 
 
@@ -416,27 +408,9 @@ class DeformableBlock(nn.Module):
         return functional.relu(self.bn(self.atrous_conv(x)), inplace=True)
 
 
-class PatchBlock(nn.Module):
+def patch_block(grid: int, outputs: int) -> nn.Sequential:
     """Two 3x3 convolutions over the stacked patches of an image that is cut into `grid` x `grid`."""
-
-    def __init__(self, grid: int, outputs: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(3 * grid * grid, 64, 3, padding=1)
-        self.conv_out = nn.Conv2d(64, outputs, 3, padding=1)
-
-    def forward(self, patches: Tensor) -> Tensor:
-        return self.conv_out(self.conv1(patches))
-
-
-class Lateral(nn.Module):
-    """Lateral connection from the backbone to the decoder: a 1x1 convolution."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.conv(x)
+    return named(conv1=nn.Conv2d(3 * grid * grid, 64, 3, padding=1), conv_out=nn.Conv2d(64, outputs, 3, padding=1))
 
 
 def conv_norm_relu(inputs: int, outputs: int, size: int, bias: bool = True) -> list[nn.Module]:

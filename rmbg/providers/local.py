@@ -12,7 +12,7 @@ from rmbg.cutout import Cutout
 from rmbg.errors import NotReadyError
 from rmbg.images.photo import Photo
 from rmbg.images.pixels import shrink_photo
-from rmbg.inference import device, preprocess, weights, zerogpu
+from rmbg.inference import device, hub, preprocess, weights, zerogpu
 from rmbg.inference.catalog import MODELS, Model
 from rmbg.inference.engines import Plan, torch_is_installed
 from rmbg.inference.model_cache import MODEL_CACHE
@@ -140,11 +140,11 @@ def model_status(model: Model, settings: Settings) -> Status:
             return READY
     except NotReadyError as error:
         return Status("unavailable", OwnerMessage(str(error), Message("not set up here")))
-    if weights.offline(settings):
+    if hub.offline(settings):
         advice = "; unset HF_HUB_OFFLINE to download them"
         text = Message("its weights ({size} MB) are not downloaded", owner=advice, size=model.megabytes)
         return Status("unavailable", text)
-    if model.gated and not weights.token(settings):
+    if model.gated and not hub.token(settings):
         text = Message("its license has to be accepted first", owner=f"; accept it at {model.page} and set HF_TOKEN")
         return Status("licence", text)
     downloads = Message("downloads {size} MB on first use", size=model.megabytes)

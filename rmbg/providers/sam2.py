@@ -30,7 +30,7 @@ from rmbg.providers.local import LocalNetwork, describe, local_cutout
 from rmbg.runtime.telemetry import Timer
 
 if TYPE_CHECKING:
-    from rmbg.inference.transformers_runners import Masks, Sam2Runner  # deferred at run time: importing torch takes seconds
+    from rmbg.inference.torch_runner import Masks, Sam2Runner  # deferred at run time: importing torch takes seconds
 
 #: Limits for candidates of the foreground. Areas are fractions of the image, the last one is a fraction of its border.
 MIN_PREDICTED_IOU = 0.8

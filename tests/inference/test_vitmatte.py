@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save
 
 from rmbg.errors import CancelledError, ModelError, NotReadyError
-from rmbg.inference import transformers_runners, vitmatte
+from rmbg.inference import torch_runner, vitmatte
 from rmbg.inference.catalog import VITMATTE
 from rmbg.inference.vitmatte import predict_alpha
 from rmbg.matting.edges import AlphaMatting
@@ -28,7 +28,7 @@ def network():
     from transformers import VitDetConfig, VitMatteConfig, VitMatteForImageMatting
 
     changes = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "out_features": ["stage2"]}
-    backbone = {**transformers_runners.BACKBONE, **changes, "window_block_indices": [0], "residual_block_indices": [1]}
+    backbone = {**torch_runner.BACKBONE, **changes, "window_block_indices": [0], "residual_block_indices": [1]}
     config = VitMatteConfig(
         backbone_config=VitDetConfig(**backbone),
         hidden_size=24,
@@ -46,7 +46,7 @@ def network():
 @pytest.fixture
 def settings(network, tmp_path, monkeypatch):
     """Settings with an empty cache and a hub that has the weights."""
-    monkeypatch.setattr(transformers_runners, "vitmatte_config", lambda: network.config)
+    monkeypatch.setattr(torch_runner, "vitmatte_config", lambda: network.config)
     tensors = {name: value.contiguous() for name, value in network.state_dict().items()}
     with Hub() as hub:
         hub.files = {VITMATTE.hub: {VITMATTE.file: save(tensors)}}
@@ -150,5 +150,5 @@ def test_published_configuration_has_the_parameters_of_vitmatte_small():
     from transformers import VitMatteForImageMatting
 
     with torch.device("meta"):
-        network = VitMatteForImageMatting(transformers_runners.vitmatte_config())
+        network = VitMatteForImageMatting(torch_runner.vitmatte_config())
     assert sum(value.numel() for value in network.parameters()) == pytest.approx(25.8e6, rel=0.01)

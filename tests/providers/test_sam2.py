@@ -9,8 +9,8 @@ from safetensors.torch import save_file
 
 from rmbg.errors import CancelledError, ModelError, NoSubjectError, OptionError
 from rmbg.images.photo import Photo
-from rmbg.inference import transformers_runners as engine
-from rmbg.inference.transformers_runners import Masks
+from rmbg.inference import torch_runner as engine
+from rmbg.inference.torch_runner import Masks
 from rmbg.providers.base import RequestContext
 from rmbg.providers.sam2 import best_mask, mask_at, point_grid, select_foreground
 from rmbg.remove import remove_background

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from rmbg.inference import transformers_runners
+from rmbg.inference import torch_runner
 from rmbg.matting.edges import AlphaMatting, EdgeSettings
 from rmbg.matting.retouch import Stroke
 from rmbg.ui.components.inputs import Upload
@@ -149,7 +149,7 @@ def visit(chromium: Any, own_data: None, tmp_path_factory: pytest.TempPathFactor
     path = folder / "photo.png"
     Image.fromarray(scene(HEIGHT, WIDTH)[0]).save(path)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(transformers_runners, "sam2_config", lambda: small)
+        patch.setattr(torch_runner, "sam2_config", lambda: small)
         patch.setenv("RMBG_WEIGHTS", str(folder))
         patch.setenv("RMBG_DEVICE", "cpu")
         with launched() as url, chromium.visit() as page:
