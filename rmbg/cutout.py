@@ -312,17 +312,8 @@ class Cutout:
         """
         if isinstance(background, str):
             background = parse_background(background)
-        photo = self.photo
-        return render(
-            photo.rgb,
-            self.matte,
-            self.foreground,
-            background,
-            view=view,
-            crop=crop,
-            alpha=photo.alpha,
-            finishing=finishing,
-        )
+        rgb, own = self.photo.rgb, self.photo.alpha
+        return render(rgb, self.matte, self.foreground, background, view=view, crop=crop, alpha=own, finishing=finishing)
 
     def save(
         self,

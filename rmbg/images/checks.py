@@ -1,7 +1,8 @@
-"""Reader of TIFF directories, which EXIF data uses as well (TIFF 6.0, section 2; BigTIFF)."""
+"""Checks of picture files before they are decoded: bombs, truncation, raw files, and files of other types."""
 
 from __future__ import annotations
 
+import math
 import re
 import struct
 from collections.abc import Iterator, Mapping
@@ -11,6 +12,9 @@ from typing import Any
 from PIL import Image, UnidentifiedImageError
 
 from rmbg.runtime.messages import Message
+
+# Directories of TIFF files, which EXIF data uses as well (TIFF 6.0, section 2; BigTIFF).
+
 
 #: Size of one value by type, in bytes. The count of text and undefined data is their number of bytes.
 TYPE_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
@@ -126,7 +130,7 @@ def _read(data: bytes) -> _Items:
     metas = [body for kind, body in _boxes(memoryview(data)) if kind == b"meta"]
     if len(metas) != 1:
         raise UnidentifiedImageError
-    items, sizes = _Items(), []
+    items = _Items()
     boxes = list(_boxes(metas[0][4:]))
     names = [kind for kind, _ in boxes]
     if any(names.count(kind) > 1 for kind in (b"pitm", b"iinf", b"iloc", b"iref", b"iprp")):
@@ -138,7 +142,13 @@ def _read(data: bytes) -> _Items:
             _read_references(body, items)
         elif kind == b"iprp":
             properties = list(_boxes(body))
-            sizes = [_pixels(name, own) for box, part in properties if box == b"ipco" for name, own in _boxes(part)]
+            # Width times height of the properties that are the size of a picture.
+            sizes = [
+                math.prod(struct.unpack_from(">II", own, 4)) if name == b"ispe" else None
+                for box, part in properties
+                if box == b"ipco"
+                for name, own in _boxes(part)
+            ]
             for box, part in properties:
                 if box == b"ipma":
                     _read_associations(part, sizes, items)
@@ -163,14 +173,6 @@ def _boxes(data: memoryview) -> Iterator[tuple[bytes, memoryview]]:
             raise UnidentifiedImageError
         yield kind, data[at + head : at + size]
         at += size
-
-
-def _pixels(kind: bytes, body: memoryview) -> int | None:
-    """Return width times height if a property is the size of a picture."""
-    if kind != b"ispe":
-        return None
-    width, height = struct.unpack_from(">II", body, 4)
-    return width * height
 
 
 def _read_references(body: memoryview, items: _Items) -> None:
@@ -208,7 +210,7 @@ def _read_associations(body: memoryview, sizes: list[int | None], items: _Items)
 MAX_SCANS = 100
 
 #: Limits for the segments of a JPEG, and for bytes between them before the first scan, which Pillow reads one at a time.
-MAX_SEGMENTS, BOMBS_MAX_PADDING = 10_000, 65_536
+MAX_SEGMENTS, MAX_HEADER_PADDING = 10_000, 65_536
 
 #: Limit for the values of one TIFF directory entry, each of which Pillow converts to an object. 64 megapixels have 250,000
 #: tiles of 16 x 16, and the largest palette has 196,608 values.
@@ -246,7 +248,7 @@ def check_jpeg(data: bytes) -> None:
         if segments > MAX_SEGMENTS:
             raise OSError(f"it has more than {MAX_SEGMENTS:,} segments")
     padding += 0 if scans else (match.start() if match else len(data)) - at
-    if padding > BOMBS_MAX_PADDING:
+    if padding > MAX_HEADER_PADDING:
         raise OSError("its header is padded")
     check_directory_size(bytes(exif))
 
@@ -308,7 +310,7 @@ def check_directory(data: bytes) -> None:
     UnidentifiedImageError
     """
     try:
-        entries = _directory(data)
+        entries = list(directory(data)) if data[:4] in VALID else []
     except struct.error:
         raise UnidentifiedImageError from None
     truncated = any(e.tag in REQUIRED_TAGS and e.size > 4 and e.offset + e.size > len(data) for e in entries)
@@ -316,14 +318,10 @@ def check_directory(data: bytes) -> None:
         raise UnidentifiedImageError
 
 
-def _directory(data: bytes) -> list[Entry]:
-    return list(directory(data)) if data[:4] in VALID else []
-
-
 def _is_raw(data: bytes) -> bool:
     """True if the first picture of a TIFF is a reduced version of another one that Pillow cannot decode (NEF, ARW, DNG)."""
     try:
-        values = {entry.tag: entry.offset for entry in _directory(data)}
+        values = {entry.tag: entry.offset for entry in directory(data)} if data[:4] in VALID else {}
     except struct.error:
         return False
     return values.get(SUBFILE_TYPE) == 1 and (SUB_DIRECTORIES in values or DNG_VERSION in values)

@@ -1,4 +1,4 @@
-"""Process-wide configuration of Pillow; applied before the first picture is decoded, not on import."""
+"""Decoding of picture files and PIL images to arrays: upright, sRGB, 8 bits a channel, alpha separate."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import logging
 import time
 import warnings
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
@@ -54,12 +54,6 @@ def configure() -> None:
     warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
     # Without a handler, logging prints Pillow's errors on metadata to standard error.
     logging.getLogger("PIL").addHandler(logging.NullHandler())
-
-
-def raise_pixel_limit(max_pixels: int) -> None:
-    """Raise Pillow's own pixel limit to at least `max_pixels`; otherwise it rejects what RMBG_MAX_PIXELS permits."""
-    if Image.MAX_IMAGE_PIXELS is not None and max_pixels > Image.MAX_IMAGE_PIXELS:
-        Image.MAX_IMAGE_PIXELS = max_pixels
 
 
 @functools.cache
@@ -179,7 +173,7 @@ def to_array(image: Image.Image) -> np.ndarray:
     return rgb
 
 
-# Decoding of image files and PIL images: upright, sRGB, 8 bits a channel, alpha separate.
+# Files and PIL images.
 
 
 try:
@@ -206,21 +200,8 @@ TRANSPOSITIONS = {
 }
 
 
-class Decoded(NamedTuple):
-    """Decoded pixels.
-
-    Attributes
-    ----------
-    rgb : uint8 array (H, W, 3)
-    alpha : uint8 array (H, W) or None
-        None if the picture is opaque everywhere.
-    notes : tuple of str
-        Messages to the user about the decoding.
-    """
-
-    rgb: np.ndarray
-    alpha: np.ndarray | None
-    notes: tuple[str, ...]
+#: Pixels, uint8 (H, W, 3); alpha, uint8 (H, W), None if the picture is opaque everywhere; messages to the user.
+Decoded = tuple[np.ndarray, np.ndarray | None, tuple[str, ...]]
 
 
 def decode_bytes(data: bytes, label: str, settings: Settings) -> Decoded:
@@ -331,7 +312,8 @@ def decode_image(image: Image.Image, label: str, settings: Settings) -> Decoded:
 @contextlib.contextmanager
 def _photo_errors(label: str, settings: Settings, data: bytes = b"") -> Iterator[None]:
     """Convert every exception of the block to a PhotoError with one sentence for the user."""
-    raise_pixel_limit(settings.max_pixels)
+    if Image.MAX_IMAGE_PIXELS is not None:  # raised, as Pillow would reject what RMBG_MAX_PIXELS permits
+        Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, settings.max_pixels)
     try:
         yield
     except PhotoError:
@@ -352,50 +334,31 @@ def _check_size(size: tuple[int, int], label: str, settings: Settings) -> None:
     if width * height > settings.max_pixels:
         raise PhotoError(_too_many_pixels(label, settings, size))
     if min(width, height) < MIN_SIDE:
-        raise PhotoError(
-            Message(
-                "{name} is {width} x {height} pixels, which is too small. Each side must have at least {least} pixels.",
-                name=label,
-                width=width,
-                height=height,
-                least=MIN_SIDE,
-            )
-        )
-
-
-#: End of the message on the limit, for the owner of the server.
-_LIMIT = " RMBG_MAX_PIXELS sets the limit."
+        text = "{name} is {width} x {height} pixels, which is too small. Each side must have at least {least} pixels."
+        raise PhotoError(Message(text, name=label, width=width, height=height, least=MIN_SIDE))
 
 
 def _too_many_pixels(label: str, settings: Settings, size: tuple[int, int] | None = None) -> str:
-    values = {"name": label, "limit": megapixels(settings.max_pixels)}
-    if size is None:
-        return Message(
-            "{name} has more pixels than the limit of {limit}. Resize it and try again.",
-            owner=_LIMIT,
-            **values,
-        )
-    return Message(
-        "{name} has {width} x {height} pixels ({has}), more than the limit of {limit}. Resize it and try again.",
-        owner=_LIMIT,
-        width=size[0],
-        height=size[1],
-        has=megapixels(size[0] * size[1]),
-        **values,
-    )
+    values: dict[str, Any] = {"name": label, "limit": megapixels(settings.max_pixels)}
+    text = "{name} has more pixels than the limit of {limit}. Resize it and try again."
+    if size is not None:
+        values |= {"width": size[0], "height": size[1], "has": megapixels(size[0] * size[1])}
+        text = "{name} has {width} x {height} pixels ({has}), more than the limit of {limit}. Resize it and try again."
+    return Message(text, owner=" RMBG_MAX_PIXELS sets the limit.", **values)
 
 
 def _decode(image: Image.Image, notes: tuple[str, ...] = ()) -> Decoded:
     """Convert an open PIL image to arrays; large pictures are copied only in steps that change them."""
     image.load()
     profile = image.info.get("icc_profile")
-    image, alpha = split_alpha(_upright(image))
+    method = TRANSPOSITIONS.get(orientation(image))
+    image, alpha = split_alpha(image if method is None else image.transpose(method))
     image, profile_name = to_srgb(to_eight_bits(image), profile)
     if profile_name:
         notes += (Message("Colors were converted to sRGB from {profile}.", profile=profile_name),)
     if alpha is not None and alpha.min() == 255:
         alpha = None
-    return Decoded(to_array(image), alpha, notes)
+    return to_array(image), alpha, notes
 
 
 def _scale_transparent_color(image: Image.Image, depth: int) -> None:
@@ -405,9 +368,3 @@ def _scale_transparent_color(image: Image.Image, depth: int) -> None:
         image.info["transparency"] = key * 255 // ((1 << depth) - 1)
     elif image.mode == "RGB" and isinstance(key, tuple) and depth == 16:
         image.info["transparency"] = tuple(value >> 8 for value in key)
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    """Apply the EXIF orientation; without effect if the EXIF data is invalid."""
-    method = TRANSPOSITIONS.get(orientation(image))
-    return image if method is None else image.transpose(method)

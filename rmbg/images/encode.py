@@ -1,6 +1,6 @@
-"""Parallel PNG encoder, many times as fast as Pillow's.
+"""Encoding of pixels as PNG, WebP, JPEG or AVIF, with a parallel PNG encoder that is many times as fast as Pillow's.
 
-The format is W3C's "Portable Network Graphics (PNG) Specification (Third Edition)", 2025. Strips of rows are filtered and
+PNG is W3C's "Portable Network Graphics (PNG) Specification (Third Edition)", 2025. Strips of rows are filtered and
 compressed in parallel by ISA-L, which takes a quarter of zlib's time. Deflate streams that end at a byte boundary can be
 concatenated, and their checksums combined.
 """
@@ -149,7 +149,7 @@ def chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", isal_zlib.crc32(data, isal_zlib.crc32(kind)))
 
 
-# Encoding of pixels as PNG, WebP, JPEG or AVIF.
+# All formats.
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Reading of image sources into bytes: paths, bytes, open files, data URIs.
+"""Decoding of any image source into a `Photo`: paths, bytes, open files, data URIs, PIL images.
 
 Sources beyond the size limit are rejected before they are read or decoded.
 """
@@ -146,7 +146,7 @@ def label_of(name: str) -> str:
     return printable(base, 60) or "photo"
 
 
-# Decoding of any image source into a `Photo`: upright, sRGB, 8 bits a channel.
+# The decoded photo.
 
 
 #: Gray level behind the transparent parts of a photo in the input of a network.

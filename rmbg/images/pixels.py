@@ -1,4 +1,4 @@
-"""Parsing of color names and notations."""
+"""Operations on pixels: colors from text, blending, filling of transparent pixels, downscaling."""
 
 from __future__ import annotations
 

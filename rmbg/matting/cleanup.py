@@ -1,4 +1,4 @@
-"""Grayscale dilation and erosion by a disc of fractional radius."""
+"""Edits of a finished matte: small regions and holes, smooth outline, shifted and feathered edge, inversion."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ import numpy as np
 from PIL import Image
 
 from rmbg.matting.edges import EdgeSettings
-from rmbg.matting.matte import tiles
+from rmbg.matting.matte import tiles, widened
 from rmbg.runtime.threads import run_parallel
+
+# Grayscale dilation and erosion by a disc of fractional radius.
+
 
 #: Directions over which the radius of a discrete disc is averaged.
 DIRECTIONS = 720
@@ -71,7 +74,7 @@ def _dilate(matte: np.ndarray, radius: float) -> np.ndarray:
     return result
 
 
-# Edits of a finished matte: small regions and holes, smooth outline, shifted and feathered edge, inversion.
+# Edits.
 
 
 #: Alpha above which pixels form a region.
@@ -102,19 +105,17 @@ def clean(matte: np.ndarray, edges: EdgeSettings, own: np.ndarray | None = None)
     -------
     float32 array (H, W)
     """
-    result = matte
-    if edges.largest:
-        result = keep_largest(result)
-    if edges.specks:
-        result = remove_specks(result, edges.specks)
-    if edges.holes:
-        result = fill_holes(result, edges.holes)
-    if edges.smooth:
-        result = smooth(result, edges.smooth)
-    if edges.shift:
-        result = shift(result, edges.shift)
-    if edges.feather:
-        result = feather(result, edges.feather)
+    result = keep_largest(matte) if edges.largest else matte
+    steps: tuple[tuple[Callable[..., np.ndarray], float], ...] = (
+        (remove_specks, edges.specks),
+        (fill_holes, edges.holes),
+        (smooth, edges.smooth),
+        (shift, edges.shift),
+        (feather, edges.feather),
+    )
+    for function, amount in steps:
+        if amount:
+            result = function(result, amount)
     limit = np.float32(1) if own is None else own.astype(np.float32) / np.float32(255)
     result = np.clip(result, np.float32(0), limit)
     return limit - result if edges.invert else result
@@ -134,17 +135,11 @@ def _remove_regions(matte: np.ndarray, chosen: Callable[[np.ndarray], np.ndarray
     """Set regions to 0; `chosen` returns from the areas of all regions which of them."""
     from scipy import ndimage
 
-    result = matte.astype(np.float32, copy=True)
-    regions, count = ndimage.label(result > REGION_ALPHA, structure=np.ones((3, 3)))
-    if not count:
-        return result
+    regions, count = ndimage.label(matte > REGION_ALPHA, structure=np.ones((3, 3)))
     removed = np.zeros(count + 1, bool)
-    removed[1:] = chosen(np.bincount(regions.ravel(), minlength=count + 1)[1:])
-    if removed.any():
-        inside = removed[regions]
-        faint = (regions == 0) & (result > 0)
-        result[ndimage.binary_dilation(inside, iterations=RIM, mask=inside | faint)] = 0
-    return result
+    if count:
+        removed[1:] = chosen(np.bincount(regions.ravel())[1:])
+    return _replaced(matte, removed[regions], (regions == 0) & (matte > 0), 0)
 
 
 def fill_holes(matte: np.ndarray, pixels: int) -> np.ndarray:
@@ -154,17 +149,20 @@ def fill_holes(matte: np.ndarray, pixels: int) -> np.ndarray:
     """
     from scipy import ndimage
 
-    result = matte.astype(np.float32, copy=True)
-    gaps, count = ndimage.label(result < 0.5)
-    if not count:
-        return result
-    filled = np.bincount(gaps.ravel(), minlength=count + 1) < pixels
+    gaps, _ = ndimage.label(matte < 0.5)
+    filled = np.bincount(gaps.ravel()) < pixels
     filled[0] = False
     filled[np.concatenate([gaps[0], gaps[-1], gaps[:, 0], gaps[:, -1]])] = False
-    if filled.any():
-        inside = filled[gaps]
-        rim = (gaps == 0) & (result < 1)
-        result[ndimage.binary_dilation(inside, iterations=RIM, mask=inside | rim)] = 1
+    return _replaced(matte, filled[gaps], (gaps == 0) & (matte < 1), 1)
+
+
+def _replaced(matte: np.ndarray, inside: np.ndarray, rim: np.ndarray, value: float) -> np.ndarray:
+    """Set the pixels `inside`, and those of the `rim` within reach, to a value: float32 (H, W)."""
+    from scipy import ndimage
+
+    result = matte.astype(np.float32, copy=True)
+    if inside.any():
+        result[ndimage.binary_dilation(inside, iterations=RIM, mask=inside | rim)] = value
     return result
 
 
@@ -199,19 +197,16 @@ def feather(matte: np.ndarray, pixels: float) -> np.ndarray:
     """Soften the edge by a Gaussian of standard deviation `pixels`: float32 (H, W)."""
     from scipy import ndimage
 
+    blur = functools.partial(ndimage.gaussian_filter, mode="nearest")
     if pixels <= LARGE_SIGMA:
-
-        def softened(block: np.ndarray) -> np.ndarray:
-            return ndimage.gaussian_filter(block, pixels, mode="nearest")
-
-        return _near_edges(matte, softened, math.ceil(4 * pixels) + 1)
+        return _near_edges(matte, lambda block: blur(block, pixels), math.ceil(4 * pixels) + 1)
     height, width = matte.shape
     step = pixels / (LARGE_SIGMA / 2)
     small = Image.fromarray(matte.astype(np.float32, copy=False)).resize(
         (max(1, round(width / step)), max(1, round(height / step))), Image.Resampling.BOX
     )
     sigmas = pixels * small.height / height, pixels * small.width / width
-    blurred = Image.fromarray(ndimage.gaussian_filter(np.asarray(small), sigmas, mode="nearest"))
+    blurred = Image.fromarray(blur(np.asarray(small), sigmas))
     return np.clip(np.asarray(blurred.resize((width, height), Image.Resampling.BICUBIC)), 0, 1)
 
 
@@ -229,12 +224,10 @@ def _near_edges(matte: np.ndarray, function: Callable[[np.ndarray], np.ndarray],
     result = matte.astype(np.float32, copy=True)
 
     def fill_tile(tile: tuple[slice, slice]) -> None:
-        rows, columns = tile
-        top, left = max(0, rows.start - margin), max(0, columns.start - margin)
-        block = matte[top : rows.stop + margin, left : columns.stop + margin].astype(np.float32)
+        outer, inner = widened(tile, margin)
+        block = matte[outer].astype(np.float32)
         if block.min() < block.max():
-            inner = slice(rows.start - top, rows.stop - top), slice(columns.start - left, columns.stop - left)
-            result[rows, columns] = function(block)[inner]
+            result[tile] = function(block)[inner]
 
     run_parallel(fill_tile, tiles(height, width, TILE))
     return result

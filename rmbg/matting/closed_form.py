@@ -1,4 +1,4 @@
-"""Matting Laplacian of a block of a photo, restricted to its unknown pixels."""
+"""Alpha matting: closed-form solution in the unknown band of a trimap, tile by tile."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ import numpy as np
 
 from rmbg.errors import CancelledError
 from rmbg.matting.edges import AlphaMatting
-from rmbg.matting.matte import BACKGROUND, FOREGROUND, UNKNOWN, make_trimap, tiles
+from rmbg.matting.matte import BACKGROUND, FOREGROUND, UNKNOWN, make_trimap, tiles, widened
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
+
+# Matting Laplacian of a block of a photo, restricted to its unknown pixels.
 
 
 #: Regularization of the color covariance, in squared units of color in [0, 1].
@@ -113,7 +115,7 @@ def unknown_system(weights: np.ndarray, alpha: np.ndarray, unknown: np.ndarray) 
     return sparse.csr_matrix((values[inside], neighbors[inside], starts), shape=(count, count)), right
 
 
-# Alpha matting: closed-form solution in the unknown band of a trimap, tile by tile.
+# Solution of all tiles.
 
 
 #: Weight of the given matte in the unknown band, relative to the Laplacian: for alpha of one half, for alpha of 0 or 1, and the
@@ -171,16 +173,13 @@ def refine_alpha(
     unknown = trimap == UNKNOWN
     height, width = unknown.shape
     todo = [tile for tile in tiles(height, width, TILE) if unknown[tile].any()]
-    for number, (rows, columns) in enumerate(todo):
+    for number, tile in enumerate(todo):
         if cancelled():
             raise CancelledError("Stopped.")
         progress(number / len(todo), "Alpha matting")
-        top, left = max(0, rows.start - MARGIN), max(0, columns.start - MARGIN)
-        block = slice(top, rows.stop + MARGIN), slice(left, columns.stop + MARGIN)
-        solved = solve(rgb[block], result[block], unknown[block])
-        inner = slice(rows.start - top, rows.stop - top), slice(columns.start - left, columns.stop - left)
-        result[rows, columns] = solved[inner]
-        unknown[rows, columns] = False  # a boundary condition of the tiles beside it, so that no seam appears
+        block, inner = widened(tile, MARGIN)
+        result[tile] = solve(rgb[block], result[block], unknown[block])[inner]
+        unknown[tile] = False  # a boundary condition of the tiles beside it, so that no seam appears
     progress(1.0, "Alpha matting")
     return result
 

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from rmbg.images.pixels import downscale
-from rmbg.matting.matte import dilate, erode_cross, gaussian, gradient_magnitude, label, pixel_window
+from rmbg.matting.matte import dilate, erode_cross, gaussian, gradient_magnitude, label, pixel_window, resized
 from rmbg.runtime.threads import row_strips, run_parallel
 
 #: Longest side, in pixels, of the copy that pixels are classified on, and of the one that color statistics are taken on.
@@ -92,7 +92,7 @@ def apply_color_prior(logits: np.ndarray, rgb: np.ndarray) -> np.ndarray:
     """
     lab = small_lab(rgb)
     height, width = lab.shape[:2]
-    prior = _resize(logits, height, width)
+    prior = resized(logits, height, width)
     alpha = sigmoid(prior)
     ratio = log_likelihood_ratio(lab, alpha)
     if background_variation(lab[::2, ::2], alpha[::2, ::2]) >= PLAIN_VARIATION:
@@ -147,7 +147,7 @@ def log_likelihood_ratio(lab: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     polynomials = (background - foreground) / 2
 
     def interpolated(index: int) -> np.ndarray:
-        return _resize(polynomials[index], *alpha.shape)
+        return resized(polynomials[index], *alpha.shape)
 
     def term(channel: int) -> np.ndarray:
         color = lab[..., channel]
@@ -184,7 +184,7 @@ def background_variation(lab: np.ndarray, alpha: np.ndarray) -> float:
     """Mean distance of background pixels from the local mean of the background, in units of CIELAB."""
     weights = _sample_weights(1 - alpha)
     mean, _ = _local_color_statistics(lab, weights)
-    squares = sum((lab[..., channel] - _resize(mean[channel], *alpha.shape)) ** 2 for channel in range(3))
+    squares = sum((lab[..., channel] - resized(mean[channel], *alpha.shape)) ** 2 for channel in range(3))
     return float(np.average(np.sqrt(squares), weights=weights))
 
 
@@ -206,7 +206,7 @@ def _local_color_statistics(lab: np.ndarray, weights: np.ndarray) -> tuple[np.nd
         plane = lab[::2, ::2, channel]
         weighted = plane * weights
         planes += [weighted, plane * weighted]
-    small = np.stack([_resize(plane, rows, columns, Image.Resampling.BOX) for plane in planes])
+    small = np.stack([resized(plane, rows, columns, Image.Resampling.BOX) for plane in planes])
     sums = sum(
         window_weight * (_gaussian_matrix(rows, sigma) @ small @ _gaussian_matrix(columns, sigma))
         for window_weight, sigma in (
@@ -258,7 +258,3 @@ def small_lab(rgb: np.ndarray) -> np.ndarray:
 def sigmoid(logits: np.ndarray) -> np.ndarray:
     """Convert log-odds to probabilities: float32, of the shape of `logits`."""
     return (1 / (1 + np.exp(-logits))).astype(np.float32)
-
-
-def _resize(plane: np.ndarray, height: int, width: int, resampling: Image.Resampling = Image.Resampling.BILINEAR) -> np.ndarray:
-    return np.asarray(Image.fromarray(np.ascontiguousarray(plane, dtype=np.float32)).resize((width, height), resampling))

@@ -119,9 +119,7 @@ def _fill_soft_pixels(
         if not soft.any():
             return
         # The bounding box of the soft pixels within the tile.
-        down, across = np.flatnonzero(soft.any(axis=1)), np.flatnonzero(soft.any(axis=0))
-        rows = slice(tile[0].start + down[0], tile[0].start + down[-1] + 1)
-        columns = slice(tile[1].start + across[0], tile[1].start + across[-1] + 1)
+        rows, columns = (slice(a.start + b.start, a.start + b.stop) for a, b in zip(tile, pixel_window(soft, 0), strict=True))
         soft = soft_pixels[rows, columns]
         box = columns.start * scale_x, rows.start * scale_y, columns.stop * scale_x, rows.stop * scale_y
         part_size = soft.shape[1], soft.shape[0]
@@ -219,7 +217,7 @@ def _neighbors(planes: np.ndarray) -> list[np.ndarray]:
     return [padded[..., 1:-1, :-2], padded[..., 1:-1, 2:], padded[..., :-2, 1:-1], padded[..., 2:, 1:-1]]
 
 
-# Common post-processing of all providers, from a matte to the arrays of a cutout.
+# Post-processing of all providers, from a matte to the arrays of a cutout.
 
 
 def finish(
@@ -252,24 +250,18 @@ def finish(
         Straight colors.
     """
     with telemetry.phase("post-processing"):
-        return _finish(photo, matte, foreground, own_alpha_applied, colors)
-
-
-def _finish(
-    photo: Photo, matte: np.ndarray, foreground: np.ndarray | None, own_alpha_applied: bool, colors: SmoothColors | None
-) -> tuple[np.ndarray, np.ndarray]:
-    matte = matte.astype(np.float32, copy=False)
-    if matte.min() < 0 or matte.max() > 1:
-        matte = np.clip(matte, 0.0, 1.0)
-    if photo.alpha is None:
-        return matte, estimate_foreground(photo.rgb, matte, colors=colors) if foreground is None else foreground
-    own = photo.alpha.astype(np.float32) / np.float32(255)
-    if own_alpha_applied:
-        matte = _straight(matte, own)
-    if foreground is None:
-        # Colors of a file with transparency are straight: the mixture that has to be undone is the one of `matte` alone.
-        foreground = estimate_foreground(fill_hidden(photo.rgb, photo.alpha), matte, colors=colors)
-    return matte * own, foreground
+        matte = matte.astype(np.float32, copy=False)
+        if matte.min() < 0 or matte.max() > 1:
+            matte = np.clip(matte, 0.0, 1.0)
+        own = None
+        if photo.alpha is not None:
+            own = photo.alpha.astype(np.float32) / np.float32(255)
+            matte = _straight(matte, own) if own_alpha_applied else matte
+        if foreground is None:
+            # Colors of a file with transparency are straight: the mixture that has to be undone is the one of `matte` alone.
+            rgb = photo.rgb if photo.alpha is None else fill_hidden(photo.rgb, photo.alpha)
+            foreground = estimate_foreground(rgb, matte, colors=colors)
+        return matte if own is None else matte * own, foreground
 
 
 def shared_colors(photo: Photo, matte: np.ndarray) -> SmoothColors:

@@ -1,6 +1,7 @@
-"""Filters of the default path on NumPy: SciPy takes longer to import than all of them to run.
+"""Mattes: filters, resizing, tiles, bounding boxes, conversion to bytes, trimaps.
 
-All functions are pure. Planes are arrays of two axes, or stacks of planes along the axes before them.
+The filters are on NumPy, as SciPy takes longer to import than all of them to run. All functions are pure.
+Planes are arrays of two axes, or stacks of planes along the axes before them.
 """
 
 from __future__ import annotations
@@ -38,9 +39,7 @@ def _combine(values: np.ndarray, count: int, axis: int, operation: Callable[...,
     length = values.shape[axis] - count + 1
 
     def part(array: np.ndarray, start: int, size: int) -> np.ndarray:
-        index: list[slice] = [slice(None)] * array.ndim
-        index[axis] = slice(start, start + size)
-        return array[tuple(index)]
+        return array.swapaxes(0, axis)[start : start + size].swapaxes(0, axis)
 
     result: np.ndarray | None = None
     power, width, offset = values, 1, 0  # `power` combines `width` values
@@ -74,7 +73,7 @@ def gaussian(plane: np.ndarray, sigma: float, orders: tuple[int, int] = (0, 0)) 
         weights = _kernel(sigma, order)
         radius = len(weights) // 2
         padded = np.pad(result, [(radius, radius) if i == axis else (0, 0) for i in range(2)], mode="symmetric")
-        shifted = [_shifted(padded, offset, result.shape[axis], axis) for offset in range(len(weights))]
+        shifted = [padded.swapaxes(0, axis)[i : i + result.shape[axis]].swapaxes(0, axis) for i in range(len(weights))]
         combine = np.subtract if order else np.add  # kernels are symmetric, and derivatives antisymmetric
         total = shifted[radius] * weights[radius]
         pair = np.empty_like(total)
@@ -84,10 +83,6 @@ def gaussian(plane: np.ndarray, sigma: float, orders: tuple[int, int] = (0, 0)) 
             total += pair
         result = total
     return result
-
-
-def _shifted(padded: np.ndarray, offset: int, length: int, axis: int) -> np.ndarray:
-    return padded[offset : offset + length] if axis == 0 else padded[:, offset : offset + length]
 
 
 def gradient_magnitude(plane: np.ndarray, sigma: float) -> np.ndarray:
@@ -145,7 +140,7 @@ def label(mask: np.ndarray) -> tuple[np.ndarray, int]:
     return np.cumsum(changes, axis=1, dtype=np.int32)[:, :width], len(roots)
 
 
-# Operations on mattes that the pipeline uses: resizing, tiling, sharpening, bounding box, conversion to bytes.
+# Operations on mattes.
 
 
 #: Alpha at or below the first is transparent, at or above the second opaque: half a level of 8 bits from either end.
@@ -158,10 +153,14 @@ TILE = 384
 STRIP_ROWS = 64
 
 
+def resized(plane: np.ndarray, height: int, width: int, filter_: Image.Resampling = Image.Resampling.BILINEAR) -> np.ndarray:
+    """Resize a plane of any values to float32 (height, width) by a filter of Pillow."""
+    return np.asarray(Image.fromarray(np.ascontiguousarray(plane, dtype=np.float32)).resize((width, height), filter_))
+
+
 def resize(matte: np.ndarray, height: int, width: int) -> np.ndarray:
     """Resize a matte to float32 (height, width), bilinear, antialiased where it shrinks."""
-    image = Image.fromarray(np.ascontiguousarray(matte, dtype=np.float32))
-    return np.clip(np.asarray(image.resize((width, height), Image.Resampling.BILINEAR)), 0.0, 1.0)
+    return np.clip(resized(matte, height, width), 0.0, 1.0)
 
 
 def resample(matte: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -172,8 +171,7 @@ def resample(matte: np.ndarray, height: int, width: int) -> np.ndarray:
     """
     shrinks = height <= matte.shape[0] and width <= matte.shape[1]
     filter_ = Image.Resampling.BOX if shrinks else Image.Resampling.BICUBIC
-    image = Image.fromarray(np.ascontiguousarray(matte, dtype=np.float32))
-    return np.clip(np.asarray(image.resize((width, height), filter_)), 0.0, 1.0)
+    return np.clip(resized(matte, height, width, filter_), 0.0, 1.0)
 
 
 def tiles(height: int, width: int, side: int = TILE) -> list[tuple[slice, slice]]:
@@ -183,6 +181,14 @@ def tiles(height: int, width: int, side: int = TILE) -> list[tuple[slice, slice]
         for top in range(0, height, side)
         for left in range(0, width, side)
     ]
+
+
+def widened(tile: tuple[slice, slice], margin: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+    """Slices of a tile with `margin` pixels around it, within the array, and those of the tile in it."""
+    starts = [max(0, part.start - margin) for part in tile]
+    rows, columns = (slice(start, part.stop + margin) for start, part in zip(starts, tile, strict=True))
+    top, left = (slice(part.start - start, part.stop - start) for start, part in zip(starts, tile, strict=True))
+    return (rows, columns), (top, left)
 
 
 def sharpen_edges(matte: np.ndarray, slope: float = 2.0) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Strokes of a brush: polylines in pixels of a photo, their JSON form, and the limits of all strokes together."""
+"""Retouching of a cutout by strokes of a brush, and masks that the user made."""
 
 from __future__ import annotations
 
