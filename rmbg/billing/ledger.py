@@ -323,7 +323,7 @@ class Ledger:
         """
         with connection(self.path, write=False) as db:
             totals = db.execute(rows, (since,)).fetchall()
-        if any(damaged for *_, damaged in totals):
+        if any(wrong for *_, wrong in totals):
             raise damaged(self.path, "an amount in it is not a number")
         return [
             Total(name, calls, usd / UNITS_PER_USD, count, reserved / UNITS_PER_USD)
@@ -352,8 +352,8 @@ class Ledger:
 
     def _spent_since(self, db: sqlite3.Connection, moment: float) -> Decimal:
         query = f"SELECT coalesce(sum({_AMOUNT}), 0), coalesce(sum({_DAMAGED}), 0) FROM calls WHERE owners AND at >= ?"
-        amount, damaged = db.execute(query, (moment,)).fetchone()
-        if damaged:
+        amount, wrong = db.execute(query, (moment,)).fetchone()
+        if wrong:
             raise damaged(self.path, "an amount in it is not a number")
         return Decimal(amount) / UNITS_PER_USD
 
