@@ -1,4 +1,4 @@
-"""Requests from the nodes of a cluster to the driver.
+"""Batches on a Ray cluster: connection and checks, the work of a node, and the driver with manifest, keys and paid calls.
 
 Ray cannot call a driver, so the requests pass through an actor on the driver's node, which the driver polls.
 """

@@ -1,4 +1,4 @@
-"""Progress of a batch."""
+"""Batch jobs: opening of input, output and manifest, planning, execution, progress and summary."""
 
 from __future__ import annotations
 

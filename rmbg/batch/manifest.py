@@ -1,4 +1,4 @@
-"""Outcome of one photo of a batch."""
+"""Manifest of a batch: state of each input and journal of paid calls in an SQLite file, and the outcome of one photo."""
 
 from __future__ import annotations
 

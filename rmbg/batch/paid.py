@@ -1,4 +1,4 @@
-"""Spending limit of a batch."""
+"""Paid calls of a batch: a spending limit, and cutouts whose calls are recorded before they are sent and never repeated."""
 
 from __future__ import annotations
 

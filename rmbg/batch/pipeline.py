@@ -1,4 +1,4 @@
-"""Control of one run of a batch: outcomes, stop, cancellation, and the end after repeated failures."""
+"""Control of one run of a batch, and its pipeline on this machine: readers load inputs while workers process them."""
 
 from __future__ import annotations
 

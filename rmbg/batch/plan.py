@@ -1,4 +1,4 @@
-"""Settings of the results of a batch and their fingerprints."""
+"""What a batch does: the recipe of its results, the cached mattes of paid calls, and the tasks that remain."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Inputs of a batch and the interface of their sources."""
+"""Sources of a batch: folder, glob, zip archive, picture, list of paths and URLs, object store; names of their entries."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Result of one photo of a batch, before it is written."""
+"""Processing of one photo of a batch, from its bytes to its result, with the hooks of the caller."""
 
 from __future__ import annotations
 

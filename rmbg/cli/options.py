@@ -1,4 +1,4 @@
-"""Options of the edge, which ``remove`` and ``batch`` share."""
+"""Options of the edge and of the finishing, which ``remove`` and ``batch`` share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Weights files of the package."""
+"""Constants of the built-in network without an engine, and the weights files of the package."""
 
 from __future__ import annotations
 

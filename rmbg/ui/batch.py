@@ -1,4 +1,4 @@
-"""Messages of a batch without the paths of the server."""
+"""Batch of a visitor: uploads as input, rows of the table, results within the quota, and runs in a thread of their own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Endpoints of the Gradio API, which are also tools of its MCP server, from tables of their parameters."""
+"""Endpoints of the Gradio API and tools of its MCP server, from tables of their parameters, and the parameters of a result."""
 
 from __future__ import annotations
 

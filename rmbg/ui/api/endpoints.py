@@ -1,4 +1,4 @@
-"""API endpoint and MCP tool ``list_providers``; its name is stable."""
+"""The API endpoints and MCP tools; names and parameters are stable."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""API key field whose value is passed to the event handler and not stored on the server."""
+"""Components of providers: key field, consent, descriptions, options, checkboxes, and the offer of a second provider."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Event handlers of the Batch tab: start, consent, progress, stop, second attempt, download."""
+"""The Batch tab: many photos or a zip in, a table that fills, a zip out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Downloads of the Compare tab: cutouts, contact sheet, table, votes."""
+"""Events of the Compare tab that call no provider: display, choice of a photo, vote, downloads."""
 
 from __future__ import annotations
 

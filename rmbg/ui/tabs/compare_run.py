@@ -1,4 +1,4 @@
-"""Start of a comparison: expected cost, validation of the inputs, consent."""
+"""The run of a comparison: expected cost, validation of the inputs, consent, and the providers in a thread."""
 
 from __future__ import annotations
 

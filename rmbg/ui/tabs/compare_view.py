@@ -1,4 +1,4 @@
-"""HTML of a comparison: panes with synchronized zoom, table, difference map, ratings."""
+"""HTML of a comparison: panes with synchronized zoom, tables of one and of several photos, difference map, ratings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Event handlers of the Replace tab: the run, its cancellation, selection of a picture."""
+"""The Replace tab: generated backgrounds by fal, from a photo and a description or a reference picture."""
 
 from __future__ import annotations
 
