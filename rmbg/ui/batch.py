@@ -97,6 +97,8 @@ class Row:
         True for a failure of the provider, which another one may not have.
     thumbnail, file : str
         Path of the thumbnail, and name of the result in the folder; empty without a result.
+    earlier : Row or None
+        While another attempt runs, the row with the last result, which stays if the attempt fails.
     """
 
     name: str
@@ -110,6 +112,7 @@ class Row:
     systematic: bool = False
     thumbnail: str = ""
     file: str = ""
+    earlier: Row | None = None
 
     @property
     def doubtful(self) -> bool:
@@ -129,6 +132,33 @@ class Row:
             "message": self.message,
             "file": self.file,
         }
+
+    def waiting(self, recipe: Recipe) -> Row:
+        """Return the row of the same photo before another attempt."""
+        return Row(self.name, provider=recipe.provider.info.id, cost=self.cost, earlier=self if self.file else None)
+
+    def attempted(self, outcome: Outcome, recipe: Recipe, file: str) -> Row:
+        """Return the row after an attempt, whose result has the name `file`."""
+        earlier, message = self.earlier, outcome.message
+        if LOW_CONFIDENCE_NOTE in message:  # a word in the table replaces it
+            message = message.replace(LOW_CONFIDENCE_NOTE, "").strip()
+        row = replace(self, cost=add_costs(self.cost, outcome.cost), message=visible(message))
+        if outcome.state == "done":
+            seconds, confidence = outcome.seconds, outcome.confidence
+            if earlier is not None and not seconds:  # rendered from the matte of an earlier call
+                seconds, confidence = earlier.seconds, earlier.confidence
+            row = replace(row, inference=recipe.inference, seconds=seconds, confidence=confidence)
+            return replace(row, state="done", file=file, earlier=None)
+        if earlier is None:
+            return replace(row, state=outcome.state, systematic=outcome.systematic, thumbnail="")
+        text, title = "{provider} failed: {message} The earlier result is kept.", recipe.provider.info.title
+        return replace(earlier, cost=row.cost, message=Message(text, provider=title, message=row.message))
+
+
+def thumbnails(rows: Iterable[Row]) -> set[Path]:
+    """Return the paths of the thumbnails of rows and of their earlier results."""
+    shown = (each.thumbnail for row in rows for each in (row, row.earlier) if each is not None)
+    return {Path(path) for path in shown if path}
 
 
 def add_costs(first: Cost | None, second: Cost | None) -> Cost | None:
@@ -163,44 +193,6 @@ class Request:
     tasks: int
     photos: int
     estimate: Estimate
-
-
-# Mattes of a visitor's batch, from which its cutouts are restored without another run of the provider.
-
-
-class Mattes:
-    """Mattes as PNG files.
-
-    Parameters
-    ----------
-    folder : Path
-        Created with the first matte.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    def store(self, number: int, cutout: Cutout) -> None:
-        """Store the matte of photo `number`.
-
-        Raises
-        ------
-        OutputError
-            If it cannot be written.
-        """
-        self._folder.mkdir(parents=True, exist_ok=True)
-        files.write(self._path(number), encode.encode(to_bytes(cutout.matte), encode.FORMATS["png"], quick=True))
-
-    def load(self, number: int) -> np.ndarray | None:
-        """Return the matte of photo `number`, uint8 (H, W), or None if there is none or it was removed."""
-        try:
-            with Image.open(self._path(number), formats=["PNG"]) as image:
-                return np.array(image)
-        except (OSError, ValueError):
-            return None
-
-    def _path(self, number: int) -> Path:
-        return self._folder / f"{number}.png"
 
 
 # Results of a visitor's batch: files in a folder of the visit, within the visitor's disk quota.
@@ -412,133 +404,6 @@ def _unique(name: str, taken: Iterable[str]) -> str:
     return candidate
 
 
-# Rows of a visitor's batch: they change with each outcome, and earlier results stay until they are replaced.
-
-
-class Rows:
-    """Rows in the order of the photos; thread-safe.
-
-    Parameters
-    ----------
-    names : iterable of str
-    folder : Path
-        Folder of the results.
-
-    Attributes
-    ----------
-    revision : int
-        Incremented with each change.
-    """
-
-    def __init__(self, names: Iterable[str], folder: Path) -> None:
-        self._folder = folder
-        self._lock = threading.Lock()
-        self._rows = {name: Row(name) for name in names}
-        self._previous: dict[str, Row] = {}
-        self._thumbnails: dict[str, str] = {}
-        self.revision = 0
-
-    def all(self) -> list[Row]:
-        """Return all rows."""
-        with self._lock:
-            return list(self._rows.values())
-
-    def get(self, name: str) -> Row | None:
-        """Return the row of a photo, or None if there is no such photo."""
-        with self._lock:
-            return self._rows.get(name)
-
-    def begin(self, names: Iterable[str], recipe: Recipe) -> None:
-        """Set the rows of a run to waiting; those with a result are kept for the case that the new attempt fails."""
-        with self._lock:
-            for name in names:
-                row = self._rows[name]
-                if row.file:
-                    self._previous[name] = row
-                self._rows[name] = replace(Row(name), cost=row.cost, provider=recipe.provider.info.id)
-            self.revision += 1
-
-    def previous(self, name: str) -> Row | None:
-        """Return the earlier row with a result of a photo that waits, or None."""
-        with self._lock:
-            return self._previous.get(name)
-
-    def set_thumbnail(self, name: str, path: str) -> None:
-        """Set the thumbnail of a result whose outcome follows."""
-        with self._lock:
-            self._thumbnails[name] = path
-
-    def report(self, outcome: Outcome, recipe: Recipe, files: Mapping[str, str]) -> None:
-        """Set the row of a photo from the outcome of an attempt.
-
-        Parameters
-        ----------
-        outcome : Outcome
-        recipe : Recipe
-        files : mapping of str to str
-            Name of the result of each photo of the run.
-        """
-        with self._lock:
-            previous = self._previous.pop(outcome.name, None)
-            thumbnail = self._thumbnails.pop(outcome.name, "")
-            cost = add_costs(self._rows[outcome.name].cost, outcome.cost)
-            # A word in the table replaces the note on the confidence.
-            message = visible(_without(outcome.message, LOW_CONFIDENCE_NOTE))
-            if outcome.state == "done":
-                thumbnail = thumbnail or (previous.thumbnail if previous else "")
-                row = Row(
-                    outcome.name,
-                    "done",
-                    recipe.provider.info.id,
-                    recipe.inference,
-                    outcome.seconds,
-                    cost,
-                    outcome.confidence,
-                    message,
-                    thumbnail=thumbnail,
-                    file=files[outcome.name],
-                )
-                if previous is not None and not outcome.seconds:  # rendered from the matte of an earlier call
-                    row = replace(row, seconds=previous.seconds, confidence=previous.confidence)
-                if previous is not None and previous.file != row.file:  # in another format
-                    (self._folder / previous.file).unlink(missing_ok=True)
-            elif previous is not None:
-                text = Message(
-                    "{provider} failed: {message} The earlier result is kept.",
-                    provider=recipe.provider.info.title,
-                    message=message,
-                )
-                row = replace(previous, cost=cost, message=text)
-            else:
-                name, systematic = recipe.provider.info.id, outcome.systematic
-                row = Row(outcome.name, outcome.state, name, cost=cost, message=message, systematic=systematic)
-            for path in {thumbnail, previous.thumbnail if previous else ""} - {row.thumbnail}:
-                _discard(path)
-            self._rows[outcome.name] = row
-            self.revision += 1
-
-    def end(self) -> None:
-        """Restore the earlier results of photos that were not processed."""
-        with self._lock:
-            self._rows.update(self._previous)
-            self._previous.clear()
-            self.revision += 1
-
-    def discard(self) -> None:
-        """Remove the thumbnails."""
-        for row in self.all():
-            _discard(row.thumbnail)
-
-
-def _without(text: str, part: str) -> str:
-    return text.replace(part, "").strip() if part in text else text
-
-
-def _discard(path: str) -> None:
-    if path:
-        storage().discard(Path(path))
-
-
 # Batch of a visitor: photos, results, and runs in a thread of their own, which a closed page does not end.
 
 
@@ -580,25 +445,21 @@ class Batch:
         self._entries = {entry.name: entry for entry in self._source.entries()}
         self._owner, self._spend = owner, spend
         self._output = VisitorOutput(folder, owner)
-        self._mattes = Mattes(self._output.state / "cutouts")
-        self._rows = Rows(self._entries, folder)
+        self._rows = {name: Row(name) for name in self._entries}
+        self._lock = threading.Lock()  # of the rows
         self._token = CancellationToken()
         self._token.end()
         self._thread: threading.Thread | None = None
         self._closed = False
         self.message, self.halted = "", False
         self.pending: Request | None = None  # waits for the consent of the visitor
+        self.revision = 0  # incremented with each change of a row
         self.shown: tuple[int, bool] | None = None  # revision and filter of the table on the page
 
     @property
     def rows(self) -> list[Row]:
         """Rows in the order of the uploads."""
-        return self._rows.all()
-
-    @property
-    def revision(self) -> int:
-        """Number that is incremented with each change of a row."""
-        return self._rows.revision
+        return list(self._rows.values())
 
     @property
     def running(self) -> bool:
@@ -668,7 +529,8 @@ class Batch:
         """Stop the run and remove all files; a running thread removes the rest when it ends."""
         self._closed = True
         self.cancel()
-        self._rows.discard()
+        for path in thumbnails(self.rows):
+            storage().discard(path)
         storage().discard(self.folder)
 
     def result(self, row: Row) -> tuple[str, bytes]:
@@ -692,9 +554,10 @@ class Batch:
         RmbgError
             If there is no result, or it was removed.
         """
-        row, entry = self._rows.get(name), self._entries.get(name)
-        if row is None or entry is None or not row.file:
+        row = self._rows.get(name)
+        if row is None or not row.file:
             raise RmbgError("There is no result of this photo. Start the batch first.")
+        entry = self._entries[name]
         data = self._source.read(entry)
         photo = open_photo(data, name=entry.name)
         matte = self._matte(name)
@@ -708,15 +571,19 @@ class Batch:
 
     def _matte(self, name: str) -> np.ndarray | None:
         """Return the matte of a result, uint8 (H, W), or None if it was removed."""
-        return self._mattes.load(self._number(name))
+        try:
+            with Image.open(self._matte_path(name), formats=["PNG"]) as image:
+                return np.array(image)
+        except (OSError, ValueError):
+            return None
+
+    def _matte_path(self, name: str) -> Path:
+        return self._output.state / f"{list(self._entries).index(name)}.png"
 
     def _earlier_matte(self, name: str, recipe: Recipe) -> np.ndarray | None:
         """Return the matte of a photo if its result has the same provider and options, for another rendering."""
-        row = self._rows.previous(name)
-        return None if row is None or row.inference != recipe.inference else self._matte(name)
-
-    def _number(self, name: str) -> int:
-        return list(self._entries).index(name)
+        earlier = self._rows[name].earlier
+        return None if earlier is None or earlier.inference != recipe.inference else self._matte(name)
 
     @contextlib.contextmanager
     def _job(self, names: frozenset[str] | None, settings: Settings) -> Iterator[Job]:
@@ -737,7 +604,7 @@ class Batch:
             with self._job(request.names, settings) as job:
                 plan = job.plan(recipe)
                 results = {task.entry.name: task.output for task in plan.tasks}
-                self._rows.begin(results, recipe)
+                self._change({name: self._rows[name].waiting(recipe) for name in results})
                 progress = job.run(
                     plan,
                     recipe,
@@ -756,15 +623,30 @@ class Batch:
             log.exception("A batch failed")
             self.message, self.halted = INTERNAL_ERROR, True
         finally:
-            self._rows.end()
+            self._change({row.name: row.earlier for row in self.rows if row.earlier is not None})
             if self._closed:
                 shutil.rmtree(self.folder, ignore_errors=True)
             token.end(self.message)
 
+    def _change(self, rows: Mapping[str, Row]) -> None:
+        """Replace rows by their names, and remove the thumbnails that are no longer in use."""
+        with self._lock:
+            former = thumbnails(self.rows)
+            self._rows |= rows
+            self.revision += 1
+            unused = former - thumbnails(self.rows)
+        for path in unused:
+            storage().discard(path)
+
     def _report(self, outcome: Outcome | None, recipe: Recipe, results: dict[str, str]) -> None:
-        if outcome is not None:
-            self._spend(recipe.provider.info.id, outcome.cost)
-            self._rows.report(outcome, recipe, results)
+        if outcome is None:
+            return
+        self._spend(recipe.provider.info.id, outcome.cost)
+        row = self._rows[outcome.name].attempted(outcome, recipe, results[outcome.name])
+        former = self._rows[outcome.name].earlier
+        self._change({row.name: row})
+        if former is not None and former.file != row.file:  # in another format
+            (self.folder / former.file).unlink(missing_ok=True)
 
     def _limit(self, request: Request, job: Job) -> Decimal | None:
         """Return the limit of the charges of all runs; None if the price is unknown, which the visitor has accepted."""
@@ -786,8 +668,12 @@ class Batch:
         """Store the matte and a thumbnail of a new cutout."""
         if self._closed:
             raise CancelledError("Stopped.")
-        self._mattes.store(self._number(name), cutout)
-        self._rows.set_thumbnail(name, save_thumbnail(cutout, recipe.background, self._owner()))
+        matte = encode.encode(to_bytes(cutout.matte), encode.FORMATS["png"], quick=True)
+        files.write(self._matte_path(name), matte)
+        thumbnail = save_thumbnail(cutout, recipe.background, self._owner())
+        with self._lock:
+            if self._rows[name].state == "new":  # the run may have ended meanwhile
+                self._rows[name] = replace(self._rows[name], thumbnail=thumbnail)
 
 
 #: Batches that run, or have run.
