@@ -285,13 +285,12 @@ class UploadSource:
     def __init__(self, uploads: Sequence[Upload], settings: Settings) -> None:
         self.settings = settings
         self._archives: dict[str, ZipSource] = {}
-        self._members: dict[str, Entry] = {}
         self._entries: list[Entry] = []
         if not uploads:
             raise InputError(NO_PHOTOS)
         _check_total(sum(_size(upload) for upload in uploads), settings)
         names: set[str] = set()
-        for entry, archive, member in self._found(uploads):
+        for entry, archive in self._found(uploads):
             if len(self._entries) >= settings.batch_files:
                 text = Message(
                     "There are more than {limit:,} photos. Send them in several batches.", limit=settings.batch_files
@@ -299,10 +298,9 @@ class UploadSource:
                 raise InputError(text)
             name = _unique(entry.name, names)
             names.add(name.casefold())
-            unique = replace(entry, name=name)
-            self._entries.append(unique)
-            if archive is not None and member is not None:
-                self._archives[name], self._members[name] = archive, member
+            self._entries.append(replace(entry, name=name))
+            if archive is not None:
+                self._archives[name] = archive
         if not self._entries:
             raise InputError("There is no picture in the upload. Send files in a format such as JPEG, PNG, WebP or HEIC.")
 
@@ -310,35 +308,33 @@ class UploadSource:
         return list(self._entries)
 
     def read(self, entry: Entry, cancelled: Callable[[], bool] = never_cancelled) -> bytes:
-        if entry.name in self._members:
-            return self._archives[entry.name].read(self._members[entry.name], cancelled)
+        if entry.name in self._archives:
+            return self._archives[entry.name].read(entry, cancelled)
         if not Path(entry.locator).is_file():
             raise PhotoError(Message("{name} is no longer on the server. Upload it again.", name=printable(entry.name, 60)))
         return read_source(entry.locator, entry.name, self.settings)[0]
 
     def path(self, entry: Entry) -> str | None:
         """Return the path of an uploaded photo that is on the server; None for a photo in an archive."""
-        return entry.locator if entry.name not in self._members and Path(entry.locator).is_file() else None
+        return entry.locator if entry.name not in self._archives and Path(entry.locator).is_file() else None
 
-    def _found(self, uploads: Sequence[Upload]) -> Iterator[tuple[Entry, ZipSource, Entry] | tuple[Entry, None, None]]:
-        """Yield the pictures with their archive and its entry; photos have the names of their files without folders."""
+    def _found(self, uploads: Sequence[Upload]) -> Iterator[tuple[Entry, ZipSource | None]]:
+        """Yield the pictures with their archive; photos have the names of their files without folders."""
         total = 0
         for upload in uploads:
             path = Path(upload.path)
             if not is_zip(path):
                 name = safe_part(PurePosixPath(upload.name.replace("\\", "/")).name)
-                yield Entry(name, without_suffix(name), _stamp(path), upload.path), None, None
+                yield Entry(name, without_suffix(name), _stamp(path), upload.path), None
                 continue
             archive = open_archive(upload, self.settings)
             members = archive.entries()
-            sizes = {member.locator: int(member.stamp.partition(":")[0]) for member in members}
-            total += sum(sizes.values())
+            total += sum(int(member.stamp.partition(":")[0]) for member in members)
             _check_total(total, self.settings)
             for member in members:
                 name = "/".join(safe_part(part) for part in re.split(r"[\\/]", member.name) if part not in ("", ".", ".."))
                 name = name if len(name) <= MAX_NAME else safe_part(name[-MAX_NAME:])
-                shown = replace(member, name=name or "photo", problem=member.problem)
-                yield shown, archive, member
+                yield replace(member, name=name or "photo"), archive
 
 
 def open_archive(upload: Upload, settings: Settings) -> ZipSource:

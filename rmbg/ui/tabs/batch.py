@@ -18,7 +18,7 @@ from rmbg.images import encode
 from rmbg.providers import find
 from rmbg.settings import Settings
 from rmbg.ui import pictures
-from rmbg.ui.batch import NO_PHOTOS, Batch, Request, Row, UploadSource, limits, max_bytes
+from rmbg.ui.batch import Batch, Request, Row, UploadSource, limits, max_bytes
 from rmbg.ui.components import load_photo, providers, viewer
 from rmbg.ui.components.inputs import FilesInput, Upload, files_input
 from rmbg.ui.components.rendering import RenderOptions
@@ -62,29 +62,22 @@ def start(
     kind: str,
     color: str,
     doubtful: bool,
+    *,
+    again: bool = False,
 ) -> tuple[Any, ...]:
-    """Start the batch of the uploads, or ask for the consent to its cost; updates of message, consent and `page`."""
-    try:
-        batch = _batch_of(session, uploads)
-        request = batch.prepare(_recipe(session, provider, options, form, kind, color))
-        return _begin(session, batch, request, key, doubtful)
-    except RmbgError as error:
-        return _refused(str(error))
+    """Start the batch of the uploads, or ask for the consent to its cost; updates of message, consent and `page`.
 
-
-def again(
-    session: Session, provider: str, key: str, options: dict[str, Any], form: str, kind: str, color: str, doubtful: bool
-) -> tuple[Any, ...]:
-    """Process the doubtful photos with the selected provider; updates as of `start`."""
+    With `again` it is the current batch, of which the doubtful photos are processed.
+    """
     try:
-        batch = session.batch
-        if batch is None:
-            raise InputError(NO_PHOTOS)
-        names = batch.doubtful
-        if not names:
+        batch = _batch_of(session, [] if again else uploads)
+        names = batch.doubtful if again else None
+        if again and not names:
             raise InputError("No photo is doubtful. Nothing is to be done again.")
-        request = batch.prepare(_recipe(session, provider, options, form, kind, color), names)
-        return _begin(session, batch, request, key, doubtful)
+        found = find(provider, options=options)
+        background = RenderOptions(kind=kind, color=color).background(session, full=True)
+        recipe = Recipe(found, found.info.parse_options(options), encode.format_named(form), background)
+        return _begin(session, batch, batch.prepare(recipe, names), key, doubtful)
     except RmbgError as error:
         return _refused(str(error))
 
@@ -121,23 +114,14 @@ def stop(session: Session) -> Any:
     return stopping()
 
 
-def follow(session: Session, doubtful: bool) -> tuple[Any, ...]:
-    """Updates of the message and `page` while a batch runs, and once after its end."""
+def follow(session: Session, doubtful: bool, *, restored: bool = False) -> tuple[Any, ...]:
+    """Updates of the message and `page`: while a batch runs, once after its end, and for a page that was `restored`."""
     batch = session.batch
     if batch is None:
         return gr.skip(), *(gr.skip(),) * (SHOWN - 1), gr.Timer(active=False)
-    if batch.running:
-        return gr.skip(), *page(session, doubtful, redraw=batch.shown != (batch.revision, doubtful))
-    return viewer.notice(_final(batch), "error" if batch.halted else "info"), *page(session, doubtful)
-
-
-def restore(session: Session, doubtful: bool) -> tuple[Any, ...]:
-    """Updates as of `follow` for a page that was loaded again."""
-    batch = session.batch
-    if batch is None:
-        return tuple(gr.skip() for _ in range(1 + SHOWN))
-    message = "" if batch.running else viewer.notice(_final(batch), "error" if batch.halted else "info")
-    return message, *page(session, doubtful)
+    redraw = restored or not batch.running or batch.shown != (batch.revision, doubtful)
+    message = gr.skip() if batch.running else viewer.notice(_final(batch), "error" if batch.halted else "info")
+    return message, *page(session, doubtful, redraw=redraw)
 
 
 def page(session: Session, doubtful: bool, *, redraw: bool = True) -> tuple[Any, ...]:
@@ -195,39 +179,12 @@ def save(session: Session) -> Any:
         raise page_error(error) from None
 
 
-def adopt(session: Session, index: Any) -> str:
-    """Make the result of a row of the table the current one of the session, and return the path of its photo.
-
-    Raises
-    ------
-    gr.Error
-        If there is no such row, or it has no result.
-    """
-    batch = session.batch
-    rows = [] if batch is None else batch.rows
-    if batch is None or not isinstance(index, str) or not re.fullmatch("[0-9]{1,6}", index) or int(index) >= len(rows):
-        raise page_error("There is no such photo. Reload the page.")
-    try:
-        cutout, upload = batch.cutout(rows[int(index)].name)
-        path = upload.path if load_photo.is_shown(upload.name) else load_photo.as_png(cutout.photo)
-        session.adopt(session.keep(cutout, counted=True), path)
-    except RmbgError as error:
-        raise page_error(error) from None
-    return path
-
-
 def _batch_of(session: Session, uploads: list[Upload]) -> Batch:
     """Return the batch of the uploads: the current one if it has these, or if there are no uploads, otherwise a new one."""
     batch = session.batch
     if batch is not None and (not uploads or batch.has(uploads) or batch.running):
         return batch
     return session.new_batch(uploads)
-
-
-def _recipe(session: Session, provider: str, options: dict[str, Any], form: str, kind: str, color: str) -> Recipe:
-    chosen_provider = find(provider, options=options)
-    background = RenderOptions(kind=kind, color=color).background(session, full=True)
-    return Recipe(chosen_provider, chosen_provider.info.parse_options(options), encode.format_named(form), background)
 
 
 def _begin(session: Session, batch: Batch, request: Request, key: str, doubtful: bool) -> tuple[Any, ...]:
@@ -321,7 +278,7 @@ _INSTANT: dict[str, Any] = {**_PRIVATE, "queue": False, "show_progress": "hidden
 
 @dataclass(frozen=True)
 class Parts:
-    """Components that other modules use: the field for files, the filter, the table, and the outputs of `restore`."""
+    """Components that other modules use: the field for files, the filter, the table, and the outputs of `follow`."""
 
     files: FilesInput
     doubtful: gr.Checkbox
@@ -385,7 +342,7 @@ def build(session: gr.State, settings: Settings) -> Parts:
     planned: dict[str, Any] = {"concurrency_limit": SERVICES_AT_ONCE, "show_progress": "hidden", **_PRIVATE}
     for clicked in (
         start_button.click(start, [session, files, *selected], begun, **planned),
-        again_button.click(again, [session, *selected], begun, **planned),
+        again_button.click(partial(start, again=True), [session, files, *selected], begun, **planned),
     ):
         clicked.success(None, js="() => rmbgShowMessage('#batch-message')", **_PRIVATE)
     yes.click(confirm, [session, key, options, doubtful], begun, **planned)
@@ -401,7 +358,7 @@ def build(session: gr.State, settings: Settings) -> Parts:
 
 def connect(tabs: gr.Tabs, session: gr.State, restored: Any, parts: Parts, removal: remove.Parts) -> None:
     """Show the batch of an earlier page after the event `restored`, and open its results in the Remove tab."""
-    restored.then(restore, [session, parts.doubtful], parts.restored, **_INSTANT)
+    restored.then(partial(follow, restored=True), [session, parts.doubtful], parts.restored, **_INSTANT)
     parts.table.select(
         open_row,
         [session, *removal.display],
@@ -413,7 +370,21 @@ def connect(tabs: gr.Tabs, session: gr.State, restored: Any, parts: Parts, remov
 
 
 def open_row(event: gr.EventData, session: Session, *display: Any) -> tuple[Any, ...]:
-    """Make a result of the batch the current one of the Remove tab, and select that tab; no provider runs."""
-    index = event._data.get("index") if isinstance(event._data, dict) else None
-    path = adopt(session, index)
+    """Make a result of the batch the current one of the Remove tab, and select that tab; no provider runs.
+
+    Raises
+    ------
+    gr.Error
+        If there is no such row, or it has no result.
+    """
+    batch, index = session.batch, event._data.get("index") if isinstance(event._data, dict) else None
+    rows = [] if batch is None else batch.rows
+    if batch is None or not isinstance(index, str) or not re.fullmatch("[0-9]{1,6}", index) or int(index) >= len(rows):
+        raise page_error("There is no such photo. Reload the page.")
+    try:
+        cutout, upload = batch.cutout(rows[int(index)].name)
+        path = upload.path if load_photo.is_shown(upload.name) else load_photo.as_png(cutout.photo)
+        session.adopt(session.keep(cutout, counted=True), path)
+    except RmbgError as error:
+        raise page_error(error) from None
     return gr.Tabs(selected="remove"), path, *remove_actions.restore(session, *display)
