@@ -157,13 +157,14 @@ def replace_background(
             **{name: checked[name] for name in ("negative_prompt", "refine_prompt", "fast", "num_images", "sync_mode")},
             **({} if seed is None else {"seed": seed}),
         }
-        body = fal.run(client, ENDPOINT, arguments, checked, context, PRICES[INFO.id].counted, count).json()
-        images = body.get("images")
+        response = fal.run(client, ENDPOINT, arguments, checked, context, PRICES[INFO.id].counted, count)
+        images = response.json("images")
         if not isinstance(images, list) or not images:
             raise ServiceError("The response of fal has no pictures.")
-        pictures, missing = _fetch_pictures(client, images[:count], photo.name, context)
+        urls = [response.json("images", index, "url") for index in range(min(count, len(images)))]
+        pictures, missing = _fetch_pictures(client, urls, photo.name, context)
         call.cost = client.cost
-    reported_seed = body.get("seed")
+    reported_seed = response.json("seed")
     return Replaced(
         photo=photo,
         pictures=pictures,
@@ -175,7 +176,7 @@ def replace_background(
 
 
 def _fetch_pictures(
-    client: ServiceClient, images: list[Any], name: str, context: RequestContext
+    client: ServiceClient, urls: list[Any], name: str, context: RequestContext
 ) -> tuple[tuple[Photo, ...], int]:
     """Download the pictures of a response; a failed download does not discard the others.
 
@@ -192,9 +193,9 @@ def _fetch_pictures(
     """
     pictures: list[Photo] = []
     last_error: RmbgError | None = None
-    for number, image in enumerate(images, start=1):
+    for number, url in enumerate(urls, start=1):
         try:
-            picture = open_result(fal.fetch_image(client, image, context), "fal", context.settings)
+            picture = open_result(fal.fetch_image(client, url, context), "fal", context.settings)
         except CancelledError:
             raise
         except RmbgError as error:
@@ -203,7 +204,7 @@ def _fetch_pictures(
         pictures.append(dataclasses.replace(picture, name=f"{name}-{number}"))
     if not pictures and last_error is not None:
         raise last_error
-    return tuple(pictures), len(images) - len(pictures)
+    return tuple(pictures), len(urls) - len(pictures)
 
 
 def pixels(picture: Photo) -> np.ndarray:

@@ -7,6 +7,7 @@ not repeated unless the service recognizes the repetition. `redact` removes keys
 from __future__ import annotations
 
 import email.utils
+import functools
 import json
 import random
 import re
@@ -86,12 +87,30 @@ class Response:
     def ok(self) -> bool:
         return 200 <= self.status < 300
 
-    def json(self) -> Any:
-        """Parse the body as JSON, with fractions as Decimal; None if it is not valid JSON."""
+    @functools.cached_property
+    def _document(self) -> Any:
         try:
             return json.loads(self.body, parse_float=Decimal)
         except (ValueError, RecursionError):
             return None
+
+    def json(self, *path: str | int) -> Any:
+        """Return the body as JSON, with fractions as Decimal, or the value in it at a path of names and indices.
+
+        The value is None if it is missing or the body is not valid JSON.
+        """
+        value = self._document
+        for step in path:
+            try:
+                value = value[step]
+            except (LookupError, TypeError):
+                return None
+        return value
+
+    def objects(self, *path: str | int) -> list[dict[str, Any]]:
+        """Return the objects of the list at a path in the body; empty if there is no list."""
+        value = self.json(*path)
+        return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
 class ServiceClient:

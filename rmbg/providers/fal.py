@@ -73,10 +73,8 @@ def parse_job(client: ServiceClient, response: Response, queue: str) -> Job:
 
     The API key is sent to its URLs, so they must lie below the URL of the queue.
     """
-    body = response.json()
-    names = ("status_url", "response_url", "cancel_url")
-    urls = [str(body[name]) for name in names if body.get(name)] if isinstance(body, dict) else []
-    if len(urls) != len(names):
+    urls = [str(response.json(name) or "") for name in ("status_url", "response_url", "cancel_url")]
+    if not all(urls):
         raise ServiceError("fal accepted the photo, but its response has no job.")
     for url in urls:
         if not url.startswith(queue + "/") or ".." in url:
@@ -94,16 +92,15 @@ def resumed_job(client: ServiceClient, context: RequestContext, queue: str) -> J
     return Job(*urls)
 
 
-def progress_text(client: ServiceClient, body: Any) -> str:
-    """Return the progress message for the state of a job that is not complete, from the body of a status response."""
-    status = body.get("status") if isinstance(body, dict) else None
+def progress_text(client: ServiceClient, response: Response) -> str:
+    """Return the progress message for the state of a job that is not complete."""
+    status = response.json("status")
     if status == "IN_QUEUE":
-        position = body.get("queue_position")
+        position = response.json("queue_position")
         return f"Waiting in fal's queue, {position} jobs ahead" if position else "Next in fal's queue"
     if status != "IN_PROGRESS":
         raise ServiceError(f"fal returned an unknown job status: {client.sanitize(status or 'none', 40)}.")
-    logs = body.get("logs")
-    messages = [str(entry.get("message", "")) for entry in logs if isinstance(entry, dict)] if isinstance(logs, list) else []
+    messages = [str(entry.get("message", "")) for entry in response.objects("logs")]
     return f"fal is processing the photo: {client.sanitize(messages[-1], 80)}" if messages else "fal is processing the photo"
 
 
@@ -119,10 +116,9 @@ def wait(
         response = client.fetch_result(Request("GET", url, headers))
         if not response.ok:
             raise failure(client, response, step="status")
-        body = response.json()
-        if isinstance(body, dict) and body.get("status") == "COMPLETED":  # also for failed jobs, whose error is in the result
-            return bool(body.get("error") or body.get("error_type"))
-        context.progress(None, progress_text(client, body))
+        if response.json("status") == "COMPLETED":  # also for failed jobs, whose error is in the result
+            return bool(response.json("error") or response.json("error_type"))
+        context.progress(None, progress_text(client, response))
         client.pause(interval)
         interval = min(interval * 1.4, MAX_POLL_INTERVAL)
 
@@ -138,7 +134,7 @@ def fetch_job_result(
     failures = itertools.count(2 if failed else 1)
 
     def final(response: Response) -> bool:
-        return error_detail(response.json())[1].startswith(JOB_FAILURES) and next(failures) >= 2
+        return error_detail(response)[1].startswith(JOB_FAILURES) and next(failures) >= 2
 
     response = client.fetch_result(Request("GET", url, headers), final)
     if not response.ok:
@@ -163,7 +159,7 @@ def failure(client: ServiceClient, response: Response, *, step: str) -> ServiceE
     fal bills successful jobs, may bill invalid inputs (422), and does not bill rejected requests. After an error of a gateway
     the charge is unknown.
     """
-    detail, kind = error_detail(response.json())
+    detail, kind = error_detail(response)
     detail_text = client.error_detail(detail)
     status = response.status
     rejected = step in ("submit", "run") and 300 <= status < 500
@@ -182,13 +178,11 @@ def failure(client: ServiceClient, response: Response, *, step: str) -> ServiceE
     return ServiceError(f"fal rejected the request (HTTP {status}){detail_text}")
 
 
-def error_detail(body: Any) -> tuple[str, str]:
+def error_detail(response: Response) -> tuple[str, str]:
     """Return message and type of an error, without the input that fal may repeat in it."""
-    if not isinstance(body, dict):
-        return "", ""
-    detail, kind = body.get("detail"), str(body.get("error_type") or "")
+    detail, kind = response.json("detail"), str(response.json("error_type") or "")
     if isinstance(detail, list):
-        entries = [entry for entry in detail if isinstance(entry, dict)]
+        entries = response.objects("detail")
         kind = kind or str(next((entry.get("type") for entry in entries), ""))
         return "; ".join(str(entry.get("msg") or entry.get("type") or "") for entry in entries), kind
     return str(detail or ""), kind
@@ -249,7 +243,7 @@ class Fal(Remote):
             "sync_mode": options["sync_mode"],
         }
         response = run(client, REMOVE, arguments, options, context, PRICES[self.info.id].counted)
-        return ProviderResult(fetch_image(client, response.json().get("image"), context))
+        return ProviderResult(fetch_image(client, response.json("image", "url"), context))
 
 
 def run(
@@ -306,8 +300,7 @@ def run(
             failed = wait(client, f"{job.status}?logs=true", headers, context, failure)
         context.progress(None, "Downloading the result from fal")
         response = fetch_job_result(client, job.result, headers, failure, failed=failed)
-    body = response.json()
-    if not isinstance(body, dict) or not (body.get("image") or body.get("images")):
+    if not (response.json("image") or response.json("images")):
         raise ServiceError("The response of fal has no picture.")
     client.cost = _cost(client, response, endpoint, context.settings, listed, count)
     return response
@@ -330,31 +323,30 @@ def image_url(client: ServiceClient, encoded_photo: EncodedPhoto, options: Mappi
     response = client.send(Request("POST", url, {"Authorization": f"Key {client.key}"}, json={}))
     if not response.ok:
         raise failure(client, response, step="submit")
-    token = response.json()
-    if not isinstance(token, dict) or not all(isinstance(token.get(k), str) for k in ("token", "token_type", "base_url")):
+    token, token_type, base_url = (response.json(name) for name in ("token", "token_type", "base_url"))
+    if not all(isinstance(value, str) for value in (token, token_type, base_url)):
         raise ServiceError("The response of fal's storage has no upload token.")
-    base = parse(token["base_url"])
+    base = parse(base_url)
     loopback = matches(base, context.settings.result_hosts)
     check(base, HOSTS + context.settings.result_hosts, loopback)
     lifecycle = json.dumps({"expiration_duration_seconds": options["expiration"]})
     headers = {
-        "Authorization": f"{token['token_type']} {token['token']}",
+        "Authorization": f"{token_type} {token}",
         "Content-Type": encoded_photo.mime,
         "X-Fal-File-Name": encoded_photo.file[0],
         "X-Fal-Object-Lifecycle": lifecycle,
     }
     exchange = Exchange(max(client.exchange.remaining, 0.01), context.cancelled, loopback=loopback)
-    with ServiceClient("fal's storage", exchange, key=token["token"], max_bytes=100_000) as storage:
+    with ServiceClient("fal's storage", exchange, key=token, max_bytes=100_000) as storage:
         response = storage.send(Request("POST", f"{str(base).rstrip('/')}/files/upload", headers, content=encoded_photo.data))
-    body = response.json()
-    if not response.ok or not isinstance(body, dict) or not isinstance(body.get("access_url"), str):
+    access_url = response.json("access_url")
+    if not response.ok or not isinstance(access_url, str):
         raise ServiceError(f"The upload to fal's storage failed (HTTP {response.status}).")
-    return body["access_url"]
+    return access_url
 
 
-def fetch_image(client: ServiceClient, image: Any, context: RequestContext) -> bytes:
+def fetch_image(client: ServiceClient, url: Any, context: RequestContext) -> bytes:
     """Return the file of an image in a response, which is inline or in fal's storage."""
-    url = image.get("url") if isinstance(image, dict) else None
     if not isinstance(url, str):
         raise ServiceError(f"The response of {client.name} has no picture.")
     if url.startswith("data:"):
@@ -372,14 +364,13 @@ def _cost(client: ServiceClient, response: Response, endpoint: str, settings: Se
     with contextlib.suppress(RmbgError), client.side_client(PRICE_SECONDS) as side_client:
         api = service_url(settings, "RMBG_FAL_API_URL", "https://api.fal.ai")
         url = f"{api}/v1/models/pricing?endpoint_id={urllib.parse.quote(endpoint, safe='')}"
-        price = _unit_price(side_client.send(Request("GET", url, {"Authorization": f"Key {client.key}"})).json(), endpoint)
+        price = _unit_price(side_client.send(Request("GET", url, {"Authorization": f"Key {client.key}"})), endpoint)
     return Cost(units * listed, "listed") if price is None else Cost(units * price, "charged")
 
 
-def _unit_price(body: Any, endpoint: str) -> Decimal | None:
+def _unit_price(response: Response, endpoint: str) -> Decimal | None:
     """Return the unit price of an endpoint in US dollars from a pricing response; None if it is missing."""
-    rows = body.get("prices") if isinstance(body, dict) else None
-    for row in rows if isinstance(rows, list) else [body]:
-        if isinstance(row, dict) and row.get("endpoint_id", endpoint) == endpoint and row.get("currency", "USD") == "USD":
+    for row in response.objects("prices"):
+        if row.get("endpoint_id", endpoint) == endpoint and row.get("currency", "USD") == "USD":
             return amount(row.get("unit_price"))
     return None

@@ -87,18 +87,12 @@ def request(base: str, headers: Mapping[str, str], encoded_photo: EncodedPhoto) 
 
 def model_ids(response: Response) -> set[str]:
     """Return the ids of the models in a response."""
-    return {str(row.get("id")) for row in _rows(response)}
-
-
-def _rows(response: Response) -> list[dict[str, Any]]:
-    body = response.json()
-    rows = body.get("data") if isinstance(body, dict) else None
-    return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+    return {str(row.get("id")) for row in response.objects("data")}
 
 
 def _result_file(client: ServiceClient, response: Response, context: RequestContext) -> bytes:
     """Return the image file of a response, which is inline or at a URL."""
-    first = next(iter(_rows(response)), {})
+    first = next(iter(response.objects("data")), {})
     if first.get("b64_json"):
         return from_data_uri(client, first["b64_json"])
     if first.get("url"):
@@ -108,9 +102,8 @@ def _result_file(client: ServiceClient, response: Response, context: RequestCont
 
 def failure(client: ServiceClient, response: Response) -> ServiceError:
     """Return the error of a response."""
-    body, status = response.json(), response.status
-    error = body.get("error") if isinstance(body, dict) else None
-    detail_text = client.error_detail(error.get("message") if isinstance(error, dict) else "")
+    status = response.status
+    detail_text = client.error_detail(response.json("error", "message"))
     if 300 <= status < 500:
         client.mark_rejected()
     if status == 404:

@@ -69,20 +69,16 @@ class HuggingFace(Remote):
         text = "fal is processing the photo for Hugging Face"
         quiet = dataclasses.replace(context, progress=lambda fraction, _: context.progress(fraction, text))
         failed = fal.wait(client, f"{job}/status{QUEUE}", headers, quiet, failure)
-        body = fal.fetch_job_result(client, f"{job}{QUEUE}", headers, failure, failed=failed).json()
-        return ProviderResult(fal.fetch_image(client, body.get("image") if isinstance(body, dict) else None, context))
+        response = fal.fetch_job_result(client, f"{job}{QUEUE}", headers, failure, failed=failed)
+        return ProviderResult(fal.fetch_image(client, response.json("image", "url"), context))
 
 
 def endpoint(client: ServiceClient, response: Response) -> str:
     """Return fal's endpoint of the model from the hub's response, which is a mapping or a list of providers."""
     if not response.ok:
         raise failure(client, response, step="submit")
-    body = response.json()
-    providers = body.get("inferenceProviderMapping") if isinstance(body, dict) else None
-    if isinstance(providers, list):
-        providers = {row.get("provider"): row for row in providers if isinstance(row, dict)}
-    row = providers.get("fal-ai") if isinstance(providers, dict) else None
-    name = row.get("providerId") if isinstance(row, dict) else None
+    rows = [row for row in response.objects("inferenceProviderMapping") if row.get("provider") == "fal-ai"]
+    name = rows[-1].get("providerId") if rows else response.json("inferenceProviderMapping", "fal-ai", "providerId")
     if not isinstance(name, str) or not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)*", name):
         raise ServiceError("The response of Hugging Face has no result.")
     return name
@@ -92,8 +88,7 @@ def job_url(client: ServiceClient, response: Response, hub: str) -> str:
     """Return the URL of a submitted job at the router, from the path of its URL at fal."""
     if not response.ok:
         raise failure(client, response, step="submit")
-    body = response.json()
-    path = urlsplit(str(body.get("response_url"))).path if isinstance(body, dict) else ""
+    path = urlsplit(str(response.json("response_url"))).path
     if not re.fullmatch(r"(/\w[\w.-]*)+", path):
         raise ServiceError("The response of Hugging Face has no result.")
     base = urlsplit(hub)
@@ -102,8 +97,8 @@ def job_url(client: ServiceClient, response: Response, hub: str) -> str:
 
 def failure(client: ServiceClient, response: Response, *, step: str) -> ServiceError:
     """Return the error of a response, and mark the call as rejected if it cannot have been charged."""
-    body, status = response.json(), response.status
-    detail = body.get("error") or fal.error_detail(body)[0] if isinstance(body, dict) else ""
+    status = response.status
+    detail = response.json("error") or fal.error_detail(response)[0]
     if step == "submit" and 300 <= status < 500:
         client.mark_rejected()
     detail_text = client.error_detail(detail)

@@ -113,9 +113,8 @@ def failure(client: ServiceClient, response: Response) -> RmbgError:
 
     Errors of remove.bg itself are not charged. After an error of a gateway in front of it, the charge is unknown.
     """
-    body, status = response.json(), response.status
-    errors = body.get("errors") if isinstance(body, dict) else None
-    error = errors[0] if isinstance(errors, list) and errors and isinstance(errors[0], dict) else {}
+    status = response.status
+    error = next(iter(response.objects("errors")), {})
     code = str(error.get("code") or "")
     detail_text = client.error_detail(" ".join(str(error.get(name) or "") for name in ("title", "detail")))
     if error or 300 <= status < 500:
