@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
 import sys
@@ -11,13 +12,20 @@ import time
 from collections.abc import Callable, Iterator
 from contextvars import copy_context
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 
 import gradio as gr
 
+from rmbg.errors import RmbgError
 from rmbg.runtime.cancellation import CancellationToken
 from rmbg.ui.languages import t
 from rmbg.ui.storage import workspace
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+INTERNAL_ERROR = "An internal error occurred. Try again, or choose another provider."
 
 #: Progress callback of a provider: fraction, or None for a step without one, and text.
 Report = Callable[[float | None, str], None]
@@ -159,6 +167,33 @@ class Runs:
         with self._lock:
             token = self._token if number == self._number else None
         return token if token is not None and token.begin(paid=paid) else None
+
+    def run(
+        self,
+        number: int | None,
+        work: Callable[[CancellationToken], T],
+        failed: Callable[[RmbgError], T],
+        unchanged: T,
+        *,
+        paid: bool = False,
+    ) -> T:
+        """Return the value of `work`, that of `failed` after an error, or `unchanged` for a request that must not run.
+
+        The run ends with the message of the error. `number` and `paid` are those of `begin`.
+        """
+        token, message = None, ""
+        try:
+            token = self.begin(number, paid=paid)
+            return unchanged if token is None else work(token)
+        except RmbgError as error:
+            message = str(error)
+            return failed(error)
+        except Exception:
+            log.exception("A run failed")
+            return failed(RmbgError(INTERNAL_ERROR))
+        finally:
+            if token is not None:
+                token.end(message)
 
     def abandon(self, number: int | None) -> None:
         """Cancel the run `number` if it has not begun and no other run was started after it."""

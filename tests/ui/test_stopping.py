@@ -55,7 +55,7 @@ def test_benchmark_cancelled_in_the_queue_does_not_run(fake, choice, monkeypatch
     session = Session()
     run = benchmark._begin(session)[0]
     benchmark._stop(session)
-    message = benchmark.measure_paid(run, session, "examples", None, *choice, progress=gr.Progress())[-1]
+    message = benchmark.measure(run, session, "examples", None, *choice, progress=gr.Progress(), paid=True)[-1]
     assert "Stopped" in message and not fake.calls
     session.close()
 

@@ -13,7 +13,7 @@ import numpy as np
 from markupsafe import Markup
 
 from rmbg.cutout import Cutout
-from rmbg.errors import OptionError, RmbgError
+from rmbg.errors import CancelledError, OptionError, RmbgError
 from rmbg.images import encode
 from rmbg.matting.matte import bounding_box
 from rmbg.matting.retouch import to_json
@@ -23,7 +23,7 @@ from rmbg.render.picture import View
 from rmbg.runtime.messages import joined, megabytes
 from rmbg.ui import pictures
 from rmbg.ui.components.rendering import RenderOptions
-from rmbg.ui.consent import projection
+from rmbg.ui.consent import ConsentError, projection
 from rmbg.ui.languages import markup, t, visitor_text
 from rmbg.ui.results import Result
 from rmbg.ui.session import MAX_RESULTS, Session
@@ -52,7 +52,6 @@ def by_phase(cutout: Cutout) -> str:
 DOUBT = joined(LOW_CONFIDENCE_MEANING, "Retouch the result, try another provider, or crop the photo closer to the subject.")
 
 #: Message for unexpected exceptions, which are logged with a traceback.
-INTERNAL_ERROR = "An internal error occurred. Try again, or choose another provider."
 
 
 def data_uri(pixels: np.ndarray, format: str = "") -> str:
@@ -188,6 +187,11 @@ def notice(message: str, kind: str = "error", *, retouch: bool = False) -> str:
     With `retouch` it has a button that opens the retouch tools.
     """
     return render("notice.html", message=visitor_text(message), kind=kind, retouch=retouch) if message else ""
+
+
+def failure(error: RmbgError) -> str:
+    """Return the message of an error, which is only information if the visitor has stopped the run or is asked for consent."""
+    return notice(str(error), "info" if isinstance(error, (CancelledError, ConsentError)) else "error")
 
 
 VIEWS: tuple[View, ...] = ("cutout", "mask", "original")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -16,7 +15,7 @@ from rmbg.benchmark.report import write_report
 from rmbg.benchmark.run import expected_charge, ready_providers, run
 from rmbg.benchmark.summary import summarize, unknown_charges, without_figures
 from rmbg.billing.quote import Estimate
-from rmbg.errors import CancelledError, OptionError, RmbgError
+from rmbg.errors import OptionError
 from rmbg.runtime.cancellation import CancellationToken
 from rmbg.runtime.messages import Message, megabytes
 from rmbg.settings import Settings
@@ -30,8 +29,6 @@ from rmbg.ui.runs import buttons, run_number, stopping
 from rmbg.ui.session import Session
 from rmbg.ui.tabs.remove import EXAMPLES
 from rmbg.ui.templates import render
-
-log = logging.getLogger(__name__)
 
 #: Name of this tab in the consent of a visitor, and prefix of its element ids.
 PLACE = "measure"
@@ -84,7 +81,10 @@ def build(session: gr.State, settings: Settings) -> None:
     changes = [source.input, archive.change, *(check.input for check in checks)]
     gr.on(changes, hide_consent, session, [consent, message], **instant)
     # Separate limits, so that local benchmarks do not wait for those that use services.
-    for button, begin, action, limit in ((start, _begin, measure, 1), (yes, _confirm, measure_paid, SERVICES_AT_ONCE)):
+    for button, begin, action, limit in (
+        (start, _begin, measure, 1),
+        (yes, _confirm, partial(measure, paid=True), SERVICES_AT_ONCE),
+    ):
         started = button.click(begin, session, [run_id, start, cancel, consent, message], **instant)
         started.then(action, concurrency_limit=limit, **work).then(_buttons, session, [start, cancel], **instant)
     no.click(hide_consent, session, [consent, message], **instant)
@@ -118,51 +118,20 @@ def measure(
     archive: str | None,
     *providers: Any,
     progress: gr.Progress = gr.Progress(),
+    paid: bool = False,
 ) -> tuple[Any, ...]:
-    """Run a benchmark that is free of charge; shows the consent buttons for any other."""
-    return _run(run_id, session, source, archive, *split(providers), progress, paid=False)
+    """Run a benchmark, which is free of charge unless the visitor has given the consent to a `paid` one.
 
-
-def measure_paid(
-    run_id: int | None,
-    session: Session,
-    source: str,
-    archive: str | None,
-    *providers: Any,
-    progress: gr.Progress = gr.Progress(),
-) -> tuple[Any, ...]:
-    """Run a benchmark that has the visitor's consent."""
-    return _run(run_id, session, source, archive, *split(providers), progress, paid=True)
-
-
-def _run(
-    run_id: int | None,
-    session: Session,
-    source: str,
-    archive: str | None,
-    ids: list[str],
-    keys: dict[str, str],
-    progress: gr.Progress,
-    *,
-    paid: bool,
-) -> tuple[Any, ...]:
-    """Return the updates of a run; a request that must not run leaves the page unchanged."""
-    token = None
-    try:
-        token = session.measurements.begin(run_id, paid=paid)
-        if token is None:
-            return tuple(gr.skip() for _ in range(7))
-        return _measure(session, token, source, archive, ids, keys, progress, paid=paid)
-    except CancelledError as error:
-        return _message_only(viewer.notice(str(error), "info"))
-    except RmbgError as error:
-        return _message_only(viewer.notice(str(error)))
-    except Exception:
-        log.exception("Benchmark of %s failed", ids)
-        return _message_only(viewer.notice(viewer.INTERNAL_ERROR))
-    finally:
-        if token is not None:
-            token.end()
+    Returns the updates of the page; a request that must not run leaves it unchanged.
+    """
+    ids, keys = split(providers)
+    return session.measurements.run(
+        run_id,
+        lambda token: _measure(session, token, source, archive, ids, keys, progress, paid=paid),
+        lambda error: _message_only(viewer.failure(error)),
+        (gr.skip(),) * 7,
+        paid=paid,
+    )
 
 
 def _measure(

@@ -23,7 +23,7 @@ from rmbg.ui.components.providers import hide, place, selected_ids, split
 from rmbg.ui.consent import Charge, charge_of, describe, times, total
 from rmbg.ui.lanes import DEVICE
 from rmbg.ui.languages import t, visitor_text
-from rmbg.ui.runs import buttons
+from rmbg.ui.runs import INTERNAL_ERROR, buttons
 from rmbg.ui.session import Session
 from rmbg.ui.tabs.compare_actions import ended, message_only, running, skipped, votes_file
 from rmbg.ui.tabs.compare_view import uploads
@@ -160,7 +160,7 @@ def _compare(
         yield message_only(str(error), "info" if isinstance(error, CancelledError) else "error")
     except Exception:
         log.exception("Comparison of %s failed", ids)
-        yield message_only(viewer.INTERNAL_ERROR)
+        yield message_only(INTERNAL_ERROR)
     finally:
         if token is not None and not working:
             token.end()
@@ -218,7 +218,7 @@ def _compare_one(
         problem = str(error)
     except Exception:
         log.exception("Comparison of %s failed", comparison.providers)
-        problem = viewer.INTERNAL_ERROR
+        problem = INTERNAL_ERROR
     finally:
         comparison.blind = comparison.ballot is not None
         comparison.message = _final_message(comparison, problem)

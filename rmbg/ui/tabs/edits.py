@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
@@ -12,12 +11,13 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
-from rmbg.errors import CancelledError, NotReadyError, OptionError, RmbgError
+from rmbg.errors import NotReadyError, OptionError, RmbgError
 from rmbg.matting.edges import EdgeSettings
 from rmbg.matting.retouch import read_mask
 from rmbg.providers.base import RequestContext
 from rmbg.providers.sam2 import SAM2, mask_at
 from rmbg.remove import check_alpha_matting
+from rmbg.runtime.cancellation import CancellationToken
 from rmbg.runtime.messages import Message
 from rmbg.settings import Settings
 from rmbg.ui.components import editing, viewer
@@ -28,8 +28,6 @@ from rmbg.ui.results import Result
 from rmbg.ui.runs import buttons, run_number, shown_progress
 from rmbg.ui.session import Session
 from rmbg.ui.tabs import remove_actions, strip
-
-log = logging.getLogger(__name__)
 
 _PRIVATE: dict[str, Any] = {"api_visibility": "private"}
 _INSTANT: dict[str, Any] = {**_PRIVATE, "queue": False, "show_progress": "hidden"}
@@ -168,15 +166,12 @@ def _stop(session: Session) -> tuple[Any, ...]:
 
 def refine(run: int | None, session: Session, *values: Any, progress: gr.Progress = gr.Progress()) -> tuple[Any, Any, Any, Any]:
     """Apply alpha matting to the mask of the current result."""
-    result, token = session.current, None
-    try:
-        matting = editing.parse(*values[:SETTINGS])
-        token = session.mattings.begin(run)
-        if token is None:
-            return tuple(gr.skip() for _ in range(4))
+    result = session.current
+
+    def matted(token: CancellationToken) -> tuple[Any, Any, Any, Any]:
+        matting, settings = editing.parse(*values[:SETTINGS]), Settings.from_environ()
         if result is None:
             raise OptionError(NO_RESULT)
-        settings = Settings.from_environ()
         check_alpha_matting(matting, settings)
         progress(0.0, desc=t("Waiting for this machine"))
         with DEVICE.turn(token.check):
@@ -187,15 +182,9 @@ def refine(run: int | None, session: Session, *values: Any, progress: gr.Progres
                 environment=settings,
             )
         result.replace_mask(cutout, refined=True)
-    except RmbgError as error:
-        return _notice(str(error), "info" if isinstance(error, CancelledError) else "error")
-    except Exception:
-        log.exception("Alpha matting failed")
-        return _notice(viewer.INTERNAL_ERROR)
-    finally:
-        if token is not None:
-            token.end()
-    return _page(session, result, values[SETTINGS:])
+        return _page(session, result, values[SETTINGS:])
+
+    return session.mattings.run(run, matted, _failed, (gr.skip(),) * 4)
 
 
 def own_mask(session: Session, upload: Upload | None, *display: Any) -> tuple[Any, ...]:
@@ -207,7 +196,7 @@ def own_mask(session: Session, upload: Upload | None, *display: Any) -> tuple[An
         matte = read_mask(Path(upload.path), result.width, result.height)
         result.replace_mask(result.coarse().with_matte(matte))
     except RmbgError as error:
-        return None, *_notice(str(error))
+        return None, *_failed(error)
     finally:
         if upload is not None:
             upload.release()
@@ -218,7 +207,7 @@ def restore(session: Session, *display: Any) -> tuple[Any, ...]:
     """Use the provider's mask again."""
     result = session.current
     if result is None:
-        return _notice(NO_RESULT)
+        return _failed(OptionError(NO_RESULT))
     result.replace_mask(None)
     return _page(session, result, display)
 
@@ -228,9 +217,9 @@ def select(session: Session, text: str, *display: Any, progress: gr.Progress = g
 
     Returns the answer, JSON with an error message if it was rejected, and updates of the page.
     """
-    unchanged = tuple(gr.skip() for _ in range(4))
-    token = None
-    try:
+    unchanged = (gr.skip(),) * 4
+
+    def selected(token: CancellationToken) -> tuple[Any, ...]:
         name, subject, x, y = parse_point(text)
         result = session.current
         if result is None or result.id != name:
@@ -239,9 +228,6 @@ def select(session: Session, text: str, *display: Any, progress: gr.Progress = g
         status = SAM2.status(settings)
         if not status.usable:
             raise NotReadyError(Message("SAM 2 is not ready: {status}.", status=status.text))
-        token = session.mattings.begin(session.mattings.start())
-        if token is None:
-            return json.dumps({"error": t("Another change of the mask is running. Wait for its end.")}), *unchanged
         progress(0.0, desc=t("Waiting for this machine"))
         with DEVICE.turn(token.check):
             cutout = result.coarse()
@@ -253,15 +239,13 @@ def select(session: Session, text: str, *display: Any, progress: gr.Progress = g
             alpha = own.astype(np.float32) / np.float32(255)
             matte = np.divide(np.minimum(matte, alpha), alpha, out=np.zeros_like(matte), where=alpha > 0)
         result.replace_mask(cutout.with_matte(matte))
-    except RmbgError as error:
+        return json.dumps({"error": ""}), *_page(session, result, display)
+
+    def failed(error: RmbgError) -> tuple[Any, ...]:
         return json.dumps({"error": visitor_text(error)}), *unchanged
-    except Exception:
-        log.exception("SAM 2 failed")
-        return json.dumps({"error": t(viewer.INTERNAL_ERROR)}), *unchanged
-    finally:
-        if token is not None:
-            token.end()
-    return json.dumps({"error": ""}), *_page(session, result, display)
+
+    busy = json.dumps({"error": t("Another change of the mask is running. Wait for its end.")}), *unchanged
+    return session.mattings.run(session.mattings.start(), selected, failed, busy)
 
 
 def parse_point(text: str) -> tuple[str, bool, float, float]:
@@ -291,5 +275,5 @@ def _page(session: Session, result: Result, display: Any) -> tuple[Any, Any, Any
     return *page, strip.update(session)
 
 
-def _notice(text: str, kind: str = "error") -> tuple[Any, Any, Any, Any]:
-    return gr.skip(), gr.skip(), viewer.notice(text, kind), gr.skip()
+def _failed(error: RmbgError) -> tuple[Any, Any, Any, Any]:
+    return gr.skip(), gr.skip(), viewer.failure(error), gr.skip()

@@ -27,7 +27,7 @@ from rmbg.ui.consent import ConsentError, charges_of
 from rmbg.ui.lanes import DEVICE
 from rmbg.ui.languages import t
 from rmbg.ui.results import PREVIEW_SIDE, Result, shrink
-from rmbg.ui.runs import REMOVAL_NAME, LateProgress, shown_progress
+from rmbg.ui.runs import INTERNAL_ERROR, REMOVAL_NAME, LateProgress, shown_progress
 from rmbg.ui.session import Session
 from rmbg.ui.tabs import strip
 from rmbg.ui.tabs.remove_actions import render_facts, render_page
@@ -171,7 +171,7 @@ def _remove(
         return _failed(session, message, "info" if cancelled or isinstance(error, ConsentError) else "error", result)
     except Exception:
         log.exception("Removal by %s failed", provider)
-        return _failed(session, viewer.INTERNAL_ERROR, result=result)
+        return _failed(session, INTERNAL_ERROR, result=result)
     finally:
         report.end()
         if result is not None and result.pending:

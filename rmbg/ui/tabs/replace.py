@@ -15,15 +15,16 @@ import numpy as np
 
 from rmbg.billing import api_keys
 from rmbg.billing.quote import quote
-from rmbg.errors import CancelledError, RmbgError, reason
+from rmbg.errors import OptionError, RmbgError, reason
 from rmbg.images import encode
 from rmbg.images.photo import Photo
 from rmbg.replace import INFO, Replaced, pixels, replace_background
+from rmbg.runtime.cancellation import CancellationToken
 from rmbg.settings import Settings
 from rmbg.ui.components import providers, viewer
 from rmbg.ui.components.inputs import PhotoInput, Upload, photo_input, store_file
 from rmbg.ui.components.providers import key_field
-from rmbg.ui.consent import ConsentError, charges_of
+from rmbg.ui.consent import charges_of
 from rmbg.ui.lanes import SERVICES_AT_ONCE
 from rmbg.ui.languages import t
 from rmbg.ui.results import PREVIEW_SIDE, Picture, Replacement, thumbnail
@@ -82,16 +83,12 @@ def replace(
     progress: gr.Progress = gr.Progress(),
 ) -> tuple[Any, ...]:
     """Call fal once and return the updates of the page."""
-    message = ""
-    token = None
-    try:
-        token = session.replacements.begin(run, paid=True)
-        if token is None:
-            return tuple(gr.skip() for _ in range(UPDATES))
+
+    def generate(token: CancellationToken) -> tuple[Any, ...]:
         if upload is None:
-            return _message_only(session, "Choose a photo first: upload or paste one.")
+            raise OptionError("Choose a photo first: upload or paste one.")
         if bool(prompt.strip()) == (reference is not None):
-            return _message_only(session, "Describe the new background or choose a picture of a similar one, but not both.")
+            raise OptionError("Describe the new background or choose a picture of a similar one, but not both.")
         session.consent.require(PLACE, charges_of(INFO, options, key, Settings.from_environ()))
         replaced = replace_background(
             upload.open(),
@@ -104,20 +101,12 @@ def replace(
         )
         session.spend.add(INFO.id, replaced.cost, len(replaced.pictures))
         return _show(session, replaced, prompt)
-    except RmbgError as error:
-        message = str(error)
+
+    def failed(error: RmbgError) -> tuple[Any, ...]:
         session.spend.add(INFO.id, error.cost)
-        return _message_only(session, message, "info" if isinstance(error, (CancelledError, ConsentError)) else "error")
-    except Exception:
-        log.exception("Replacing the background failed")
-        return _message_only(session, viewer.INTERNAL_ERROR)
-    finally:
-        if token is not None:
-            token.end(message)
+        return *(gr.skip(),) * (UPDATES - 2), viewer.failure(error), viewer.total(session)
 
-
-def _message_only(session: Session, text: str, kind: str = "error") -> tuple[Any, ...]:
-    return (*(gr.skip() for _ in range(UPDATES - 2)), viewer.notice(text, kind), viewer.total(session))
+    return session.replacements.run(run, generate, failed, (gr.skip(),) * UPDATES, paid=True)
 
 
 def _show(session: Session, replaced: Replaced, prompt: str) -> tuple[Any, ...]:
