@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import queue
 import signal
 import sys
 import threading
@@ -206,6 +207,24 @@ class Runs:
         return self._token.cancel(wait=wait)
 
 
+def in_thread(work: Callable[[Callable[[T], None]], None]) -> Iterator[T]:
+    """Call `work` in a thread of its own, and yield the values that it passes to its argument.
+
+    A reload of the page closes this iterator and does not stop the thread.
+    """
+    values: queue.SimpleQueue[T | None] = queue.SimpleQueue()
+
+    def run() -> None:
+        try:
+            work(values.put)
+        finally:
+            values.put(None)
+
+    threading.Thread(target=copy_context().run, args=(run,), name=RUN_NAME).start()
+    while (value := values.get()) is not None:
+        yield value
+
+
 def run_number() -> gr.Number:
     """Return the hidden field for the number of the last click on a start button."""
     return gr.Number(0, precision=0, visible="hidden", elem_classes="offstage")
@@ -231,11 +250,11 @@ GRACE_SECONDS = 8.0
 #: Name of the threads that run the batches of visitors.
 BATCH_NAME = "visitor batch"
 
-#: Name of the threads of removals.
-REMOVAL_NAME = "removal"
+#: Name of the threads of removals and comparisons.
+RUN_NAME = "visitor run"
 
 #: Names of anyio's worker threads, in which Gradio runs the event handlers, and of the threads of runs and batches.
-WORKER_NAMES = ("AnyIO worker thread", "comparison", BATCH_NAME, REMOVAL_NAME)
+WORKER_NAMES = ("AnyIO worker thread", RUN_NAME, BATCH_NAME)
 
 #: SIGHUP is sent when a terminal is closed; Windows has SIGBREAK instead.
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")

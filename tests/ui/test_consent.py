@@ -116,7 +116,7 @@ def test_removal_without_consent_is_not_sent(far, upload):
 def test_comparison_without_consent_is_not_sent(far, upload):
     session = Session()
     choice = (*(name in ("builtin", "far") for name in PROVIDERS), *("" for _ in key_names()))
-    updates = list(compare_run.begin_paid(None, upload, session, False, *choice))
+    updates = list(compare_run.begin(None, upload, session, False, *choice, paid=True))
     assert "Press Compare again." in updates[-1][-1] and not far.calls
     session.close()
 
@@ -134,7 +134,7 @@ def test_consent_for_one_photo_does_not_cover_two(far, upload, tmp_path):
     assert "about $0.02." in compare_run.check_request(upload, session, False, *checks)[1]
     session.consent.accept(compare_run.PLACE)
     session.added = [Upload(str(tmp_path / "cup.png"), "cup.png")]
-    updates = list(compare_run.begin_paid(None, upload, session, False, *checks, *("" for _ in key_names())))
+    updates = list(compare_run.begin(None, upload, session, False, *checks, *("" for _ in key_names()), paid=True))
     assert "Press Compare again." in updates[-1][-1] and not far.calls
     assert (
         "your 2 photos to Far. Expected charge: about $0.04." in compare_run.check_request(upload, session, False, *checks)[1]

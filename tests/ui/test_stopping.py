@@ -42,7 +42,7 @@ def test_comparison_cancelled_in_the_queue_does_not_run(fake, choice, tmp_path):
         run = compare_run.confirm(session)[0]
         if stop:
             compare_actions.stop(session)
-        return list(compare_run.begin_paid(run, upload, session, False, *choice))[-1][-1]
+        return list(compare_run.begin(run, upload, session, False, *choice, paid=True))[-1][-1]
 
     assert "nothing was sent" in compare(stop=True) and not fake.calls
     assert compare(stop=False) == "" and fake.calls == ["mug"]

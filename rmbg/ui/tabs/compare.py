@@ -18,7 +18,6 @@ from rmbg.ui.lanes import SERVICES_AT_ONCE
 from rmbg.ui.runs import run_number
 from rmbg.ui.session import Session
 from rmbg.ui.tabs import compare_actions as actions
-from rmbg.ui.tabs import compare_actions as downloads
 from rmbg.ui.tabs import compare_run, compare_view
 
 BACKGROUNDS = [
@@ -172,7 +171,7 @@ def build(session: gr.State, settings: Settings) -> Parts:
     confirmed = yes.click(compare_run.confirm, session, started, **instant)
     # Separate limits, so that local comparisons do not wait for those that use services.
     free = checked.then(compare_run.begin, concurrency_limit=LOCAL_AT_ONCE, **work)
-    paid = confirmed.then(compare_run.begin_paid, concurrency_limit=SERVICES_AT_ONCE, **work)
+    paid = confirmed.then(partial(compare_run.begin, paid=True), concurrency_limit=SERVICES_AT_ONCE, **work)
     for event in (free, paid):
         event.then(compare_run.after, session, [start, cancel], **instant)
     cancel.click(actions.stop, [session], [cancel], **instant)
@@ -202,10 +201,10 @@ def build(session: gr.State, settings: Settings) -> Parts:
         **private,
     )
     for button, action in (
-        (save_zip, downloads.save_zip),
-        (save_sheet, downloads.save_sheet),
-        (save_csv, downloads.save_csv),
-        (save_votes, downloads.save_votes),
+        (save_zip, actions.save_zip),
+        (save_sheet, actions.save_sheet),
+        (save_csv, actions.save_csv),
+        (save_votes, actions.save_votes),
     ):
         button.click(action, [session, kind, color, reference], file, concurrency_limit=2, **private).success(
             None, js="() => document.querySelector('#compare-file').click()", **private

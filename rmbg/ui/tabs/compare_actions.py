@@ -87,9 +87,9 @@ def skipped() -> tuple[Any, ...]:
     return tuple(gr.skip() for _ in range(UPDATES))
 
 
-def message_only(text: str, kind: str = "error") -> tuple[Any, ...]:
-    """Updates that show a message only."""
-    return *skipped()[1:], viewer.notice(text, kind)
+def message_only(message: str) -> tuple[Any, ...]:
+    """Updates that show a message only, which is HTML."""
+    return *skipped()[1:], message
 
 
 def running(session: Session) -> tuple[Any, ...]:
@@ -119,12 +119,12 @@ def select_photo(event: gr.EventData, session: Session) -> tuple[Any, ...]:
     index = event._data.get("index") if isinstance(event._data, dict) else None
     known = isinstance(index, int) and not isinstance(index, bool) and 0 <= index < len(session.compared)
     if not known or session.comparisons.active:
-        return message_only("The run has not ended. Wait for it, then select the row again.", "info")
+        return message_only(viewer.notice("The run has not ended. Wait for it, then select the row again.", "info"))
     chosen = session.compared[index]  # type: ignore[index]
     try:
         chosen.load()
     except RmbgError as error:
-        return message_only(str(error))
+        return message_only(viewer.failure(error))
     session.comparison = chosen
     return ended(session)
 

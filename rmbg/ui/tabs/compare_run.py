@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import logging
-import queue
-import threading
-from collections.abc import Iterator
-from contextvars import copy_context
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import gradio as gr
 
 from rmbg.compare.comparison import compare, select_providers
-from rmbg.errors import CancelledError, RmbgError
+from rmbg.errors import RmbgError
 from rmbg.images.photo import Photo
 from rmbg.runtime.cancellation import CancellationToken
 from rmbg.settings import Settings
@@ -23,7 +21,7 @@ from rmbg.ui.components.providers import hide, place, selected_ids, split
 from rmbg.ui.consent import Charge, charge_of, describe, times, total
 from rmbg.ui.lanes import DEVICE
 from rmbg.ui.languages import t, visitor_text
-from rmbg.ui.runs import INTERNAL_ERROR, buttons
+from rmbg.ui.runs import INTERNAL_ERROR, buttons, in_thread
 from rmbg.ui.session import Session
 from rmbg.ui.tabs.compare_actions import ended, message_only, running, skipped, votes_file
 from rmbg.ui.tabs.compare_view import uploads
@@ -103,98 +101,83 @@ def after(session: Session) -> tuple[Any, Any]:
 
 log = logging.getLogger(__name__)
 
-
-def begin(run: int | None, upload: Upload | None, session: Session, blind: bool, *providers: Any) -> Iterator[Any]:
-    """Run a comparison that is free of charge. `providers` are the values of the checkboxes and key fields."""
-    ids, keys = split(providers)
-    photos = uploads(session, upload)
-    if not photos or len(ids) < 2 or total(charges(ids, Settings.from_environ(), len(photos))):
-        yield skipped()
-        return
-    yield from _compare(run, photos, session, blind, ids, keys)
+#: Returns updates of the page.
+Draw = Callable[[], tuple[Any, ...]]
 
 
-def begin_paid(run: int | None, upload: Upload | None, session: Session, blind: bool, *providers: Any) -> Iterator[Any]:
-    """Run a comparison that has the visitor's consent."""
+def begin(
+    run: int | None, upload: Upload | None, session: Session, blind: bool, *providers: Any, paid: bool = False
+) -> Iterator[tuple[Any, ...]]:
+    """Run all providers on each photo, and yield updates of the page after each result.
+
+    Parameters
+    ----------
+    providers : tuple
+        Values of the checkboxes and key fields.
+    paid : bool
+        True for the answer to the question about the cost; another run must be free of charge.
+    """
     ids, keys = split(providers)
     photos = uploads(session, upload)
     expected = charges(ids, Settings.from_environ(), len(photos))
-    if not photos or len(ids) < 2 or not session.consent.covers(expected):
+    accepted = session.consent.covers(expected) if paid else not total(expected)
+    if photos and len(ids) > 1 and accepted:
+
+        def work(show: Callable[[Draw], None]) -> None:
+            def compare_all(token: CancellationToken) -> Draw:
+                _work(session, photos, ids, keys, token, partial(show, partial(running, session)), blind=blind)
+                return partial(ended, session)
+
+            def failed(error: RmbgError) -> Draw:
+                return partial(message_only, viewer.failure(error))
+
+            show(session.comparisons.run(run, compare_all, failed, skipped, paid=bool(expected)))
+
+        for draw in in_thread(work):
+            yield draw()
+    elif paid:
         session.comparisons.cancel(wait=False)
         text = "The photo, the selection or a price has changed since you accepted the cost. Press Compare again."
-        yield message_only(text)
-        return
-    yield from _compare(run, photos, session, blind, ids, keys)
-
-
-def _compare(
-    run: int | None, photos: list[Upload], session: Session, blind: bool, ids: list[str], keys: dict[str, str]
-) -> Iterator[Any]:
-    """Run all providers on each photo; yields updates of the page after each result.
-
-    The providers run in a thread of their own, so that a reload of the page, which closes this iterator, does not stop them.
-    """
-    token, working = None, False
-    try:
-        token = session.comparisons.begin(run, paid=bool(charges(ids, Settings.from_environ(), len(photos))))
-        if token is None:
-            yield skipped()
-            return
-        for upload in photos[1:]:
-            upload.open()  # reports broken files before the first call
-        photo = photos[0].open()
-        first = Comparison(photo, ids, blind=blind and len(photos) == 1, token=token, upload=photos[0].path)
-        for comparison in session.compared:
-            comparison.close()
-        session.comparison, session.compared = first, [first]
-        steps: queue.SimpleQueue[bool] = queue.SimpleQueue()
-        threading.Thread(
-            target=copy_context().run, args=(_work, session, first, photo, photos, keys, token, steps), name="comparison"
-        ).start()
-        working = True
-        yield running(session)
-        while steps.get():
-            yield running(session)
-        yield ended(session)
-    except RmbgError as error:
-        yield message_only(str(error), "info" if isinstance(error, CancelledError) else "error")
-    except Exception:
-        log.exception("Comparison of %s failed", ids)
-        yield message_only(INTERNAL_ERROR)
-    finally:
-        if token is not None and not working:
-            token.end()
+        yield message_only(viewer.notice(text))
+    else:
+        yield skipped()
 
 
 def _work(
     session: Session,
-    comparison: Comparison,
-    photo: Photo,
     photos: list[Upload],
+    ids: list[str],
     keys: dict[str, str],
     token: CancellationToken,
-    steps: queue.SimpleQueue[bool],
+    step: Callable[[], None],
+    *,
+    blind: bool,
 ) -> None:
-    """Compare the photos one after another; puts True after each outcome and False at the end.
+    """Compare the photos one after another, and call `step` at the start of each and after each outcome.
 
     The photo that is compared is on the page. Of the earlier ones only the figures stay in memory.
     """
-    try:
-        for upload in photos:
-            if upload is not photos[0]:
-                if token.cancelled():
-                    break
-                former, photo = comparison, upload.open()
-                comparison = Comparison(photo, former.providers, blind=False, token=token, upload=upload.path)
-                session.compared.append(comparison)
-                session.comparison = comparison
-                former.release()
-            _compare_one(session, comparison, photo, keys, token, steps)
-    except RmbgError as error:
-        comparison.message = viewer.notice(str(error))
-    finally:
-        token.end()
-        steps.put(False)
+    for upload in photos[1:]:
+        upload.open()  # reports broken files before the first call
+    photo = photos[0].open()
+    for former in session.compared:
+        former.close()
+    session.compared = []
+    for upload in photos:
+        if session.compared:
+            if token.cancelled():
+                break
+            try:
+                photo = upload.open()
+            except RmbgError as error:
+                session.compared[-1].message = viewer.notice(str(error))
+                break
+            session.compared[-1].release()
+        comparison = Comparison(photo, ids, blind=blind and len(photos) == 1, token=token, upload=upload.path)
+        session.compared.append(comparison)
+        session.comparison = comparison
+        step()
+        _compare_one(session, comparison, photo, keys, token, step)
 
 
 def _compare_one(
@@ -203,14 +186,14 @@ def _compare_one(
     photo: Photo,
     keys: dict[str, str],
     token: CancellationToken,
-    steps: queue.SimpleQueue[bool],
+    step: Callable[[], None],
 ) -> None:
     """Record the outcomes of one photo, and draw the ballot of a blind comparison."""
     problem = ""
     try:
         for outcome in compare(photo, comparison.providers, keys=keys, cancelled=token.cancelled, device=DEVICE.turn):
             session.record(outcome, comparison)
-            steps.put(True)
+            step()
         comparison.compute_figures()
         if comparison.blind and len(comparison.succeeded) > 1:
             comparison.ballot = votes_file().draw(comparison.succeeded)

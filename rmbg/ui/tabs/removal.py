@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import queue
-import threading
 from collections.abc import Callable, Iterator
-from contextvars import copy_context
 from typing import Any
 
 import gradio as gr
@@ -27,7 +24,7 @@ from rmbg.ui.consent import ConsentError, charges_of
 from rmbg.ui.lanes import DEVICE
 from rmbg.ui.languages import t
 from rmbg.ui.results import PREVIEW_SIDE, Result, shrink
-from rmbg.ui.runs import INTERNAL_ERROR, REMOVAL_NAME, LateProgress, shown_progress
+from rmbg.ui.runs import INTERNAL_ERROR, LateProgress, in_thread, shown_progress
 from rmbg.ui.session import Session
 from rmbg.ui.tabs import strip
 from rmbg.ui.tabs.remove_actions import render_facts, render_page
@@ -57,17 +54,11 @@ def remove(
     No other handler calls a provider. It runs in a thread of its own, so that a reload of the page, which closes this iterator,
     does not stop it. `visitor` is the sign-in of the visitor.
     """
-    updates: queue.SimpleQueue[tuple[Any, ...] | None] = queue.SimpleQueue()
 
-    def work() -> None:
-        try:
-            updates.put(_remove(run, upload, provider, key, options, session, display, progress, visitor, updates.put))
-        finally:
-            updates.put(None)
+    def work(show: Callable[[tuple[Any, ...]], None]) -> None:
+        show(_remove(run, upload, provider, key, options, session, display, progress, visitor, show))
 
-    threading.Thread(target=copy_context().run, args=(work,), name=REMOVAL_NAME).start()
-    while (update := updates.get()) is not None:
-        yield update
+    yield from in_thread(work)
 
 
 def remove_signed_in(
