@@ -11,7 +11,7 @@ import shutil
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from rmbg.batch.sources import ARCHIVE_ERRORS, error_detail, label, open_store, url_label
 from rmbg.errors import OptionError, OutputError, RmbgError, reason
@@ -22,15 +22,15 @@ from rmbg.settings import Settings
 #: Name of the folder with the manifest and the matte cache of a batch.
 STATE_FOLDER = ".rmbg-batch"
 
-#: Size of the test file of `Output.probe` in bytes.
+#: Size of the test file of `FolderOutput.probe` in bytes.
 PROBE_BYTES = 65_536
 
 #: Names of temporary files of `files.write`, left over if the process was killed.
 TEMPORARY_NAME = re.compile(r"\.[a-z0-9_]{8}\.part")
 
 
-class Output(Protocol):
-    """Destination of the results.
+class FolderOutput:
+    """Results as files in a folder.
 
     Attributes
     ----------
@@ -42,70 +42,39 @@ class Output(Protocol):
         Path of the summary without suffix.
     """
 
-    state: Path
-    root: Path | None
-    summary: Path
+    def __init__(self, root: Path) -> None:
+        self.root: Path | None = root
+        self.state = root / STATE_FOLDER
+        self.summary = root / "rmbg-summary"
+        self._root = root
 
     def prepare(self) -> None:
         """Create folders and remove leftovers of killed runs; raises OutputError. Called while the manifest is locked."""
-        ...
-
-    def size(self, name: str) -> int | None:
-        """Return the size of a result in bytes, or None if it does not exist."""
-        ...
-
-    def check(self, name: str) -> None:
-        """Raise OutputError if a result with this name cannot be written."""
-        ...
-
-    def write(self, name: str, data: bytes) -> None:
-        """Write one result; raises OutputError. Thread-safe."""
-        ...
-
-    def discard(self, name: str) -> bool:
-        """Remove a file, possibly written by another machine; returns False if it does not exist, and raises OutputError."""
-        ...
-
-    def probe(self, count: int = PROBE_BYTES) -> None:
-        """Raise OutputError if there is no space for `count` bytes, or if a test file cannot be written."""
-        ...
-
-    def finish(self) -> None:
-        """Complete the output after a run that was not cancelled; raises OutputError."""
-        ...
-
-
-class FolderOutput:
-    """Results as files in a folder."""
-
-    def __init__(self, root: Path, state: Path | None = None) -> None:
-        self.root: Path | None = root
-        self._root = root
-        self.state = state or root / STATE_FOLDER
-        self.summary = root / "rmbg-summary"
-
-    def prepare(self) -> None:
         _create_folder(self._root)
         self.probe()
         _remove_temporary_files(self._root)
 
     def size(self, name: str) -> int | None:
+        """Return the size of a result in bytes, or None if it does not exist."""
         try:
             return (self._root / name).stat().st_size
         except (OSError, ValueError):
             return None
 
     def check(self, name: str) -> None:
+        """Raise OutputError if a result with this name cannot be written."""
         target = self._root / name
         _create_folder(target.parent)
         files.check_writable(target)
 
     def write(self, name: str, data: bytes) -> None:
+        """Write one result; raises OutputError. Thread-safe."""
         target = self._root / name
         _create_folder(target.parent)
         files.write(target, data)
 
     def discard(self, name: str) -> bool:
+        """Remove a file, possibly written by another machine; returns False if it does not exist, and raises OutputError."""
         try:
             (self._root / name).unlink()
         except FileNotFoundError:
@@ -115,6 +84,7 @@ class FolderOutput:
         return True
 
     def probe(self, count: int = PROBE_BYTES) -> None:
+        """Raise OutputError if there is no space for `count` bytes, or if a test file cannot be written."""
         with contextlib.suppress(OSError):
             free = shutil.disk_usage(self._root).free
             if free < count:
@@ -125,10 +95,10 @@ class FolderOutput:
             path.unlink()
 
     def finish(self) -> None:
-        pass
+        """Complete the output after a run that was not cancelled; raises OutputError."""
 
 
-class ZipOutput:
+class ZipOutput(FolderOutput):
     """Results as a zip archive.
 
     Results are collected in a folder beside it, and the archive is written when the batch has ended, because an archive
@@ -136,16 +106,15 @@ class ZipOutput:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self.root: Path | None = None
-        self.state = path.with_name(f".{path.name}{STATE_FOLDER}")  # hidden, so that other batches skip it as an input
+        state = path.with_name(f".{path.name}{STATE_FOLDER}")  # hidden, so that other batches skip it as an input
+        super().__init__(state / "results")
+        self.path, self.root, self.state = path, None, state
         self.summary = path.with_name(f"{path.stem}-summary")
-        self._staged = FolderOutput(self.state / "results", self.state)
         self._sizes: dict[str, int] = {}
 
     def prepare(self) -> None:
         files.check_writable(self.path)
-        self._staged.prepare()
+        super().prepare()
         for leftover in self.path.parent.glob(f"{self.path.name}.*.part"):
             leftover.unlink(missing_ok=True)
         if self.path.exists():
@@ -156,23 +125,11 @@ class ZipOutput:
                 raise OutputError(f"{label(self.path)} is not a valid zip archive: {reason(error)}. Move it away.") from None
 
     def size(self, name: str) -> int | None:
-        staged = self._staged.size(name)
+        staged = super().size(name)
         return self._sizes.get(name) if staged is None else staged
 
-    def check(self, name: str) -> None:
-        self._staged.check(name)
-
-    def write(self, name: str, data: bytes) -> None:
-        self._staged.write(name, data)
-
-    def discard(self, name: str) -> bool:
-        return self._staged.discard(name)
-
-    def probe(self, count: int = PROBE_BYTES) -> None:
-        self._staged.probe(count)
-
     def finish(self) -> None:
-        staged = dict(_files_below(self.state / "results"))
+        staged = {path.relative_to(self._root).as_posix(): path for path in self._root.rglob("*") if path.is_file()}
         if not staged and self.path.exists():
             return
         temporary = self.path.with_name(f"{self.path.name}.{os.getpid()}.part")
@@ -189,17 +146,17 @@ class ZipOutput:
                 os.fsync(file.fileno())
             temporary.replace(self.path)
         except (*ARCHIVE_ERRORS, zipfile.LargeZipFile) as error:
-            results = label(self.state / "results")
+            results = label(self._root)
             raise OutputError(
                 f"{label(self.path)} could not be written: {reason(error)}. The results are in {results}."
             ) from None
         finally:
             temporary.unlink(missing_ok=True)
-        shutil.rmtree(self.state / "results", ignore_errors=True)
+        shutil.rmtree(self._root, ignore_errors=True)
 
 
 class StoreOutput:
-    """Results as objects of a store; the manifest is in the local data folder."""
+    """Results as objects of a store; the manifest is in the local data folder. The methods are those of `FolderOutput`."""
 
     def __init__(self, url: str, settings: Settings) -> None:
         self.url = url
@@ -225,7 +182,7 @@ class StoreOutput:
         return self._sizes.get(name)
 
     def check(self, name: str) -> None:
-        pass
+        """Object stores have no folders to create."""
 
     def write(self, name: str, data: bytes) -> None:
         path = f"{self._path}/{name}"
@@ -252,7 +209,7 @@ class StoreOutput:
             self._fs.rm_file(path)
 
     def finish(self) -> None:
-        pass
+        """All results are complete already."""
 
     @contextlib.contextmanager
     def _errors(self) -> Iterator[None]:
@@ -262,6 +219,10 @@ class StoreOutput:
             raise
         except Exception as error:  # file systems have no common base class of errors
             raise OutputError(f"{url_label(self.url)} could not be written: {error_detail(error)}.") from None
+
+
+#: Destination of the results.
+Output = FolderOutput | StoreOutput
 
 
 def open_output(text: str, settings: Settings) -> Output:
@@ -305,13 +266,6 @@ def _remove_temporary_files(root: Path) -> None:
             if TEMPORARY_NAME.fullmatch(name):
                 with contextlib.suppress(OSError):
                     Path(folder, name).unlink()
-
-
-def _files_below(root: Path) -> Iterator[tuple[str, Path]]:
-    for folder, _, names in os.walk(root):
-        for name in names:
-            path = Path(folder, name)
-            yield path.relative_to(root).as_posix(), path
 
 
 def _copy(old: zipfile.ZipFile, member: zipfile.ZipInfo, archive: zipfile.ZipFile) -> Any:

@@ -10,11 +10,13 @@ import unicodedata
 import urllib.parse
 import zipfile
 import zlib
+from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
-from typing import Any, Protocol
+from typing import Any
 
 from PIL import Image
 
@@ -55,17 +57,22 @@ class Entry:
     problem: str = ""
 
 
-class Source(Protocol):
-    """Inputs of a batch."""
+class Source(ABC):
+    """Inputs of a batch.
 
-    @property
-    def remote(self) -> bool:
-        """True if reads are dominated by network latency; the pipeline then uses more readers."""
-        ...
+    Attributes
+    ----------
+    settings : Settings
+    remote : bool
+        True if reads are dominated by network latency; the pipeline then uses more readers.
+    """
 
+    settings: Settings
+    remote = False
+
+    @abstractmethod
     def entries(self) -> list[Entry]:
         """Return all inputs, sorted by name."""
-        ...
 
     def read(self, entry: Entry, cancelled: Callable[[], bool] = never_cancelled) -> bytes:
         """Return the bytes of one input, at most ``settings.max_bytes``; thread-safe.
@@ -75,7 +82,7 @@ class Source(Protocol):
         RmbgError
             If the input cannot be read or is too large.
         """
-        ...
+        return read_source(entry.locator, entry.name, self.settings)[0]
 
 
 # Names of inputs and results: encodable, portable, unique.
@@ -143,7 +150,7 @@ def normalized(target: str) -> str:
     return unicodedata.normalize("NFC", target).casefold()
 
 
-# Recursive listing of files and translation of globs.
+# Recursive listing of files, and globs.
 
 
 #: Characters that make a name a glob.
@@ -217,36 +224,20 @@ def is_picture(name: str) -> bool:
     return Image.EXTENSION.get("." + name.rpartition(".")[2].lower()) in known
 
 
-def split_glob(pattern: str) -> tuple[str, list[str]]:
+def split_glob(pattern: str) -> tuple[str, tuple[str, ...]]:
     """Return the folder before the first wildcard of a glob and the remaining parts."""
     parts = pattern.split("/")
     first = next(i for i, part in enumerate(parts) if WILDCARD.search(part))
-    return "/".join(parts[:first]) or ("/" if pattern.startswith("/") else ""), parts[first:]
+    return "/".join(parts[:first]) or ("/" if pattern.startswith("/") else ""), tuple(parts[first:])
 
 
-def translate_glob(parts: list[str]) -> re.Pattern[str]:
-    """Return a glob as a regular expression; ``**`` matches any number of folders."""
-    pattern = ""
-    for part in parts[:-1]:
-        pattern += "(?:[^/]+/)*" if part == "**" else _translate_part(part) + "/"
-    return re.compile(pattern + (".*" if parts[-1] == "**" else _translate_part(parts[-1])))
-
-
-def _translate_part(part: str) -> str:
-    tokens = re.findall(r"\*+|\?|\[!?\]?[^\]]*\]|.", part, re.DOTALL)
-    return "".join(_translate_token(token) for token in tokens)
-
-
-def _translate_token(token: str) -> str:
-    if token.startswith("*"):
-        return "[^/]*"
-    if token == "?":
-        return "[^/]"
-    if len(token) > 2 and token.startswith("["):
-        negated = token[1] == "!"
-        inside = "".join(c if c.isalnum() or c == "-" else f"\\{c}" for c in token[2 if negated else 1 : -1])
-        return f"[{'^/' if negated else ''}{inside}]"
-    return re.escape(token)
+def matches_glob(names: Sequence[str], parts: Sequence[str]) -> bool:
+    """True if a path matches a glob, both divided into parts; ``**`` matches any number of folders."""
+    if not parts or not names:
+        return not parts and not names
+    if parts[0] == "**":
+        return len(parts) == 1 or any(matches_glob(names[start:], parts[1:]) for start in range(len(names)))
+    return fnmatchcase(names[0], parts[0]) and matches_glob(names[1:], parts[1:])
 
 
 def _identity(info: os.stat_result) -> tuple[int, int]:
@@ -281,14 +272,12 @@ def is_zip(path: Path) -> bool:
         return path.suffix.lower() == ".zip"
 
 
-class ZipSource:
+class ZipSource(Source):
     """Pictures of an archive, read without unpacking it.
 
     No file is written under the name of a member, so path traversal is impossible. Decompression of a member stops at
     ``settings.max_bytes``.
     """
-
-    remote = False
 
     def __init__(self, path: Path, settings: Settings) -> None:
         self.path, self.settings = path, settings
@@ -307,9 +296,8 @@ class ZipSource:
         found = {}
         for member in self._archive.infolist():
             parts = re.split(r"[\\/]", member.filename)
-            if member.is_dir() or not is_picture(member.filename) or any(p.startswith((".", "__MACOSX")) for p in parts[-1:]):
-                continue
-            if "__MACOSX" in parts:
+            hidden = "__MACOSX" in parts or parts[-1].startswith((".", "__MACOSX"))
+            if hidden or member.is_dir() or not is_picture(member.filename):
                 continue
             name = encodable(member.filename)
             stamp = f"{member.file_size}:{member.CRC:08x}"
@@ -350,7 +338,7 @@ MAX_HOST_FAILURES = 3
 HTTP_URL = re.compile(r"(?i)https?://")
 
 
-class PathList:
+class PathList(Source):
     """Photos named by a text file with one path or URL per line; paths are relative to the current folder.
 
     Parameters
@@ -389,7 +377,7 @@ class PathList:
 
     def read(self, entry: Entry, cancelled: Callable[[], bool] = never_cancelled) -> bytes:
         if not HTTP_URL.match(entry.locator):
-            return read_source(entry.locator, entry.name, self.settings)[0]
+            return super().read(entry)
         host = _host(entry.locator)
         if self._failures.get(host, 0) >= MAX_HOST_FAILURES:
             raise PhotoError(f"{printable(host, 60)} failed {MAX_HOST_FAILURES} times and was skipped. Try again later.")
@@ -506,7 +494,7 @@ def url_label(url: str) -> str:
     return printable(re.sub(r"(?<=://)[^/@]*@", "", encodable(url)), 120)
 
 
-class StoreSource:
+class StoreSource(Source):
     """Pictures below a URL, or all objects that match it if it contains wildcards."""
 
     remote = True
@@ -559,15 +547,14 @@ def _stamp(info: dict[str, Any]) -> str:
 
 
 @dataclass(frozen=True)
-class FolderSource:
-    """Pictures below a folder, or all files that match a pattern, regardless of their suffix."""
+class FolderSource(Source):
+    """Pictures below a folder, or all files that match the parts of a glob, regardless of their suffix."""
 
     root: Path
     settings: Settings
     exclude: Path | None = None
-    pattern: re.Pattern[str] | None = None
+    pattern: tuple[str, ...] | None = None
     depth: int | None = None
-    remote: bool = False
 
     def entries(self) -> list[Entry]:
         found: list[Entry] = []
@@ -580,32 +567,25 @@ class FolderSource:
 
         for path, info in walk(self.root, self.exclude, self.depth, unreadable):
             relative = self._relative(path)
-            if self.pattern.fullmatch(relative) if self.pattern else is_picture(relative):
+            if matches_glob(relative.split("/"), self.pattern) if self.pattern else is_picture(relative):
                 name = encodable(relative)
                 found.append(Entry(name, without_suffix(name), stamp_of(info), path))
         return sorted(found, key=lambda entry: entry.name)
-
-    def read(self, entry: Entry, cancelled: Callable[[], bool] = never_cancelled) -> bytes:
-        return read_source(entry.locator, entry.name, self.settings)[0]
 
     def _relative(self, path: str) -> str:
         return os.path.relpath(path, self.root).replace(os.sep, "/")
 
 
 @dataclass(frozen=True)
-class FileSource:
+class FileSource(Source):
     """A single picture."""
 
     path: Path
     settings: Settings
-    remote: bool = False
 
     def entries(self) -> list[Entry]:
         name = encodable(self.path.name)
         return [Entry(name, without_suffix(name), stamp_of(self.path.stat()), str(self.path))]
-
-    def read(self, entry: Entry, cancelled: Callable[[], bool] = never_cancelled) -> bytes:
-        return read_source(entry.locator, entry.name, self.settings)[0]
 
 
 def open_source(text: str, settings: Settings, *, exclude: Path | None = None, hosts: tuple[str, ...] = ()) -> Source:
@@ -649,7 +629,7 @@ def open_source(text: str, settings: Settings, *, exclude: Path | None = None, h
     root = Path(folder or ".")
     if not root.is_dir():
         raise InputError(f"There is no folder {label(root)}. Check the name.")
-    return FolderSource(root, settings, exclude, translate_glob(parts), None if "**" in parts else len(parts))
+    return FolderSource(root, settings, exclude, parts, None if "**" in parts else len(parts))
 
 
 def _source_of_file(path: Path, settings: Settings, hosts: tuple[str, ...]) -> Source:

@@ -23,7 +23,7 @@ from rmbg.batch.job import Job
 from rmbg.batch.manifest import Manifest, Outcome, State
 from rmbg.batch.outputs import PROBE_BYTES, FolderOutput
 from rmbg.batch.plan import MatteCache, Recipe
-from rmbg.batch.sources import ARCHIVE_ERRORS, Entry, ZipSource, is_zip, safe_part, without_suffix
+from rmbg.batch.sources import ARCHIVE_ERRORS, Entry, Source, ZipSource, is_zip, safe_part, without_suffix
 from rmbg.batch.worker import Hooks
 from rmbg.billing.cost import Cost
 from rmbg.billing.quote import Estimate
@@ -31,7 +31,6 @@ from rmbg.cutout import Cutout, confidence_level
 from rmbg.errors import CancelledError, InputError, NotReadyError, OutputError, PhotoError, RmbgError, printable
 from rmbg.images import encode
 from rmbg.images.photo import open_photo
-from rmbg.images.photo import read as read_source
 from rmbg.matting.foreground import finish
 from rmbg.matting.matte import to_bytes
 from rmbg.providers.base import never_cancelled
@@ -266,7 +265,7 @@ def max_bytes(settings: Settings) -> int:
     return min(settings.batch_bytes, settings.session_bytes // 2)
 
 
-class UploadSource:
+class UploadSource(Source):
     """Pictures among the uploads of a visitor, and those in zip archives, which are read without unpacking them.
 
     Parameters
@@ -279,8 +278,6 @@ class UploadSource:
     InputError
         If there are no pictures, or if they exceed the limits; the message is for the visitor.
     """
-
-    remote = False
 
     def __init__(self, uploads: Sequence[Upload], settings: Settings) -> None:
         self.settings = settings
@@ -312,7 +309,7 @@ class UploadSource:
             return self._archives[entry.name].read(entry, cancelled)
         if not Path(entry.locator).is_file():
             raise PhotoError(Message("{name} is no longer on the server. Upload it again.", name=printable(entry.name, 60)))
-        return read_source(entry.locator, entry.name, self.settings)[0]
+        return super().read(entry)
 
     def path(self, entry: Entry) -> str | None:
         """Return the path of an uploaded photo that is on the server; None for a photo in an archive."""

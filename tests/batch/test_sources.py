@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from rmbg.batch.pipeline import REMOTE_READERS
-from rmbg.batch.sources import MAX_HOST_FAILURES, open_source, safe_target, translate_glob, unique_targets, walk
+from rmbg.batch.sources import MAX_HOST_FAILURES, matches_glob, open_source, safe_target, unique_targets, walk
 from rmbg.errors import PhotoError
 from rmbg.settings import Settings
 from tests.disc import results, save_photo, save_photos
@@ -126,16 +126,17 @@ def test_too_long_output_name_is_a_single_failure(batch, tmp_path):
     [
         ("*.png", ["a.png", ".png"], ["b/a.png", "a.jpg"]),
         ("**/*.png", ["a.png", "b/a.png", "b/c/a.png"], ["a.jpg"]),
-        ("b/**", ["b/a", "b/c/a.png"], ["a"]),
+        ("b/**", ["b/a", "b/c/a.png"], ["a", "b"]),
+        ("b/**/c/*", ["b/c/a", "b/d/c/a", "b/c/c/c"], ["b/c", "b/c/c/d/a"]),
         ("[ab]?.p*", ["a1.png", "b2.p"], ["c1.png", "a.png"]),
         ("[!a]*", ["b"], ["a"]),
         ("a+(b).[x", ["a+(b).[x"], ["aab.x"]),
     ],
 )
 def test_globs(pattern, matches, others):
-    compiled = translate_glob(pattern.split("/"))
-    assert all(compiled.fullmatch(name) for name in matches)
-    assert not any(compiled.fullmatch(name) for name in others)
+    parts = pattern.split("/")
+    assert all(matches_glob(name.split("/"), parts) for name in matches)
+    assert not any(matches_glob(name.split("/"), parts) for name in others)
 
 
 def test_walk_stops_at_depth(tmp_path):
