@@ -16,14 +16,12 @@ import numpy as np
 
 from rmbg.billing import recovery
 from rmbg.billing.cost import Cost
-from rmbg.billing.quote import PRICES, quote
 from rmbg.errors import CancelledError, OptionError, RmbgError, ServiceError, check_text
 from rmbg.images.encode import FORMATS, encode
 from rmbg.images.photo import Photo, open_photo
-from rmbg.net.client import ServiceClient
 from rmbg.providers import fal
 from rmbg.providers.base import Option, RequestContext, never_cancelled, no_progress
-from rmbg.providers.remote import encode_photo, open_result, paid, service_info
+from rmbg.providers.remote import PaidCall, encode_photo, open_result, paid, service_info
 from rmbg.runtime import telemetry
 from rmbg.runtime.messages import Message
 from rmbg.settings import Settings
@@ -145,39 +143,37 @@ def replace_background(
     limit = max(settings.max_bytes, 4 * photo.width * photo.height) * 3 // 2 * count
     with (
         telemetry.call(INFO.id) as call,
-        paid(INFO, "fal", INFO.key_name, quote(INFO, checked, settings), limit, context) as client,
+        paid(INFO, "fal", checked, context, limit) as service,
     ):
         arguments = {
-            "image_url": fal.image_url(client, encoded_photo, checked, context),
+            "image_url": fal.image_url(service, encoded_photo),
             **(
                 {"prompt": prompt}
                 if encoded_reference is None
-                else {"ref_image_url": fal.image_url(client, encoded_reference, checked, context)}
+                else {"ref_image_url": fal.image_url(service, encoded_reference)}
             ),
             **{name: checked[name] for name in ("negative_prompt", "refine_prompt", "fast", "num_images", "sync_mode")},
             **({} if seed is None else {"seed": seed}),
         }
-        response = fal.run(client, ENDPOINT, arguments, checked, context, PRICES[INFO.id].counted, count)
+        response = fal.run(service, ENDPOINT, arguments, count)
         images = response.json("images")
         if not isinstance(images, list) or not images:
             raise ServiceError("The response of fal has no pictures.")
         urls = [response.json("images", index, "url") for index in range(min(count, len(images)))]
-        pictures, missing = _fetch_pictures(client, urls, photo.name, context)
-        call.cost = client.cost
+        pictures, missing = _fetch_pictures(service, urls, photo.name)
+        call.cost = service.cost
     reported_seed = response.json("seed")
     return Replaced(
         photo=photo,
         pictures=pictures,
         seed=reported_seed if isinstance(reported_seed, int) else seed,
         seconds=time.perf_counter() - started,
-        cost=client.cost or Cost(None, "unknown"),
+        cost=service.cost or Cost(None, "unknown"),
         notes=_notes(photo, pictures, missing, count),
     )
 
 
-def _fetch_pictures(
-    client: ServiceClient, urls: list[Any], name: str, context: RequestContext
-) -> tuple[tuple[Photo, ...], int]:
+def _fetch_pictures(service: PaidCall, urls: list[Any], name: str) -> tuple[tuple[Photo, ...], int]:
     """Download the pictures of a response; a failed download does not discard the others.
 
     Returns
@@ -195,7 +191,7 @@ def _fetch_pictures(
     last_error: RmbgError | None = None
     for number, url in enumerate(urls, start=1):
         try:
-            picture = open_result(fal.fetch_image(client, url, context), "fal", context.settings)
+            picture = open_result(fal.fetch_image(service, url), "fal", service.settings)
         except CancelledError:
             raise
         except RmbgError as error:

@@ -12,7 +12,7 @@ import contextlib
 import itertools
 import json
 import urllib.parse
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -20,12 +20,20 @@ from typing import Any
 from rmbg.billing.cost import Cost
 from rmbg.billing.quote import PRICES, amount
 from rmbg.errors import RmbgError, ServiceError
-from rmbg.net.client import Request, Response, ServiceClient, service_url
+from rmbg.net.client import Request, Response, ServiceClient
 from rmbg.net.download import check, matches, parse
 from rmbg.net.exchange import Exchange
-from rmbg.providers.base import Option, RequestContext, advanced, choice
-from rmbg.providers.remote import EncodedPhoto, ProviderResult, Remote, download, from_data_uri, http_failure, service_info
-from rmbg.settings import Settings
+from rmbg.providers.base import Option, advanced, choice
+from rmbg.providers.remote import (
+    EncodedPhoto,
+    PaidCall,
+    ProviderResult,
+    Remote,
+    download,
+    from_data_uri,
+    http_failure,
+    service_info,
+)
 
 REMOVE = "fal-ai/bria/background/remove"
 
@@ -68,7 +76,7 @@ class Job:
         return " ".join((self.status, self.result, self.cancel))
 
 
-def parse_job(client: ServiceClient, response: Response, queue: str) -> Job:
+def parse_job(call: PaidCall, response: Response, queue: str) -> Job:
     """Read the job from the response to its submission.
 
     The API key is sent to its URLs, so they must lie below the URL of the queue.
@@ -78,53 +86,54 @@ def parse_job(client: ServiceClient, response: Response, queue: str) -> Job:
         raise ServiceError("fal accepted the photo, but its response has no job.")
     for url in urls:
         if not url.startswith(queue + "/") or ".." in url:
-            host = client.sanitize(urllib.parse.urlsplit(url).hostname or "an unknown host", 60)
+            host = call.sanitize(urllib.parse.urlsplit(url).hostname or "an unknown host", 60)
             raise ServiceError(f"fal returned a URL outside its queue, on {host}; the key is not sent there.")
     return Job(*urls)
 
 
-def resumed_job(client: ServiceClient, context: RequestContext, queue: str) -> Job | None:
+def resumed_job(call: PaidCall, queue: str) -> Job | None:
     """Return the job that an earlier process has submitted; None if there is none with URLs below that of the queue."""
-    urls = context.job.handle.split(" ") if context.job else []
+    urls = call.context.job.handle.split(" ") if call.context.job else []
     if len(urls) != 3 or not all(url.startswith(queue + "/") and ".." not in url for url in urls):
         return None
-    client.cost = Cost(None, "unknown")
+    call.cost = Cost(None, "unknown")
     return Job(*urls)
 
 
-def progress_text(client: ServiceClient, response: Response) -> str:
+def progress_text(call: PaidCall, response: Response) -> str:
     """Return the progress message for the state of a job that is not complete."""
     status = response.json("status")
     if status == "IN_QUEUE":
         position = response.json("queue_position")
         return f"Waiting in fal's queue, {position} jobs ahead" if position else "Next in fal's queue"
     if status != "IN_PROGRESS":
-        raise ServiceError(f"fal returned an unknown job status: {client.sanitize(status or 'none', 40)}.")
+        raise ServiceError(f"fal returned an unknown job status: {call.sanitize(status or 'none', 40)}.")
     messages = [str(entry.get("message", "")) for entry in response.objects("logs")]
-    return f"fal is processing the photo: {client.sanitize(messages[-1], 80)}" if messages else "fal is processing the photo"
+    return f"fal is processing the photo: {call.sanitize(messages[-1], 80)}" if messages else "fal is processing the photo"
 
 
 def wait(
-    client: ServiceClient, url: str, headers: Mapping[str, str], context: RequestContext, failure: Callable[..., ServiceError]
+    call: PaidCall, url: str, headers: Mapping[str, str], failure: Callable[..., ServiceError], progress: str = ""
 ) -> bool:
     """Poll the status of a job at `url` until it is complete; returns True if the state has an error.
 
-    `failure` (client, response, step=...) returns the error of a response.
+    `failure` (call, response, step=...) returns the error of a response, and `progress` replaces the progress messages.
     """
     interval = POLL_INTERVAL
     while True:
-        response = client.fetch_result(Request("GET", url, headers))
+        response = call.fetch_result(Request("GET", url, headers))
         if not response.ok:
-            raise failure(client, response, step="status")
+            raise failure(call, response, step="status")
         if response.json("status") == "COMPLETED":  # also for failed jobs, whose error is in the result
             return bool(response.json("error") or response.json("error_type"))
-        context.progress(None, progress_text(client, response))
-        client.pause(interval)
+        text = progress_text(call, response)
+        call.progress(progress or text)
+        call.pause(interval)
         interval = min(interval * 1.4, MAX_POLL_INTERVAL)
 
 
 def fetch_job_result(
-    client: ServiceClient, url: str, headers: Mapping[str, str], failure: Callable[..., ServiceError], *, failed: bool
+    call: PaidCall, url: str, headers: Mapping[str, str], failure: Callable[..., ServiceError], *, failed: bool
 ) -> Response:
     """Fetch the result of a complete job at `url`; retried unless the error is the outcome of the job itself.
 
@@ -136,21 +145,10 @@ def fetch_job_result(
     def final(response: Response) -> bool:
         return error_detail(response)[1].startswith(JOB_FAILURES) and next(failures) >= 2
 
-    response = client.fetch_result(Request("GET", url, headers), final)
+    response = call.fetch_result(Request("GET", url, headers), final)
     if not response.ok:
-        raise failure(client, response, step="result")
+        raise failure(call, response, step="result")
     return response
-
-
-@contextlib.contextmanager
-def cancel_on_error(client: ServiceClient, job: Job, headers: Mapping[str, str]) -> Iterator[None]:
-    """Cancel the job if the block raises, as its result is no longer used."""
-    try:
-        yield
-    except BaseException:
-        with contextlib.suppress(RmbgError), client.side_client(CANCEL_SECONDS) as side_client:
-            side_client.send(Request("PUT", job.cancel, headers))
-        raise
 
 
 def failure(client: ServiceClient, response: Response, *, step: str) -> ServiceError:
@@ -235,39 +233,25 @@ class Fal(Remote):
         key_name="FAL_KEY",
     )
 
-    def request_result(
-        self, client: ServiceClient, encoded_photo: EncodedPhoto, options: Mapping[str, Any], context: RequestContext
-    ) -> ProviderResult:
+    def request_result(self, call: PaidCall, encoded_photo: EncodedPhoto) -> ProviderResult:
         arguments = {
-            "image_url": image_url(client, encoded_photo, options, context),
-            "sync_mode": options["sync_mode"],
+            "image_url": image_url(call, encoded_photo),
+            "sync_mode": call.options["sync_mode"],
         }
-        response = run(client, REMOVE, arguments, options, context, PRICES[self.info.id].counted)
-        return ProviderResult(fetch_image(client, response.json("image", "url"), context))
+        response = run(call, REMOVE, arguments)
+        return ProviderResult(fetch_image(call, response.json("image", "url")))
 
 
-def run(
-    client: ServiceClient,
-    endpoint: str,
-    arguments: Mapping[str, Any],
-    options: Mapping[str, Any],
-    context: RequestContext,
-    listed: Decimal,
-    count: int = 1,
-) -> Response:
-    """Run an endpoint and return its response; sets ``client.cost``.
+def run(call: PaidCall, endpoint: str, arguments: Mapping[str, Any], count: int = 1) -> Response:
+    """Run an endpoint and return its response; sets ``call.cost``.
 
     Parameters
     ----------
-    client : ServiceClient
+    call : PaidCall
+        Its options include `OPTIONS`.
     endpoint : str
     arguments : mapping
         JSON body of the request.
-    options : mapping
-        Values of `OPTIONS`.
-    context : RequestContext
-    listed : Decimal
-        Listed price of one result in US dollars, used if fal does not report the cost.
     count : int
         Number of requested results.
 
@@ -276,67 +260,74 @@ def run(
     ServiceError
         If there is no result.
     """
-    headers = headers_for(client.key, options)
+    headers = headers_for(call)
 
     def post(base: str, step: str) -> Response:
-        response = client.send(Request("POST", f"{base}/{endpoint}", headers, json=arguments, pays=True, free_if_busy=True))
+        response = call.send(Request("POST", f"{base}/{endpoint}", headers, json=arguments, pays=True, free_if_busy=True))
         if not response.ok:
-            raise failure(client, response, step=step)
+            raise failure(call, response, step=step)
         return response
 
-    if options["mode"] == "direct":
-        run_url = service_url(context.settings, "RMBG_FAL_URL", "https://fal.run")
-        context.progress(None, "fal is processing the photo")
+    if call.options["mode"] == "direct":
+        run_url = call.url("RMBG_FAL_URL", "https://fal.run")
+        call.progress("fal is processing the photo")
         response = post(run_url, "run")
     else:
-        queue = service_url(context.settings, "RMBG_FAL_QUEUE_URL", "https://queue.fal.run")
-        job = resumed_job(client, context, queue)
+        queue = call.url("RMBG_FAL_QUEUE_URL", "https://queue.fal.run")
+        job = resumed_job(call, queue)
         if job is None:
-            context.progress(None, "Sending the photo to fal")
-            job = parse_job(client, post(queue, "submit"), queue)
-            if context.job:
-                context.job.keep(job.handle)
-        with cancel_on_error(client, job, headers):
-            failed = wait(client, f"{job.status}?logs=true", headers, context, failure)
-        context.progress(None, "Downloading the result from fal")
-        response = fetch_job_result(client, job.result, headers, failure, failed=failed)
+            call.progress("Sending the photo to fal")
+            job = parse_job(call, post(queue, "submit"), queue)
+            if call.context.job:
+                call.context.job.keep(job.handle)
+        try:
+            failed = wait(call, f"{job.status}?logs=true", headers, failure)
+        except BaseException:  # the result is no longer used
+            with contextlib.suppress(RmbgError), call.side_client(CANCEL_SECONDS) as side_client:
+                side_client.send(Request("PUT", job.cancel, headers))
+            raise
+        call.progress("Downloading the result from fal")
+        response = fetch_job_result(call, job.result, headers, failure, failed=failed)
     if not (response.json("image") or response.json("images")):
         raise ServiceError("The response of fal has no picture.")
-    client.cost = _cost(client, response, endpoint, context.settings, listed, count)
+    call.cost = _cost(call, response, endpoint, count)
     return response
 
 
-def headers_for(key: str, options: Mapping[str, Any]) -> dict[str, str]:
+def headers_for(call: PaidCall) -> dict[str, str]:
     """Return the headers with the API key and the storage options."""
-    lifecycle = json.dumps({"expiration_duration_seconds": options["expiration"]})
-    headers = {"Authorization": f"Key {key}", "X-Fal-Object-Lifecycle-Preference": lifecycle}
-    return headers if options["store_io"] else headers | {"X-Fal-Store-IO": "0"}
+    headers = {"Authorization": f"Key {call.key}", "X-Fal-Object-Lifecycle-Preference": lifecycle(call)}
+    return headers if call.options["store_io"] else headers | {"X-Fal-Store-IO": "0"}
 
 
-def image_url(client: ServiceClient, encoded_photo: EncodedPhoto, options: Mapping[str, Any], context: RequestContext) -> str:
+def lifecycle(call: PaidCall) -> str:
+    """Return the header value for the deletion of stored files."""
+    return json.dumps({"expiration_duration_seconds": call.options["expiration"]})
+
+
+def image_url(call: PaidCall, encoded_photo: EncodedPhoto) -> str:
     """Return the photo as a data URI, or upload it to fal's storage and return its URL."""
-    if options["input"] == "inline":
+    if call.options["input"] == "inline":
         return encoded_photo.data_uri
-    context.progress(None, "Uploading the photo to fal")
-    rest = service_url(context.settings, "RMBG_FAL_REST_URL", "https://rest.fal.ai")
+    call.progress("Uploading the photo to fal")
+    rest = call.url("RMBG_FAL_REST_URL", "https://rest.fal.ai")
     url = f"{rest}/storage/auth/token?storage_type=fal-cdn-v3"
-    response = client.send(Request("POST", url, {"Authorization": f"Key {client.key}"}, json={}))
+    response = call.send(Request("POST", url, {"Authorization": f"Key {call.key}"}, json={}))
     if not response.ok:
-        raise failure(client, response, step="submit")
+        raise failure(call, response, step="submit")
     token, token_type, base_url = (response.json(name) for name in ("token", "token_type", "base_url"))
     if not all(isinstance(value, str) for value in (token, token_type, base_url)):
         raise ServiceError("The response of fal's storage has no upload token.")
     base = parse(base_url)
-    loopback = matches(base, context.settings.result_hosts)
-    check(base, HOSTS + context.settings.result_hosts, loopback)
-    lifecycle = json.dumps({"expiration_duration_seconds": options["expiration"]})
+    loopback = matches(base, call.settings.result_hosts)
+    check(base, HOSTS + call.settings.result_hosts, loopback)
     headers = {
         "Authorization": f"{token_type} {token}",
         "Content-Type": encoded_photo.mime,
         "X-Fal-File-Name": encoded_photo.file[0],
-        "X-Fal-Object-Lifecycle": lifecycle,
+        "X-Fal-Object-Lifecycle": lifecycle(call),
     }
-    exchange = Exchange(max(client.exchange.remaining, 0.01), context.cancelled, loopback=loopback)
+    exchange = Exchange(max(call.exchange.remaining, 0.01), call.exchange.cancelled, loopback=loopback)
     with ServiceClient("fal's storage", exchange, key=token, max_bytes=100_000) as storage:
         response = storage.send(Request("POST", f"{str(base).rstrip('/')}/files/upload", headers, content=encoded_photo.data))
     access_url = response.json("access_url")
@@ -345,26 +336,27 @@ def image_url(client: ServiceClient, encoded_photo: EncodedPhoto, options: Mappi
     return access_url
 
 
-def fetch_image(client: ServiceClient, url: Any, context: RequestContext) -> bytes:
+def fetch_image(call: PaidCall, url: Any) -> bytes:
     """Return the file of an image in a response, which is inline or in fal's storage."""
     if not isinstance(url, str):
-        raise ServiceError(f"The response of {client.name} has no picture.")
+        raise ServiceError(f"The response of {call.name} has no picture.")
     if url.startswith("data:"):
-        return from_data_uri(client, url)
-    context.progress(None, "Downloading the result from fal")
-    return download(client, url, HOSTS, context.settings)
+        return from_data_uri(call, url)
+    call.progress("Downloading the result from fal")
+    return download(call, url, HOSTS)
 
 
-def _cost(client: ServiceClient, response: Response, endpoint: str, settings: Settings, listed: Decimal, count: int) -> Cost:
+def _cost(call: PaidCall, response: Response, endpoint: str, count: int) -> Cost:
     """Return billed units times the unit price of fal; the listed price replaces what fal does not report."""
+    listed = PRICES[call.info.id].counted
     units = amount(response.headers.get("x-fal-billable-units"))
     if units is None:
         return Cost(count * listed, "listed")
     price = None
-    with contextlib.suppress(RmbgError), client.side_client(PRICE_SECONDS) as side_client:
-        api = service_url(settings, "RMBG_FAL_API_URL", "https://api.fal.ai")
+    with contextlib.suppress(RmbgError), call.side_client(PRICE_SECONDS) as side_client:
+        api = call.url("RMBG_FAL_API_URL", "https://api.fal.ai")
         url = f"{api}/v1/models/pricing?endpoint_id={urllib.parse.quote(endpoint, safe='')}"
-        price = _unit_price(side_client.send(Request("GET", url, {"Authorization": f"Key {client.key}"})), endpoint)
+        price = _unit_price(side_client.send(Request("GET", url, {"Authorization": f"Key {call.key}"})), endpoint)
     return Cost(units * listed, "listed") if price is None else Cost(units * price, "charged")
 
 

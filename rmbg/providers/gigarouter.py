@@ -7,14 +7,14 @@ the announcement, and requests the list of models, which is free, before it send
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from rmbg.billing.cost import Cost
 from rmbg.errors import NotReadyError, ServiceError
-from rmbg.net.client import Request, Response, ServiceClient, service_url
-from rmbg.providers.base import RequestContext, Status
+from rmbg.net.client import Request, Response, ServiceClient
+from rmbg.providers.base import Status
 from rmbg.providers.remote import (
     EncodedPhoto,
+    PaidCall,
     ProviderResult,
     Remote,
     download,
@@ -57,26 +57,24 @@ class Gigarouter(Remote):
             status.state, "announced; availability is checked by each call" if status.usable else "announced, needs a key"
         )
 
-    def request_result(
-        self, client: ServiceClient, encoded_photo: EncodedPhoto, options: Mapping[str, Any], context: RequestContext
-    ) -> ProviderResult:
-        base = service_url(context.settings, "RMBG_GIGAROUTER_URL", "https://gigarouter.ai/v1")
-        headers = {"Authorization": f"Bearer {client.key}"}
-        context.progress(None, "Requesting the models of gigarouter")
-        response = client.send(Request("GET", f"{base}/models", headers))
+    def request_result(self, call: PaidCall, encoded_photo: EncodedPhoto) -> ProviderResult:
+        base = call.url("RMBG_GIGAROUTER_URL", "https://gigarouter.ai/v1")
+        headers = {"Authorization": f"Bearer {call.key}"}
+        call.progress("Requesting the models of gigarouter")
+        response = call.send(Request("GET", f"{base}/models", headers))
         if not response.ok:
-            raise failure(client, response)
+            raise failure(call, response)
         if MODEL not in model_ids(response):
             raise NotReadyError(f"gigarouter has announced {MODEL} but does not offer it yet. Use another provider.")
-        context.progress(None, "Sending the photo to gigarouter")
-        response = client.send(request(base, headers, encoded_photo))
+        call.progress("Sending the photo to gigarouter")
+        response = call.send(request(base, headers, encoded_photo))
         if not response.ok:
-            raise failure(client, response)
+            raise failure(call, response)
         # The response has no documented field for the cost, and the listed price is an estimate.
-        client.cost = Cost(None, "unknown")
-        image = _result_file(client, response, context)
+        call.cost = Cost(None, "unknown")
+        image = _result_file(call, response)
         # It is not documented if the result is a mask or a cutout; a picture without transparency is taken as a mask.
-        return ProviderResult(image, mask=open_result(image, self.service, context.settings).alpha is None)
+        return ProviderResult(image, mask=open_result(image, self.service, call.settings).alpha is None)
 
 
 def request(base: str, headers: Mapping[str, str], encoded_photo: EncodedPhoto) -> Request:
@@ -90,13 +88,13 @@ def model_ids(response: Response) -> set[str]:
     return {str(row.get("id")) for row in response.objects("data")}
 
 
-def _result_file(client: ServiceClient, response: Response, context: RequestContext) -> bytes:
+def _result_file(call: PaidCall, response: Response) -> bytes:
     """Return the image file of a response, which is inline or at a URL."""
     first = next(iter(response.objects("data")), {})
     if first.get("b64_json"):
-        return from_data_uri(client, first["b64_json"])
+        return from_data_uri(call, first["b64_json"])
     if first.get("url"):
-        return download(client, first["url"], ("gigarouter.ai", ".gigarouter.ai"), context.settings)
+        return download(call, first["url"], ("gigarouter.ai", ".gigarouter.ai"))
     raise ServiceError("The response of gigarouter has no result.")
 
 

@@ -8,17 +8,13 @@ https://huggingface.co/docs/inference-providers
 
 from __future__ import annotations
 
-import dataclasses
 import re
-from collections.abc import Mapping
-from typing import Any
 from urllib.parse import urlsplit
 
 from rmbg.errors import NotReadyError, ServiceError
-from rmbg.net.client import Request, Response, ServiceClient, service_url
+from rmbg.net.client import Request, Response, ServiceClient
 from rmbg.providers import fal
-from rmbg.providers.base import RequestContext
-from rmbg.providers.remote import EncodedPhoto, ProviderResult, Remote, http_failure, service_info
+from rmbg.providers.remote import EncodedPhoto, PaidCall, ProviderResult, Remote, http_failure, service_info
 
 MODEL = "briaai/RMBG-2.0"
 HUB, ROUTER = "https://huggingface.co", "https://router.huggingface.co"
@@ -53,24 +49,21 @@ class HuggingFace(Remote):
         key_name="HF_TOKEN",
     )
 
-    def request_result(
-        self, client: ServiceClient, encoded_photo: EncodedPhoto, options: Mapping[str, Any], context: RequestContext
-    ) -> ProviderResult:
-        if not client.key.startswith("hf_"):
+    def request_result(self, call: PaidCall, encoded_photo: EncodedPhoto) -> ProviderResult:
+        if not call.key.startswith("hf_"):
             raise NotReadyError("A Hugging Face token begins with hf_. Create one with permission to call Inference Providers.")
-        hub = service_url(context.settings, "RMBG_HF_URL", HUB)
-        headers = {"Authorization": f"Bearer {client.key}"}
-        context.progress(None, "Sending the photo to Hugging Face")
-        response = client.send(Request("GET", f"{hub}/api/models/{MODEL}?expand=inferenceProviderMapping"))
-        url = f"{ROUTER if hub == HUB else hub}/fal-ai/{endpoint(client, response)}{QUEUE}"
+        hub = call.url("RMBG_HF_URL", HUB)
+        headers = {"Authorization": f"Bearer {call.key}"}
+        call.progress("Sending the photo to Hugging Face")
+        response = call.send(Request("GET", f"{hub}/api/models/{MODEL}?expand=inferenceProviderMapping"))
+        url = f"{ROUTER if hub == HUB else hub}/fal-ai/{endpoint(call, response)}{QUEUE}"
         arguments = {"image_url": encoded_photo.data_uri, "sync_mode": True}
-        response = client.send(Request("POST", url, headers, json=arguments, pays=True))
-        job = job_url(client, response, hub)
+        response = call.send(Request("POST", url, headers, json=arguments, pays=True))
+        job = job_url(call, response, hub)
         text = "fal is processing the photo for Hugging Face"
-        quiet = dataclasses.replace(context, progress=lambda fraction, _: context.progress(fraction, text))
-        failed = fal.wait(client, f"{job}/status{QUEUE}", headers, quiet, failure)
-        response = fal.fetch_job_result(client, f"{job}{QUEUE}", headers, failure, failed=failed)
-        return ProviderResult(fal.fetch_image(client, response.json("image", "url"), context))
+        failed = fal.wait(call, f"{job}/status{QUEUE}", headers, failure, text)
+        response = fal.fetch_job_result(call, f"{job}{QUEUE}", headers, failure, failed=failed)
+        return ProviderResult(fal.fetch_image(call, response.json("image", "url")))
 
 
 def endpoint(client: ServiceClient, response: Response) -> str:

@@ -18,13 +18,13 @@ from PIL import Image
 from rmbg.billing import api_keys, ledger, recovery
 from rmbg.billing.cost import Cost, dollars
 from rmbg.billing.ledger import Entry
-from rmbg.billing.quote import PRICES, Priced, Quote, quote
+from rmbg.billing.quote import PRICES, quote
 from rmbg.cutout import Cutout
 from rmbg.errors import InputError, NoSubjectError, OptionError, PhotoError, RmbgError, ServiceError
 from rmbg.images.photo import Photo, open_photo
 from rmbg.matting.foreground import finish
 from rmbg.matting.matte import resample
-from rmbg.net.client import RESULT_ATTEMPTS, Response, ServiceClient, backoff, retry_hint
+from rmbg.net.client import RESULT_ATTEMPTS, Response, ServiceClient, backoff, retry_hint, service_url
 from rmbg.net.download import TemporaryError, fetch
 from rmbg.net.exchange import DeadlineError, Exchange, UnreachableError
 from rmbg.providers.base import READY, Provider, ProviderInfo, RequestContext, Status
@@ -84,24 +84,45 @@ def redirect_failure(service: str) -> ServiceError:
     )
 
 
+class PaidCall(ServiceClient):
+    """Client of one paid call, with the options and the context of its request."""
+
+    def __init__(
+        self, info: ProviderInfo, service: str, options: Mapping[str, Any], context: RequestContext, max_bytes: int
+    ) -> None:
+        key = api_keys.find(info.key_name, service, context.key, context.settings)
+        exchange = Exchange(context.settings.remote_seconds, context.cancelled, guarded=False)
+        super().__init__(service, exchange, key=key.value, max_bytes=max_bytes)
+        self.info, self.options, self.context, self.settings = info, options, context, context.settings
+        self.owners_key = key.owners
+
+    def progress(self, text: str) -> None:
+        """Report a step of unknown duration."""
+        self.context.progress(None, text)
+
+    def url(self, variable: str, default: str) -> str:
+        """Return a base URL of the service, see `service_url`."""
+        return service_url(self.settings, variable, default)
+
+
 @contextlib.contextmanager
 def paid(
-    info: Priced, service: str, key_name: str, quote: Quote, max_bytes: int, context: RequestContext
-) -> Iterator[ServiceClient]:
-    """Yield a client for one paid call, which is reserved in the ledger before the block and settled after it.
+    info: ProviderInfo, service: str, options: Mapping[str, Any], context: RequestContext, max_bytes: int
+) -> Iterator[PaidCall]:
+    """Yield the client of one paid call, which is reserved in the ledger before the block and settled after it.
+
+    The ledger reserves more than the quoted price if the service has charged more before.
 
     Parameters
     ----------
     info : ProviderInfo
     service : str
         Name of the service in messages.
-    key_name : str
-        Environment variable of its key.
-    quote : Quote
-        Expected price. The ledger reserves more if the service has charged more before.
+    options : mapping
+        Validated options of the call.
+    context : RequestContext
     max_bytes : int
         Limit for the size of a response.
-    context : RequestContext
 
     Raises
     ------
@@ -110,16 +131,14 @@ def paid(
     RmbgError
         For an error of the block; its message ends with a sentence on the charge.
     """
-    settings = context.settings
-    key = api_keys.find(key_name, service, context.key, settings)
-    exchange = Exchange(settings.remote_seconds, context.cancelled, guarded=False)
-    book = ledger.of(settings)
-    client = ServiceClient(service, exchange, key=key.value, max_bytes=max_bytes)
+    call = PaidCall(info, service, options, context, max_bytes)
+    price = quote(info, options, call.settings)
+    book = ledger.of(call.settings)
 
     def wait(seconds: float) -> None:
-        context.progress(None, "Waiting for other paid calls: the daily limit is near")
+        call.progress("Waiting for other paid calls: the daily limit is near")
         try:
-            exchange.sleep(seconds)
+            call.exchange.sleep(seconds)
         except DeadlineError:
             raise ServiceError(
                 "The daily limit for the keys of this server is near, and earlier paid calls did not finish in time. "
@@ -128,24 +147,24 @@ def paid(
 
     entry = book.begin(
         info.id,
-        quote.reserve,
-        owners=key.owners,
-        budget=settings.daily_budget_usd,
-        images=quote.images,
-        seconds=exchange.remaining,
+        price.reserve,
+        owners=call.owners_key,
+        budget=call.settings.daily_budget_usd,
+        images=price.images,
+        seconds=call.exchange.remaining,
         wait=wait,
     )
     try:
-        with client:
-            yield client
+        with call:
+            yield call
     except RmbgError as error:
-        raise _with_charge(error, client, entry) from None
+        raise _with_charge(error, call, entry) from None
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"Stopped. {_charge(client, entry)}") from None
+        raise KeyboardInterrupt(f"Stopped. {_charge(call, entry)}") from None
     finally:
         # If the ledger cannot be written, the entry stays pending and counts in full; the result is still returned.
         with contextlib.suppress(RmbgError):
-            book.settle(entry.id, client.cost)
+            book.settle(entry.id, call.cost)
 
 
 def _charge(client: ServiceClient, entry: Entry) -> str:
@@ -233,10 +252,8 @@ class Remote(Provider):
         """Raise PhotoError if the photo exceeds a size limit of the service."""
 
     @abstractmethod
-    def request_result(
-        self, client: ServiceClient, encoded_photo: EncodedPhoto, options: Mapping[str, Any], context: RequestContext
-    ) -> ProviderResult:
-        """Send one photo to the service and return its result; sets ``client.cost`` to the amount charged.
+    def request_result(self, call: PaidCall, encoded_photo: EncodedPhoto) -> ProviderResult:
+        """Send one photo to the service and return its result; sets ``call.cost`` to the amount charged.
 
         Raises
         ------
@@ -253,21 +270,20 @@ class Remote(Provider):
         self.check_size(photo, encoded_photo, context.settings)
         # A result has at most the size of its uncompressed pixels in base64.
         limit = max(context.settings.max_bytes, 4 * photo.width * photo.height) * 3 // 2
-        price = quote(self.info, options, context.settings)
         result: ProviderResult | None = None
-        client: ServiceClient | None = None
+        call: PaidCall | None = None
         try:
-            with paid(self.info, self.service, self.info.key_name, price, limit, context) as client:
-                result = self.request_result(client, encoded_photo, options, context)
+            with paid(self.info, self.service, options, context, limit) as call:
+                result = self.request_result(call, encoded_photo)
                 matte, notes = read_matte(result, photo, self.service, context.settings)
             context.progress(None, "Estimating the foreground colors")
             matte, foreground = finish(photo, matte, own_alpha_applied=result.own_alpha)
         except RmbgError:
             raise
         except Exception as error:  # such as MemoryError; the result is paid for and is saved for recovery
-            if client is None or result is None:
+            if call is None or result is None:
                 raise
-            cost = client.cost or Cost(None, "unknown")
+            cost = call.cost or Cost(None, "unknown")
             raise recovery.keep(error, {f"{photo.name}-{self.info.id}.png": result.image}, cost, context.settings) from error
         return Cutout(
             photo=photo,
@@ -275,7 +291,7 @@ class Remote(Provider):
             foreground=foreground,
             provider=self.info.id,
             seconds=time.perf_counter() - started,
-            cost=client.cost or Cost(None, "unknown"),
+            cost=call.cost or Cost(None, "unknown"),
             notes=photo.notes + notes,
         )
 
@@ -294,16 +310,15 @@ def encode_photo(photo: Photo, *, keep_alpha: bool = False) -> EncodedPhoto:
     return EncodedPhoto(out.getvalue(), "image/jpeg")
 
 
-def download(client: ServiceClient, url: Any, hosts: tuple[str, ...], settings: Settings) -> bytes:
+def download(call: PaidCall, url: Any, hosts: tuple[str, ...]) -> bytes:
     """Download a result from a URL in a response, without the API key.
 
     Parameters
     ----------
-    client : ServiceClient
+    call : PaidCall
     url : Any
     hosts : tuple of str
         Allowed hosts of the service, in addition to those of ``RMBG_RESULT_HOSTS``.
-    settings : Settings
 
     Raises
     ------
@@ -314,21 +329,21 @@ def download(client: ServiceClient, url: Any, hosts: tuple[str, ...], settings: 
         try:
             return fetch(
                 str(url),
-                max_bytes=client.max_bytes,
-                hosts=hosts + settings.result_hosts,
-                loopback_hosts=settings.result_hosts,
-                deadline=max(client.exchange.remaining, 0.01),
-                cancelled=client.exchange.cancelled,
+                max_bytes=call.max_bytes,
+                hosts=hosts + call.settings.result_hosts,
+                loopback_hosts=call.settings.result_hosts,
+                deadline=max(call.exchange.remaining, 0.01),
+                cancelled=call.exchange.cancelled,
             )
         except (ServiceError, InputError) as error:
             # The result may be paid for, and downloading it again is free.
             attempts = RESULT_ATTEMPTS if isinstance(error, (TemporaryError, UnreachableError)) else REFUSED_ATTEMPTS
             pause = backoff(attempt)
-            if attempt >= attempts or isinstance(error, InputError) or pause > client.exchange.remaining:
+            if attempt >= attempts or isinstance(error, InputError) or pause > call.exchange.remaining:
                 raise ServiceError(
-                    Message("The result of {service} could not be downloaded: {error}", service=client.name, error=str(error))
+                    Message("The result of {service} could not be downloaded: {error}", service=call.name, error=str(error))
                 ) from None
-            client.pause(pause)
+            call.pause(pause)
     raise AssertionError("the last attempt returns or raises")
 
 

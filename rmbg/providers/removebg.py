@@ -15,9 +15,9 @@ from rmbg.billing.cost import Cost
 from rmbg.billing.quote import PRICES, amount
 from rmbg.errors import NoSubjectError, PhotoError, RmbgError, ServiceError
 from rmbg.images.photo import Photo
-from rmbg.net.client import Request, Response, ServiceClient, service_url
-from rmbg.providers.base import READY, Option, RequestContext, Status, advanced, choice
-from rmbg.providers.remote import EncodedPhoto, ProviderResult, Remote, http_failure, service_info
+from rmbg.net.client import Request, Response, ServiceClient
+from rmbg.providers.base import READY, Option, Status, advanced, choice
+from rmbg.providers.remote import EncodedPhoto, PaidCall, ProviderResult, Remote, http_failure, service_info
 from rmbg.runtime.messages import Message, megabytes, megapixels
 from rmbg.settings import Settings
 
@@ -77,16 +77,14 @@ class RemoveBg(Remote):
         if len(encoded_photo.data) > MAX_BYTES:
             raise PhotoError(f"remove.bg accepts files of at most {megabytes(MAX_BYTES)}. Resize the photo and try again.")
 
-    def request_result(
-        self, client: ServiceClient, encoded_photo: EncodedPhoto, options: Mapping[str, Any], context: RequestContext
-    ) -> ProviderResult:
-        base = service_url(context.settings, "RMBG_REMOVEBG_URL", "https://api.remove.bg/v1.0")
-        context.progress(None, "Sending the photo to remove.bg")
-        response = client.send(request(f"{base}/removebg", client.key, encoded_photo, options))
+    def request_result(self, call: PaidCall, encoded_photo: EncodedPhoto) -> ProviderResult:
+        base = call.url("RMBG_REMOVEBG_URL", "https://api.remove.bg/v1.0")
+        call.progress("Sending the photo to remove.bg")
+        response = call.send(request(f"{base}/removebg", call.key, encoded_photo, call.options))
         if not response.ok:
-            raise failure(client, response)
-        client.cost = cost_of(response, context.settings)
-        return ProviderResult(response.body, mask=options["channels"] == "alpha")
+            raise failure(call, response)
+        call.cost = cost_of(response, call.settings)
+        return ProviderResult(response.body, mask=call.options["channels"] == "alpha")
 
 
 def request(url: str, key: str, encoded_photo: EncodedPhoto, options: Mapping[str, Any]) -> Request:

@@ -17,11 +17,12 @@ from rmbg.billing.cost import Cost
 from rmbg.billing.quote import PRICES, amount
 from rmbg.errors import InputError, OptionError, ServiceError, printable
 from rmbg.images.photo import Photo
-from rmbg.net.client import Request, Response, ServiceClient, service_url
+from rmbg.net.client import Request, Response, ServiceClient
 from rmbg.net.download import parse
-from rmbg.providers.base import Option, RequestContext, advanced, choice
+from rmbg.providers.base import Option, advanced, choice
 from rmbg.providers.remote import (
     EncodedPhoto,
+    PaidCall,
     ProviderResult,
     Remote,
     download,
@@ -220,55 +221,51 @@ class Runware(Remote):
     def prepare(self, photo: Photo, options: Mapping[str, Any]) -> EncodedPhoto:
         return encode_photo(photo, keep_alpha=options.get("preserveAlpha", False))
 
-    def request_result(
-        self, client: ServiceClient, encoded_photo: EncodedPhoto, options: Mapping[str, Any], context: RequestContext
-    ) -> ProviderResult:
-        url = service_url(context.settings, "RMBG_RUNWARE_URL", "https://api.runware.ai/v1")
-        headers = {"Authorization": f"Bearer {client.key}"}
-        task_id = context.job.id if context.job else str(uuid.uuid4())
-        context.progress(None, "Sending the photo to Runware")
+    def request_result(self, call: PaidCall, encoded_photo: EncodedPhoto) -> ProviderResult:
+        url = call.url("RMBG_RUNWARE_URL", "https://api.runware.ai/v1")
+        headers, options = {"Authorization": f"Bearer {call.key}"}, call.options
+        task_id = call.context.job.id if call.context.job else str(uuid.uuid4())
+        call.progress("Sending the photo to Runware")
         body = [task(self.info.model, task_id, encoded_photo, options)]
         state = read_response(
-            client, client.send(Request("POST", url, headers, json=body, pays=True, repeatable=True)), task_id, accepted=False
+            call, call.send(Request("POST", url, headers, json=body, pays=True, repeatable=True)), task_id, accepted=False
         )
-        item = state.item or self._poll(client, url, headers, task_id, context)
-        client.cost = cost_of(item, options, PRICES[self.info.id].counted)
+        item = state.item or self._poll(call, url, headers, task_id)
+        call.cost = cost_of(item, options, PRICES[self.info.id].counted)
         mask = options.get("returnOnlyMask", False)
         return ProviderResult(
-            self._result_file(client, item, context),
+            self._result_file(call, item),
             mask=mask,
             floor=0 if mask else color(options.get("rgba", "0,0,0,0"))[3],  # a mask has no background color
             own_alpha=options.get("preserveAlpha", False),
         )
 
-    def _poll(
-        self, client: ServiceClient, url: str, headers: Mapping[str, str], task_id: str, context: RequestContext
-    ) -> Mapping[str, Any]:
+    def _poll(self, call: PaidCall, url: str, headers: Mapping[str, str], task_id: str) -> Mapping[str, Any]:
         """Poll an accepted task until it is complete and return its item."""
         interval, unknown = POLL_INTERVAL, 0
         while unknown < MAX_UNKNOWN_POLLS:
-            context.progress(None, "Runware is processing the photo")
-            client.pause(interval)
+            call.progress("Runware is processing the photo")
+            call.pause(interval)
             interval = min(interval * 1.5, MAX_POLL_INTERVAL)
             body = [{"taskType": "getResponse", "taskUUID": task_id}]
-            state = read_response(client, client.fetch_result(Request("POST", url, headers, json=body)), task_id, accepted=True)
+            state = read_response(call, call.fetch_result(Request("POST", url, headers, json=body)), task_id, accepted=True)
             if state.item is not None:
                 return state.item
             unknown = 0 if state.known else unknown + 1
         # getResponse may not cover tasks that were completed synchronously; the archive does.
         body = [{"taskType": "getTaskDetails", "taskUUID": task_id}]
-        state = read_response(client, client.fetch_result(Request("POST", url, headers, json=body)), task_id, accepted=True)
+        state = read_response(call, call.fetch_result(Request("POST", url, headers, json=body)), task_id, accepted=True)
         if state.item is None:
             raise ServiceError("Runware accepted the photo but no longer has the task.")
         return state.item
 
-    def _result_file(self, client: ServiceClient, item: Mapping[str, Any], context: RequestContext) -> bytes:
+    def _result_file(self, call: PaidCall, item: Mapping[str, Any]) -> bytes:
         """Return the image file of an item, which is inline or at a URL."""
         for name in ("imageBase64Data", "imageDataURI"):
             if item.get(name):
-                return from_data_uri(client, item[name])
-        context.progress(None, "Downloading the result from Runware")
-        return download(client, item["imageURL"], HOSTS, context.settings)
+                return from_data_uri(call, item[name])
+        call.progress("Downloading the result from Runware")
+        return download(call, item["imageURL"], HOSTS)
 
 
 def task(model: str, task_id: str, encoded_photo: EncodedPhoto, options: Mapping[str, Any]) -> dict[str, Any]:
