@@ -216,14 +216,13 @@ class VisitorOutput(FolderOutput):
 
     def __init__(self, root: Path, owner: Callable[[], str]) -> None:
         super().__init__(root)
-        self._folder, self._owner = root, owner
-        self._lock = threading.Lock()
+        self._owner, self._lock = owner, threading.Lock()
 
     def write(self, name: str, data: bytes) -> None:
         with self._lock:
             self._require(len(data))
             super().write(name, data)
-            storage().keep(self._owner(), self._folder)
+            storage().keep(self._owner(), self._root)
 
     def probe(self, count: int = PROBE_BYTES) -> None:
         self._require(count)
@@ -232,7 +231,7 @@ class VisitorOutput(FolderOutput):
     def _require(self, count: int) -> None:
         """Raise OutputError if the results and a zip archive of them would exceed the quota of the visitor."""
         files = storage()
-        results = files.bytes_at(self._folder) + count
+        results = files.bytes_at(self._root) + count
         if files.bytes_of(self._owner()) + count + results > files.session_bytes - SPARE_BYTES:
             raise OutputError(FULL)
 

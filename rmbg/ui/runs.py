@@ -26,6 +26,10 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+#: Arguments of events that are not in the API, and of those which also bypass the queue.
+PRIVATE: dict[str, Any] = {"api_visibility": "private"}
+INSTANT: dict[str, Any] = {**PRIVATE, "queue": False, "show_progress": "hidden"}
+
 INTERNAL_ERROR = "An internal error occurred. Try again, or choose another provider."
 
 #: Progress callback of a provider: fraction, or None for a step without one, and text.

@@ -18,6 +18,7 @@ from rmbg.providers.base import Option, ProviderInfo, Status
 from rmbg.settings import Settings
 from rmbg.ui.guard.checks import public_hosts
 from rmbg.ui.languages import status_text, t
+from rmbg.ui.runs import INSTANT
 from rmbg.ui.session import Session
 from rmbg.ui.templates import render
 
@@ -60,9 +61,6 @@ def key_field(elem_id: str = "key", label: str = "Key", **more: Any) -> KeyField
 # Buttons that accept or decline the cost of a paid call.
 
 
-_INSTANT: dict[str, Any] = {"api_visibility": "private", "queue": False, "show_progress": "hidden"}
-
-
 def consent_row(prefix: str) -> tuple[gr.Row, gr.Button, gr.Button]:
     """Create a hidden row with the buttons ``prefix-yes`` and ``prefix-no``; returns row and buttons."""
     with gr.Row(visible=False, equal_height=True) as row:
@@ -74,9 +72,9 @@ def consent_row(prefix: str) -> tuple[gr.Row, gr.Button, gr.Button]:
 def restarting_row(prefix: str, session: gr.State, start: gr.Button, message: gr.HTML) -> gr.Row:
     """Create a row whose consent is given for `prefix` and then repeats the click on `start`."""
     row, yes, no = consent_row(prefix)
-    accepted = yes.click(partial(_accept, prefix), session, [row, message], **_INSTANT)
-    accepted.success(None, js=f"() => document.querySelector('#{start.elem_id}')?.click()", **_INSTANT)
-    no.click(partial(hide, prefix), session, [row, message], **_INSTANT)
+    accepted = yes.click(partial(_accept, prefix), session, [row, message], **INSTANT)
+    accepted.success(None, js=f"() => document.querySelector('#{start.elem_id}')?.click()", **INSTANT)
+    no.click(partial(hide, prefix), session, [row, message], **INSTANT)
     return row
 
 
@@ -202,8 +200,8 @@ def build_provider_options(provider: gr.Dropdown, settings: Settings, prefix: st
     """
     key = key_field(f"{prefix}key", visible=False)
     options = gr.State({})
-    provider.change(partial(key_update, settings=settings), provider, key, **_INSTANT)
-    provider.change(dict.clear, options, None, **_INSTANT)
+    provider.change(partial(key_update, settings=settings), provider, key, **INSTANT)
+    provider.change(dict.clear, options, None, **INSTANT)
 
     @gr.render(inputs=[provider], show_progress="hidden")
     def draw(name: str) -> None:
@@ -246,7 +244,7 @@ def draw_options(
         with gr.Accordion(t(title), open=False, elem_id=f"{sections}{section}-{info.id}"):
             for option in chosen:
                 field = component(option, f"{prefix}-{option.name}")
-                field.change(partial(changed, name=option.name), [options, field], shown, **_INSTANT)
+                field.change(partial(changed, name=option.name), [options, field], shown, **INSTANT)
 
 
 def component(option: Option, elem_id: str) -> Any:
@@ -311,9 +309,7 @@ def boxes(prefix: str, settings: Settings, count: int = 1) -> list[gr.Checkbox]:
         partial(_refresh, settings),
         None,
         checks,
-        api_visibility="private",
-        queue=False,
-        show_progress="hidden",
+        **INSTANT,
     )
     return checks
 
@@ -344,9 +340,7 @@ def key_fields(prefix: str, checks: list[gr.Checkbox], settings: Settings) -> li
                 partial(_unlock, usable),
                 field,
                 [check for _, check in locked],
-                api_visibility="private",
-                queue=False,
-                show_progress="hidden",
+                **INSTANT,
             )
             fields.append(field)
     return fields

@@ -25,7 +25,7 @@ from rmbg.ui.components.rendering import RenderOptions
 from rmbg.ui.consent import Charge, charges_of
 from rmbg.ui.lanes import SERVICES_AT_ONCE
 from rmbg.ui.languages import page_error, t
-from rmbg.ui.runs import buttons, stopping
+from rmbg.ui.runs import INSTANT, PRIVATE, buttons, stopping
 from rmbg.ui.session import Session
 from rmbg.ui.tabs import remove, remove_actions
 from rmbg.ui.templates import render
@@ -272,9 +272,6 @@ new MutationObserver(() => {
     }
 }).observe(element, { childList: true, subtree: true });"""
 
-_PRIVATE: dict[str, Any] = {"api_visibility": "private"}
-_INSTANT: dict[str, Any] = {**_PRIVATE, "queue": False, "show_progress": "hidden"}
-
 
 @dataclass(frozen=True)
 class Parts:
@@ -333,39 +330,39 @@ def build(session: gr.State, settings: Settings) -> Parts:
     shown = [table, start_button, cancel, save_button, again_button, timer]
     begun = [message, consent, *shown]
     selected = [provider, key, options, form, kind, color, doubtful]
-    files.change(chosen, [session, files], message, concurrency_limit=2, show_progress="hidden", **_PRIVATE)
-    provider.change(partial(providers.line, settings=settings), provider, line, **_INSTANT)
-    gr.on(None, partial(providers.refresh, "auto", settings), None, [provider, line], **_INSTANT)  # at page load
-    kind.input(lambda value: gr.update(visible=value == "color"), kind, color, **_INSTANT)
-    gr.on([provider.input, form.input, kind.input, color.input], decline, session, [consent, message], **_INSTANT)
+    files.change(chosen, [session, files], message, concurrency_limit=2, show_progress="hidden", **PRIVATE)
+    provider.change(partial(providers.line, settings=settings), provider, line, **INSTANT)
+    gr.on(None, partial(providers.refresh, "auto", settings), None, [provider, line], **INSTANT)  # at page load
+    kind.input(lambda value: gr.update(visible=value == "color"), kind, color, **INSTANT)
+    gr.on([provider.input, form.input, kind.input, color.input], decline, session, [consent, message], **INSTANT)
     # Planning reads archives and the manifest, so it goes through the queue; the run itself is in a thread of the batch.
-    planned: dict[str, Any] = {"concurrency_limit": SERVICES_AT_ONCE, "show_progress": "hidden", **_PRIVATE}
+    planned: dict[str, Any] = {"concurrency_limit": SERVICES_AT_ONCE, "show_progress": "hidden", **PRIVATE}
     for clicked in (
         start_button.click(start, [session, files, *selected], begun, **planned),
         again_button.click(partial(start, again=True), [session, files, *selected], begun, **planned),
     ):
-        clicked.success(None, js="() => rmbgShowMessage('#batch-message')", **_PRIVATE)
+        clicked.success(None, js="() => rmbgShowMessage('#batch-message')", **PRIVATE)
     yes.click(confirm, [session, key, options, doubtful], begun, **planned)
-    no.click(decline, session, [consent, message], **_INSTANT)
-    cancel.click(stop, session, cancel, **_INSTANT)
-    timer.tick(follow, [session, doubtful], [message, *shown], **_INSTANT)
-    doubtful.input(show, [session, doubtful], table, **_INSTANT)
-    save_button.click(save, session, file, concurrency_limit=2, **_PRIVATE).success(
-        None, js="() => document.querySelector('#batch-file').click()", **_PRIVATE
+    no.click(decline, session, [consent, message], **INSTANT)
+    cancel.click(stop, session, cancel, **INSTANT)
+    timer.tick(follow, [session, doubtful], [message, *shown], **INSTANT)
+    doubtful.input(show, [session, doubtful], table, **INSTANT)
+    save_button.click(save, session, file, concurrency_limit=2, **PRIVATE).success(
+        None, js="() => document.querySelector('#batch-file').click()", **PRIVATE
     )
     return Parts(files, doubtful, table, [message, *shown])
 
 
 def connect(tabs: gr.Tabs, session: gr.State, restored: Any, parts: Parts, removal: remove.Parts) -> None:
     """Show the batch of an earlier page after the event `restored`, and open its results in the Remove tab."""
-    restored.then(partial(follow, restored=True), [session, parts.doubtful], parts.restored, **_INSTANT)
+    restored.then(partial(follow, restored=True), [session, parts.doubtful], parts.restored, **INSTANT)
     parts.table.select(
         open_row,
         [session, *removal.display],
         [tabs, removal.photo, *removal.restored],
         concurrency_limit=2,
         show_progress="hidden",
-        **_PRIVATE,
+        **PRIVATE,
     )
 
 

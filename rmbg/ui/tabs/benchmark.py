@@ -25,7 +25,7 @@ from rmbg.ui.components.providers import boxes, key_fields, split
 from rmbg.ui.consent import Charge
 from rmbg.ui.lanes import DEVICE, SERVICES_AT_ONCE
 from rmbg.ui.languages import t
-from rmbg.ui.runs import buttons, run_number, stopping
+from rmbg.ui.runs import INSTANT, PRIVATE, buttons, run_number, stopping
 from rmbg.ui.session import Session
 from rmbg.ui.tabs.remove import EXAMPLES
 from rmbg.ui.templates import render
@@ -65,30 +65,30 @@ def build(session: gr.State, settings: Settings) -> None:
                 table = gr.DownloadButton("Results (CSV)", elem_id="report-csv")
                 data = gr.DownloadButton("Results (JSON)", elem_id="report-json")
 
-    private: dict[str, Any] = {"api_visibility": "private"}
-    instant: dict[str, Any] = {**private, "queue": False, "show_progress": "hidden"}
     run_id = run_number()
     work: dict[str, Any] = {
         "inputs": [run_id, session, source, archive, *checks, *keys],
         "outputs": [report, files, page, table, data, consent, message],
         "show_progress": "full",
         "show_progress_on": [report],
-        **private,
+        **PRIVATE,
     }
-    source.input(lambda chosen: gr.update(visible=chosen == "zip"), source, archive, **instant)
+    source.input(lambda chosen: gr.update(visible=chosen == "zip"), source, archive, **INSTANT)
     # Changing the data set or the selection invalidates the consent.
     hide_consent = partial(providers.hide, PLACE)
     changes = [source.input, archive.change, *(check.input for check in checks)]
-    gr.on(changes, hide_consent, session, [consent, message], **instant)
+    gr.on(changes, hide_consent, session, [consent, message], **INSTANT)
     # Separate limits, so that local benchmarks do not wait for those that use services.
     for button, begin, action, limit in (
         (start, _begin, measure, 1),
         (yes, _confirm, partial(measure, paid=True), SERVICES_AT_ONCE),
     ):
-        started = button.click(begin, session, [run_id, start, cancel, consent, message], **instant)
-        started.then(action, concurrency_limit=limit, **work).then(_buttons, session, [start, cancel], **instant)
-    no.click(hide_consent, session, [consent, message], **instant)
-    cancel.click(_stop, [session], [cancel], **instant)
+        started = button.click(begin, session, [run_id, start, cancel, consent, message], **INSTANT)
+        started.then(action, concurrency_limit=limit, **work).then(
+            lambda session: buttons(session.measurements.active), session, [start, cancel], **INSTANT
+        )
+    no.click(hide_consent, session, [consent, message], **INSTANT)
+    cancel.click(_stop, [session], [cancel], **INSTANT)
 
 
 def _begin(session: Session) -> tuple[Any, ...]:
@@ -99,11 +99,6 @@ def _confirm(session: Session) -> tuple[Any, ...]:
     """Accept the cost that was shown, and start the run."""
     session.consent.accept(PLACE)
     return _begin(session)
-
-
-def _buttons(session: Session) -> tuple[Any, Any]:
-    """Updates of the buttons after a run has ended; another run may be active by then."""
-    return buttons(session.measurements.active)
 
 
 def _stop(session: Session) -> Any:

@@ -10,24 +10,25 @@ import gradio as gr
 
 from rmbg.ui.components.inputs import PhotoInput, Upload
 from rmbg.ui.languages import page_error
+from rmbg.ui.runs import INSTANT, PRIVATE
 from rmbg.ui.session import Session
 from rmbg.ui.tabs import compare, remove, remove_actions
 
 
 def connect(tabs: gr.Tabs, session: gr.State, removal: remove.Parts, comparison: compare.Parts, replaced: PhotoInput) -> None:
     """Connect the buttons of the Remove tab that pass its photo on, and the buttons of the results in Compare."""
-    instant: dict[str, Any] = {"api_visibility": "private", "queue": False, "show_progress": "hidden"}
     for button, tab, photo in (
         (removal.to_compare, "compare", comparison.photo),
         (removal.to_replace, "replace", replaced),
     ):
-        button.click(partial(_pass_photo, tab), removal.photo, [tabs, photo], **instant)
+        button.click(partial(_pass_photo, tab), removal.photo, [tabs, photo], **INSTANT)
     comparison.grid.select(
         use,
         [session, *removal.display],
         [tabs, removal.photo, *removal.restored],
         concurrency_limit=2,
-        **{**instant, "queue": True},
+        show_progress="hidden",
+        **PRIVATE,
     )
 
 

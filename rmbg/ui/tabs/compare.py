@@ -15,7 +15,7 @@ from rmbg.ui.components.inputs import PhotoInput, Upload, photo_input
 from rmbg.ui.components.providers import boxes, key_fields
 from rmbg.ui.components.rendering import VIEWS
 from rmbg.ui.lanes import SERVICES_AT_ONCE
-from rmbg.ui.runs import run_number
+from rmbg.ui.runs import INSTANT, PRIVATE, buttons, run_number
 from rmbg.ui.session import Session
 from rmbg.ui.tabs import compare_actions as actions
 from rmbg.ui.tabs import compare_run, compare_view
@@ -125,8 +125,6 @@ def build(session: gr.State, settings: Settings) -> Parts:
     shown = [grid, table, pair, all_photos]
     detail: list[Any] = [reference, first, second, mode]
     controls = [details, pair_column, ballot, vote, reference, first, second]
-    private: dict[str, Any] = {"api_visibility": "private"}
-    instant: dict[str, Any] = {**private, "queue": False, "show_progress": "hidden"}
 
     hide_consent = partial(providers.hide, compare_run.PLACE)
 
@@ -145,36 +143,36 @@ def build(session: gr.State, settings: Settings) -> Parts:
     changed: dict[str, Any] = {
         "inputs": [session, photo, *checks],
         "outputs": [offer.panel, price, consent, message],
-        **instant,
+        **INSTANT,
     }
     for check in checks:
         check.input(selected, **changed)
-    counted: dict[str, Any] = {"inputs": [session, photo, *checks], "outputs": price, **instant}
+    counted: dict[str, Any] = {"inputs": [session, photo, *checks], "outputs": price, **INSTANT}
     photo.change(priced, **counted)
-    listing: dict[str, Any] = {"outputs": [photo, added, consent, message], **instant}
+    listing: dict[str, Any] = {"outputs": [photo, added, consent, message], **INSTANT}
     add.click(partial(listed, compare_view.add), [session, photo], **listing).then(priced, **counted)
     only.click(partial(listed, compare_view.clear), [session, photo], **listing).then(priced, **counted)
-    offer.choice.input(providers.add, offer.choice, checks, **instant).then(selected, **changed)
+    offer.choice.input(providers.add, offer.choice, checks, **INSTANT).then(selected, **changed)
     gr.on(
-        None, partial(providers.refresh_second_provider, settings), None, [offer.note, offer.choice], **instant
+        None, partial(providers.refresh_second_provider, settings), None, [offer.note, offer.choice], **INSTANT
     )  # at page load
-    no.click(hide_consent, session, [consent, message], **instant)
+    no.click(hide_consent, session, [consent, message], **INSTANT)
     run = run_number()
     work: dict[str, Any] = {
         "inputs": [run, photo, session, blind, *checks, *keys],
         "outputs": [*shown, *controls, message],
         "show_progress": "hidden",
-        **private,
+        **PRIVATE,
     }
     started = [run, message, consent, start, cancel]
-    checked = start.click(compare_run.check_request, [photo, session, blind, *checks], started, **instant)
-    confirmed = yes.click(compare_run.confirm, session, started, **instant)
+    checked = start.click(compare_run.check_request, [photo, session, blind, *checks], started, **INSTANT)
+    confirmed = yes.click(compare_run.confirm, session, started, **INSTANT)
     # Separate limits, so that local comparisons do not wait for those that use services.
     free = checked.then(compare_run.begin, concurrency_limit=LOCAL_AT_ONCE, **work)
     paid = confirmed.then(partial(compare_run.begin, paid=True), concurrency_limit=SERVICES_AT_ONCE, **work)
     for event in (free, paid):
-        event.then(compare_run.after, session, [start, cancel], **instant)
-    cancel.click(actions.stop, [session], [cancel], **instant)
+        event.then(lambda session: buttons(session.comparisons.active), session, [start, cancel], **INSTANT)
+    cancel.click(actions.stop, [session], [cancel], **INSTANT)
 
     # The browser composes view and background from pictures that it has.
     gr.on(
@@ -182,23 +180,23 @@ def build(session: gr.State, settings: Settings) -> Parts:
         None,
         [view, kind, color],
         js="(...values) => rmbgSetPanes(...values)",
-        **private,
+        **PRIVATE,
     )
     viewer.part_loader("grid", actions.part_of_grid, session, [view])
     viewer.part_loader("pair", actions.part_of_pair, session, [view, first, second])
     for component in detail:
         component.input(
-            actions.show, [session, *detail], [table, pair], trigger_mode="always_last", concurrency_limit=None, **instant
+            actions.show, [session, *detail], [table, pair], trigger_mode="always_last", concurrency_limit=None, **INSTANT
         )
-    all_photos.select(actions.select_photo, session, [*shown, *controls, message], **instant)
-    ratings_panel.expand(actions.ratings, None, ratings, **instant)
+    all_photos.select(actions.select_photo, session, [*shown, *controls, message], **INSTANT)
+    ratings_panel.expand(actions.ratings, None, ratings, **INSTANT)
     cast.click(
         actions.vote,
         [session, vote, ratings_open, *detail],
         [*shown, *controls, ratings, message],
         js="(session, vote, open, ...detail) => "
         "[session, vote, Boolean(document.querySelector('#ratings')?.offsetParent), ...detail]",
-        **private,
+        **PRIVATE,
     )
     for button, action in (
         (save_zip, actions.save_zip),
@@ -206,7 +204,7 @@ def build(session: gr.State, settings: Settings) -> Parts:
         (save_csv, actions.save_csv),
         (save_votes, actions.save_votes),
     ):
-        button.click(action, [session, kind, color, reference], file, concurrency_limit=2, **private).success(
-            None, js="() => document.querySelector('#compare-file').click()", **private
+        button.click(action, [session, kind, color, reference], file, concurrency_limit=2, **PRIVATE).success(
+            None, js="() => document.querySelector('#compare-file').click()", **PRIVATE
         )
     return Parts(photo, grid, [*shown, *controls, message, start, cancel, added])

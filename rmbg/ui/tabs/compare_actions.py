@@ -12,15 +12,16 @@ from rmbg.compare.export import contact_sheet, cutouts_zip, table_csv
 from rmbg.compare.votes import Votes
 from rmbg.errors import RmbgError
 from rmbg.providers import PROVIDERS
+from rmbg.render.backgrounds import Background
 from rmbg.render.picture import View
 from rmbg.settings import Settings
 from rmbg.ui.compare_state import Comparison, label
 from rmbg.ui.components import viewer
+from rmbg.ui.components.rendering import RenderOptions
 from rmbg.ui.languages import page_error, t
 from rmbg.ui.runs import buttons, stopping
 from rmbg.ui.session import Session
 from rmbg.ui.tabs import compare_view
-from rmbg.ui.tabs.compare_view import background_of
 
 
 def votes_file() -> Votes:
@@ -43,17 +44,21 @@ def _download(session: Session, name: str, data: Callable[[], bytes]) -> Any:
     return gr.update(value=path)
 
 
+def _background(session: Session, kind: str, color: str) -> Background:
+    return RenderOptions(kind=kind, color=color).background(session, full=True)
+
+
 def save_zip(session: Session, kind: str, color: str, reference: str) -> Any:
     comparison = _finished(session)
     name = f"{comparison.photo.name}-cutouts.zip"
-    return _download(session, name, lambda: cutouts_zip(comparison.full(), background_of(kind, color)))
+    return _download(session, name, lambda: cutouts_zip(comparison.full(), _background(session, kind, color)))
 
 
 def save_sheet(session: Session, kind: str, color: str, reference: str) -> Any:
     comparison = _finished(session)
     outcomes = [comparison.outcomes[name] for name in comparison.succeeded]
     name = f"{comparison.photo.name}-contact-sheet.png"
-    return _download(session, name, lambda: contact_sheet(outcomes, background_of(kind, color)))
+    return _download(session, name, lambda: contact_sheet(outcomes, _background(session, kind, color)))
 
 
 def save_csv(session: Session, kind: str, color: str, reference: str) -> Any:

@@ -91,11 +91,6 @@ def start_run(session: Session) -> tuple[Any, ...]:
     return session.comparisons.start(), "", gr.update(visible=False), *buttons(True)
 
 
-def after(session: Session) -> tuple[Any, Any]:
-    """Updates of the buttons after a run has ended; another run may be active by then."""
-    return buttons(session.comparisons.active)
-
-
 # The run of a comparison, in a thread of its own.
 
 

@@ -16,10 +16,7 @@ from rmbg.compare.comparison import Outcome
 from rmbg.compare.votes import RATED_VOTES, Rating
 from rmbg.cutout import Cutout
 from rmbg.errors import RmbgError
-from rmbg.images.pixels import parse_color
 from rmbg.providers import PROVIDERS
-from rmbg.render import backgrounds
-from rmbg.render.backgrounds import Background
 from rmbg.render.picture import View
 from rmbg.runtime.messages import Message
 from rmbg.ui import pictures
@@ -83,21 +80,6 @@ def _pane_content(pane: Pane, comparison: Comparison, original: str) -> PaneCont
 
 def _layer(comparison: Comparison, provider: str, cutout: Cutout, name: str, original: str) -> viewer.Layer:
     return viewer.layer(cutout, name, lambda cutout: pictures.panes(comparison.result_of(provider), cutout), original)
-
-
-def background_of(kind: str, color: str) -> Background:
-    """Return the background of the display controls.
-
-    Raises
-    ------
-    OptionError
-        If the color is invalid.
-    """
-    if kind == "transparent":
-        return backgrounds.TRANSPARENT
-    if kind == "blur":
-        return backgrounds.BLURRED
-    return Background("color", (parse_color(color if kind == "color" else kind),))
 
 
 def table(comparison: Comparison, reference: str) -> str:

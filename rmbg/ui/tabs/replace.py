@@ -28,7 +28,7 @@ from rmbg.ui.consent import charges_of
 from rmbg.ui.lanes import SERVICES_AT_ONCE
 from rmbg.ui.languages import t
 from rmbg.ui.results import PREVIEW_SIDE, Picture, Replacement, thumbnail
-from rmbg.ui.runs import buttons, run_number
+from rmbg.ui.runs import INSTANT, PRIVATE, buttons, run_number
 from rmbg.ui.session import Session
 from rmbg.ui.templates import render
 
@@ -65,11 +65,6 @@ def price_line(options: dict[str, Any]) -> str:
 def begin(session: Session) -> tuple[Any, ...]:
     """Start a run and clear the message."""
     return session.replacements.start(), *buttons(True), ""
-
-
-def after(session: Session) -> tuple[Any, Any]:
-    """Updates of the buttons after a run has ended; another run may be active by then."""
-    return buttons(session.replacements.active)
 
 
 def replace(
@@ -288,10 +283,8 @@ def build(session: gr.State, settings: Settings) -> Parts:
             total = gr.HTML("", elem_classes="bare", elem_id="replace-total")
 
     shown = [result, gallery, save, facts, message, total]
-    private: dict[str, Any] = {"api_visibility": "private"}
-    instant: dict[str, Any] = {**private, "queue": False, "show_progress": "hidden"}
     run = run_number()
-    started = start.click(begin, session, [run, start, cancel_button, message], **instant)
+    started = start.click(begin, session, [run, start, cancel_button, message], **INSTANT)
     replacement = started.then(
         replace,
         [run, photo, prompt, reference, key, options, session],
@@ -299,13 +292,13 @@ def build(session: gr.State, settings: Settings) -> Parts:
         show_progress="full",
         show_progress_on=[result],
         concurrency_limit=SERVICES_AT_ONCE,
-        **private,
+        **PRIVATE,
     )
-    replacement.then(after, session, [start, cancel_button], **instant)
-    replacement.then(partial(providers.update, PLACE), session, consent, **instant)
+    replacement.then(lambda session: buttons(session.replacements.active), session, [start, cancel_button], **INSTANT)
+    replacement.then(partial(providers.update, PLACE), session, consent, **INSTANT)
     # Gradio keeps the state of the checkbox, but a new picture is shown first.
     reset = "() => document.querySelectorAll('#replace-result .toggle input').forEach((box) => (box.checked = false))"
-    replacement.then(None, js=reset, **instant)
-    cancel_button.click(cancel, [session], [start, cancel_button, message, total], cancels=[replacement], **instant)
-    gallery.select(select, session, [result, save], **instant)
+    replacement.then(None, js=reset, **INSTANT)
+    cancel_button.click(cancel, [session], [start, cancel_button, message, total], cancels=[replacement], **INSTANT)
+    gallery.select(select, session, [result, save], **INSTANT)
     return Parts(photo, reference, [*shown, prompt, start, cancel_button])
