@@ -12,6 +12,7 @@ import numpy as np
 from rmbg.compare.agreement import Agreement, agreement, consensus
 from rmbg.compare.comparison import Outcome
 from rmbg.compare.votes import Ballot
+from rmbg.cutout import Cutout
 from rmbg.errors import PhotoError
 from rmbg.images.photo import Photo
 from rmbg.images.pixels import shrink_photo
@@ -65,18 +66,19 @@ class Comparison:
         self.message = ""
         self._token = token
         self._results: dict[str, Result] = {}
+        self._cutouts: dict[str, Cutout] = {}  # at screen size
         self._given: set[str] = set()  # providers whose results belong to the session
         self._consensus: dict[str, float] | None = None
         self._picture = ""
         self._tables: dict[tuple[str, int], list[Agreement]] = {}  # by reference and number of rows
-        self._lock, self._figures, self._released = threading.RLock(), threading.Lock(), False
+        self._figures = threading.Lock()
 
     def add(self, outcome: Outcome, result: Result | None) -> None:
-        """Add an outcome; `result` is its stored cutout, None if the provider failed."""
+        """Add an outcome, which is kept without pixels; `result` is its stored cutout, None if the provider failed."""
         if result is not None:
             self._results[outcome.provider] = result
-            outcome = replace(outcome, cutout=shrink(result.preview, PANE_SIDE))
-            result.release()
+            self.cutout(outcome.provider)
+            outcome = replace(outcome, cutout=result.facts)
         self.outcomes[outcome.provider] = replace(outcome, error=for_visitor(outcome.error))
 
     @property
@@ -106,7 +108,6 @@ class Comparison:
         A blind comparison shows no result before the last, as the order of arrival reveals providers. Its panes have letters in
         the order of the ballot, and keep both after the vote, which adds the names; failed providers follow.
         """
-        self.load()
         if not self.blind:
             return [Pane(_title(name), self.outcomes.get(name)) for name in self.providers]
         if not self.complete:
@@ -133,25 +134,34 @@ class Comparison:
         """Id of the provider for a value of `choices`; None for any other value."""
         return self._values().get(choice or "")
 
-    def cutout_of(self, choice: str | None) -> Outcome | None:
-        """The outcome for a value of `choices`; None for any other value."""
-        self.load()
-        provider = self.provider_of(choice)
-        return None if provider is None else self.outcomes[provider]
+    def cutout(self, provider: str) -> Cutout:
+        """The cutout of a provider at screen size, read from disk if it was released.
+
+        Raises
+        ------
+        PhotoError
+            If the result was removed to make room.
+        """
+        cutout = self._cutouts.get(provider)
+        if cutout is None:
+            result = self._results[provider]
+            self._cutouts[provider] = cutout = shrink(result.preview, PANE_SIDE)
+            result.release()
+        return cutout
+
+    def release(self) -> None:
+        """Free the memory of the cutouts."""
+        self._cutouts.clear()
 
     def table(self, reference: str) -> list[Agreement]:
         """Rows of the table, one for each completed provider, in the order of the panes."""
-        self.load()
-        outcomes = [self.outcomes[name] for name in self._ordered()]
+        names = self._ordered()
         with self._figures:
-            key = reference, len(outcomes)
+            key = reference, len(names)
             if key not in self._tables:
-                self._tables[key] = [
-                    replace(row, outcome=Outcome(row.outcome.provider, None))  # without pixels
-                    for row in agreement(outcomes, reference, self._full_matte)
-                ]
+                self._tables[key] = agreement([self.outcomes[name] for name in names], reference, self._full_matte)
             rows = {row.outcome.provider: row for row in self._tables[key]}
-        return [replace(rows[outcome.provider], outcome=outcome) for outcome in outcomes]
+        return [rows[name] for name in names]
 
     def _full_matte(self, outcome: Outcome) -> np.ndarray | None:
         """Matte at full size; None if the provider failed, or its result was removed to make room."""
@@ -201,38 +211,14 @@ class Comparison:
             self._picture = pictures.store_photo(self.photo)
         return self._picture
 
+    def shown(self) -> list[Outcome]:
+        """Return the outcomes at screen size."""
+        return [replace(self.outcomes[name], cutout=self.cutout(name)) for name in self.succeeded]
+
     def full(self) -> Iterator[Outcome]:
         """Yield the outcomes at full size, read from disk one at a time."""
         for name in self.succeeded:
             yield replace(self.outcomes[name], cutout=self._results[name].full())
-
-    def release(self) -> None:
-        """Free the memory of the cutouts; their figures remain. `load` reads the cutouts again."""
-        with self._lock:
-            if self._released:
-                return
-            if self.complete:
-                self.consensus()
-            for name, result in self._results.items():
-                self.outcomes[name] = replace(self.outcomes[name], cutout=result.facts)
-            self._released = True
-
-    def load(self) -> None:
-        """Read the cutouts at screen size if they were released.
-
-        Raises
-        ------
-        PhotoError
-            If a result was removed to make room.
-        """
-        with self._lock:
-            if not self._released:
-                return
-            cutouts = {name: shrink(result.preview, PANE_SIDE) for name, result in self._results.items()}
-            for name, cutout in cutouts.items():
-                self.outcomes[name] = replace(self.outcomes[name], cutout=cutout)
-                self._results[name].release()
-            self._released = False
 
     def close(self) -> None:
         """Cancel the run and remove the files."""

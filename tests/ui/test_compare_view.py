@@ -77,11 +77,11 @@ def test_estimate_states_the_confidence_and_waits_for_the_vote(comparison):
 
 def test_released_comparison_keeps_its_figures_and_reads_its_cutouts_again(comparison):
     made = comparison({"builtin": 52, "rmbg-1.4": 50, "birefnet": 90})
-    figures, before = made.consensus(), [pane.outcome.cutout for pane in made.panes()]
+    figures, before = made.consensus(), [made.cutout(name) for name in made.succeeded]
     made.release()
     assert all(made.outcomes[name].cutout.matte.size == 0 for name in made.succeeded)
     assert made.consensus() == figures and "all photos" in compare_view.photos_table([made, made], made)
-    after = [pane.outcome.cutout for pane in made.panes()]
+    after = [made.cutout(name) for name in made.succeeded]
     for one, other in zip(before, after, strict=True):
         np.testing.assert_array_equal(one.matte, other.matte)
         assert one.seconds == other.seconds and one.cost == other.cost

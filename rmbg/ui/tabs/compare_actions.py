@@ -56,9 +56,8 @@ def save_zip(session: Session, kind: str, color: str, reference: str) -> Any:
 
 def save_sheet(session: Session, kind: str, color: str, reference: str) -> Any:
     comparison = _finished(session)
-    outcomes = [comparison.outcomes[name] for name in comparison.succeeded]
     name = f"{comparison.photo.name}-contact-sheet.png"
-    return _download(session, name, lambda: contact_sheet(outcomes, _background(session, kind, color)))
+    return _download(session, name, lambda: contact_sheet(comparison.shown(), _background(session, kind, color)))
 
 
 def save_csv(session: Session, kind: str, color: str, reference: str) -> Any:
@@ -125,13 +124,12 @@ def select_photo(event: gr.EventData, session: Session) -> tuple[Any, ...]:
     known = isinstance(index, int) and not isinstance(index, bool) and 0 <= index < len(session.compared)
     if not known or session.comparisons.active:
         return message_only(viewer.notice("The run has not ended. Wait for it, then select the row again.", "info"))
-    chosen = session.compared[index]  # type: ignore[index]
+    former, session.comparison = session.comparison, session.compared[index]  # type: ignore[index]
     try:
-        chosen.load()
+        return ended(session)
     except RmbgError as error:
+        session.comparison = former
         return message_only(viewer.failure(error))
-    session.comparison = chosen
-    return ended(session)
 
 
 def restore(session: Session) -> tuple[Any, ...]:

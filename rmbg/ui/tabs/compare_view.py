@@ -52,13 +52,9 @@ def _photo_url(comparison: Comparison) -> str:
 
 def grid_parts(comparison: Comparison, view: View) -> list[tuple[Result, View]]:
     """Results in the order of the panes with pictures; the first one stands for the photo."""
-    results = [comparison.result_of(outcome.provider) for outcome in _shown_outcomes(comparison)]
-    return [(results[0], "original"), *((result, view) for result in results)] if results else []
-
-
-def _shown_outcomes(comparison: Comparison) -> list[Outcome]:
     outcomes = (pane.outcome for pane in comparison.panes())
-    return [outcome for outcome in outcomes if outcome is not None and outcome.cutout is not None]
+    results = [comparison.result_of(shown.provider) for shown in outcomes if shown is not None and shown.cutout is not None]
+    return [(results[0], "original"), *((result, view) for result in results)] if results else []
 
 
 def _pane_content(pane: Pane, comparison: Comparison, original: str) -> PaneContent:
@@ -70,7 +66,7 @@ def _pane_content(pane: Pane, comparison: Comparison, original: str) -> PaneCont
         return PaneContent(pane.name, "", None, visitor_text(outcome.error))
     cutout = outcome.cutout
     details = "" if comparison.hidden else f"{cutout.warm_seconds:.2f} s · {t(str(cutout.cost))}"
-    layer = _layer(comparison, outcome.provider, cutout, pane.name, original)
+    layer = _layer(comparison, outcome.provider, pane.name, original)
     label = t("Result of {name}", name=pane.name)
     if comparison.hidden or not comparison.complete:
         return PaneContent(pane.name, details, layer, label)
@@ -78,8 +74,9 @@ def _pane_content(pane: Pane, comparison: Comparison, original: str) -> PaneCont
     return PaneContent(pane.name, details, layer, label, cutout.notes, choice)
 
 
-def _layer(comparison: Comparison, provider: str, cutout: Cutout, name: str, original: str) -> viewer.Layer:
-    return viewer.layer(cutout, name, lambda cutout: pictures.panes(comparison.result_of(provider), cutout), original)
+def _layer(comparison: Comparison, provider: str, name: str, original: str) -> viewer.Layer:
+    result = comparison.result_of(provider)
+    return viewer.layer(comparison.cutout(provider), name, lambda cutout: pictures.panes(result, cutout), original)
 
 
 def table(comparison: Comparison, reference: str) -> str:
@@ -200,19 +197,15 @@ def _cells(line: Agreement, reference: str) -> list[str]:
 def pair(comparison: Comparison, choices: tuple[str, str], mode: str) -> str:
     """Render two results as a difference map (`mode` is ``difference``) or under a slider; empty if either failed."""
     names = {value: name for name, value in comparison.choices()}
-    first, second = (comparison.cutout_of(choice) for choice in choices)
-    if first is None or second is None or first.cutout is None or second.cutout is None:
+    providers = [name for choice in choices if (name := comparison.provider_of(choice)) is not None]
+    if len(providers) < 2:
         return ""
     labels = names[choices[0]], names[choices[1]]
-    if mode != "difference":
-        original, size = _photo_url(comparison), (comparison.photo.width, comparison.photo.height)
-        layers = [
-            _layer(comparison, outcome.provider, outcome.cutout, label, original)
-            for outcome, label in zip((first, second), labels, strict=True)
-            if outcome.cutout is not None
-        ]
-        return viewer.slider(layers[0], layers[1], labels, size, comparison.full_size, "pair-keys")
-    return difference_map(first.cutout, second.cutout, labels)
+    if mode == "difference":
+        return difference_map(comparison.cutout(providers[0]), comparison.cutout(providers[1]), labels)
+    original, size = _photo_url(comparison), (comparison.photo.width, comparison.photo.height)
+    first, second = (_layer(comparison, name, label, original) for name, label in zip(providers, labels, strict=True))
+    return viewer.slider(first, second, labels, size, comparison.full_size, "pair-keys")
 
 
 def pair_parts(comparison: Comparison, choices: tuple[str, str], view: View) -> list[tuple[Result, View]]:
