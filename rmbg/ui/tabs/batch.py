@@ -22,16 +22,13 @@ from rmbg.ui.batch import Batch, Request, Row, UploadSource, limits, max_bytes
 from rmbg.ui.components import load_photo, providers, viewer
 from rmbg.ui.components.inputs import FilesInput, Upload, files_input
 from rmbg.ui.components.rendering import RenderOptions
-from rmbg.ui.consent import Charge, charges_of
+from rmbg.ui.consent import charges_of
 from rmbg.ui.lanes import SERVICES_AT_ONCE
 from rmbg.ui.languages import page_error, t
 from rmbg.ui.runs import INSTANT, PRIVATE, buttons, stopping
 from rmbg.ui.session import Session
 from rmbg.ui.tabs import remove, remove_actions
 from rmbg.ui.templates import render
-
-#: Name of this tab in the consent of a visitor, and prefix of its element ids.
-PLACE = "batch"
 
 #: Number of updates that `page` returns: table, start, stop, download, second attempt, timer.
 SHOWN = 6
@@ -85,14 +82,13 @@ def start(
 def confirm(session: Session, key: str, options: dict[str, Any], doubtful: bool) -> tuple[Any, ...]:
     """Accept the cost that was shown, and start the run that it is for; updates as of `start`."""
     batch = session.batch
-    if batch is None or batch.pending is None or not session.consent.pending(PLACE):
+    if batch is None or batch.pending is None:
         return _refused(CHANGED)
     recipe = batch.pending.recipe
     try:
         if recipe.provider.info.parse_options(options) != recipe.options:
             decline(session)
             return _refused(CHANGED)
-        session.consent.accept(PLACE)
         batch.start(batch.pending, key)
     except RmbgError as error:
         return _refused(str(error))
@@ -101,7 +97,6 @@ def confirm(session: Session, key: str, options: dict[str, Any], doubtful: bool)
 
 def decline(session: Session) -> tuple[Any, str]:
     """Discard the question; updates of the consent and the message."""
-    session.consent.decline(PLACE)
     if session.batch is not None:
         session.batch.pending = None
     return gr.update(visible=False), ""
@@ -194,9 +189,6 @@ def _begin(session: Session, batch: Batch, request: Request, key: str, doubtful:
         text = "All these photos have a result of this provider with these settings. Choose another provider or other settings."
         return viewer.notice(text, "info"), gr.update(visible=False), *page(session, doubtful)
     if request.estimate and charges_of(info, request.recipe.options, key, Settings.from_environ()):
-        # The charge names this run, so that an earlier consent to the same number of photos does not cover it.
-        usd = None if request.estimate.unknown else request.estimate.usd
-        session.consent.request(PLACE, [Charge(f"{info.id} {batch.folder.name} {batch.revision}", info.title, usd)])
         batch.pending = request
         text = t(
             "This sends {count} photos to {service}. Expected charge for all: {price}.",
@@ -307,7 +299,7 @@ def build(session: gr.State, settings: Settings) -> Parts:
             cancel = gr.Button("Cancel", visible=False, size="lg", elem_id="batch-cancel")
         with gr.Column(scale=9, min_width=320):
             message = gr.HTML("", elem_classes="bare", elem_id="batch-message")
-            consent, yes, no = providers.consent_row(PLACE)
+            consent, yes, no = providers.consent_row("batch")
             with gr.Row(equal_height=True):
                 doubtful = gr.Checkbox(False, label="Doubtful and failed only", elem_id="batch-doubtful", min_width=180)
                 again_button = gr.Button(
