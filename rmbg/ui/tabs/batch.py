@@ -82,17 +82,15 @@ def start(
 def confirm(session: Session, key: str, options: dict[str, Any], doubtful: bool) -> tuple[Any, ...]:
     """Accept the cost that was shown, and start the run that it is for; updates as of `start`."""
     batch = session.batch
-    if batch is None or batch.pending is None:
-        return _refused(CHANGED)
-    recipe = batch.pending.recipe
+    request = None if batch is None else batch.pending
     try:
-        if recipe.provider.info.parse_options(options) != recipe.options:
+        if batch is None or request is None or request.recipe.provider.info.parse_options(options) != request.recipe.options:
             decline(session)
             return _refused(CHANGED)
-        batch.start(batch.pending, key)
+        batch.start(request, key)
     except RmbgError as error:
         return _refused(str(error))
-    return "", gr.update(visible=False), *page(session, doubtful)
+    return "", gr.update(visible=False), *page(batch, doubtful)
 
 
 def decline(session: Session) -> tuple[Any, str]:
@@ -113,17 +111,14 @@ def follow(session: Session, doubtful: bool, *, restored: bool = False) -> tuple
     """Updates of the message and `page`: while a batch runs, once after its end, and for a page that was `restored`."""
     batch = session.batch
     if batch is None:
-        return gr.skip(), *(gr.skip(),) * (SHOWN - 1), gr.Timer(active=False)
+        return *(gr.skip(),) * SHOWN, gr.Timer(active=False)
     redraw = restored or not batch.running or batch.shown != (batch.revision, doubtful)
     message = gr.skip() if batch.running else viewer.notice(_final(batch), "error" if batch.halted else "info")
-    return message, *page(session, doubtful, redraw=redraw)
+    return message, *page(batch, doubtful, redraw=redraw)
 
 
-def page(session: Session, doubtful: bool, *, redraw: bool = True) -> tuple[Any, ...]:
+def page(batch: Batch, doubtful: bool, *, redraw: bool = True) -> tuple[Any, ...]:
     """Updates of table, start, stop, download, second attempt and timer."""
-    batch = session.batch
-    if batch is None:
-        return (gr.skip(),) * SHOWN
     running, done = batch.running, any(row.file for row in batch.rows)
     begin, end = buttons(running)
     return (
@@ -187,7 +182,7 @@ def _begin(session: Session, batch: Batch, request: Request, key: str, doubtful:
     info = request.recipe.provider.info
     if not request.tasks:
         text = "All these photos have a result of this provider with these settings. Choose another provider or other settings."
-        return viewer.notice(text, "info"), gr.update(visible=False), *page(session, doubtful)
+        return viewer.notice(text, "info"), gr.update(visible=False), *page(batch, doubtful)
     if request.estimate and charges_of(info, request.recipe.options, key, Settings.from_environ()):
         batch.pending = request
         text = t(
@@ -196,9 +191,9 @@ def _begin(session: Session, batch: Batch, request: Request, key: str, doubtful:
             service=info.title,
             price=t(str(request.estimate)),
         )
-        return viewer.notice(text, "info"), gr.update(visible=True), *page(session, doubtful)
+        return viewer.notice(text, "info"), gr.update(visible=True), *page(batch, doubtful)
     batch.start(request, key)
-    return "", gr.update(visible=False), *page(session, doubtful)
+    return "", gr.update(visible=False), *page(batch, doubtful)
 
 
 def _refused(text: str) -> tuple[Any, ...]:
