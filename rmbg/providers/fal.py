@@ -25,6 +25,7 @@ from rmbg.net.download import check, matches, parse
 from rmbg.net.exchange import Exchange
 from rmbg.providers.base import Option, advanced, choice
 from rmbg.providers.remote import (
+    ERROR_TEXTS,
     EncodedPhoto,
     PaidCall,
     ProviderResult,
@@ -57,6 +58,13 @@ JOB_FAILURES = (
     "runner_",
     "client_",
 )
+
+ERRORS = {
+    **dict.fromkeys((401, 403), "fal rejected the API key. Check it at fal.ai/dashboard/keys."),
+    402: "The fal account of this API key has no balance left. Top it up at fal.ai/dashboard/billing.",
+    422: ERROR_TEXTS[4],
+    4: "fal rejected the request (HTTP {status}){detail}",
+}
 
 #: Deadline of a cancellation request, in seconds.
 CANCEL_SECONDS = 4.0
@@ -158,22 +166,16 @@ def failure(client: ServiceClient, response: Response, *, step: str) -> ServiceE
     the charge is unknown.
     """
     detail, kind = error_detail(response)
-    detail_text = client.error_detail(detail)
     status = response.status
     rejected = step in ("submit", "run") and 300 <= status < 500
     failed = step in ("run", "result") and kind.startswith(JOB_FAILURES)
     if status != 422 and (rejected or failed):
         client.mark_rejected()
-    lower = detail.lower()
-    if status in (402, 403) and ("balance" in lower or "locked" in lower or status == 402):
-        return ServiceError("The fal account of this API key has no balance left. Top it up at fal.ai/dashboard/billing.")
-    if status in (401, 403):
-        return ServiceError("fal rejected the API key. Check it at fal.ai/dashboard/keys.")
-    if status in (422, 429) or 300 <= status < 400:
-        return http_failure("fal", response, detail_text)
-    if status >= 500:
-        return ServiceError(f"fal failed (HTTP {status}{', ' + client.sanitize(kind, 40) if kind else ''}){detail_text}")
-    return ServiceError(f"fal rejected the request (HTTP {status}){detail_text}")
+    if status == 403 and any(word in detail.lower() for word in ("balance", "locked")):
+        return ServiceError(ERRORS[402])
+    if status >= 500 and kind:
+        return ServiceError(f"fal failed (HTTP {status}, {client.sanitize(kind, 40)}){client.error_detail(detail)}")
+    return http_failure(client, response, detail, ERRORS)
 
 
 def error_detail(response: Response) -> tuple[str, str]:

@@ -27,11 +27,10 @@ from rmbg.settings import Settings
 
 MODEL = "briaai/RMBG-1.4"
 
-_KEY_REJECTED = "gigarouter rejected the API key. Check it in your gigarouter account."
-_ERRORS = {
-    401: _KEY_REJECTED,
+ERRORS = {
+    **dict.fromkeys((401, 403), "gigarouter rejected the API key. Check it in your gigarouter account."),
     402: "The gigarouter account of this API key has no credit left. Add credit or use another key.",
-    403: _KEY_REJECTED,
+    404: f"gigarouter does not offer {MODEL} at this URL{{detail}}",
 }
 
 
@@ -100,10 +99,6 @@ def _result_file(call: PaidCall, response: Response) -> bytes:
 
 def failure(client: ServiceClient, response: Response) -> ServiceError:
     """Return the error of a response."""
-    status = response.status
-    detail_text = client.error_detail(response.json("error", "message"))
-    if 300 <= status < 500:
+    if 300 <= response.status < 500:
         client.mark_rejected()
-    if status == 404:
-        return ServiceError(f"gigarouter does not offer {MODEL} at this URL{detail_text}")
-    return http_failure("gigarouter", response, detail_text, _ERRORS)
+    return http_failure(client, response, response.json("error", "message"), ERRORS)

@@ -22,11 +22,10 @@ HUB, ROUTER = "https://huggingface.co", "https://router.huggingface.co"
 #: Query of requests to fal's job queue.
 QUEUE = "?_subdomain=queue"
 
-_TOKEN_REJECTED = "Hugging Face rejected the token. It needs the permission to call Inference Providers."
-_ERRORS = {
-    401: _TOKEN_REJECTED,
+ERRORS = {
+    **dict.fromkeys((400, 413, 422), "Hugging Face rejected the photo{detail}"),
+    **dict.fromkeys((401, 403), "Hugging Face rejected the token. It needs the permission to call Inference Providers."),
     402: "The Hugging Face account has no credits left for this month. Add credits or use another provider.",
-    403: _TOKEN_REJECTED,
     429: "The rate limit of Hugging Face for this account is exceeded. Try again later.",
 }
 
@@ -90,11 +89,6 @@ def job_url(client: ServiceClient, response: Response, hub: str) -> str:
 
 def failure(client: ServiceClient, response: Response, *, step: str) -> ServiceError:
     """Return the error of a response, and mark the call as rejected if it cannot have been charged."""
-    status = response.status
-    detail = response.json("error") or fal.error_detail(response)[0]
-    if step == "submit" and 300 <= status < 500:
+    if step == "submit" and 300 <= response.status < 500:
         client.mark_rejected()
-    detail_text = client.error_detail(detail)
-    if status in (400, 413, 422):
-        return ServiceError(f"Hugging Face rejected the photo{detail_text}")
-    return http_failure("Hugging Face", response, detail_text, _ERRORS)
+    return http_failure(client, response, response.json("error") or fal.error_detail(response)[0], ERRORS)

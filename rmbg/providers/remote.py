@@ -46,42 +46,31 @@ def service_info(id: str, **fields: Any) -> ProviderInfo:
     return ProviderInfo(id=id, kind="remote", **(prices | fields))
 
 
-def http_failure(service: str, response: Response, detail_text: str = "", texts: Mapping[int, str] = {}) -> ServiceError:
+#: Messages of error responses by status, or by its first digit.
+ERROR_TEXTS = {
+    429: "The rate limit of {service} for this API key is exceeded; {hint}.",
+    3: "{service} redirected the request. Redirects are not followed, as photo and key would be sent to another URL.",
+    4: "{service} rejected the photo or the options{detail}",
+    5: "{service} failed (HTTP {status}){detail}",
+}
+
+
+def http_failure(client: ServiceClient, response: Response, detail: Any = "", texts: Mapping[int, str] = {}) -> ServiceError:
     """Return the error of a response with an error status.
 
     Parameters
     ----------
-    service : str
-        Name of the service in messages.
+    client : ServiceClient
     response : Response
-    detail_text : str
-        End of the message, from ``ServiceClient.error_detail``.
+    detail : Any
+        Explanation in the response.
     texts : mapping of int to str
-        Messages of the service for some statuses.
+        Messages of the service, which take precedence over `ERROR_TEXTS`.
     """
-    status = response.status
-    if status in texts:
-        return ServiceError(texts[status])
-    if status == 429:
-        return ServiceError(
-            Message(
-                "The rate limit of {service} for this API key is exceeded; {hint}.", service=service, hint=retry_hint(response)
-            )
-        )
-    if 300 <= status < 400:
-        return redirect_failure(service)
-    if status >= 500:
-        return ServiceError(
-            Message("{service} failed (HTTP {status}){detail}", service=service, status=status, detail=detail_text)
-        )
-    return ServiceError(Message("{service} rejected the photo or the options{detail}", service=service, detail=detail_text))
-
-
-def redirect_failure(service: str) -> ServiceError:
-    """Return the error of a redirect."""
-    return ServiceError(
-        f"{service} redirected the request. Redirects are not followed, as photo and key would be sent to another URL."
-    )
+    texts, status = {**ERROR_TEXTS, **texts}, response.status
+    text = texts.get(status) or texts[max(3, min(status // 100, 5))]
+    values = {"hint": retry_hint(response), "detail": client.error_detail(detail)}
+    return ServiceError(Message(text, service=client.name, status=status, **values))
 
 
 class PaidCall(ServiceClient):

@@ -28,6 +28,12 @@ END_OF_SERVICE = "2026-12-01"
 MAX_PIXELS, MAX_BYTES = 50_000_000, 22_000_000
 
 
+ERRORS = {
+    **dict.fromkeys((401, 403), "remove.bg rejected the API key. Check it in your remove.bg account."),
+    402: "The remove.bg account of this API key has no credits left. Buy credits or use another key.",
+}
+
+
 class RemoveBg(Remote):
     """remove.bg, or the compatible service at ``RMBG_REMOVEBG_URL``."""
 
@@ -111,16 +117,12 @@ def failure(client: ServiceClient, response: Response) -> RmbgError:
 
     Errors of remove.bg itself are not charged. After an error of a gateway in front of it, the charge is unknown.
     """
-    status = response.status
     error = next(iter(response.objects("errors")), {})
     code = str(error.get("code") or "")
-    detail_text = client.error_detail(" ".join(str(error.get(name) or "") for name in ("title", "detail")))
-    if error or 300 <= status < 500:
+    if error or 300 <= response.status < 500:
         client.mark_rejected()
     if code == "unknown_foreground":
         return NoSubjectError("remove.bg found no subject in the photo. Try another provider.")
-    if status == 402 or "credit" in code:
-        return ServiceError("The remove.bg account of this API key has no credits left. Buy credits or use another key.")
-    if status in (401, 403):
-        return ServiceError("remove.bg rejected the API key. Check it in your remove.bg account.")
-    return http_failure("remove.bg", response, detail_text)
+    if "credit" in code:
+        return ServiceError(ERRORS[402])
+    return http_failure(client, response, f"{error.get('title') or ''} {error.get('detail') or ''}", ERRORS)

@@ -21,6 +21,7 @@ from rmbg.net.client import Request, Response, ServiceClient
 from rmbg.net.download import parse
 from rmbg.providers.base import Option, advanced, choice
 from rmbg.providers.remote import (
+    ERROR_TEXTS,
     EncodedPhoto,
     PaidCall,
     ProviderResult,
@@ -28,7 +29,6 @@ from rmbg.providers.remote import (
     download,
     encode_photo,
     from_data_uri,
-    redirect_failure,
     service_info,
 )
 from rmbg.runtime.messages import Message
@@ -118,11 +118,9 @@ def failure(client: ServiceClient, status: int, error: Mapping[str, Any], *, acc
     if status == 429 or "ratelimit" in lower:
         return ServiceError("The rate limit of Runware for this API key is exceeded. Try again later.")
     if lower.startswith(("invalid", "missing", "unsupported")) or status in (400, 413, 422):
-        return ServiceError(
-            Message("{service} rejected the photo or the options{detail}", service="Runware", detail=detail_text)
-        )
+        return ServiceError(Message(ERROR_TEXTS[4], service="Runware", detail=detail_text))
     if 300 <= status < 400:
-        return redirect_failure("Runware")
+        return ServiceError(Message(ERROR_TEXTS[3], service="Runware"))
     name = client.sanitize(code, 40) or f"HTTP {status}"
     if status == 200 and not code:
         return ServiceError("The response of Runware has no result.")
