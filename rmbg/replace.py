@@ -21,7 +21,7 @@ from rmbg.images.encode import FORMATS, encode
 from rmbg.images.photo import Photo, open_photo
 from rmbg.providers import fal
 from rmbg.providers.base import Option, RequestContext, never_cancelled, no_progress
-from rmbg.providers.remote import PaidCall, encode_photo, open_result, paid, service_info
+from rmbg.providers.remote import PaidCall, encode_photo, open_result, service_info
 from rmbg.runtime import telemetry
 from rmbg.runtime.messages import Message
 from rmbg.settings import Settings
@@ -143,7 +143,7 @@ def replace_background(
     limit = max(settings.max_bytes, 4 * photo.width * photo.height) * 3 // 2 * count
     with (
         telemetry.call(INFO.id) as call,
-        paid(INFO, "fal", checked, context, limit) as service,
+        PaidCall(INFO, "fal", checked, context, limit) as service,
     ):
         arguments = {
             "image_url": fal.image_url(service, encoded_photo),

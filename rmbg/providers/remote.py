@@ -8,8 +8,9 @@ import dataclasses
 import io
 import time
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,6 @@ from PIL import Image
 
 from rmbg.billing import api_keys, ledger, recovery
 from rmbg.billing.cost import Cost, dollars
-from rmbg.billing.ledger import Entry
 from rmbg.billing.quote import PRICES, quote
 from rmbg.cutout import Cutout
 from rmbg.errors import InputError, NoSubjectError, OptionError, PhotoError, RmbgError, ServiceError
@@ -74,31 +74,7 @@ def http_failure(client: ServiceClient, response: Response, detail: Any = "", te
 
 
 class PaidCall(ServiceClient):
-    """Client of one paid call, with the options and the context of its request."""
-
-    def __init__(
-        self, info: ProviderInfo, service: str, options: Mapping[str, Any], context: RequestContext, max_bytes: int
-    ) -> None:
-        key = api_keys.find(info.key_name, service, context.key, context.settings)
-        exchange = Exchange(context.settings.remote_seconds, context.cancelled, guarded=False)
-        super().__init__(service, exchange, key=key.value, max_bytes=max_bytes)
-        self.info, self.options, self.context, self.settings = info, options, context, context.settings
-        self.owners_key = key.owners
-
-    def progress(self, text: str) -> None:
-        """Report a step of unknown duration."""
-        self.context.progress(None, text)
-
-    def url(self, variable: str, default: str) -> str:
-        """Return a base URL of the service, see `service_url`."""
-        return service_url(self.settings, variable, default)
-
-
-@contextlib.contextmanager
-def paid(
-    info: ProviderInfo, service: str, options: Mapping[str, Any], context: RequestContext, max_bytes: int
-) -> Iterator[PaidCall]:
-    """Yield the client of one paid call, which is reserved in the ledger before the block and settled after it.
+    """Client of one paid call, which is reserved in the ledger at the start of a ``with`` block and settled at its end.
 
     The ledger reserves more than the quoted price if the service has charged more before.
 
@@ -120,63 +96,72 @@ def paid(
     RmbgError
         For an error of the block; its message ends with a sentence on the charge.
     """
-    call = PaidCall(info, service, options, context, max_bytes)
-    price = quote(info, options, call.settings)
-    book = ledger.of(call.settings)
 
-    def wait(seconds: float) -> None:
-        call.progress("Waiting for other paid calls: the daily limit is near")
+    def __init__(
+        self, info: ProviderInfo, service: str, options: Mapping[str, Any], context: RequestContext, max_bytes: int
+    ) -> None:
+        self.info, self.options, self.context, self.settings = info, options, context, context.settings
+        self._key = api_keys.find(info.key_name, service, context.key, self.settings)
+        exchange = Exchange(self.settings.remote_seconds, context.cancelled, guarded=False)
+        super().__init__(service, exchange, key=self._key.value, max_bytes=max_bytes)
+
+    def __enter__(self) -> PaidCall:
+        price = quote(self.info, self.options, self.settings)
+        self._entry = ledger.of(self.settings).begin(
+            self.info.id,
+            price.reserve,
+            owners=self._key.owners,
+            budget=self.settings.daily_budget_usd,
+            images=price.images,
+            seconds=self.exchange.remaining,
+            wait=self._wait,
+        )
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        super().__exit__(kind, error, traceback)
+        # If the ledger cannot be written, the entry stays pending and counts in full; the result is still returned.
+        with contextlib.suppress(RmbgError):
+            ledger.of(self.settings).settle(self._entry.id, self.cost)
+        if isinstance(error, RmbgError):
+            raise self._with_charge(error) from None
+        if isinstance(error, KeyboardInterrupt):
+            raise KeyboardInterrupt(f"Stopped. {self._charge()}") from None
+
+    def progress(self, text: str) -> None:
+        """Report a step of unknown duration."""
+        self.context.progress(None, text)
+
+    def url(self, variable: str, default: str) -> str:
+        """Return a base URL of the service, see `service_url`."""
+        return service_url(self.settings, variable, default)
+
+    def _wait(self, seconds: float) -> None:
+        self.progress("Waiting for other paid calls: the daily limit is near")
         try:
-            call.exchange.sleep(seconds)
+            self.exchange.sleep(seconds)
         except DeadlineError:
             raise ServiceError(
                 "The daily limit for the keys of this server is near, and earlier paid calls did not finish in time. "
                 "Nothing was charged. Try again later."
             ) from None
 
-    entry = book.begin(
-        info.id,
-        price.reserve,
-        owners=call.owners_key,
-        budget=call.settings.daily_budget_usd,
-        images=price.images,
-        seconds=call.exchange.remaining,
-        wait=wait,
-    )
-    try:
-        with call:
-            yield call
-    except RmbgError as error:
-        raise _with_charge(error, call, entry) from None
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"Stopped. {_charge(call, entry)}") from None
-    finally:
-        # If the ledger cannot be written, the entry stays pending and counts in full; the result is still returned.
-        with contextlib.suppress(RmbgError):
-            book.settle(entry.id, call.cost)
+    def _charge(self) -> str:
+        """Return a sentence on the charge of a call without a result."""
+        if self.cost is None:
+            return Message("Nothing was charged.")
+        if self.cost.usd is None:
+            return Message("You may have been charged {usd}.", usd=dollars(self._entry.reserved))
+        return Message("You were charged {usd}.", usd=dollars(self.cost.usd))
 
-
-def _charge(client: ServiceClient, entry: Entry) -> str:
-    """Return a sentence on the charge of a call without a result."""
-    if client.cost is None:
-        return Message("Nothing was charged.")
-    if client.cost.usd is None:
-        return Message("You may have been charged {usd}.", usd=dollars(entry.reserved))
-    return Message("You were charged {usd}.", usd=dollars(client.cost.usd))
-
-
-def _with_charge(error: RmbgError, client: ServiceClient, entry: Entry) -> RmbgError:
-    """Return the error with a sentence on the charge appended to its message."""
-    text = joined(str(error), _charge(client, entry))
-    result: RmbgError
-    # An InputError may be about a URL in a response, which is a fault of the service.
-    if isinstance(error, ServiceError) or (isinstance(error, InputError) and not isinstance(error, OptionError)):
-        result = ServiceError(text)
-    else:
-        result = type(error)(text)
-    result.cost = client.cost
-    result.reserved = entry.reserved if client.cost is not None and client.cost.usd is None else None
-    return result
+    def _with_charge(self, error: RmbgError) -> RmbgError:
+        """Return the error with a sentence on the charge appended to its message."""
+        # An InputError may be about a URL in a response, which is a fault of the service.
+        fault = isinstance(error, (ServiceError, InputError)) and not isinstance(error, OptionError)
+        result = (ServiceError if fault else type(error))(joined(str(error), self._charge()))
+        result.cost = self.cost
+        result.reserved = self._entry.reserved if self.cost is not None and self.cost.usd is None else None
+        return result
 
 
 @dataclass(frozen=True)
@@ -262,7 +247,7 @@ class Remote(Provider):
         result: ProviderResult | None = None
         call: PaidCall | None = None
         try:
-            with paid(self.info, self.service, options, context, limit) as call:
+            with PaidCall(self.info, self.service, options, context, limit) as call:
                 result = self.request_result(call, encoded_photo)
                 matte, notes = read_matte(result, photo, self.service, context.settings)
             context.progress(None, "Estimating the foreground colors")
