@@ -26,6 +26,7 @@ from typing import Any
 from PIL import Image
 
 from rmbg.billing.cost import Cost
+from rmbg.billing.quote import Price
 from rmbg.cutout import Cutout
 from rmbg.errors import ServiceError
 from rmbg.images.photo import Photo
@@ -66,8 +67,7 @@ class Studio(Builtin):
             id=name,
             title=Builtin.info.title if name == Builtin.info.id else name.title(),
             kind=kind,
-            price_usd=Decimal(price) if price else None,
-            price_basis="listed" if price else "estimated",
+            price=Price(Decimal(price), "listed", "", "", Decimal(price)) if price else None,
         )
         self.fails, self.power, self.confidence = fails, power, confidence
         self.go = threading.Event()
@@ -83,7 +83,7 @@ class Studio(Builtin):
         if self.fails:
             raise ServiceError(LONG_ERROR)
         cutout = super().cut(photo, options, context)
-        cost = Cost(self.info.price_usd, "charged") if self.info.price_usd else cutout.cost
+        cost = Cost(self.info.price.usd, "charged") if self.info.price else cutout.cost
         matte = cutout.matte**self.power
         return replace(cutout, provider=self.info.id, cost=cost, matte=matte, confidence=self.confidence)
 

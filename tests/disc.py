@@ -55,7 +55,6 @@ class Disc(Provider):
         license="",
         license_url="",
         pixels="The photo stays on this machine.",
-        price_basis="unknown",
     )
 
     def __init__(self, seconds: float = 0.0, log: Path | None = None, broken: Sequence[str] = ()) -> None:

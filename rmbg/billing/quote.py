@@ -112,25 +112,26 @@ class Priced:
         Public identifier and display name.
     kind : {"local", "remote"}
         ``local`` providers run on this machine, ``remote`` ones upload the photo to a service.
-    price_usd, price_basis : Decimal or None, str
-        Expected price of one image in US dollars; None with ``estimated`` for own hardware, which is priced by run time.
-    price_seen : str
-        Month in which the price was read (YYYY-MM); empty for own hardware.
+    price : Price or None
+        Entry of the price list; None for own hardware, which is priced by run time, and with `pricing`.
     seconds : float or None
         Typical run time for a photo of a few megapixels; for local providers on two CPU cores.
     pricing : callable (options, settings) -> Quote, or None
-        Price of a provider that calls others; None if it is in the price list.
+        Price of a provider that calls others.
     """
 
     id: str
     title: str
     kind: Literal["local", "remote"]
     _: KW_ONLY
-    price_usd: Decimal | None = None
-    price_basis: Basis = "estimated"
-    price_seen: str = ""
+    price: Price | None = None
     seconds: float | None = None
     pricing: Callable[[Mapping[str, Any], Settings], Quote] | None = None
+
+    @property
+    def price_seen(self) -> str:
+        """Month in which the price was read (YYYY-MM); empty if there is none."""
+        return self.price.seen if self.price and self.price.usd is not None else ""
 
 
 @dataclass(frozen=True)
@@ -196,18 +197,15 @@ def quote(info: Priced, options: Mapping[str, Any], settings: Settings) -> Quote
     """
     if info.pricing is not None:
         return info.pricing(options, settings)
-    if info.kind == "local":
+    price = info.price
+    if price is None:
         return Quote(own_hardware(info.seconds or 1.0, settings.hourly_usd), Decimal(0), local=True)
-    price = PRICES.get(info.id)
-    usd, counted = info.price_usd, price.counted if price else info.price_usd or Decimal(0)
-    units, images = Decimal(1), 1
-    if price:
-        own = None if price.setting is None else getattr(settings, price.setting)
-        if own is not None:
-            usd = counted = own
-        units, images = price.units(options), price.images(options)
-    cost = Cost(None, "unknown") if usd is None else Cost(units * usd, info.price_basis)
-    return Quote(cost, units * counted, images, seen=info.price_seen)
+    usd, counted, units = price.usd, price.counted, price.units(options)
+    own = None if price.setting is None else getattr(settings, price.setting)
+    if own is not None:
+        usd = counted = own
+    cost = Cost(None, "unknown") if usd is None else Cost(units * usd, price.basis)
+    return Quote(cost, units * counted, price.images(options), seen=info.price_seen)
 
 
 @dataclass(frozen=True)

@@ -354,7 +354,7 @@ def describe(info: ProviderInfo, status: Status, settings: Settings) -> dict[str
         "status": {"state": status.state, "text": status.text},
         "price": {
             "usd": None if info.kind == "local" or usd is None else float(usd),
-            "basis": info.price_basis,
+            "basis": info.price.basis if info.price else "estimated",
             "seen": info.price_seen or None,
         },
         "licence": info.license,

@@ -41,7 +41,6 @@ class HuggingFace(Remote):
         license="BRIA's RMBG 2.0 as a service, under Hugging Face's terms for Inference Providers.",
         license_url="https://huggingface.co/briaai/RMBG-2.0",
         pixels="The photo is sent to Hugging Face, which forwards it to fal.ai.",
-        price_seen="",
         seconds=6.0,
         input_size="1024 x 1024",
         supports=("soft alpha",),

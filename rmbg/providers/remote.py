@@ -41,9 +41,7 @@ REFUSED_ATTEMPTS = 3
 
 def service_info(id: str, **fields: Any) -> ProviderInfo:
     """Return the `ProviderInfo` of a service with these fields and the price of the price list."""
-    price = PRICES[id]
-    prices = {"price_usd": price.usd, "price_basis": price.basis, "price_seen": price.seen}
-    return ProviderInfo(id=id, kind="remote", **(prices | fields))
+    return ProviderInfo(id=id, kind="remote", price=PRICES[id], **fields)
 
 
 #: Messages of error responses by status, or by its first digit.

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from rmbg.billing.cost import Cost
+from rmbg.billing.quote import Price
 from rmbg.cutout import Cutout
 from rmbg.errors import NoSubjectError, ServiceError
 from rmbg.providers.base import READY, Provider, ProviderInfo, Status
@@ -43,6 +44,7 @@ class Fake(Provider):
     """Provider that returns the true matte, except for pictures in `fail` (raises `error`) and `nothing` (no subject)."""
 
     def __init__(self, name="fake", kind="local", price=None, *, fail=(), nothing=(), wait=0.0, status=READY, error=None):
+        self.price = None if price is None else Decimal(price)
         self.info = ProviderInfo(
             id=name,
             title=name.title(),
@@ -51,8 +53,7 @@ class Fake(Provider):
             license="",
             license_url="",
             pixels="",
-            price_usd=None if price is None else Decimal(price),
-            price_basis="estimated" if kind == "local" else "listed",
+            price=None if kind == "local" else Price(self.price, "listed", "", "", self.price or Decimal(0)),
             seconds=0.01,
         )
         self.fail, self.nothing, self.wait, self._status = fail, nothing, wait, status
@@ -82,6 +83,6 @@ class Fake(Provider):
             raise NoSubjectError("Nothing there.")
         height, width = photo.rgb.shape[:2]
         matte = TRUTH if TRUTH.shape == (height, width) else np.full((height, width), 0.75, np.float32)
-        price = self.info.price_usd
-        cost = Cost(None, "unknown") if price is None else Cost(price, "charged" if self.info.kind == "remote" else "estimated")
+        basis = "charged" if self.info.kind == "remote" else "estimated"
+        cost = Cost(None, "unknown") if self.price is None else Cost(self.price, basis)
         return Cutout(photo, matte.copy(), photo.rgb.copy(), self.info.id, self.seconds, cost, device="cpu", engine="fake")

@@ -189,7 +189,9 @@ def test_paid_batch_is_paid_for_once_and_within_the_estimate(tmp_path, fakes, se
     batch = session.new_batch(uploads(tmp_path, 4))
     request = batch.prepare(recipe("far"))
     assert (request.photos, str(request.estimate)) == (4, "about $0.08")
-    fakes["far"].info = fakes["far"].info.__class__(**{**vars(fakes["far"].info), "price_usd": Decimal("0.03")})
+    info = fakes["far"].info
+    fakes["far"].info = replace(info, price=replace(info.price, usd=Decimal("0.03"), counted=Decimal("0.03")))
+    fakes["far"].price = Decimal("0.03")
     batch.start(request)
     batch.join()
     assert len(fakes["far"].calls) == 2 and batch.halted, "the third call could exceed the accepted amount"

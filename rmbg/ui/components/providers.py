@@ -426,9 +426,9 @@ def add(chosen: str | None) -> list[Any]:
 
 def _cheapest_key(settings: Settings) -> str:
     """Sentence on the service with the lowest listed price that needs no more than a key; empty if there is none."""
-    services = [p.info for p in PROVIDERS.values() if p.info.price_basis == "listed" and p.status(settings).state == "key"]
+    services = [p.info for p in PROVIDERS.values() if p.info.price and p.status(settings).state == "key"]
     quotes = [(quote(info, {}, settings), info.title) for info in services]
-    priced = [(price.cost.usd, title, t(str(price))) for price, title in quotes if price.cost.usd is not None]
+    priced = [(price.cost.usd, title, t(str(price))) for price, title in quotes if price.cost.basis == "listed"]
     if not priced:
         return ""
     _, title, price = min(priced)
