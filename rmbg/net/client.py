@@ -21,7 +21,7 @@ from typing import Any
 from rmbg.billing.cost import Cost
 from rmbg.errors import OptionError, ServiceError
 from rmbg.net.download import parse
-from rmbg.net.exchange import DeadlineError, Exchange, UnreachableError, is_this_machine
+from rmbg.net.exchange import Exchange, UnreachableError, is_this_machine
 from rmbg.runtime.messages import Message, megabytes
 from rmbg.settings import Settings
 
@@ -131,6 +131,7 @@ class ServiceClient:
         self.name = name
         self.key = key
         self.exchange = exchange
+        exchange.service = name
         self.max_bytes = max_bytes
         self.cost: Cost | None = None
         self._response_lost = False
@@ -206,8 +207,6 @@ class ServiceClient:
             self.exchange.sent = False
             try:
                 response = self._once(request)
-            except DeadlineError:
-                raise ServiceError(self._too_slow) from None
             except (
                 UnreachableError,
                 httpcore.TimeoutException,
@@ -240,14 +239,7 @@ class ServiceClient:
 
     def pause(self, seconds: float) -> None:
         """Wait before the next request; the deadline and cancellation apply."""
-        try:
-            self.exchange.sleep(seconds)
-        except DeadlineError:
-            raise ServiceError(self._too_slow) from None
-
-    @property
-    def _too_slow(self) -> str:
-        return Message("{service} did not answer within {seconds:g} seconds.", service=self.name, seconds=self.exchange.seconds)
+        self.exchange.sleep(seconds)
 
     def _connection_error(self, error: Exception) -> str:
         import httpcore

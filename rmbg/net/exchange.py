@@ -36,6 +36,8 @@ class Exchange:
         Restrict connections to public IP addresses.
     loopback : bool
         Exempt the addresses of this machine from that restriction.
+    service : str
+        Name of the service in the message of `DeadlineError`, if the requests go to one.
     sent : bool
         True if any byte of a request was sent. While False, the request cannot have had an effect.
     deadline : float
@@ -46,6 +48,7 @@ class Exchange:
     cancelled: Callable[[], bool] = lambda: False
     guarded: bool = True
     loopback: bool = False
+    service: str = ""
     sent: bool = False
     deadline: float = field(init=False)
 
@@ -62,7 +65,10 @@ class Exchange:
         if self.cancelled():
             raise CancelledError("Stopped.")
         if self.remaining <= 0:
-            raise DeadlineError(Message("No complete response arrived within {seconds:g} seconds.", seconds=self.seconds))
+            text = "{service} did not answer within {seconds:g} seconds."
+            if not self.service:
+                text = "No complete response arrived within {seconds:g} seconds."
+            raise DeadlineError(Message(text, service=self.service, seconds=self.seconds))
 
     def sleep(self, seconds: float) -> None:
         """Sleep until `seconds` have passed or the deadline is reached; cancellation interrupts the sleep."""
