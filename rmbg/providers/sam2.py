@@ -23,6 +23,7 @@ from rmbg.errors import NoSubjectError, OptionError, printable
 from rmbg.images.photo import Photo
 from rmbg.inference import preprocess
 from rmbg.inference.catalog import MODELS
+from rmbg.inference.engines import Plan
 from rmbg.inference.model_cache import MODEL_CACHE
 from rmbg.matting.guided_filter import upsample_guided
 from rmbg.providers.base import Option, RequestContext
@@ -69,17 +70,8 @@ class Sam2(LocalNetwork):
                 f"box is {printable(options['box'], 60)!r}; left must be less than right, and top less than bottom."
             )
         rgb = photo.flattened()
-        images = preprocess.prepare(self.model, rgb)
-
-        def predict(runner: Sam2Runner) -> Masks:
-            embeddings = runner.run(images)
-            context.check()
-            if box is not None:
-                return runner.in_box(embeddings, box)
-            return runner.at_points(embeddings, point_grid(options["grid"]) if point is None else point[None])
-
-        masks, plan = MODEL_CACHE.run(self.model, predict, context.settings, context.progress, context.check, timer)
-        context.check()
+        points = point_grid(options["grid"]) if point is None else point[None]
+        masks, plan = predict(rgb, points, box, context, timer)
         context.progress(None, "Refining the edge")
         logits = select_foreground(masks) if point is None and box is None else best_mask(masks)
         small = 1 / (1 + np.exp(-logits))
@@ -91,6 +83,22 @@ class Sam2(LocalNetwork):
             context,
             plan,
         )
+
+
+def predict(
+    rgb: np.ndarray, points: np.ndarray, box: np.ndarray | None, context: RequestContext, timer: Timer
+) -> tuple[Masks, Plan]:
+    """Return the masks of the object in a box, or else of those at points, and the plan of the network."""
+    images = preprocess.prepare(MODEL, rgb)
+
+    def prompt(runner: Sam2Runner) -> Masks:
+        embeddings = runner.run(images)
+        context.check()
+        return runner.at_points(embeddings, points) if box is None else runner.in_box(embeddings, box)
+
+    result = MODEL_CACHE.run(MODEL, prompt, context.settings, context.progress, context.check, timer)
+    context.check()
+    return result
 
 
 def mask_at(photo: Photo, point: tuple[float, float], context: RequestContext) -> np.ndarray:
@@ -109,15 +117,7 @@ def mask_at(photo: Photo, point: tuple[float, float], context: RequestContext) -
         If the network is not available or was cancelled.
     """
     rgb = photo.flattened()
-    images = preprocess.prepare(MODEL, rgb)
-
-    def predict(runner: Sam2Runner) -> Masks:
-        embeddings = runner.run(images)
-        context.check()
-        return runner.at_points(embeddings, np.array([point], np.float32))
-
-    masks, _ = MODEL_CACHE.run(MODEL, predict, context.settings, context.progress, context.check)
-    context.check()
+    masks, _ = predict(rgb, np.array([point], np.float32), None, context, Timer())
     return upsample_guided(1 / (1 + np.exp(-best_mask(masks))), rgb)
 
 
