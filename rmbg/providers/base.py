@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from rmbg.billing.quote import Priced, quote
 from rmbg.cutout import Cutout
@@ -199,14 +199,8 @@ def no_turn(check: Callable[[], None]) -> AbstractContextManager[None]:
     return nullcontext()
 
 
-def forget(handle: str) -> None:
-    """Callback for jobs that are not resumed; discards the handle."""
-
-
-class Runner(Protocol):
-    """Call of one provider on behalf of another one; the arguments are those of ``Provider.cut``."""
-
-    def __call__(self, provider: Provider, photo: Photo, options: Mapping[str, Any], context: RequestContext, /) -> Cutout: ...
+#: Call of one provider on behalf of another one; the arguments are the provider and those of ``Provider.cut``.
+Runner = Callable[["Provider", Photo, Mapping[str, Any], "RequestContext"], Cutout]
 
 
 def run_directly(provider: Provider, photo: Photo, options: Mapping[str, Any], context: RequestContext) -> Cutout:
@@ -232,8 +226,8 @@ class PaidJob:
     """
 
     id: str
-    handle: str = ""
-    keep: Callable[[str], None] = forget
+    handle: str
+    keep: Callable[[str], None]
 
 
 @dataclass(frozen=True)

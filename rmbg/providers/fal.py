@@ -13,9 +13,8 @@ import itertools
 import json
 import urllib.parse
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 from rmbg.billing.cost import Cost
 from rmbg.billing.quote import PRICES, amount
@@ -70,18 +69,12 @@ ERRORS = {
 CANCEL_SECONDS = 4.0
 
 
-@dataclass(frozen=True)
-class Job:
-    """URLs of a submitted job."""
+class Job(NamedTuple):
+    """URLs of a submitted job, which are its handle if they are separated by spaces."""
 
     status: str
     result: str
     cancel: str
-
-    @property
-    def handle(self) -> str:
-        """The URLs as one string, the input of `resumed_job`."""
-        return " ".join((self.status, self.result, self.cancel))
 
 
 def parse_job(call: PaidCall, response: Response, queue: str) -> Job:
@@ -281,7 +274,7 @@ def run(call: PaidCall, endpoint: str, arguments: Mapping[str, Any], count: int 
             call.progress("Sending the photo to fal")
             job = parse_job(call, post(queue, "submit"), queue)
             if call.context.job:
-                call.context.job.keep(job.handle)
+                call.context.job.keep(" ".join(job))
         try:
             failed = wait(call, f"{job.status}?logs=true", headers, failure)
         except BaseException:  # the result is no longer used
