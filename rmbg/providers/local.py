@@ -17,7 +17,7 @@ from rmbg.inference.catalog import MODELS, Model
 from rmbg.inference.engines import Plan, torch_is_installed
 from rmbg.inference.model_cache import MODEL_CACHE
 from rmbg.matting.foreground import finish
-from rmbg.providers.base import READY, Execution, Provider, ProviderInfo, RequestContext, Status
+from rmbg.providers.base import READY, Execution, Option, Provider, ProviderInfo, RequestContext, Status
 from rmbg.runtime.messages import Message, OwnerMessage
 from rmbg.runtime.telemetry import Timer
 from rmbg.settings import Settings
@@ -98,11 +98,34 @@ def local_cutout(
 
 
 class LocalNetwork(Provider):
-    """Published network, run on this machine by ``rmbg.inference``."""
+    """Published network, run on this machine by ``rmbg.inference``.
 
-    def __init__(self, info: ProviderInfo, model: Model) -> None:
-        self.info = info
-        self.model = model
+    Parameters
+    ----------
+    id : str
+        Id of the model in ``MODELS``, which is also that of the provider.
+    title, network : str
+        Display name, and architecture and size of the network.
+    seconds : float
+        Run time for one photo on two CPU cores.
+    options : tuple of Option
+    """
+
+    def __init__(self, id: str, title: str, network: str, seconds: float, options: tuple[Option, ...] = ()) -> None:
+        self.model = model = MODELS[id]
+        self.info = ProviderInfo(
+            id=id,
+            title=title,
+            kind="local",
+            model=f"{model.hub}: {network}",
+            license=model.license,
+            license_url=model.license_url,
+            pixels=DATA_USE,
+            seconds=seconds,
+            input_size=f"{model.size} x {model.size}",
+            supports=("offline", "soft alpha", "deterministic"),
+            options=options,
+        )
 
     def status(self, settings: Settings) -> Status:
         return model_status(self.model, settings)
@@ -154,34 +177,16 @@ def model_status(model: Model, settings: Settings) -> Status:
     return Status("download", downloads)
 
 
-def describe(model: Model, title: str, network: str, seconds: float) -> ProviderInfo:
-    """Return the `ProviderInfo` of a published network; `seconds` is its run time for one photo on two CPU cores."""
-    return ProviderInfo(
-        id=model.id,
-        title=title,
-        kind="local",
-        model=f"{model.hub}: {network}",
-        license=model.license,
-        license_url=model.license_url,
-        pixels=DATA_USE,
-        seconds=seconds,
-        input_size=f"{model.size} x {model.size}",
-        supports=("offline", "soft alpha", "deterministic"),
-    )
-
-
-def _network(id: str, title: str, network: str, seconds: float) -> LocalNetwork:
-    return LocalNetwork(describe(MODELS[id], title, network, seconds), MODELS[id])
-
-
 #: Fast, general purpose, non-commercial license.
-RMBG_1_4 = _network("rmbg-1.4", "RMBG-1.4", "IS-Net, 44 million parameters", seconds=1.2)
+RMBG_1_4 = LocalNetwork("rmbg-1.4", "RMBG-1.4", "IS-Net, 44 million parameters", seconds=1.2)
 
 #: The finest edges and the longest run time on a CPU, non-commercial license.
-RMBG_2_0 = _network("rmbg-2.0", "RMBG-2.0", "BiRefNet, 220 million parameters", seconds=9.0)
+RMBG_2_0 = LocalNetwork("rmbg-2.0", "RMBG-2.0", "BiRefNet, 220 million parameters", seconds=9.0)
 
 #: Weights of the authors of BiRefNet: the architecture of RMBG-2.0, trained on public data, MIT license.
-BIREFNET = _network("birefnet", "BiRefNet", "BiRefNet, 220 million parameters", seconds=9.0)
+BIREFNET = LocalNetwork("birefnet", "BiRefNet", "BiRefNet, 220 million parameters", seconds=9.0)
 
 #: BiRefNet with a Swin-T backbone: several times faster than BiRefNet, MIT license.
-BIREFNET_LITE = _network("birefnet-lite", "BiRefNet lite", "BiRefNet with a small backbone, 44 million parameters", seconds=3.0)
+BIREFNET_LITE = LocalNetwork(
+    "birefnet-lite", "BiRefNet lite", "BiRefNet with a small backbone, 44 million parameters", seconds=3.0
+)

@@ -13,7 +13,6 @@ the foreground is selected from the predicted masks:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,7 +26,7 @@ from rmbg.inference.engines import Plan
 from rmbg.inference.model_cache import MODEL_CACHE
 from rmbg.matting.guided_filter import upsample_guided
 from rmbg.providers.base import Option, RequestContext
-from rmbg.providers.local import LocalNetwork, describe, local_cutout
+from rmbg.providers.local import LocalNetwork, local_cutout
 from rmbg.runtime.telemetry import Timer
 
 if TYPE_CHECKING:
@@ -179,7 +178,4 @@ def select_foreground(masks: Masks) -> np.ndarray:
     return logits[(overlap >= 0.5) | (score >= score[best] / 2)].max(0)
 
 
-SAM2 = Sam2(
-    replace(describe(MODEL, "SAM 2", "SAM 2.1, 46 million parameters", seconds=12.0), options=OPTIONS),
-    MODEL,
-)
+SAM2 = Sam2("sam2", "SAM 2", "SAM 2.1, 46 million parameters", seconds=12.0, options=OPTIONS)
