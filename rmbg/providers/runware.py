@@ -185,26 +185,20 @@ REMBG = (
 
 
 class Runware(Remote):
-    """Model at Runware."""
+    """Model at Runware; `fields` are those of ``ProviderInfo`` that differ between the models."""
 
     service = "Runware"
     resumes = "by id"
 
-    def __init__(
-        self, id: str, title: str, model: str, license: str, page: str, options: tuple[Option, ...], seconds: float
-    ) -> None:
+    def __init__(self, id: str, options: tuple[Option, ...], **fields: Any) -> None:
         self.info = service_info(
             id,
-            title=title,
-            model=model,
-            license=license,
-            license_url=f"https://runware.ai/docs/models/{page}",
             pixels="The photo is sent to runware.ai. Results of type URL are stored there until they expire.",
-            seconds=seconds,
             input_size="1024 x 1024",
             supports=("soft alpha", "charged cost"),
             options=COMMON + options,
             key_name="RUNWARE_API_KEY",
+            **fields,
         )
 
     def check(self, options: Mapping[str, Any]) -> None:
@@ -316,19 +310,19 @@ def color(text: str) -> tuple[int, int, int, int]:
 
 RUNWARE_RMBG_2 = Runware(
     "runware-rmbg-2.0",
-    "Runware: RMBG 2.0",
-    "bria:2@1",
-    "BRIA's RMBG 2.0; the price includes commercial use.",
-    "bria-rmbg-v2-0",
     BRIA,
-    3.0,
+    title="Runware: RMBG 2.0",
+    model="bria:2@1",
+    license="BRIA's RMBG 2.0; the price includes commercial use.",
+    license_url="https://runware.ai/docs/models/bria-rmbg-v2-0",
+    seconds=3.0,
 )
 RUNWARE_REMBG_1_4 = Runware(
     "runware-rembg-1.4",
-    "Runware: RemBG 1.4",
-    "runware:109@1",
-    "Runware's terms; the price includes commercial use.",
-    "rembg-v1-4",
     REMBG,
-    2.0,
+    title="Runware: RemBG 1.4",
+    model="runware:109@1",
+    license="Runware's terms; the price includes commercial use.",
+    license_url="https://runware.ai/docs/models/rembg-v1-4",
+    seconds=2.0,
 )
