@@ -113,43 +113,53 @@ def progress_text(call: PaidCall, response: Response) -> str:
     return f"fal is processing the photo: {call.sanitize(messages[-1], 80)}" if messages else "fal is processing the photo"
 
 
-def wait(
-    call: PaidCall, url: str, headers: Mapping[str, str], failure: Callable[..., ServiceError], progress: str = ""
-) -> bool:
-    """Poll the status of a job at `url` until it is complete; returns True if the state has an error.
-
-    `failure` (call, response, step=...) returns the error of a response, and `progress` replaces the progress messages.
-    """
-    interval = POLL_INTERVAL
-    while True:
-        response = call.fetch_result(Request("GET", url, headers))
-        if not response.ok:
-            raise failure(call, response, step="status")
-        if response.json("status") == "COMPLETED":  # also for failed jobs, whose error is in the result
-            return bool(response.json("error") or response.json("error_type"))
-        text = progress_text(call, response)
-        call.progress(progress or text)
-        call.pause(interval)
-        interval = min(interval * 1.4, MAX_POLL_INTERVAL)
-
-
-def fetch_job_result(
-    call: PaidCall, url: str, headers: Mapping[str, str], failure: Callable[..., ServiceError], *, failed: bool
+def finish(
+    call: PaidCall, job: Job, headers: Mapping[str, str], failure: Callable[..., ServiceError], progress: str = ""
 ) -> Response:
-    """Fetch the result of a complete job at `url`; retried unless the error is the outcome of the job itself.
+    """Poll a job until it is complete and return its result; the job is cancelled if polling fails.
 
-    The same response can be a temporary fault. It is the outcome if the state of the job had an error (`failed`), which is an
-    optional field, or if it is repeated.
+    The result is fetched again unless an error is the outcome of the job itself. The same response can be a temporary fault.
+    It is the outcome if the state of the job had an error, which is an optional field, or if it is repeated.
+
+    Parameters
+    ----------
+    call : PaidCall
+    job : Job
+    headers : mapping
+        With the key of the service.
+    failure : callable (call, response, step=...) -> ServiceError
+        Returns the error of a response.
+    progress : str
+        Replaces the progress messages.
     """
-    failures = itertools.count(2 if failed else 1)
 
-    def final(response: Response) -> bool:
-        return error_detail(response)[1].startswith(JOB_FAILURES) and next(failures) >= 2
+    def fetch(url: str, step: str, final: Callable[[Response], bool]) -> Response:
+        response = call.fetch_result(Request("GET", url, headers), final)
+        if not response.ok:
+            raise failure(call, response, step=step)
+        return response
 
-    response = call.fetch_result(Request("GET", url, headers), final)
-    if not response.ok:
-        raise failure(call, response, step="result")
-    return response
+    interval = POLL_INTERVAL
+    try:
+        # A failed job is complete as well, and its error is in the result.
+        while (state := fetch(job.status, "status", lambda response: False)).json("status") != "COMPLETED":
+            text = progress_text(call, state)
+            call.progress(progress or text)
+            call.pause(interval)
+            interval = min(interval * 1.4, MAX_POLL_INTERVAL)
+    except BaseException:  # the result is no longer used
+        if job.cancel:
+            with contextlib.suppress(RmbgError), call.side_client(CANCEL_SECONDS) as side_client:
+                side_client.send(Request("PUT", job.cancel, headers))
+        raise
+    if not progress:
+        call.progress("Downloading the result from fal")
+    failures = itertools.count(2 if state.json("error") or state.json("error_type") else 1)
+    return fetch(
+        job.result,
+        "result",
+        lambda response: error_detail(response)[1].startswith(JOB_FAILURES) and next(failures) >= 2,
+    )
 
 
 def failure(client: ServiceClient, response: Response, *, step: str) -> ServiceError:
@@ -275,14 +285,7 @@ def run(call: PaidCall, endpoint: str, arguments: Mapping[str, Any], count: int 
             job = parse_job(call, post(queue, "submit"), queue)
             if call.context.job:
                 call.context.job.keep(" ".join(job))
-        try:
-            failed = wait(call, f"{job.status}?logs=true", headers, failure)
-        except BaseException:  # the result is no longer used
-            with contextlib.suppress(RmbgError), call.side_client(CANCEL_SECONDS) as side_client:
-                side_client.send(Request("PUT", job.cancel, headers))
-            raise
-        call.progress("Downloading the result from fal")
-        response = fetch_job_result(call, job.result, headers, failure, failed=failed)
+        response = finish(call, job._replace(status=f"{job.status}?logs=true"), headers, failure)
     if not (response.json("image") or response.json("images")):
         raise ServiceError("The response of fal has no picture.")
     call.cost = _cost(call, response, endpoint, count)

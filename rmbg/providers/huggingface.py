@@ -59,8 +59,7 @@ class HuggingFace(Remote):
         response = call.send(Request("POST", url, headers, json=arguments, pays=True))
         job = job_url(call, response, hub)
         text = "fal is processing the photo for Hugging Face"
-        failed = fal.wait(call, f"{job}/status{QUEUE}", headers, failure, text)
-        response = fal.fetch_job_result(call, f"{job}{QUEUE}", headers, failure, failed=failed)
+        response = fal.finish(call, fal.Job(f"{job}/status{QUEUE}", f"{job}{QUEUE}", ""), headers, failure, text)
         return ProviderResult(fal.fetch_image(call, response.json("image", "url")))
 
 
