@@ -39,14 +39,13 @@ INFO = service_info(
     seconds=10.0,
     supports=("generative",),
     options=(
-        Option("num_images", "Number of pictures", "int", 1, "Each picture is charged.", 1, 4),
-        Option("negative_prompt", "Contents to avoid", "text", "", "For example: people, text."),
-        Option("refine_prompt", "Improve the description", "bool", True, "fal rewrites the description before it is used."),
-        Option("fast", "Faster model", "bool", True, "Switch off for the slower model with better quality.", advanced=True),
+        Option("num_images", "Number of pictures", 1, "Each picture is charged.", 1, 4),
+        Option("negative_prompt", "Contents to avoid", "", "For example: people, text."),
+        Option("refine_prompt", "Improve the description", True, "fal rewrites the description before it is used."),
+        Option("fast", "Faster model", True, "Switch off for the slower model with better quality.", advanced=True),
         Option(
             "seed",
             "Seed",
-            "text",
             "",
             Message("0 to {limit}. The same seed and description give the same picture. Empty: random.", limit=MAX_SEED),
             advanced=True,

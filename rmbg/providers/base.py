@@ -25,8 +25,8 @@ class Option:
     ----------
     name, title, help : str
         Identifier, label and explanation.
-    kind : {"bool", "int", "float", "choice", "text"}
-    default : Any
+    default : bool, int, float or str
+        Determines the kind of the option, unless it has `choices`.
     minimum, maximum : float or None
         Inclusive range of a number.
     choices : tuple of str
@@ -37,13 +37,17 @@ class Option:
 
     name: str
     title: str
-    kind: Literal["bool", "int", "float", "choice", "text"]
     default: Any
     help: str = ""
     minimum: float | None = None
     maximum: float | None = None
     choices: tuple[str, ...] = ()
     advanced: bool = False
+
+    @property
+    def kind(self) -> str:
+        """One of ``bool``, ``int``, ``float``, ``choice`` and ``text``."""
+        return "choice" if self.choices else {str: "text"}.get(type(self.default), type(self.default).__name__)
 
     def parse(self, value: Any) -> Any:
         """Convert `value`, as text or already of the right type, to a value of this option.
@@ -84,7 +88,7 @@ class Option:
 
 def choice(name: str, title: str, choices: tuple[str, ...], help: str) -> Option:
     """Return an option with the first of its choices as the default."""
-    return Option(name, title, "choice", choices[0], help, choices=choices)
+    return Option(name, title, choices[0], help, choices=choices)
 
 
 def advanced(*options: Option) -> tuple[Option, ...]:

@@ -464,17 +464,16 @@ class Cascade(Provider):
             seconds=infos[0].seconds,
             supports=("soft alpha",),
             options=(
-                Option("steps", "Providers, cheapest first", "text", ",".join(self.steps), "Ids, separated by commas."),
+                Option("steps", "Providers, cheapest first", ",".join(self.steps), "Ids, separated by commas."),
                 Option(
                     "threshold",
                     "Required confidence",
-                    "float",
                     THRESHOLD,
                     "The next provider is called if the confidence is lower.",
                     0,
                     1,
                 ),
-                Option("max_cost", "Limit for one photo in US dollars", "float", MAX_COST, "", 0, 10_000),
+                Option("max_cost", "Limit for one photo in US dollars", MAX_COST, "", 0, 10_000),
             ),
             pricing=self.quote,
         )

@@ -200,17 +200,12 @@ OPTIONS = advanced(
     ),
     choice("input", "Photo upload", ("inline", "upload"), "inline: within the request; upload: as a file in fal's storage."),
     Option(
-        "sync_mode",
-        "Result in the response",
-        "bool",
-        True,
-        "The result is part of the response and is not stored in fal's history.",
+        "sync_mode", "Result in the response", True, "The result is part of the response and is not stored in fal's history."
     ),
-    Option("store_io", "Permit storage at fal", "bool", False, "fal may store request and response for 30 days."),
+    Option("store_io", "Permit storage at fal", False, "fal may store request and response for 30 days."),
     Option(
         "expiration",
         "Deletion at fal after (seconds)",
-        "int",
         3600,
         "Time after which fal deletes uploads and results.",
         60,

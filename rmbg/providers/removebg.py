@@ -54,14 +54,13 @@ class RemoveBg(Remote):
             Option(
                 "size",
                 "Size",
-                "choice",
                 "full",
                 "preview: 0.25 megapixels for a quarter of a credit.",
                 choices=("preview", "auto", "full", "50MP"),
             ),
             choice("type", "Subject", ("auto", "person", "product", "car", "animal", "graphic", "transportation", "other"), ""),
             *advanced(choice("channels", "Result", ("rgba", "alpha"), "rgba: cutout; alpha: mask only.")),
-            Option("semitransparency", "Translucent glass", "bool", True, "Keep glass translucent in photos of cars."),
+            Option("semitransparency", "Translucent glass", True, "Keep glass translucent in photos of cars."),
         ),
         key_name="REMOVEBG_API_KEY",
     )

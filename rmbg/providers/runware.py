@@ -155,15 +155,15 @@ COMMON = advanced(
         ("base64Data", "dataURI", "URL"),
         "base64Data and dataURI: in the response; URL: in Runware's storage.",
     ),
-    Option("outputQuality", "Quality", "int", 95, "Quality of lossy formats; without effect on PNG.", 20, 99),
+    Option("outputQuality", "Quality", 95, "Quality of lossy formats; without effect on PNG.", 20, 99),
     choice("deliveryMethod", "Delivery", ("sync", "async"), "sync: in the response; async: by polling."),
-    Option("ttl", "Expiration (seconds)", "int", 3600, "Time after which Runware deletes results of type URL.", 60, 2_592_000),
-    Option("includeCost", "Report the cost", "bool", True, "Otherwise the listed price is used."),
-    Option("webhookURL", "Webhook", "text", "", "URL to which Runware also posts the response."),
-    Option("uploadEndpoint", "Upload to", "text", "", "URL to which Runware also uploads the result."),
+    Option("ttl", "Expiration (seconds)", 3600, "Time after which Runware deletes results of type URL.", 60, 2_592_000),
+    Option("includeCost", "Report the cost", True, "Otherwise the listed price is used."),
+    Option("webhookURL", "Webhook", "", "URL to which Runware also posts the response."),
+    Option("uploadEndpoint", "Upload to", "", "URL to which Runware also uploads the result."),
 )
 
-BRIA = (Option("preserveAlpha", "Keep the photo's own transparency", "bool", False, "Send the photo with its own alpha."),)
+BRIA = (Option("preserveAlpha", "Keep the photo's own transparency", False, "Send the photo with its own alpha."),)
 
 REMBG = (
     *advanced(
@@ -174,13 +174,13 @@ REMBG = (
             "Used with returnOnlyMask; cutouts are always PNG, as JPG has no transparency.",
         )
     ),
-    Option("alphaMatting", "Alpha matting", "bool", False, "Refine the edge."),
-    Option("alphaMattingForegroundThreshold", "Matting: foreground threshold", "int", 240, "", 1, 255, advanced=True),
-    Option("alphaMattingBackgroundThreshold", "Matting: background threshold", "int", 10, "", 1, 255, advanced=True),
-    Option("alphaMattingErodeSize", "Matting: erosion", "int", 10, "", 1, 255, advanced=True),
-    Option("postProcessMask", "Clean the mask", "bool", False),
-    Option("returnOnlyMask", "Mask only", "bool", False, "Runware returns the mask; the cutout is the same.", advanced=True),
-    Option("rgba", "Background color", "text", "255,255,255,0", "Red, green, blue, alpha; alpha below 255.", advanced=True),
+    Option("alphaMatting", "Alpha matting", False, "Refine the edge."),
+    Option("alphaMattingForegroundThreshold", "Matting: foreground threshold", 240, "", 1, 255, advanced=True),
+    Option("alphaMattingBackgroundThreshold", "Matting: background threshold", 10, "", 1, 255, advanced=True),
+    Option("alphaMattingErodeSize", "Matting: erosion", 10, "", 1, 255, advanced=True),
+    Option("postProcessMask", "Clean the mask", False),
+    Option("returnOnlyMask", "Mask only", False, "Runware returns the mask; the cutout is the same.", advanced=True),
+    Option("rgba", "Background color", "255,255,255,0", "Red, green, blue, alpha; alpha below 255.", advanced=True),
 )
 
 

@@ -41,14 +41,11 @@ MAX_BORDER_COVERAGE = 0.25
 MODEL = MODELS["sam2"]
 
 OPTIONS = (
-    Option(
-        "point", "Point", "text", "", "x,y of a point on the subject, as fractions of width and height; 0.5,0.5 is the center."
-    ),
-    Option("box", "Box", "text", "", "left,top,right,bottom of a box around the subject, as fractions of width and height."),
+    Option("point", "Point", "", "x,y of a point on the subject, as fractions of width and height; 0.5,0.5 is the center."),
+    Option("box", "Box", "", "left,top,right,bottom of a box around the subject, as fractions of width and height."),
     Option(
         "grid",
         "Grid",
-        "int",
         16,
         "Points per side of the prompt grid that is used without a point or box.",
         minimum=2,

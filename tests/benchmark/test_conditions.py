@@ -70,7 +70,7 @@ def measure(dataset, folder, name, settings=SETTINGS):
 
 
 def new_options(monkeypatch, fake):
-    monkeypatch.setattr(fake, "info", replace(fake.info, options=(Option("grid", "Grid", "int", 16),)))
+    monkeypatch.setattr(fake, "info", replace(fake.info, options=(Option("grid", "Grid", 16),)))
 
 
 def new_execution(**changes):

@@ -77,7 +77,7 @@ class Tuned(Fake):
 
     def __init__(self, name: str, *arguments: Any, **more: Any) -> None:
         super().__init__(name, *arguments, **more)
-        self.info = replace(self.info, options=(Option("level", "Level", "float", 0.5, minimum=0, maximum=1),))
+        self.info = replace(self.info, options=(Option("level", "Level", 0.5, minimum=0, maximum=1),))
         self.levels: list[float] = []
 
     def cut(self, photo: Any, options: Any, call: Any) -> Any:
