@@ -42,9 +42,7 @@ def find(name: str, title: str, request_key: str | None, settings: Settings) -> 
     if value.strip():
         text = "{service} needs your own key here: visitors cannot use the keys of this server. Enter your key."
         raise NotReadyError(Message(text, service=title))
-    if settings.shared:
-        raise NotReadyError(Message("{service} needs a key. Enter your own.", service=title))
-    advice = f" On the command line, set {name}."
+    advice = "" if settings.shared else f" On the command line, set {name}."
     raise NotReadyError(Message("{service} needs a key. Enter your own.", owner=advice, service=title))
 
 
