@@ -271,11 +271,9 @@ class Remote(Provider):
 def encode_photo(photo: Photo, *, keep_alpha: bool = False) -> EncodedPhoto:
     """Encode a photo for a request; its own transparency is flattened on white unless `keep_alpha` is True."""
     out = io.BytesIO()
-    if keep_alpha and photo.alpha is not None:
-        Image.fromarray(np.dstack([photo.rgb, photo.alpha])).save(out, "PNG", compress_level=4)
-        return EncodedPhoto(out.getvalue(), "image/png")
-    image = Image.fromarray(photo.flattened())
-    if photo.width * photo.height <= LOSSLESS_PIXELS:
+    own_alpha = photo.alpha if keep_alpha else None
+    image = Image.fromarray(photo.flattened() if own_alpha is None else np.dstack([photo.rgb, own_alpha]))
+    if image.mode == "RGBA" or photo.width * photo.height <= LOSSLESS_PIXELS:
         image.save(out, "PNG", compress_level=4)
         return EncodedPhoto(out.getvalue(), "image/png")
     image.save(out, "JPEG", quality=95, subsampling=0)
