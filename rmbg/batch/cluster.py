@@ -1,14 +1,9 @@
-"""Batches on a Ray cluster: connection and checks, the work of a node, and the driver with manifest, keys and paid calls.
-
-Ray cannot call a driver, so the requests pass through an actor on the driver's node, which the driver polls.
-"""
+"""Batches on a Ray cluster: connection and checks, the work of a node, and the driver with manifest, keys and paid calls."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import io
-import itertools
 import logging
 import os
 import re
@@ -16,16 +11,13 @@ import socket
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-import numpy as np
-
-from rmbg.batch.manifest import HaltError, Outcome
+from rmbg.batch.manifest import HaltError, Manifest, Outcome
 from rmbg.batch.outputs import Output, StoreOutput, probe_name
-from rmbg.batch.pipeline import PAID_JOBS, Pipeline, Run
+from rmbg.batch.pipeline import PAID_JOBS, Admission, Run, read_input
 from rmbg.batch.plan import Plan, Recipe, Task
 from rmbg.batch.processes import supports
 from rmbg.batch.sources import Entry, Source
@@ -37,72 +29,6 @@ from rmbg.providers.base import never_cancelled
 from rmbg.runtime.threads import use_one_core
 from rmbg.settings import Settings
 from rmbg.version import __version__
-
-#: Maximum time in seconds that `Mailbox.take` waits for a request.
-TAKE_SECONDS = 0.2
-
-#: Number of concurrent requests; each thread of an actor has at most one.
-MAX_REQUESTS = 100_000
-
-
-class Mailbox:
-    """Asynchronous actor with the requests that the driver has not answered."""
-
-    def __init__(self) -> None:
-        self._numbers = itertools.count()
-        self._requests: asyncio.Queue[tuple[int, tuple[Any, ...]]] = asyncio.Queue()
-        self._answers: dict[int, asyncio.Future[Any]] = {}
-
-    async def ask(self, request: tuple[Any, ...]) -> Any:
-        """Pass a request to the driver and return its answer."""
-        number = next(self._numbers)
-        self._answers[number] = asyncio.get_running_loop().create_future()
-        await self._requests.put((number, request))
-        return await self._answers[number]
-
-    async def take(self) -> list[tuple[int, tuple[Any, ...]]]:
-        """Return the waiting requests with their numbers, after at most `TAKE_SECONDS`."""
-        try:
-            found = [await asyncio.wait_for(self._requests.get(), TAKE_SECONDS)]
-        except asyncio.TimeoutError:
-            return []
-        while not self._requests.empty():
-            found.append(self._requests.get_nowait())
-        return found
-
-    async def answer(self, number: int, value: Any) -> None:
-        """Answer a request."""
-        future = self._answers.pop(number)
-        if not future.done():
-            future.set_result(value)
-
-
-class Driver:
-    """The driver, as seen by an actor on a node.
-
-    Parameters
-    ----------
-    mailbox : handle of a Mailbox
-    """
-
-    def __init__(self, mailbox: Any) -> None:
-        self._mailbox = mailbox
-
-    def ask(self, kind: str, *arguments: Any) -> Any:
-        """Return the answer to a request.
-
-        Raises
-        ------
-        RmbgError
-            The error that the driver has answered with.
-        """
-        import ray
-
-        value = ray.get(self._mailbox.ask.remote((kind, *arguments)))
-        if isinstance(value, BaseException):
-            raise value
-        return value
-
 
 # Connection to a Ray cluster, and the checks before a batch starts.
 
@@ -135,9 +61,8 @@ def load_ray() -> Any:
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # before the import; errors are raised, and not printed as well
     try:
         import ray
-        import ray.data
     except ImportError:
-        raise NotReadyError("Ray is not installed. Run pip install 'ray[data]'.") from None
+        raise NotReadyError("Ray is not installed. Run pip install ray.") from None
     version = tuple(int(part) for part in re.findall(r"\d+", ray.__version__)[:2])
     if not FIRST_VERSION <= version < END_VERSION:
         first, end = (".".join(map(str, each)) for each in (FIRST_VERSION, END_VERSION))
@@ -174,8 +99,7 @@ def connection(address: str) -> Iterator[Any]:
             raise NotReadyError(f"No Ray cluster is running {where}. Start one with ray start --head.") from None
         except Exception as error:  # Ray has no common base class of errors
             raise NotReadyError(f"The Ray cluster cannot be used: {reason(error)}.") from None
-        for name in ("ray", "ray.data"):
-            logging.getLogger(name).setLevel(logging.CRITICAL)
+        logging.getLogger("ray").setLevel(logging.CRITICAL)
         try:
             yield ray
         finally:
@@ -199,7 +123,8 @@ def check_nodes(ray: Any, job: NodeJob, plan: Plan) -> list[dict[str, float]]:
     nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
     if not nodes:
         raise NotReadyError(NO_NODES)
-    entry = next((task.entry for task in plan.tasks if _readable(job, task.entry)), None)
+    inputs = ((task.entry, read_input(job.source, task.entry)) for task in plan.tasks)
+    entry = next((entry for entry, data in inputs if isinstance(data, bytes)), None)
     check = ray.remote(check_node)
     probes, pending = [], []
     for node in nodes:
@@ -287,17 +212,7 @@ def _check_port(address: str) -> None:
         raise NotReadyError(f"No Ray cluster is running at {shown}. Start one with ray start --head.") from None
 
 
-def _readable(job: NodeJob, entry: Any) -> bool:
-    if entry.problem:
-        return False
-    try:
-        job.source.read(entry)
-    except RmbgError:
-        return False
-    return True
-
-
-# Work of one node of a cluster: the pipeline of a local batch, with the manifest and the paid calls at the driver.
+# Work of one node of a cluster, with the manifest and the paid calls at the driver.
 
 
 @dataclass(frozen=True)
@@ -327,12 +242,6 @@ class NodeJob:
             os.chdir(self.folder)
 
 
-def node_settings(settings: Settings) -> Settings:
-    """Return the driver's settings with the data folder, weights and environment of this node."""
-    own = Settings.from_environ()
-    return replace(settings, data=own.data, weights=own.weights or settings.weights, environ=own.environ)
-
-
 def check_node(job: NodeJob, entry: Entry | None, probe: str) -> tuple[str, str]:
     """Check that this node can read the input and write results, as a task on that node.
 
@@ -360,84 +269,96 @@ def check_node(job: NodeJob, entry: Entry | None, probe: str) -> tuple[str, str]
     return __version__, ""
 
 
+class PaymentRequiredError(CancelledError):
+    """A photo, without a result yet, for which the driver makes a paid call."""
+
+    def __init__(self, photo: Photo, digest: str) -> None:
+        super().__init__(photo, digest)
+        self.photo, self.digest = photo, digest
+
+
+@dataclass(frozen=True)
+class Payment:
+    """Result of a paid call.
+
+    Attributes
+    ----------
+    digest : str
+        Of the photo.
+    result : dict or RmbgError
+        Fields of the cutout except its photo, which the node has, or the error of the call.
+    called : bool
+        False if the cutout comes from the cache.
+    """
+
+    digest: str
+    result: dict[str, Any] | RmbgError
+    called: bool = True
+
+
 class PhotoActor:
-    """Actor that processes blocks of tasks; the network is loaded once.
+    """Actor that processes photos in several threads; the network is loaded once.
 
     Parameters
     ----------
-    mailbox : handle of a Mailbox
     job : NodeJob
     threads : int
-        Number of concurrent photos.
+        Number of concurrent photos; others are read ahead.
     cores : int
         Number of CPU cores of the actor.
     """
 
-    def __init__(self, mailbox: Any, job: NodeJob, threads: int, cores: int) -> None:
+    def __init__(self, job: NodeJob, threads: int, cores: int) -> None:
         job.enter()
-        self._driver, self._job, self._threads, self._cores = Driver(mailbox), job, threads, cores
-        self._settings = node_settings(job.settings)
+        own = Settings.from_environ()  # data folder, weights and environment are those of the node
+        weights = own.weights or job.settings.weights
+        self._settings = replace(job.settings, data=own.data, weights=weights, environ=own.environ)
+        self._job = job
+        self._admission = Admission(threads, one_core=threads >= cores)
         if supports(job.recipe):
             use_one_core()
 
-    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Process the tasks with the numbers in the column ``data``, except those that are recorded already."""
-        tasks = self._driver.ask("tasks", batch["data"].tolist())
-        if tasks:
-            try:
-                self._process(tasks)
-            except RmbgError as error:
-                self._driver.ask("halt", str(error))
-            except Exception as error:  # an unexpected error ends the run, as on one machine
-                self._driver.ask("halt", f"A node failed: {reason(error)}.")
-        return {"data": batch["data"]}
+    def ready(self) -> None:
+        """Return once the actor has started."""
 
-    def _process(self, tasks: list[Task]) -> None:
-        pipeline = Pipeline(Plan(tasks=tasks), self._job.source, self._job.recipe, self._threads, self._cores)
+    def process(self, task: Task, payment: Payment | None = None) -> tuple[Outcome, dict[str, Any]] | RmbgError:
+        """Process a task and return its outcome with the changed columns of its item.
 
-        def record(outcome: Outcome, columns: Mapping[str, Any]) -> None:
-            if not self._driver.ask("record", outcome, dict(columns)):
-                pipeline.stop.set()
+        PaymentRequiredError is returned for a photo that has to be paid for; the second attempt has the payment. HaltError is
+        returned if no further photo can be processed.
+        """
+
+        def pay(task: Task, photo: Photo, digest: str) -> tuple[Cutout, bool]:
+            if payment is None or payment.digest != digest:
+                raise PaymentRequiredError(photo, digest)
+            if isinstance(payment.result, RmbgError):
+                raise payment.result
+            return Cutout(photo, **payment.result), payment.called
 
         worker = Worker(
             self._job.recipe,
             self._job.output,
             self._settings,
-            self._pay,
-            record,
-            cancelled=pipeline.abort.is_set,
-            stopping=pipeline.stop.is_set,
+            pay,
+            cancelled=never_cancelled,
+            stopping=never_cancelled,
         )
+        data = read_input(self._job.source, task.entry)
         try:
-            pipeline.run(worker, lambda outcome: None, never_cancelled)
-        finally:
-            pipeline.stop.set()
-
-    def _pay(self, task: Task, photo: Photo, digest: str) -> tuple[Cutout, bool]:
-        """Return the cutout of a paid call, which the driver makes."""
-        import ray
-
-        # As an object, the photo is copied to the driver once; a nested reference is not copied to the mailbox.
-        reference, called = self._driver.ask("pay", task.entry.name, [ray.put(photo)], digest)
-        return Cutout(photo, **ray.get(reference[0])), called
+            with self._admission.hold(data):
+                return worker.process(task, data)
+        except RmbgError as error:
+            return error
 
 
-def without_photo(cutout: Cutout) -> dict[str, Any]:
-    """Return the other fields of a cutout, for the node that has the photo."""
-    return {field.name: getattr(cutout, field.name) for field in fields(cutout) if field.name != "photo"}
+# Run of a batch on a Ray cluster: threads of the driver pass tasks to actors, record their outcomes and make their paid calls.
 
 
-# Run of a batch on a Ray cluster: Ray Data passes the numbers of the tasks to actors, which report to the driver.
+#: Number of photos that an actor reads while it processes others.
+READ_AHEAD = 2
 
-
-#: Maximum number of tasks of a block, which one actor processes.
-MAX_BLOCK = 64
-
-#: Minimum number of blocks for each actor, so that all of them end at about the same time.
-BLOCKS_PER_ACTOR = 16
-
-#: Passes over the tasks without a new outcome after which the run ends.
-MAX_IDLE_PASSES = 2
+#: Seconds between two attempts to use an actor that Ray restarts on another node.
+RESTART_INTERVAL = 1.0
 
 
 @dataclass(frozen=True)
@@ -500,19 +421,16 @@ class ClusterRun(Run):
     address : str
         As for `connection`.
     plan : Plan
+    manifest : Manifest
     job : NodeJob
     jobs : int or None
         Number of concurrent photos; by default the number of CPU cores of the cluster, and `PAID_JOBS` at a paid service.
     """
 
-    def __init__(self, address: str, plan: Plan, job: NodeJob, jobs: int | None) -> None:
-        super().__init__(len(plan.tasks), paid=job.recipe.paid)
+    def __init__(self, address: str, plan: Plan, manifest: Manifest, job: NodeJob, jobs: int | None) -> None:
+        super().__init__(plan.tasks, manifest, paid=job.recipe.paid)
         self._address, self._plan, self._job, self._jobs = address, plan, job, jobs
-        self._by_name = {task.entry.name: task for task in plan.tasks}
-        self._open = set(self._by_name)
-        self._fed, self._closed = threading.Event(), threading.Event()
-        self._paying: set[Future[None]] = set()
-        self._payers = ThreadPoolExecutor(jobs or PAID_JOBS, thread_name_prefix="batch-pay")
+        self._serving = 0  # threads with an actor that has not failed to start
 
     def run(self, worker: Worker, update: Callable[[Outcome | None], None], cancelled: Callable[[], bool]) -> None:
         if not self._plan.tasks:
@@ -520,130 +438,53 @@ class ClusterRun(Run):
         with connection(self._address) as ray:
             nodes = check_nodes(ray, self._job, self._plan)
             self.machines = len(nodes)
-            here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
-                ray.get_runtime_context().get_node_id(), soft=False
-            )
-            actor = ray.remote(Mailbox).options(num_cpus=0, max_concurrency=MAX_REQUESTS, scheduling_strategy=here)
-            mailbox = actor.remote()
-            threads = [self._start(self._serve, ray, mailbox, worker), self._start(self._feed, ray, mailbox, nodes)]
+            pool = plan_pool(nodes, self._job, self._jobs)
+            calls = pool.threads if self._job.recipe.paid else pool.threads + READ_AHEAD
+            options = {"num_cpus": pool.cpus, "num_gpus": pool.gpus, "max_restarts": -1, "max_concurrency": calls}
+            create = ray.remote(PhotoActor).options(**options).remote
+            actors = [create(self._job, pool.threads, pool.cpus) for _ in range(min(pool.actors, len(self._plan.tasks)))]
+            self._serving = len(actors) * calls
+            threads = [self._start(self._serve, ray, actor, worker) for actor in actors for _ in range(calls)]
             try:
                 self._follow(update, cancelled)
             finally:
-                self._closed.set()
-                self._payers.shutdown(wait=False, cancel_futures=True)
-                threads[0].join(1)
+                self.stop.set()
+            for thread in threads:
+                thread.join()
 
-    def _active(self) -> bool:
-        # Paid calls may end after an error, as their results are kept for the next run.
-        return any(not call.done() for call in self._paying) or not (self._fed.is_set() or self.error)
-
-    def _feed(self, ray: Any, mailbox: Any, nodes: list[dict[str, float]]) -> None:
-        """Pass the open tasks to the actors until all have an outcome."""
-        idle = 0
-        try:
-            pool = plan_pool(nodes, self._job, self._jobs)
-            while self._open and not self.stop.is_set() and idle < MAX_IDLE_PASSES:
-                before = len(self._open)
-                problem = ""
-                try:
-                    self._pass(ray, mailbox, pool)
-                except Exception as error:  # Ray has no common base class of errors
-                    log.info("a pass over the tasks of a batch failed", exc_info=True)
-                    problem = f" ({reason(error)})"
-                idle = idle + 1 if len(self._open) == before else 0
-            if self._open and not self.stop.is_set():
-                self._fail(HaltError(f"The Ray cluster returns no results{problem}."))
-        except Exception as error:
-            self._fail(error)
-        finally:
-            self._fed.set()
-
-    def _pass(self, ray: Any, mailbox: Any, pool: Pool) -> None:
-        """Pass the open tasks to the actors once; Ray Data restarts lost actors on other nodes and repeats their blocks."""
-        context = ray.data.DataContext.get_current()
-        context.enable_progress_bars = False
-        context.print_on_execution_start = False
-        numbers = np.array([number for number, task in enumerate(self._plan.tasks) if task.entry.name in self._open])
-        size = max(pool.threads, min(MAX_BLOCK, len(numbers) // (pool.actors * BLOCKS_PER_ACTOR)))
-        blocks = [numbers[start : start + size] for start in range(0, len(numbers), size)]
-        # One actor is enough to go on, so that the batch continues on the nodes that are left. All of them start at once, since
-        # a pool that grows adds an actor only after the last one has started and all of them are busy.
-        strategy = ray.data.ActorPoolStrategy(
-            min_size=1,
-            initial_size=min(pool.actors, len(blocks)),
-            max_size=pool.actors,
-            max_tasks_in_flight_per_actor=2,
-        )
-        dataset = ray.data.from_numpy(blocks).map_batches(
-            PhotoActor,
-            fn_constructor_args=(mailbox, self._job, pool.threads, pool.cpus),
-            batch_size=None,
-            compute=strategy,
-            num_cpus=pool.cpus,
-            num_gpus=pool.gpus,
-        )
-        for _ in dataset.iter_batches(batch_size=None, prefetch_batches=0):
-            if self.stop.is_set():
+    def _serve(self, ray: Any, actor: Any, worker: Worker) -> None:
+        """Pass tasks to an actor, one at a time; Ray restarts a lost actor once a node has the resources."""
+        while self._tasks.unfinished_tasks and not self.stop.is_set():
+            try:
+                ray.get(actor.ready.remote(), timeout=RESTART_INTERVAL)
+                self._process_tasks(lambda task: self._process(ray, actor, worker, task))
+            except ray.exceptions.RayTaskError as error:  # an unexpected error ends the run, as on one machine
+                self._fail(HaltError(f"A node failed: {reason(error.cause)}."))
+            except ray.exceptions.ActorDiedError as error:  # an actor that cannot be started
+                with self._lock:
+                    self._serving -= 1
+                if not self._serving:
+                    self._fail(HaltError(f"The Ray cluster returns no results ({reason(error)})."))
                 return
-
-    def _serve(self, ray: Any, mailbox: Any, worker: Worker) -> None:
-        """Answer the requests of the actors."""
-
-        def reply(number: int, handle: Callable[..., Any], *arguments: Any) -> None:
-            try:
-                value = handle(*arguments)
-            except RmbgError as error:
-                value = error
-            except Exception as error:
-                log.exception("a request of a node failed")
-                value = RmbgError(f"The driver failed with an unexpected {type(error).__name__}. See the log for details.")
-            mailbox.answer.remote(number, value)
-
-        def pay(name: str, photo: Any, digest: str) -> tuple[list[Any], bool]:
-            try:
-                received = ray.get(photo[0])
             except ray.exceptions.RayError:
-                raise RmbgError("The node of this photo was lost.") from None  # before a call; another node repeats the photo
-            cutout, called = worker.payments(self._by_name[name], received, digest)
-            return [ray.put(without_photo(cutout))], called
-
-        def record(outcome: Outcome, columns: dict[str, Any]) -> bool:
-            return self._record(worker, outcome, columns)
-
-        handlers: dict[str, Callable[..., Any]] = {"tasks": self._tasks, "record": record, "halt": self._halt}
-        while not self._closed.is_set():
-            try:
-                requests = ray.get(mailbox.take.remote())
-            except Exception as error:  # Ray has no common base class of errors
-                if not self._closed.is_set():
-                    self._fail(HaltError(f"The connection to the Ray cluster was lost: {reason(error)}."))
-                return
-            for number, (kind, *arguments) in requests:
-                if kind == "pay":
-                    self._paying = {call for call in self._paying if not call.done()}
-                    self._paying.add(self._payers.submit(reply, number, pay, *arguments))
-                else:
-                    reply(number, handlers[kind], *arguments)
-
-    def _tasks(self, numbers: list[int]) -> list[Task]:
-        """Return the tasks with these numbers that have no outcome yet; none once the run is stopping."""
-        if self.stop.is_set():
-            return []
-        tasks = [self._plan.tasks[number] for number in numbers]
-        return [task for task in tasks if task.entry.name in self._open]
-
-    def _record(self, worker: Worker, outcome: Outcome, columns: dict[str, Any]) -> bool:
-        """Record an outcome; returns False if the actor must not start another photo."""
-        if outcome.name in self._open:  # otherwise of a repeated block
-            self._open.discard(outcome.name)
-            try:
-                worker.record(outcome, columns)
+                self.stop.wait(RESTART_INTERVAL)
             except Exception as error:
                 self._fail(error)
-                return False
-            self._count_failures(outcome)
-            self._outcomes.put(outcome)
-        return not self.stop.is_set()
 
-    def _halt(self, message: str) -> None:
-        self._fail(HaltError(message))
+    def _process(self, ray: Any, actor: Any, worker: Worker, task: Task) -> Outcome:
+        reply = ray.get(actor.process.remote(task))
+        while isinstance(reply, PaymentRequiredError):
+            reply = ray.get(actor.process.remote(task, self._pay(worker, task, reply)))
+        if isinstance(reply, RmbgError):
+            raise reply
+        return self._record(*reply)
+
+    def _pay(self, worker: Worker, task: Task, required: PaymentRequiredError) -> Payment:
+        try:
+            cutout, called = worker.payments(task, required.photo, required.digest)
+        except (CancelledError, HaltError):
+            raise
+        except RmbgError as error:
+            return Payment(required.digest, error)
+        result = {field.name: getattr(cutout, field.name) for field in fields(cutout) if field.name != "photo"}
+        return Payment(required.digest, result, called)

@@ -273,7 +273,7 @@ class Job:
         limit = SpendingLimit(max_cost, spent, recipe.quote(self.settings).reserve, highest)
         context: dict[str, Any] = {"cancelled": run.abort.is_set, "stopping": run.stop.is_set, "hooks": hooks}
         payments = PaidCalls(recipe, self.output, self.manifest, self._mattes(), limit, self.settings, retry=retry, **context)
-        worker = Worker(recipe, self.output, self.settings, payments.cutout, self._record, **context)
+        worker = Worker(recipe, self.output, self.settings, payments.cutout, **context)
         progress = Progress(len(plan.names), plan.kept, failed=plan.settled)
         started = time.monotonic()
 
@@ -301,13 +301,10 @@ class Job:
     def _open_run(self, plan: Plan, recipe: Recipe, jobs: int | None, ray: str | None, *, exclusive: bool) -> Run:
         """Return a run on this machine, or on a cluster if `ray` is its address."""
         if ray is None:
-            return Pipeline(plan, self.source, recipe, jobs, exclusive=exclusive)
+            return Pipeline(plan, self.manifest, self.source, recipe, jobs, exclusive=exclusive)
         from rmbg.batch.cluster import ClusterRun, NodeJob
 
-        return ClusterRun(ray, plan, NodeJob(self.source, recipe, self.output, self.settings), jobs)
-
-    def _record(self, outcome: Outcome, columns: Mapping[str, Any]) -> None:
-        self.manifest.record(outcome.name, **columns)
+        return ClusterRun(ray, plan, self.manifest, NodeJob(self.source, recipe, self.output, self.settings), jobs)
 
     def _mattes(self) -> MatteCache:
         return self.mattes or MatteCache([self.output.state / "mattes", self.settings.data / "batch-mattes"])

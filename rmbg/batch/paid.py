@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
 
@@ -166,6 +166,7 @@ class _Step:
         return self.inference if self.of_composite else ""
 
 
+@dataclass(frozen=True, eq=False)
 class PaidCalls:
     """Calls of a paid provider on behalf of the workers; thread-safe.
 
@@ -186,27 +187,19 @@ class PaidCalls:
     hooks : Hooks
     """
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        output: Output,
-        manifest: Manifest,
-        mattes: MatteCache,
-        limit: SpendingLimit,
-        settings: Settings,
-        *,
-        retry: bool,
-        cancelled: Callable[[], bool],
-        stopping: Callable[[], bool],
-        hooks: Hooks = NO_HOOKS,
-    ) -> None:
-        self.recipe, self.output, self.manifest, self.mattes = recipe, output, manifest, mattes
-        self.limit, self.settings, self.retry = limit, settings, retry
-        self.cancelled, self.stopping, self.hooks = cancelled, stopping, hooks
-        self.inference = recipe.inference
-        self._sending: set[str] = set()
-        self._failures: Counter[str] = Counter()  # consecutive ones of each service that a composite provider calls
-        self._changed = threading.Condition()
+    recipe: Recipe
+    output: Output
+    manifest: Manifest
+    mattes: MatteCache
+    limit: SpendingLimit
+    settings: Settings
+    retry: bool
+    cancelled: Callable[[], bool]
+    stopping: Callable[[], bool]
+    hooks: Hooks = NO_HOOKS
+    _sending: set[str] = field(default_factory=set)
+    _failures: Counter[str] = field(default_factory=Counter)  # consecutive ones of each service that a composite provider calls
+    _changed: threading.Condition = field(default_factory=threading.Condition)
 
     def cutout(self, task: Task, photo: Photo, digest: str) -> tuple[Cutout, bool]:
         """Return the cutout of a photo; the second value is False if it comes from the cache.
@@ -222,7 +215,7 @@ class PaidCalls:
         with self._exclusive(digest):
             if self.recipe.provider.composite:
                 return self._composite_cutout(task, photo, digest, context)
-            step = _Step(self.recipe.provider, self.recipe.options, self.inference, context)
+            step = _Step(self.recipe.provider, self.recipe.options, self.recipe.inference, context)
             return self._paid_cutout(task, photo, digest, step)
 
     @contextmanager
@@ -246,7 +239,7 @@ class PaidCalls:
 
         The second value is False for a cutout from the cache.
         """
-        matte = self.mattes.load(digest, self.inference, photo.height, photo.width)
+        matte = self.mattes.load(digest, self.recipe.inference, photo.height, photo.width)
         if matte is not None:
             notes = (task.item.message,) if task.item.state == "done" and task.item.message else photo.notes
             return replace(self.recipe.restore(photo, matte), notes=notes), False
@@ -262,7 +255,7 @@ class PaidCalls:
         cutout = run_directly(self.recipe.provider, photo, self.recipe.options, replace(context, run_paid=run_paid))
         if not cutout.provisional:
             with suppress(OutputError):  # the mattes of the paid calls are stored already
-                self.mattes.save(digest, self.inference, cutout.matte)
+                self.mattes.save(digest, self.recipe.inference, cutout.matte)
         return cutout, True
 
     def _paid_cutout(self, task: Task, photo: Photo, digest: str, step: _Step) -> tuple[Cutout, bool]:
@@ -305,7 +298,7 @@ class PaidCalls:
 
     def _charged_before(self, task: Task, digest: str) -> bool:
         item = task.item
-        return item.state == "charged" and (item.digest, item.inference) == (digest, self.inference)
+        return item.state == "charged" and (item.digest, item.inference) == (digest, self.recipe.inference)
 
     def _resumable(self, call: Call, step: _Step) -> bool:
         resumes = step.provider.resumes

@@ -1,4 +1,4 @@
-"""Control of one run of a batch, and its pipeline on this machine: readers load inputs while workers process them."""
+"""Control of one run of a batch, and its pipeline on this machine, which reads photos while it processes others."""
 
 from __future__ import annotations
 
@@ -7,18 +7,20 @@ import queue
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from typing import Any
 
 from PIL import Image
 
-from rmbg.batch.manifest import HaltError, Outcome
+from rmbg.batch.manifest import HaltError, Manifest, Outcome
 from rmbg.batch.plan import Plan, Recipe, Task
 from rmbg.batch.processes import MIN_PHOTOS, PhotoProcess, process_count, supports
-from rmbg.batch.sources import Source
-from rmbg.batch.worker import NO_HOOKS, Worker
+from rmbg.batch.sources import Entry, Source
+from rmbg.batch.worker import NO_HOOKS, Render, Worker
 from rmbg.errors import CancelledError, RmbgError
 from rmbg.images.decode import formats
+from rmbg.providers.base import never_cancelled
 from rmbg.runtime.threads import cpu_count, on_one_core
 
 #: Number of consecutive failures of the provider that ends the batch, since the cause is then not a single photo.
@@ -39,8 +41,9 @@ class Run(ABC):
 
     Parameters
     ----------
-    count : int
-        Number of tasks.
+    tasks : sequence of Task
+    manifest : Manifest
+        Receives the outcomes.
     paid : bool
         Paid calls in progress may finish within `PAID_GRACE_SECONDS` after a stop.
 
@@ -55,11 +58,14 @@ class Run(ABC):
 
     machines = 1
 
-    def __init__(self, count: int, *, paid: bool) -> None:
+    def __init__(self, tasks: Sequence[Task], manifest: Manifest, *, paid: bool) -> None:
         self.stop, self.abort = threading.Event(), threading.Event()
         self.error: BaseException | None = None
+        self._manifest = manifest
         self._grace = PAID_GRACE_SECONDS if paid else 0.0
-        self._count = count
+        self._tasks: queue.Queue[Task] = queue.Queue()  # its unfinished tasks are those without an outcome
+        for task in tasks:
+            self._tasks.put(task)
         self._lock = threading.Lock()
         self._failures = 0  # consecutive ones of the provider
         self._outcomes: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
@@ -84,36 +90,52 @@ class Run(ABC):
             If no further photo can be processed.
         """
 
-    @abstractmethod
     def _active(self) -> bool:
         """Return True while photos are processed."""
+        left = self._tasks.unfinished_tasks
+        return left > self._tasks.qsize() or (left > 0 and not self.stop.is_set())
+
+    def _process_tasks(self, process: Callable[[Task], Outcome]) -> None:
+        """Process tasks, one at a time, until all of them have an outcome or the run stops."""
+        while self._tasks.unfinished_tasks and not self.stop.is_set():
+            try:
+                task = self._tasks.get(timeout=POLL_INTERVAL)
+            except queue.Empty:
+                continue
+            try:
+                self._outcomes.put(process(task))
+            except BaseException:
+                self._tasks.put(task)  # for another thread, or for the next run
+                raise
+            finally:
+                self._tasks.task_done()
 
     def _follow(self, update: Callable[[Outcome | None], None], cancelled: Callable[[], bool]) -> None:
         """Wait for the end of the run; the parameters and errors are those of `run`."""
         stopped_at = None
-        left = self._count
         try:
             while self._active() or not self._outcomes.empty():
-                outcome = self._next_outcome()
-                update(outcome)
-                if outcome is not None:
-                    left -= 1
+                update(self._next_outcome())
                 if stopped_at is None and cancelled():
                     stopped_at = time.monotonic()
                     self.stop.set()
                 stopped_for = 0.0 if stopped_at is None else time.monotonic() - stopped_at
                 if stopped_at is not None and stopped_for >= self._grace:
-                    self.abort.set()
+                    self._abort()
                 if stopped_for >= self._grace + CANCEL_GRACE_SECONDS:
                     break
         except BaseException:
             self.stop.set()
-            self.abort.set()
+            self._abort()
             raise
         if stopped_at is not None:
+            left = self._tasks.unfinished_tasks
             raise CancelledError(f"Stopped. {left:,} photos are left. Run the same command again to continue.")
         if self.error is not None:
             raise self.error
+
+    def _abort(self) -> None:
+        self.abort.set()
 
     def _next_outcome(self) -> Outcome | None:
         try:
@@ -127,20 +149,26 @@ class Run(ABC):
         return thread
 
     def _fail(self, error: BaseException) -> None:
-        """Stop the run with an error; the first one is raised by `run`."""
+        """Stop the run with an error; the first one is raised by `run`, except that of a cancelled photo."""
         with self._lock:
-            self.error = self.error or error
+            if not isinstance(error, CancelledError):
+                self.error = self.error or error
         self.stop.set()
 
-    def _count_failures(self, outcome: Outcome) -> None:
-        """Stop the run after `MAX_CONSECUTIVE_FAILURES`, before the worker starts another photo, which may be paid for."""
+    def _record(self, outcome: Outcome, columns: Mapping[str, Any]) -> Outcome:
+        """Record an outcome; called before the next photo starts, which may be paid for.
+
+        The run stops after `MAX_CONSECUTIVE_FAILURES`.
+        """
+        self._manifest.record(outcome.name, **columns)
         with self._lock:
             self._failures = failures = self._failures + 1 if outcome.systematic else 0
         if failures >= MAX_CONSECUTIVE_FAILURES:
             self._fail(HaltError(f"{failures} consecutive photos failed. {outcome.message}"))
+        return outcome
 
 
-# Pipeline of a batch: reader threads load inputs while worker threads turn them into results.
+# Pipeline of a batch: threads read photos and turn them into results.
 
 
 #: Default number of concurrent photos at a paid service.
@@ -151,14 +179,6 @@ READERS, REMOTE_READERS = 2, 8
 
 #: Pixel budget of one worker in megapixels. A larger photo is processed alone.
 MEGAPIXELS_PER_WORKER = 24
-
-#: An input and its bytes, or the error that prevented reading it.
-Input = tuple[Task, bytes | RmbgError]
-
-
-def default_jobs(recipe: Recipe) -> int:
-    """Return the default number of concurrent photos."""
-    return PAID_JOBS if recipe.paid else max(2, cpu_count())
 
 
 def pixel_count(data: bytes) -> int:
@@ -193,116 +213,113 @@ class PixelBudget:
                 self._changed.notify_all()
 
 
+class Admission:
+    """Admission of photos within the memory and the cores for a number of concurrent ones.
+
+    Parameters
+    ----------
+    jobs : int
+    one_core : bool
+        True if each of the concurrent photos is processed on one core.
+    """
+
+    def __init__(self, jobs: int, *, one_core: bool) -> None:
+        self._places = threading.Semaphore(jobs)
+        self._budget = PixelBudget(jobs * MEGAPIXELS_PER_WORKER * 1_000_000)
+        self.one_core = one_core
+
+    @contextmanager
+    def hold(self, data: bytes | RmbgError) -> Iterator[bool]:
+        """Hold memory and cores for an input; True if it has one core. A large photo has all of them, as it may be alone."""
+        pixels = 0 if isinstance(data, RmbgError) else pixel_count(data)
+        one_core = self.one_core and pixels <= MEGAPIXELS_PER_WORKER * 1_000_000
+        with self._places, self._budget.hold(pixels), on_one_core() if one_core else nullcontext():
+            yield one_core
+
+
+def read_input(source: Source, entry: Entry, cancelled: Callable[[], bool] = never_cancelled) -> bytes | RmbgError:
+    """Return the content of an input, or the error that prevents reading it; raises CancelledError."""
+    if entry.problem:
+        return RmbgError(entry.problem)
+    try:
+        return source.read(entry, cancelled)
+    except CancelledError:
+        raise
+    except RmbgError as error:
+        return error
+
+
 class Pipeline(Run):
-    """Threads and queues of one run on this machine.
+    """Threads and processes of one run on this machine.
 
     Parameters
     ----------
     plan : Plan
+    manifest : Manifest
     source : Source
     recipe : Recipe
     jobs : int, optional
-        Number of concurrent photos; by default `default_jobs`.
-    cores : int, optional
-        Number of cores that the run may use; by default `cpu_count`.
+        Number of concurrent photos; by default the number of CPU cores, at least two, and `PAID_JOBS` at a paid service.
     exclusive : bool
         True if the caller admits one local network at a time, which then uses all cores.
     """
 
     def __init__(
-        self, plan: Plan, source: Source, recipe: Recipe, jobs: int | None, cores: int | None = None, exclusive: bool = False
+        self, plan: Plan, manifest: Manifest, source: Source, recipe: Recipe, jobs: int | None, *, exclusive: bool = False
     ) -> None:
-        super().__init__(len(plan.tasks), paid=recipe.paid)
-        self.source = source
-        self.jobs = jobs or default_jobs(recipe)
-        self._one_core = not exclusive and self.jobs >= (cores or cpu_count())
-        self._tasks = iter(plan.tasks)
-        self._budget = PixelBudget(self.jobs * MEGAPIXELS_PER_WORKER * 1_000_000)
-        self._inputs: queue.Queue[Input | None] = queue.Queue(maxsize=self.jobs)
-        self._readers: list[threading.Thread] = []
-        self._workers: list[threading.Thread] = []
+        super().__init__(plan.tasks, manifest, paid=recipe.paid)
+        self._source = source
+        self._jobs = jobs or (PAID_JOBS if recipe.paid else max(2, cpu_count()))
+        self._admission = Admission(self._jobs, one_core=not exclusive and self._jobs >= cpu_count())
+        self._readers = REMOTE_READERS if source.remote else READERS
+        self._reading = threading.Semaphore(self._readers)
         self._processes: list[PhotoProcess] = []
+        self._idle: list[PhotoProcess] = []
 
     def run(self, worker: Worker, update: Callable[[Outcome | None], None], cancelled: Callable[[], bool]) -> None:
-        self._readers = [self._start(self._read) for _ in range(REMOTE_READERS if self.source.remote else READERS)]
-        # Hooks are callables of this process.
-        if worker.hooks is NO_HOOKS and self._one_core and supports(worker.recipe) and self._count >= MIN_PHOTOS:
-            self._processes = [PhotoProcess(worker.recipe, worker.settings) for _ in range(process_count(self.jobs))]
-        own = [*self._processes, *[None] * (self.jobs - len(self._processes))]
-        self._workers = [self._start(self._work, worker, process) for process in own]
+        divisible = worker.hooks is NO_HOOKS and supports(worker.recipe)  # hooks are callables of this process
+        if divisible and self._admission.one_core and self._tasks.qsize() >= MIN_PHOTOS:
+            self._processes = [PhotoProcess(worker.recipe, worker.settings) for _ in range(process_count(self._jobs))]
+            self._idle = list(self._processes)
+        for _ in range(self._jobs + self._readers):
+            self._start(self._work, worker)
         try:
             self._follow(update, cancelled)
         finally:
             self._close_processes()
 
+    def _abort(self) -> None:
+        super()._abort()
+        self._close_processes()
+
     def _close_processes(self) -> None:
         for process in self._processes:
             process.close()
 
-    def _active(self) -> bool:
-        if self.abort.is_set():
-            self._close_processes()
-        if self._readers and not any(thread.is_alive() for thread in self._readers):
-            self._readers = []
-            self._start(self._put_end)
-        return any(thread.is_alive() for thread in self._workers)
+    def _work(self, worker: Worker) -> None:
+        try:
+            self._process_tasks(lambda task: self._process(worker, task))
+        except BaseException as error:
+            self._fail(error)
 
-    def _stays_on_one_core(self, pixels: int) -> bool:
-        """True for a photo that shares the cores with others; a large one may be alone."""
-        return self._one_core and pixels <= MEGAPIXELS_PER_WORKER * 1_000_000
+    def _process(self, worker: Worker, task: Task) -> Outcome:
+        """Read a photo, ahead of its admission, and process it."""
+        with self._reading:
+            data = read_input(self._source, task.entry, self.stop.is_set)
+        with self._admission.hold(data) as one_core, self._renderer(one_core) as render:
+            if self.stop.is_set():
+                raise CancelledError("Stopped.")
+            return self._record(*worker.process(task, data, render))
 
-    def _read(self) -> None:
-        while not self.stop.is_set():
-            with self._lock:
-                task = next(self._tasks, None)
-            if task is None:
-                return
-            data: bytes | RmbgError
-            try:
-                if task.entry.problem:
-                    raise RmbgError(task.entry.problem)
-                data = self.source.read(task.entry, self.stop.is_set)
-            except CancelledError:
-                return
-            except RmbgError as error:
-                data = error
-            except Exception as error:  # an unexpected error ends the run, since the workers would wait forever
-                self._fail(error)
-                return
-            self._put((task, data))
-
-    def _put(self, item: Input | None) -> None:
-        while not self.stop.is_set():
-            try:
-                return self._inputs.put(item, timeout=POLL_INTERVAL)
-            except queue.Full:
-                continue
-
-    def _put_end(self) -> None:
-        for _ in range(self.jobs):
-            self._put(None)
-
-    def _work(self, worker: Worker, process: PhotoProcess | None) -> None:
-        while not self.stop.is_set():
-            try:
-                item = self._inputs.get(timeout=POLL_INTERVAL)
-            except queue.Empty:
-                continue
-            if item is None:
-                return
-            task, data = item
-            try:
-                pixels = 0 if isinstance(data, RmbgError) else pixel_count(data)
-                one_core = self._stays_on_one_core(pixels)
-                with self._budget.hold(pixels), on_one_core() if one_core else nullcontext():
-                    if self.stop.is_set():
-                        return
-                    render = process.result if process is not None and process.ready and one_core else None
-                    outcome = worker.process(task, data, render)
-            except CancelledError:
-                return
-            except BaseException as error:
-                self._fail(error)
-                return
-            self._count_failures(outcome)
-            self._outcomes.put(outcome)
+    @contextmanager
+    def _renderer(self, one_core: bool) -> Iterator[Render | None]:
+        """Hold an idle process for a photo on one core, and return its renderer; None if no process is ready."""
+        with self._lock:
+            process = next((idle for idle in self._idle if one_core and idle.ready), None)
+            if process is not None:
+                self._idle.remove(process)
+        try:
+            yield None if process is None else process.result
+        finally:
+            if process is not None:
+                self._idle.append(process)

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -71,12 +72,12 @@ class Recipe:
         """True if the provider is a remote service."""
         return self.provider.info.kind == "remote"
 
-    @property
+    @cached_property
     def inference(self) -> str:
         """Fingerprint of the settings that determine the matte."""
         return inference_of(self.provider, self.options)
 
-    @property
+    @cached_property
     def rendering(self) -> str:
         """Fingerprint of the settings that determine the file, given the matte."""
         background: Any = None

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import traceback
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import IO, Any
 
 from rmbg.batch.plan import Recipe
@@ -103,16 +103,15 @@ class PhotoProcess:
             try:
                 pickle.dump((name, data), process.stdin)
                 process.stdin.flush()
-                reply = pickle.load(process.stdout)
+                reply, details = pickle.load(process.stdout)
             except (OSError, EOFError, pickle.UnpicklingError):
                 self._relaunch(process)
                 status = process.returncode
                 raise ModelError(
                     f"Its process ended with status {status}, possibly for lack of memory. Run the same command again."
                 ) from None
-            if isinstance(reply, Unexpected):
-                log.error("a photo of a batch failed\n%s", reply.traceback)
-                raise reply.error
+            if details:
+                log.error("a photo of a batch failed\n%s", details)
             if isinstance(reply, RmbgError):
                 raise reply
             call.cost = reply.outcome.cost
@@ -159,21 +158,6 @@ class PhotoProcess:
             log.info("a process of a batch has not started")
 
 
-@dataclass(frozen=True)
-class Unexpected:
-    """An exception that is not one of the package, in another process.
-
-    Attributes
-    ----------
-    error : RmbgError
-        The error of the photo.
-    traceback : str
-    """
-
-    error: RmbgError
-    traceback: str
-
-
 def serve() -> None:
     """Render the photos that arrive at standard input until it is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -193,16 +177,17 @@ def serve() -> None:
         _reply(replies, _answer(recipe, settings, name, data))
 
 
-def _answer(recipe: Recipe, settings: Settings, name: str, data: bytes) -> Result | RmbgError | Unexpected:
+def _answer(recipe: Recipe, settings: Settings, name: str, data: bytes) -> tuple[Result | RmbgError, str]:
+    """Return the result of a photo or its error, and the traceback of an exception that is not one of the package."""
     try:
         photo = open_photo(data, name=name, settings=settings)
         recipe.check_photo(photo)
         cutout = run_directly(recipe.provider, photo, recipe.options, RequestContext(settings))
-        return create_result(recipe, name, cutout, settings)
+        return create_result(recipe, name, cutout, settings), ""
     except RmbgError as error:
-        return error
+        return error, ""
     except Exception as error:  # an unexpected error of one photo must not end the batch
-        return Unexpected(unexpected(error), traceback.format_exc())
+        return unexpected(error), traceback.format_exc()
 
 
 def _reply(stream: IO[bytes], message: Any) -> None:

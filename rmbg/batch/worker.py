@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -102,15 +102,13 @@ Payments = Callable[[Task, Photo, str], tuple[Cutout, bool]]
 #: Returns the result of a local provider for an input with a name and a content.
 Render = Callable[[str, bytes], Result]
 
-#: Stores an outcome and the changed columns of its item in the manifest.
-Record = Callable[[Outcome, Mapping[str, Any]], None]
-
 
 def unexpected(error: Exception) -> RmbgError:
     """Return the error of a photo for an exception that is not one of the package, which the log has."""
     return RmbgError(f"It failed with an unexpected {type(error).__name__}. See the log for details.")
 
 
+@dataclass(frozen=True, eq=False)
 class Worker:
     """Processes the tasks of a batch; thread-safe.
 
@@ -121,7 +119,6 @@ class Worker:
     settings : Settings
     payments : callable (task, photo, digest) -> (cutout, called)
         Used instead of the provider if it is paid.
-    record : callable (outcome, columns)
     cancelled : callable () -> bool
         Cancels the current photos.
     stopping : callable () -> bool
@@ -129,25 +126,16 @@ class Worker:
     hooks : Hooks
     """
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        output: Output,
-        settings: Settings,
-        payments: Payments,
-        record: Record,
-        *,
-        cancelled: Callable[[], bool],
-        stopping: Callable[[], bool],
-        hooks: Hooks = NO_HOOKS,
-    ) -> None:
-        self.recipe, self.output, self.settings = recipe, output, settings
-        self.payments, self.record = payments, record
-        self.cancelled, self.stopping, self.hooks = cancelled, stopping, hooks
-        self.inference, self.rendering = recipe.inference, recipe.rendering
+    recipe: Recipe
+    output: Output
+    settings: Settings
+    payments: Payments
+    cancelled: Callable[[], bool]
+    stopping: Callable[[], bool]
+    hooks: Hooks = NO_HOOKS
 
-    def process(self, task: Task, data: bytes | RmbgError, render: Render | None = None) -> Outcome:
-        """Process one task and record its outcome.
+    def process(self, task: Task, data: bytes | RmbgError, render: Render | None = None) -> tuple[Outcome, dict[str, Any]]:
+        """Process one task and return its outcome, and the changed columns of its item.
 
         Parameters
         ----------
@@ -165,15 +153,17 @@ class Worker:
             If the photo was cancelled, or was not sent because the batch is stopping.
         """
         started = time.perf_counter()
-        columns: dict[str, Any] = {"stamp": task.entry.stamp, "inference": self.inference, "rendering": self.rendering}
+        columns: dict[str, Any] = {
+            "stamp": task.entry.stamp,
+            "inference": self.recipe.inference,
+            "rendering": self.recipe.rendering,
+        }
         try:
             if isinstance(data, RmbgError):
                 raise data
             columns["digest"] = hashlib.sha256(data).hexdigest()
             if self._unchanged(task, columns["digest"]):
-                outcome = Outcome(task.entry.name, "done", unchanged=True)
-                self.record(outcome, {"stamp": task.entry.stamp})
-                return outcome
+                return Outcome(task.entry.name, "done", unchanged=True), {"stamp": task.entry.stamp}
             with self.hooks.photo(self._check):
                 self.output.check(task.output)
                 result = render(task.entry.name, data) if render else self._render(task, data, columns["digest"])
@@ -193,8 +183,7 @@ class Worker:
             outcome = self._failure(task, unexpected(error))
         columns["seconds"] = round(time.perf_counter() - started, 3)
         times = task.item.times + (outcome.state == "done")
-        self.record(outcome, {"state": outcome.state, "message": outcome.message, "times": times, **columns})
-        return outcome
+        return outcome, {"state": outcome.state, "message": outcome.message, "times": times, **columns}
 
     def _failure(self, task: Task, error: RmbgError) -> Outcome:
         charged = error.cost is not None and error.cost.usd != 0
@@ -206,7 +195,8 @@ class Worker:
 
     def _unchanged(self, task: Task, digest: str) -> bool:
         item = task.item
-        return task.intact and (item.digest, item.inference, item.rendering) == (digest, self.inference, self.rendering)
+        present = (digest, self.recipe.inference, self.recipe.rendering)
+        return task.intact and (item.digest, item.inference, item.rendering) == present
 
     def _check(self) -> None:
         if self.cancelled() or self.stopping():

@@ -202,9 +202,7 @@ def test_address_without_a_cluster(batch, monkeypatch, tmp_path, address, expect
     [(None, "Ray is not installed. Run pip install"), ("2.9.3", "Ray 2.9.3 is not supported. Install version 2.51 or later")],
 )
 def test_missing_and_unsupported_ray(batch, monkeypatch, tmp_path, module, message):
-    fake = module and types.SimpleNamespace(__version__=module, data=None)
-    monkeypatch.setitem(sys.modules, "ray", fake)
-    monkeypatch.setitem(sys.modules, "ray.data", fake)
+    monkeypatch.setitem(sys.modules, "ray", module and types.SimpleNamespace(__version__=module))
     save_photo(tmp_path / "in/photo.png")
     status, _, err = batch(tmp_path / "in", tmp_path / "out", "--ray", "127.0.0.1:1")
     assert status == 1 and message in sentence(err.strip())
