@@ -1,17 +1,11 @@
 // Finishing of the cutout in the viewer: canvas, shadows and outline, with the geometry of rmbg/render.
 (() => {
-  const root = document.documentElement;
   const MAX_SIDE = 1400; // of the drawn effects, in pixels
   const AWAY = 20000; // distance at which a shape is drawn so that only its shadow is visible
   const CONTACT_HEIGHT = 0.025, CONTACT_DISTANCE = 0.08, CONTACT_BLUR = 0.01; // as in rmbg/render/finishing.py
-  const NAMES = [
-    "canvas", "size", "padding", "scale", "x", "y", "shadow", "strength", "distance", "blur", "outline", "outline_color", "angle",
-    "fit", "across", "along",
-  ];
 
-  let chosen = {}, pending = 0, source = null;
+  let pending = 0, source = null;
 
-  const options = (scene) => ({ ...scene.options, ...chosen });
   // Width, height and alignment of the canvas; null for the size of the photo, and while the size is being typed.
   const canvasOf = (scene, { canvas, size }) => {
     if (canvas !== "other") return scene.canvases[canvas] ?? null;
@@ -19,8 +13,8 @@
     return Math.min(width, height) >= 16 ? [Number(width), Number(height), "center"] : null;
   };
   // The canvas in pixels of the preview; null without one.
-  const frame = (scene) => {
-    const given = options(scene), canvas = canvasOf(scene, given);
+  const frame = (scene, given) => {
+    const canvas = canvasOf(scene, given);
     if (!canvas) return null;
     const [width, height, align] = canvas, [left, top, right, bottom] = scene.box;
     const padding = (given.padding / 100) * Math.min(width, height), low = align === "bottom";
@@ -78,8 +72,8 @@
     return result;
   };
 
-  const paint = (target, scene, box, image) => {
-    const given = options(scene), scale = Math.min(1, MAX_SIDE / Math.max(box.width, box.height));
+  const paint = (target, scene, box, image, given) => {
+    const scale = Math.min(1, MAX_SIDE / Math.max(box.width, box.height));
     const width = Math.max(1, Math.round(box.width * scale)), height = Math.max(1, Math.round(box.height * scale));
     const subject = surface(width, height);
     const [left, top, right, bottom] = scene.box;
@@ -100,15 +94,15 @@
   };
 
   // Draws what lies between the background and the subject, in the frame of the viewer.
-  const draw = (node, scene, box, view) => {
-    const target = node.querySelector(".effects"), given = options(scene);
-    const shown = view === "cutout" && (given.shadow !== "none" || given.outline > 0);
+  const draw = (node, scene, box, given) => {
+    const target = node.querySelector(".effects");
+    const shown = given.view === "cutout" && (given.shadow !== "none" || given.outline > 0);
     const place = (name, value) => node.style.setProperty(name, `${100 * value}%`);
     place("--frame-x", box.left / scene.size[0]);
     place("--frame-y", box.top / scene.size[1]);
     place("--frame-width", box.width / scene.size[0]);
     place("--frame-height", box.height / scene.size[1]);
-    node.toggleAttribute("data-canvas", Boolean(frame(scene)));
+    node.toggleAttribute("data-canvas", Boolean(frame(scene, given)));
     target.hidden = !shown;
     cancelAnimationFrame(pending);
     if (!shown) return;
@@ -118,14 +112,8 @@
     pending = requestAnimationFrame(async () => {
       const turn = pending;
       await image.decode().catch(() => {});
-      if (turn === pending && image.naturalWidth) paint(target, scene, box, image);
+      if (turn === pending && image.naturalWidth) paint(target, scene, box, image, given);
     });
   };
-
-  const setOptions = (...values) => {
-    const given = Object.fromEntries(NAMES.map((name, index) => [name, values[index]]));
-    Object.assign(root.dataset, { canvas: given.canvas, shadow: given.shadow });
-    window.rmbgViewer.reframe(() => (chosen = given));
-  };
-  window.rmbgFinishing = { frame, draw, setOptions, options };
+  window.rmbgFinishing = { frame, draw };
 })();

@@ -7,7 +7,6 @@ const createViewer = (place, partButton) => {
   const PATIENCE = 1000; // milliseconds until a picture counts as displayed
   const BORDER = 0.15, LENS_BORDER = 1; // loaded around the visible part, and around that of the loupe, as a fraction of it
   const MIN_POWER = 2, MAX_POWER = 4; // magnification of the loupe
-  const PLACEMENT = { angle: 180, fit: "cover", across: 50, along: 50 }; // of a gradient, and of a picture as background
 
   const camera = { zoom: 1, x: 0, y: 0 }; // x and y: corner of the frame in fractions of the stage
   const loupe = { on: false, power: 3, u: 0.5, v: 0.5, lift: 0 }; // u and v: its point in the stage; lift: pixels above that
@@ -31,7 +30,7 @@ const createViewer = (place, partButton) => {
 
   // The visible part of the scene at zoom 1, in pixels of the preview.
   const frame = () => {
-    const canvas = !editing && scene.canvases && window.rmbgFinishing.frame(scene);
+    const canvas = !editing && scene.canvases && window.rmbgFinishing.frame(scene, options());
     if (canvas) return canvas;
     const [width, height] = scene.size;
     const { crop, margin } = options();
@@ -41,11 +40,10 @@ const createViewer = (place, partButton) => {
     const x = Math.max(0, left - space), y = Math.max(0, top - space);
     return { left: x, top: y, width: Math.min(width, right + space) - x, height: Math.min(height, bottom + space) - y };
   };
-  const backdrop = ({ view, kind, color, top, bottom }, pictures) => {
+  const backdrop = ({ view, kind, color, top, bottom, angle, fit, across, along }, pictures) => {
     if (view !== "cutout") return "none";
     if (kind.startsWith("#")) return kind;
     if (kind === "color") return color;
-    const { angle, fit, across, along } = { ...PLACEMENT, ...window.rmbgFinishing.options(scene) };
     if (kind === "gradient") return `linear-gradient(${angle}deg, ${top}, ${bottom})`;
     const url = pictures[kind], position = kind === "image" ? `${across}% ${along}% / ${fit}` : "center / cover";
     return url ? `url(${JSON.stringify(address(url))}) ${position} no-repeat #fff` : "none";
@@ -77,7 +75,7 @@ const createViewer = (place, partButton) => {
       if (before && pane.before) paint(before, pane.before, chosen.view);
       else if (before) paint(before, { pictures: pane.pictures }, "original");
     });
-    if (scene.canvases) window.rmbgFinishing.draw(node, scene, box, editing ? "" : chosen.view);
+    if (scene.canvases) window.rmbgFinishing.draw(node, scene, box, editing ? { ...chosen, view: "" } : chosen);
     node.toggleAttribute("data-drawn", true);
     move();
   };
@@ -274,9 +272,7 @@ const createViewer = (place, partButton) => {
     move();
   };
   const edit = (on) => editing !== on && reframe(() => (editing = on));
-  const setOptions = (view, kind, color, top, bottom, crop, margin, format) => {
-    reframe(() => (chosen = { view, kind, color, top, bottom, crop, margin, format }));
-  };
+  const setOptions = (values) => reframe(() => (chosen = values));
   const refresh = () => {
     const text = viewer()?.dataset.scene ?? "";
     if (text === sceneText) {
@@ -312,7 +308,7 @@ const createViewer = (place, partButton) => {
   rmbgObserve(refresh, "data-scene", "data-drawn");
   return {
     place, viewer, stages, camera, loupe, move, zoomTo, fitScale, address, say, setOptions, setLoupe, moveLoupe, magnify, showPart,
-    showDraft, reframe, edit, mapping, refine, area: () => (request ? areaText(request) : ""), scene: () => scene,
+    showDraft, edit, mapping, refine, area: () => (request ? areaText(request) : ""), scene: () => scene,
     view: () => options().view, painted,
   };
 };
@@ -324,14 +320,16 @@ window.rmbgViewers = {
 };
 window.rmbgSetPanes = (view, kind, color) => {
   document.documentElement.dataset.paneBackground = kind;
-  for (const name of ["grid", "pair"]) window.rmbgViewers[name].setOptions(view, kind, color);
+  for (const name of ["grid", "pair"]) window.rmbgViewers[name].setOptions({ view, kind, color });
 };
 // The two results below the strip have the view and the background of the result.
 window.rmbgViewer = {
   ...window.rmbgViewers.result,
-  setOptions(...values) {
-    document.documentElement.dataset.background = values[1];
-    window.rmbgViewers.result.setOptions(...values);
-    window.rmbgViewers.strip.setOptions(...values.slice(0, 5));
+  setOptions(names, values) {
+    const options = Object.fromEntries(names.map((name, index) => [name, values[index]]));
+    const { kind: background, canvas, shadow } = options;
+    Object.assign(document.documentElement.dataset, { background, canvas, shadow });
+    window.rmbgViewers.result.setOptions(options);
+    window.rmbgViewers.strip.setOptions({ ...options, crop: false, format: "png" });
   },
 };

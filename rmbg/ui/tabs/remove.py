@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from rmbg.settings import Settings
 from rmbg.ui import sign_in
 from rmbg.ui.components import editing, load_photo, providers, rendering, viewer
 from rmbg.ui.components.inputs import photo_input
-from rmbg.ui.components.rendering import BACKGROUNDS, VIEWS
+from rmbg.ui.components.rendering import BACKGROUNDS, VIEWS, RenderOptions
 from rmbg.ui.lanes import SERVICES_AT_ONCE
 from rmbg.ui.runs import run_number
 from rmbg.ui.storage import storage
@@ -207,19 +208,14 @@ def build(session: gr.State, settings: Settings) -> Parts:
     cancel.click(actions.stop, [session], stopped, cancels=removals, **instant)
 
     # The browser composes all backgrounds and effects from pictures that it has; only a new picture is prepared by the server.
-    composed = [component for component in display if component is not image and component not in finishing]
+    names = [field.name for field in fields(RenderOptions)]
+    composed = dict(zip([*names, "format"], [*display, file_format], strict=True))
+    del composed["image"]
     gr.on(
-        [component.change for component in [*composed, file_format]],
+        [component.change for component in composed.values()],
         None,
-        [*composed, file_format],
-        js="(...values) => rmbgViewer.setOptions(...values)",
-        **private,
-    )
-    gr.on(
-        [component.change for component in finishing],
-        None,
-        finishing,
-        js="(...values) => rmbgFinishing.setOptions(...values)",
+        list(composed.values()),
+        js=f"(...values) => rmbgViewer.setOptions({json.dumps(list(composed))}, values)",
         **private,
     )
     canvas[0].input(rendering.choose_canvas, [canvas[0], kind], [kind, padding], **instant)
