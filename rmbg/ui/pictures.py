@@ -204,16 +204,12 @@ def backdrop(result: Result, background: Background, source: str) -> str:
     return _stored(result, "background", zlib.crc32(source.encode()), lambda: np.asarray(thumbnail(image, BACKDROP_SIDE)))
 
 
-def part(result: Result, area: Part, view: View) -> dict[str, str]:
-    """Store a part of the photo and of the current view at full size; returns the paths of ``before`` and ``after``."""
-    cutout, name = area.read(result), result.facts.photo.name
-    pictures = {"before": cutout.render(view="original"), "after": cutout.render(view=view)}
-    return {key: _store(pixels, f"{name}-part.webp", PART_QUALITY, expires=True) for key, pixels in pictures.items()}
+def parts(layers: Sequence[tuple[Result, View]], area: Part, limit: int) -> list[str]:
+    """Store the same part of several results of one size, each in its view and at most `limit` pixels wide.
 
-
-def parts(layers: Sequence[tuple[Result, View]], area: Part) -> list[str]:
-    """Store the same part of several results of one size, each in its view; returns the paths in the same order."""
-    small = replace(area, pixels=min(area.pixels, PANE_PART_SIDE))
+    Returns the paths in the same order.
+    """
+    small = replace(area, pixels=min(area.pixels, limit))
     read = {result: small.read(result) for result in dict.fromkeys(result for result, _ in layers)}
     return [
         _store(read[result].render(view=view), f"{result.facts.photo.name}-part.webp", PART_QUALITY, expires=True)

@@ -45,13 +45,7 @@ NAMED = {"Tab", "Accordion", "Button", "DownloadButton"}
 UNSEEN = {
     "File",
     "Zip",
-    "Stroke",
-    "Send a stroke",
-    "Send a point",
     "Apply the clean-up",
-    "Point",
-    "Load a part at full size",
-    "Part of the picture",
     "https://…",
 }
 

@@ -7,6 +7,12 @@ window.rmbgText = (key, values = {}) => {
   return text.replace(/\{(\w+)\}/g, (placeholder, name) => values[name] ?? placeholder);
 };
 document.documentElement.lang = pageLanguage;
+// Requests to the server: `rmbgAsk` sends a text by the event of the hidden button `name`, and resolves to the answer, JSON.
+window.rmbgRequests = {};
+window.rmbgAsk = async (name, text = "") => JSON.parse(await new Promise((answered) => {
+  window.rmbgRequests[name] = { text, answered };
+  document.querySelector(`#${name}`).click();
+}));
 // Calls `action` after changes of the page: of its elements, and of the given attributes.
 window.rmbgObserve = (action, ...attributeFilter) => {
   const attributes = attributeFilter.length ? { attributes: true, attributeFilter } : {};

@@ -13,7 +13,7 @@
   let open = false, frozen = false; // frozen: closed, until the pictures of the server are loaded
   let active = null, pressed = new Set(), pinching = false, panning = false;
   const CLICK = 6; // pixels that the pointer of a click may move
-  let picking = null, picked = ""; // the event that began a click, and the point that was sent
+  let picking = null, searching = false; // the event that began a click; its point was sent
   let frame = 0;
 
   const field = (name) => document.querySelector(`#retouch-${name}`);
@@ -21,7 +21,7 @@
   const slider = () => field("size").querySelector("input[type=range]");
   const stageOf = (event) => event.target.closest?.("#result .viewer[data-scene] .stage");
 
-  const { load, flush, answered, pending, text } = window.rmbgStrokeSync({
+  const { load, flush, pending } = window.rmbgStrokeSync({
     failed: () => say(NOT_SENT),
     rejected: (error) => {
       say(error);
@@ -67,21 +67,16 @@
   };
 
   // Objects: a click sends its point, and the answer is followed by new pictures.
-  const pick = (event) => {
+  const pick = async (event) => {
     const [x, y] = onPhoto(event), [width, height] = scene().full;
     if (x < 0 || y < 0 || x > width || y > height) return;
-    if (picked) return say(rmbgText("The last object is still being computed."));
-    picked = JSON.stringify([scene().result, mode() === "subject", x / width, y / height]);
+    if (searching) return say(rmbgText("The last object is still being computed."));
+    searching = true;
     say(rmbgText("Finding the object…"));
-    document.querySelector("#retouch-send-point").click();
-  };
-  const selected = (answer) => {
-    picked = "";
-    try {
-      say(JSON.parse(answer).error);
-    } catch {
-      say(NOT_SENT);
-    }
+    const point = JSON.stringify([scene().result, mode() === "subject", x / width, y / height]);
+    const { error } = await rmbgAsk("retouch-send-point", point).catch(() => ({ error: NOT_SENT }));
+    searching = false;
+    say(error);
   };
 
   // Strokes
@@ -142,10 +137,6 @@
   const attach = () => {
     const node = viewer(), stage = node?.querySelector(".stage"), button = node?.querySelector("[data-viewer=retouch]");
     if (!stage) return;
-    const label = field("label")?.textContent.trim();
-    for (const each of label ? [button, ...document.querySelectorAll("button[data-retouch]")] : []) {
-      if (each.textContent !== label) each.textContent = label;
-    }
     if (button.ariaPressed !== String(open)) button.ariaPressed = String(open);
     stage.classList.toggle("retouching", open);
     if (!open && !frozen) stage.classList.remove("composed");
@@ -257,5 +248,5 @@
   }, true);
   document.addEventListener("keyup", (event) => event.key === " " && (panning = false), true);
   rmbgObserve(attach);
-  window.rmbgRetouch = { request: text, answered, closed, point: () => picked, selected };
+  window.rmbgRetouch = { closed };
 })();

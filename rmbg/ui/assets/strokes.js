@@ -28,27 +28,19 @@
 window.rmbgStrokeSync = ({ failed, rejected }) => {
   const PATIENCE = 30_000; // milliseconds until a request is given up
   const works = new Map(); // result: { result, strokes, undone, sent }
-  let request = null, number = 0, sending = null;
+  let number = 0, sending = null;
 
   const common = ({ strokes, sent }) => {
     const count = strokes.findIndex((stroke, index) => stroke !== sent[index]);
     return count < 0 ? strokes.length : count;
   };
   const isPending = (work) => work.strokes.length !== work.sent.length || common(work) < work.strokes.length;
-  const ask = (message) => new Promise((resolve, reject) => {
+  const ask = async (message) => {
     number += 1;
-    request = { number, text: JSON.stringify({ number, ...message }), resolve, reject };
-    setTimeout(reject, PATIENCE);
-    document.querySelector("#retouch-send").click();
-  });
-  const answered = (text) => {
-    try {
-      const answer = JSON.parse(text);
-      if (answer.number !== request.number) throw new Error("The answer is an earlier one.");
-      request.resolve(answer);
-    } catch (error) {
-      request?.reject(error);
-    }
+    const late = new Promise((_, reject) => setTimeout(reject, PATIENCE));
+    const answer = await Promise.race([rmbgAsk("retouch-send", JSON.stringify({ number, ...message })), late]);
+    if (answer.number !== number) throw new Error("The answer is an earlier one.");
+    return answer;
   };
   const send = async (work) => {
     const keep = common(work), added = work.strokes.slice(keep, keep + 1);
@@ -78,7 +70,7 @@ window.rmbgStrokeSync = ({ failed, rejected }) => {
     if (!works.has(result)) works.set(result, { result, strokes: [...strokes], undone: [], sent: [...strokes] });
     return works.get(result);
   };
-  return { load, flush, answered, pending: () => [...works.values()].some(isPending), text: () => request?.text ?? "" };
+  return { load, flush, pending: () => [...works.values()].some(isPending) };
 };
 // Strokes of the brush in the viewer, on a canvas over the cutout without strokes; rmbg/matting/retouch.py draws the same at full size.
 window.rmbgStrokeCanvas = ({ viewer, scene, view, mapping }) => {

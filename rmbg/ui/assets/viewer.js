@@ -1,6 +1,6 @@
 // The viewers of the page: one picture, or several that are zoomed and moved together. The state of a viewer is stored outside of
-// its HTML and applied again when Gradio replaces that. `place` is the selector of its container, `partButton` that of the button
-// which requests a part at full size.
+// its HTML and applied again when Gradio replaces that. `place` is the selector of its container, `partButton` the id of the
+// button which requests a part at full size.
 const createViewer = (place, partButton) => {
   const MAX_SCALE = 8; // screen pixels for each pixel of the photo
   const SETTLE = 180; // milliseconds without movement before a part is loaded at full size
@@ -10,7 +10,7 @@ const createViewer = (place, partButton) => {
 
   const camera = { zoom: 1, x: 0, y: 0 }; // x and y: corner of the frame in fractions of the stage
   const loupe = { on: false, power: 3, u: 0.5, v: 0.5, lift: 0 }; // u and v: its point in the stage; lift: pixels above that
-  let scene = null, sceneText = "", chosen = {}, timer = 0, request = null, part = null, lens = null;
+  let scene = null, sceneText = "", chosen = {}, timer = 0, requested = false, part = null, lens = null;
   let drafted = false; // a draft is displayed, without details
   let editing = false; // while the retouch tools are open: the whole photo, and the cutout without strokes
 
@@ -163,8 +163,8 @@ const createViewer = (place, partButton) => {
     const found = magnified && [lens, part].some((loaded) => loaded && covers(loaded, magnified));
     return magnified && !found ? { seen: magnified, border: LENS_BORDER, forLoupe: true } : null;
   };
-  const requestPart = () => {
-    if (request || drafted || !scene || !viewer()) return;
+  const requestPart = async () => {
+    if (requested || drafted || !scene || !viewer()) return;
     const wanted = missing();
     if (!wanted) return;
     const { seen, border, forLoupe } = wanted;
@@ -174,24 +174,21 @@ const createViewer = (place, partButton) => {
       Math.min(width, Math.ceil(seen.left + seen.width + dx)), Math.min(height, Math.ceil(seen.top + seen.height + dy)),
     ];
     area.push(Math.max(1, Math.ceil((area[2] - area[0]) * Math.min(1, seen.scale))));
-    request = { area, view: options().view, editing, scene: sceneText, forLoupe };
-    document.querySelector(partButton)?.click();
-  };
-  const areaText = ({ area, editing }) => area.join(",") + (editing ? ",unretouched" : "");
-  const showPart = async (answer) => {
-    const asked = request;
+    const asked = { area, view: options().view, editing, scene: sceneText }, text = area.join(",") + (editing ? ",unretouched" : "");
+    requested = true;
     try {
-      const { area, view, before, after, pictures = [after, before], error } = JSON.parse(answer);
-      if (error) return say(error);
-      if (!asked || area !== areaText(asked) || view !== asked.view) return;
+      const answer = await rmbgAsk(partButton, text);
+      if (answer.error) return say(answer.error);
+      if (answer.area !== text || answer.view !== asked.view) return;
+      const { pictures } = answer, loaded = { ...asked, pictures };
       await Promise.all(pictures.map((url) => Object.assign(new Image(), { src: address(url) }).decode()));
-      if (asked.forLoupe) lens = { ...asked, pictures };
-      else part = { ...asked, pictures };
+      if (forLoupe) lens = loaded;
+      else part = loaded;
       setTimeout(() => scene && viewer() && move());
     } catch {
       // The preview stays; the next movement requests the part again.
     } finally {
-      request = null;
+      requested = false;
     }
   };
 
@@ -307,16 +304,15 @@ const createViewer = (place, partButton) => {
   window.addEventListener("resize", () => scene && viewer() && move());
   rmbgObserve(refresh, "data-scene", "data-drawn");
   return {
-    place, viewer, stages, camera, loupe, move, zoomTo, fitScale, address, say, setOptions, setLoupe, moveLoupe, magnify, showPart,
-    showDraft, edit, mapping, refine, area: () => (request ? areaText(request) : ""), scene: () => scene,
-    view: () => options().view, painted,
+    place, viewer, stages, camera, loupe, move, zoomTo, fitScale, address, say, setOptions, setLoupe, moveLoupe, magnify,
+    showDraft, edit, mapping, refine, scene: () => scene, view: () => options().view, painted,
   };
 };
 window.rmbgViewers = {
-  result: createViewer("#result", "#viewer-part"),
-  strip: createViewer("#strip-pair", "#strip-part"),
-  grid: createViewer("#grid", "#grid-part"),
-  pair: createViewer("#pair", "#pair-part"),
+  result: createViewer("#result", "viewer-part"),
+  strip: createViewer("#strip-pair", "strip-part"),
+  grid: createViewer("#grid", "grid-part"),
+  pair: createViewer("#pair", "pair-part"),
 };
 window.rmbgSetPanes = (view, kind, color) => {
   document.documentElement.dataset.paneBackground = kind;

@@ -9,7 +9,7 @@
   const NOT_COPIED = rmbgText("The browser does not let this page copy pictures. Use Download, or right-click the picture.");
 
   const pointers = new Map();
-  let split = 50, holding = false, loupeKey = null, drag = null, pinch = null, copying = null;
+  let split = 50, holding = false, loupeKey = null, drag = null, pinch = null;
 
   const stageOf = (event) => event.target.closest?.(".stage");
   // The viewer of an element; undefined for pictures without zoom.
@@ -35,23 +35,16 @@
     say(rmbgText("Copying…"));
     let problem = NOT_COPIED;
     try {
-      const picture = new Promise((resolve, reject) => (copying = { resolve, reject }));
+      const picture = rmbgAsk("viewer-copy").then(async ({ url, text, error }) => {
+        if (error) throw new Error(error);
+        return { blob: await (await fetch(address(url))).blob(), text };
+      });
       picture.catch((error) => (problem = error.message));
       const written = navigator.clipboard.write([new ClipboardItem({ "image/png": picture.then(({ blob }) => blob) })]);
-      document.querySelector("#viewer-copy").click();
       const [{ text }] = await Promise.all([picture, written]);
       say(text);
     } catch {
       say(problem);
-    }
-  };
-  const copied = async (answer) => {
-    try {
-      const { url, text, error } = JSON.parse(answer);
-      if (error) throw new Error(error);
-      copying?.resolve({ blob: await (await fetch(address(url))).blob(), text });
-    } catch (error) {
-      copying?.reject(error);
     }
   };
 
@@ -224,5 +217,4 @@
     document.querySelectorAll(".split").forEach((handle) => Number(handle.value) !== split && (handle.value = split));
   });
   setSplit(split);
-  Object.assign(window.rmbgViewer, { copied });
 })();

@@ -186,28 +186,16 @@ class Tools:
 
     Attributes
     ----------
-    send : gr.Button
-        Pressed by ``strokes.js`` to send a stroke.
-    stroke : gr.Textbox
-        Request and answer.
     done : gr.Button
         Closes the tools.
     mode : gr.Radio
     status : gr.HTML
         Readiness of SAM 2.
-    send_point : gr.Button
-        Pressed by ``retouch.js`` to send the point of a click.
-    point : gr.Textbox
-        Point and answer.
     """
 
-    send: gr.Button
-    stroke: gr.Textbox
     done: gr.Button
     mode: gr.Radio
     status: gr.HTML
-    send_point: gr.Button
-    point: gr.Textbox
 
 
 def build_retouch(settings: Settings) -> Tools:
@@ -224,13 +212,7 @@ def build_retouch(settings: Settings) -> Tools:
                 gr.Button(label, size="sm", elem_id=f"retouch-{action}", min_width=0)
             done = gr.Button("Done", size="sm", variant="primary", elem_id="retouch-done", min_width=0)
         status = gr.HTML(line, elem_classes="bare", elem_id="retouch-status")
-    # retouch.js presses the second button, and copies the text of the first one, which is in the visitor's language.
-    gr.Button("Retouch", elem_id="retouch-label", visible="hidden")
-    send = gr.Button("Send a stroke", elem_id="retouch-send", visible="hidden")
-    stroke = gr.Textbox("", label="Stroke", visible="hidden")
-    send_point = gr.Button("Send a point", elem_id="retouch-send-point", visible="hidden")
-    point = gr.Textbox("", label="Point", visible="hidden")
-    return Tools(send, stroke, done, mode, status, send_point, point)
+    return Tools(done, mode, status)
 
 
 def updates(settings: Settings) -> tuple[Any, str]:

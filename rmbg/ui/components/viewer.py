@@ -26,6 +26,7 @@ from rmbg.ui.components.rendering import RenderOptions
 from rmbg.ui.consent import ConsentError, projection
 from rmbg.ui.languages import markup, t, visitor_text
 from rmbg.ui.results import Result
+from rmbg.ui.runs import INSTANT
 from rmbg.ui.session import MAX_RESULTS, Session
 from rmbg.ui.storage import storage
 from rmbg.ui.templates import render
@@ -295,27 +296,37 @@ def slider(first: Layer, second: Layer, names: tuple[str, str], size: tuple[int,
     )
 
 
-def part_loader(name: str, load: Callable[..., str], session: gr.State, inputs: Sequence[Any]) -> None:
-    """Create the hidden components by which the viewer `name` of ``viewer.js`` requests parts at full size.
+def request(
+    name: str,
+    handler: Callable[..., Any],
+    session: gr.State,
+    inputs: Sequence[Any],
+    outputs: Sequence[Any] = (),
+    **options: Any,
+) -> Any:
+    """Create the hidden button `name` by which ``rmbgAsk`` sends a text to the server; returns its event.
 
     Parameters
     ----------
-    load : callable (session, area, *inputs) -> str
-        Returns the answer as JSON, see `answer`.
+    handler : callable (session, text, *inputs) -> str or tuple
+        Returns the answer as JSON, with the updates of `outputs` after it.
+    **options
+        Of the event; by default `INSTANT`.
     """
-    instant: dict[str, Any] = {"api_visibility": "private", "queue": False, "show_progress": "hidden"}
-    button = gr.Button("Load a part at full size", elem_id=f"{name}-part", visible="hidden")
-    area = gr.Textbox("", label="Part of the picture", visible="hidden")
-    button.click(
-        load,
-        [session, area, *inputs],
-        area,
-        js=f"(session, area, ...others) => [session, rmbgViewers.{name}.area(), ...others]",
-        **instant,
-    ).then(None, area, js=f"(answer) => rmbgViewers.{name}.showPart(answer)", **instant)
+    button = gr.Button(elem_id=name, visible="hidden")
+    text = gr.Textbox("", visible="hidden")
+    asked = f"rmbgRequests['{name}']"
+    js = f"(session, text, ...others) => [session, {asked}.text, ...others]"
+    event: Any = button.click(handler, [session, text, *inputs], [text, *outputs], js=js, **(options or INSTANT))
+    event.then(None, text, js=f"(answer) => {asked}.answered(answer)", **INSTANT)
+    return event
 
 
-def answer(layers: Sequence[tuple[Result, View]], area: str, view: View) -> str:
+def part_loader(name: str, load: Callable[..., str], session: gr.State, inputs: Sequence[Any]) -> None:
+    request(f"{name}-part", load, session, inputs)
+
+
+def answer(layers: Sequence[tuple[Result, View]], area: str, view: View, limit: int = pictures.PANE_PART_SIDE) -> str:
     """Store a part of each of several results at full size; returns JSON with their URLs, or an error message.
 
     Parameters
@@ -326,13 +337,15 @@ def answer(layers: Sequence[tuple[Result, View]], area: str, view: View) -> str:
         The text that `pictures.Part` parses.
     view : str
         The view of the page, which the answer repeats.
+    limit : int
+        Of the width of the pictures in pixels.
     """
 
     def stored() -> dict[str, Any]:
         if not layers:
             raise OptionError("There are no results. Run a comparison first.")
         part = pictures.Part.parse(area, layers[0][0].width, layers[0][0].height)
-        return {"area": area, "view": view, "pictures": [pictures.url(path) for path in pictures.parts(layers, part)]}
+        return {"area": area, "view": view, "pictures": [pictures.url(path) for path in pictures.parts(layers, part, limit)]}
 
     return as_json(stored)
 

@@ -62,15 +62,8 @@ def connect(
     page : list of components
         Result, facts, message and strip.
     """
-    # Each click sends the next stroke, once the last one is answered; Gradio may still count that event as running.
-    tools.send.click(
-        editing.receive,
-        [session, tools.stroke],
-        tools.stroke,
-        js="(session) => [session, rmbgRetouch.request()]",
-        trigger_mode="multiple",
-        **_INSTANT,
-    ).then(None, tools.stroke, js="(answer) => rmbgRetouch.answered(answer)", **_INSTANT)
+    # The next stroke is sent once the last one is answered; Gradio may still count that event as running.
+    viewer.request("retouch-send", editing.receive, session, [], trigger_mode="multiple", **_INSTANT)
     tools.done.click(_show, [session, *display], page, **_INSTANT).then(None, js="() => rmbgRetouch.closed()", **_INSTANT)
 
     # drafts.js shows each change at once, and presses the button when the controls rest.
@@ -112,14 +105,7 @@ def connect(
         **_PRIVATE,
     )
     masks.restore.click(restore, [session, *display], page, **_INSTANT)
-    chosen = tools.send_point.click(
-        select,
-        [session, tools.point, *display],
-        [tools.point, *page],
-        js="(session, point, ...display) => [session, rmbgRetouch.point(), ...display]",
-        **device,
-    )
-    chosen.then(None, tools.point, js="(answer) => rmbgRetouch.selected(answer)", **_PRIVATE)
+    chosen = viewer.request("retouch-send-point", select, session, display, page, **device)
     ready = partial(editing.updates, settings)
     chosen.then(ready, None, [tools.mode, tools.status], **_INSTANT)
     gr.on(None, ready, None, [tools.mode, tools.status], **_INSTANT)  # at page load

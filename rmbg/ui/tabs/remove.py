@@ -129,14 +129,8 @@ def build(session: gr.State, settings: Settings) -> Parts:
                 to_compare = gr.Button("Compare providers on this photo", size="sm", elem_id="to-compare")
                 to_replace = gr.Button("Generate a new background", size="sm", elem_id="to-replace")
             file = gr.DownloadButton("File", elem_id="file", elem_classes="offstage", visible="hidden")
-            # viewer.js presses these buttons and reads the answers.
-            part = gr.Button("Load a part at full size", elem_id="viewer-part", visible="hidden")
-            copy = gr.Button("Copy", elem_id="viewer-copy", visible="hidden")
             run_buttons = {kind: gr.Button(kind, elem_id=f"run-{kind}", visible="hidden") for kind in ("local", "remote")}
-            area, copied, kind_to_run = (
-                gr.Textbox("", label=label, visible="hidden")
-                for label in ("Part of the picture", "Copy", "Kind of the provider")
-            )
+            kind_to_run = gr.Textbox("", visible="hidden")
             total = gr.HTML("", elem_classes="bare", elem_id="total")
             results = strip.build_strip()
             strip.build_pair(session, results.gallery, view)
@@ -220,12 +214,8 @@ def build(session: gr.State, settings: Settings) -> Parts:
     )
     canvas[0].input(rendering.choose_canvas, [canvas[0], kind], [kind, padding], **instant)
     image.change(actions.show, [session, *display], shown, trigger_mode="always_last", concurrency_limit=None, **instant)
-    part.click(
-        actions.part, [session, area, view], area, js="(session, area, view) => [session, rmbgViewer.area(), view]", **instant
-    ).then(None, area, js="(answer) => rmbgViewer.showPart(answer)", **private)
-    copy.click(actions.copy, [session, *display], copied, concurrency_limit=2, show_progress="hidden", **private).then(
-        None, copied, js="(answer) => rmbgViewer.copied(answer)", **private
-    )
+    viewer.request("viewer-part", actions.part, session, [view])
+    viewer.request("viewer-copy", actions.copy, session, display, concurrency_limit=2, **unseen)
     edits.connect(tools, section, mask_section, session, display, [*shown, results.gallery], settings)
     file_format.change(lambda name: gr.update(visible=encode.FORMATS[name].lossy), file_format, quality, **instant)
     crop.change(lambda checked: gr.update(visible=checked), crop, margin, **instant)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -150,24 +151,16 @@ def render_facts(result: Result) -> str:
 
 
 def part(session: Session, area: str, view: View) -> str:
-    """Store a part of the current result at full size; `area` is the text that `Part` parses.
-
-    Returns JSON for the viewer, with URLs or an error message.
-    """
-
-    def stored() -> dict[str, Any]:
-        result = session.current
-        if result is None:
-            raise OptionError("There is no result. Remove a background first.")
-        if result.pending:  # the viewer repeats the request after the run
-            raise OptionError("The cutout at full size is being computed…")
-        paths = pictures.part(result, pictures.Part.parse(area, result.width, result.height), view)
-        return {"area": area, "view": view, **{name: pictures.url(path) for name, path in paths.items()}}
-
-    return viewer.as_json(stored)
+    """Store a part of the current result and of its photo at full size; returns JSON for the viewer, see `viewer.answer`."""
+    result = session.current
+    if result is None:
+        return json.dumps({"error": t("There is no result. Remove a background first.")})
+    if result.pending:  # the viewer repeats the request after the run
+        return json.dumps({"error": t("The cutout at full size is being computed…")})
+    return viewer.answer([(result, view), (result, "original")], area, view, pictures.PART_SIDE)
 
 
-def copy(session: Session, *display: Any) -> str:
+def copy(session: Session, text: str, *display: Any) -> str:
     """Store the displayed picture for the clipboard. Returns JSON for the viewer, with a URL or an error message."""
 
     def stored() -> dict[str, Any]:
