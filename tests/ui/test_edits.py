@@ -12,11 +12,10 @@ import pytest
 from rmbg.matting.edges import EdgeSettings
 from rmbg.matting.retouch import Stroke
 from rmbg.ui import results
-from rmbg.ui.components import editing
 from rmbg.ui.results import Edits, Result
 from rmbg.ui.session import Session
 from rmbg.ui.storage import storage
-from rmbg.ui.tabs import edits, remove_actions, strip
+from rmbg.ui.tabs import edits, remove_actions, retouch, strip
 from tests.ui.test_session import cutout
 
 STROKE = {"mode": "erase", "radius": 60, "points": [1000, 750, 1100, 750]}
@@ -32,7 +31,7 @@ def session(own_data: None) -> Any:
 def send(session: Session, result: Result, keep: int, stroke: Any = None, number: int = 1) -> dict[str, Any]:
     """Send a request as the page does; returns the answer."""
     text = json.dumps({"number": number, "result": result.id, "keep": keep, "stroke": stroke})
-    return json.loads(editing.receive(session, text))
+    return json.loads(retouch.receive(session, text))
 
 
 def test_strokes_are_in_every_picture_and_can_be_undone(session):
@@ -86,7 +85,7 @@ def test_thumbnail_follows_the_edits(session):
 )
 def test_invalid_requests_change_nothing(session, text):
     result = session.add(cutout(30, 40))
-    answer = json.loads(editing.receive(session, text.replace("RESULT", result.id)))
+    answer = json.loads(retouch.receive(session, text.replace("RESULT", result.id)))
     assert 20 < len(answer["error"]) < 120 and result.edits == Edits()
 
 

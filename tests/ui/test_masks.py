@@ -20,7 +20,7 @@ from rmbg.ui.components.inputs import Upload
 from rmbg.ui.results import Edits, Result
 from rmbg.ui.session import Session
 from rmbg.ui.storage import storage
-from rmbg.ui.tabs import edits
+from rmbg.ui.tabs import edits, retouch
 from tests.conftest import launched, open_app
 from tests.pictures import scene
 from tests.ui.test_page import download
@@ -123,7 +123,7 @@ def test_result_in_memory_can_have_another_mask():
 )
 def test_invalid_points_change_nothing(session, text):
     result = session.add(cutout())
-    answer = json.loads(edits.select(session, text)[0])
+    answer = json.loads(retouch.select(session, text)[0])
     assert 10 < len(answer["error"]) < 90 and result.edits == Edits()
 
 

@@ -1,114 +1,123 @@
-"""Events of the edits of a result in the Remove tab: retouching, clean-up, and other masks. No provider runs."""
+"""Edits of a result in the Remove tab besides its retouching: clean-up, alpha matting, own mask. No provider runs."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import fields, replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
-import numpy as np
 
-from rmbg.errors import NotReadyError, OptionError, RmbgError
-from rmbg.matting.edges import EdgeSettings
+from rmbg.errors import OptionError, RmbgError
+from rmbg.inference.catalog import VITMATTE
+from rmbg.matting.edges import RANGES, UNCHANGED, AlphaMatting, EdgeSettings
 from rmbg.matting.retouch import read_mask
-from rmbg.providers.base import RequestContext
-from rmbg.providers.sam2 import SAM2, mask_at
+from rmbg.providers.local import model_status
 from rmbg.remove import check_alpha_matting
 from rmbg.runtime.cancellation import CancellationToken
-from rmbg.runtime.messages import Message
 from rmbg.settings import Settings
-from rmbg.ui.components import editing, viewer
-from rmbg.ui.components.inputs import Upload
+from rmbg.ui.components import viewer
+from rmbg.ui.components.inputs import Upload, photo_input
 from rmbg.ui.lanes import DEVICE
-from rmbg.ui.languages import t, visitor_text
+from rmbg.ui.languages import status_text, t
 from rmbg.ui.results import Result
-from rmbg.ui.runs import buttons, run_number, shown_progress
+from rmbg.ui.runs import INSTANT, PRIVATE, buttons, run_number, shown_progress
 from rmbg.ui.session import Session
 from rmbg.ui.tabs import remove_actions, strip
-
-_PRIVATE: dict[str, Any] = {"api_visibility": "private"}
-_INSTANT: dict[str, Any] = {**_PRIVATE, "queue": False, "show_progress": "hidden"}
+from rmbg.ui.templates import render
 
 NO_RESULT = "There is no result. Remove a background first."
 
-#: Number of controls of the clean-up.
-CONTROLS = len(fields(EdgeSettings))
-
-#: Number of settings of alpha matting.
-SETTINGS = 1 + len(editing.NUMBERS)
+#: Arguments of events that wait for the device of local providers.
+ON_DEVICE: dict[str, Any] = {"concurrency_id": "device", "concurrency_limit": 1, **PRIVATE}
 
 #: Concurrent own masks that are decoded.
 MASKS_AT_ONCE = 2
 
+#: Updates of the page that change nothing.
+UNCHANGED_PAGE = gr.skip(), gr.skip(), gr.skip(), gr.skip()
 
-def connect(
-    tools: editing.Tools,
-    section: editing.CleanUp,
-    masks: editing.MaskTools,
-    session: gr.State,
-    display: list[Any],
-    page: list[Any],
-    settings: Settings,
-) -> None:
-    """Connect the tools that retouch, the clean-up, and the controls that replace the mask.
+#: Labels of the options, which have the names of the command line, in the order in which they are applied.
+LABELS = {
+    "largest": "Keep the largest region only",
+    "specks": "Remove specks, pixels",
+    "holes": "Fill holes, pixels",
+    "smooth": "Smooth the outline, px",
+    "shift": "Shift the edge, px",
+    "feather": "Feather, px",
+    "invert": "Invert",
+}
 
-    Parameters
-    ----------
-    display : list of components
-        Display options.
-    page : list of components
-        Result, facts, message and strip.
-    """
-    # The next stroke is sent once the last one is answered; Gradio may still count that event as running.
-    viewer.request("retouch-send", editing.receive, session, [], trigger_mode="multiple", **_INSTANT)
-    tools.done.click(_show, [session, *display], page, **_INSTANT).then(None, js="() => rmbgRetouch.closed()", **_INSTANT)
+#: Number of controls of the clean-up.
+CONTROLS = len(LABELS)
+
+#: Methods of alpha matting.
+METHODS = [("Closed-form", "closed-form"), ("ViTMatte", "vitmatte")]
+
+#: Labels of the numbers of `AlphaMatting`, which have the names of rembg.
+NUMBERS = {
+    "foreground_threshold": "Foreground threshold",
+    "background_threshold": "Background threshold",
+    "erode_size": "Erode size",
+}
+
+#: Number of settings of alpha matting.
+SETTINGS = 1 + len(NUMBERS)
+
+
+def build_clean_up(session: gr.State, display: list[Any], page: list[Any]) -> None:
+    """Create the collapsed section of the clean-up; the arguments are those of `build_mask_tools`."""
+    fields: dict[str, Any] = {}
+
+    def slider(name: str) -> None:
+        low, high, _ = RANGES[name]
+        fields[name] = gr.Slider(low, high, value=0, step=0.5, label=LABELS[name], elem_id=f"clean-{name}", min_width=150)
+
+    with gr.Accordion("Clean-up", open=False, elem_id="clean-up"):
+        with gr.Row():
+            for name in ("smooth", "shift", "feather"):
+                slider(name)
+        with gr.Row(equal_height=True):
+            for name in ("specks", "holes"):
+                fields[name] = gr.Number(0, label=LABELS[name], precision=0, minimum=0, elem_id=f"clean-{name}", min_width=150)
+        with gr.Row():
+            for name in ("largest", "invert"):
+                fields[name] = gr.Checkbox(False, label=LABELS[name], elem_id=f"clean-{name}", min_width=150)
+        reset = gr.Button("Reset the clean-up", size="sm", elem_id="clean-reset")
+    send = gr.Button("Apply the clean-up", elem_id="clean-send", visible="hidden")
+    result = gr.Textbox("", label="Result", visible="hidden")
+    controls = [fields[name] for name in asdict(UNCHANGED)]
 
     # drafts.js shows each change at once, and presses the button when the controls rest.
-    section.send.click(
+    send.click(
         apply,
-        [session, section.result, *section.controls, *display],
+        [session, result, *controls, *display],
         page[:3],
         js="(session, result, ...values) => [session, rmbgDrafts.result(), ...values]",
         trigger_mode="multiple",
-        **_INSTANT,
-    ).then(None, js="() => rmbgDrafts.applied()", **_INSTANT).then(_strip, session, page[3], **_INSTANT)
-    section.reset.click(None, None, section.controls, js=f"() => {json.dumps(editing.values())}", **_INSTANT)
+        **INSTANT,
+    ).then(None, js="() => rmbgDrafts.applied()", **INSTANT).then(strip.kept, session, page[3], **INSTANT)
+    reset.click(None, None, controls, js=f"() => {json.dumps(values())}", **INSTANT)
     # The settings belong to a result. While it is shown, the controls are ahead of the answers.
-    result = gr.State("")
+    shown = gr.State("")
     # After the result is displayed, which the request would delay.
     js = "async (...values) => { await rmbgViewer.painted(); return values; }"
-    page[0].change(controls_of, [session, result], [result, *section.controls], js=js, **_INSTANT)
+    page[0].change(controls_of, [session, shown], [shown, *controls], js=js, **INSTANT)
 
-    run = run_number()
-    both = [masks.start, masks.cancel]
-    device: dict[str, Any] = {
-        "concurrency_id": "device",
-        "concurrency_limit": 1,
-        "show_progress_on": [page[0]],
-        **_PRIVATE,
-    }
-    matted = masks.start.click(_begin, session, [run, *both, page[2]], **_INSTANT).then(
-        refine, [run, session, *masks.settings, *display], page, **device
+
+def edges_of(*values: Any) -> EdgeSettings:
+    """Return the settings of the controls; an empty number is zero. Raises OptionError if a value is out of range."""
+    defaults = asdict(UNCHANGED)
+    return EdgeSettings(
+        **{name: defaults[name] if value is None else value for name, value in zip(defaults, values, strict=True)}
     )
-    matted.then(lambda session: buttons(session.mattings.active), session, both, **_INSTANT)
-    matted.then(partial(editing.status_line, settings), None, masks.status, **_INSTANT)
-    masks.cancel.click(_stop, session, [*both, page[2]], cancels=[matted], **_INSTANT)
-    masks.own.upload(
-        own_mask,
-        [session, masks.own, *display],
-        [masks.own, *page],
-        concurrency_limit=MASKS_AT_ONCE,
-        show_progress_on=[page[0]],
-        **_PRIVATE,
-    )
-    masks.restore.click(restore, [session, *display], page, **_INSTANT)
-    chosen = viewer.request("retouch-send-point", select, session, display, page, **device)
-    ready = partial(editing.updates, settings)
-    chosen.then(ready, None, [tools.mode, tools.status], **_INSTANT)
-    gr.on(None, ready, None, [tools.mode, tools.status], **_INSTANT)  # at page load
+
+
+def values(edges: EdgeSettings = UNCHANGED) -> list[Any]:
+    """Return the values of the controls for settings."""
+    return list(asdict(edges).values())
 
 
 def apply(session: Session, result_id: str, *values: Any) -> tuple[Any, Any, Any]:
@@ -117,7 +126,7 @@ def apply(session: Session, result_id: str, *values: Any) -> tuple[Any, Any, Any
     if result is None:
         return gr.skip(), gr.skip(), viewer.notice(NO_RESULT)
     try:
-        edges = editing.settings(*values[:CONTROLS])
+        edges = edges_of(*values[:CONTROLS])
     except RmbgError as error:
         return gr.skip(), gr.skip(), viewer.notice(str(error))
     result.edit(lambda edits: replace(edits, edges=edges))
@@ -131,15 +140,72 @@ def controls_of(session: Session, shown: str) -> list[Any]:
         result.displayed.set()
     if result is None or result.id == shown:
         return [gr.skip()] * (1 + CONTROLS)
-    return [result.id, *editing.values(result.edits.edges)]
+    return [result.id, *values(result.edits.edges)]
 
 
-def _show(session: Session, *display: Any) -> tuple[Any, ...]:
-    return *remove_actions.show(session, *display), _strip(session)
+def build_mask_tools(session: gr.State, display: list[Any], page: list[Any], settings: Settings) -> None:
+    """Create the collapsed section of alpha matting and the visitor's own mask, and connect its events.
+
+    Parameters
+    ----------
+    display : list of components
+        Display options.
+    page : list of components
+        Result, facts, message and strip.
+    """
+    default = AlphaMatting()
+    with gr.Accordion("Alpha matting and own mask", open=False, elem_id="mask-tools"):
+        with gr.Row(equal_height=True):
+            method = gr.Radio(METHODS, value=default.method, label="Method", elem_id="matting-method", scale=3, min_width=290)
+            numbers = [
+                gr.Number(
+                    getattr(default, name),
+                    label=label,
+                    precision=0,
+                    minimum=RANGES[name][0],
+                    maximum=RANGES[name][1],
+                    elem_id=f"matting-{name.replace('_', '-')}",
+                    scale=2,
+                    min_width=110,
+                )
+                for name, label in NUMBERS.items()
+            ]
+        status = gr.HTML(status_line(settings), elem_classes="bare", elem_id="matting-status")
+        start = gr.Button("Compute the edge from the photo (slow)", size="sm", elem_id="matting-start")
+        cancel = gr.Button("Cancel", visible=False, size="sm", elem_id="matting-cancel")
+        with gr.Row(equal_height=False):
+            own = photo_input(label="Own mask", sources=["upload"], height=110, buttons=[], elem_id="own-mask", min_width=220)
+            provided = gr.Button("Restore the provider's mask", size="sm", elem_id="mask-restore", min_width=160)
+
+    run = run_number()
+    both = [start, cancel]
+    matted = start.click(_begin, session, [run, *both, page[2]], **INSTANT).then(
+        refine, [run, session, method, *numbers, *display], page, show_progress_on=[page[0]], **ON_DEVICE
+    )
+    matted.then(lambda session: buttons(session.mattings.active), session, both, **INSTANT)
+    matted.then(partial(status_line, settings), None, status, **INSTANT)
+    cancel.click(_stop, session, [*both, page[2]], cancels=[matted], **INSTANT)
+    own.upload(
+        own_mask,
+        [session, own, *display],
+        [own, *page],
+        concurrency_limit=MASKS_AT_ONCE,
+        show_progress_on=[page[0]],
+        **PRIVATE,
+    )
+    provided.click(restore, [session, *display], page, **INSTANT)
 
 
-def _strip(session: Session) -> Any:
-    return strip.update(session) if session.results else gr.skip()
+def parse(method: str, *numbers: float | None) -> AlphaMatting:
+    """Return the settings of the controls; an empty number has its default. Raises OptionError if a value is out of range."""
+    given = {name: value for name, value in zip(NUMBERS, numbers, strict=True) if value is not None}
+    return AlphaMatting(**given, method=method)  # type: ignore[arg-type]
+
+
+def status_line(settings: Settings) -> str:
+    """Return the HTML of the readiness and the license of ViTMatte."""
+    status = status_text(model_status(VITMATTE, settings))
+    return render("note.html", text=t("ViTMatte: {status}. License: {license}", status=status, license=t(VITMATTE.license)))
 
 
 def _begin(session: Session) -> tuple[Any, ...]:
@@ -155,7 +221,7 @@ def refine(run: int | None, session: Session, *values: Any, progress: gr.Progres
     result = session.current
 
     def matted(token: CancellationToken) -> tuple[Any, Any, Any, Any]:
-        matting, settings = editing.parse(*values[:SETTINGS]), Settings.from_environ()
+        matting, settings = parse(*values[:SETTINGS]), Settings.from_environ()
         if result is None:
             raise OptionError(NO_RESULT)
         check_alpha_matting(matting, settings)
@@ -168,9 +234,9 @@ def refine(run: int | None, session: Session, *values: Any, progress: gr.Progres
                 environment=settings,
             )
         result.replace_mask(cutout, refined=True)
-        return _page(session, result, values[SETTINGS:])
+        return page_of(session, result, values[SETTINGS:])
 
-    return session.mattings.run(run, matted, _failed, (gr.skip(),) * 4)
+    return session.mattings.run(run, matted, _failed, UNCHANGED_PAGE)
 
 
 def own_mask(session: Session, upload: Upload | None, *display: Any) -> tuple[Any, ...]:
@@ -186,7 +252,7 @@ def own_mask(session: Session, upload: Upload | None, *display: Any) -> tuple[An
     finally:
         if upload is not None:
             upload.release()
-    return None, *_page(session, result, display)
+    return None, *page_of(session, result, display)
 
 
 def restore(session: Session, *display: Any) -> tuple[Any, ...]:
@@ -195,70 +261,14 @@ def restore(session: Session, *display: Any) -> tuple[Any, ...]:
     if result is None:
         return _failed(OptionError(NO_RESULT))
     result.replace_mask(None)
-    return _page(session, result, display)
+    return page_of(session, result, display)
 
 
-def select(session: Session, text: str, *display: Any, progress: gr.Progress = gr.Progress()) -> tuple[Any, ...]:
-    """Add the object at a point to the mask, or remove it; `text` is the request of ``retouch.js``.
-
-    Returns the answer, JSON with an error message if it was rejected, and updates of the page.
-    """
-    unchanged = (gr.skip(),) * 4
-
-    def selected(token: CancellationToken) -> tuple[Any, ...]:
-        name, subject, x, y = parse_point(text)
-        result = session.current
-        if result is None or result.id != name:
-            raise OptionError("This result was deleted. Remove the background of the photo again.")
-        settings = Settings.from_environ()
-        status = SAM2.status(settings)
-        if not status.usable:
-            raise NotReadyError(Message("SAM 2 is not ready: {status}.", status=status.text))
-        progress(0.0, desc=t("Waiting for this machine"))
-        with DEVICE.turn(token.check):
-            cutout = result.coarse()
-            shown = shown_progress(progress)
-            found = mask_at(cutout.photo, (x, y), RequestContext(settings, None, shown, token.cancelled))
-        matte = np.maximum(cutout.matte, found) if subject else np.minimum(cutout.matte, 1 - found)
-        own = cutout.photo.alpha
-        if own is not None:  # already in the matte, and multiplied in again by `with_matte`
-            alpha = own.astype(np.float32) / np.float32(255)
-            matte = np.divide(np.minimum(matte, alpha), alpha, out=np.zeros_like(matte), where=alpha > 0)
-        result.replace_mask(cutout.with_matte(matte))
-        return json.dumps({"error": ""}), *_page(session, result, display)
-
-    def failed(error: RmbgError) -> tuple[Any, ...]:
-        return json.dumps({"error": visitor_text(error)}), *unchanged
-
-    busy = json.dumps({"error": t("Another change of the mask is running. Wait for its end.")}), *unchanged
-    return session.mattings.run(session.mattings.start(), selected, failed, busy)
-
-
-def parse_point(text: str) -> tuple[str, bool, float, float]:
-    """Return the result, whether the point is on the subject, and x and y as fractions, from a JSON list.
-
-    Raises
-    ------
-    OptionError
-        If the text has another form.
-    """
-    try:
-        name, subject, *point = json.loads(text)
-        valid = isinstance(name, str) and isinstance(subject, bool) and len(point) == 2
-        x, y = (float(value) for value in point if isinstance(value, (int, float)) and not isinstance(value, bool))
-    except (ValueError, TypeError, RecursionError, OverflowError):
-        valid, name, subject, x, y = False, "", False, 0.0, 0.0
-    if not valid or not (0 <= x <= 1 and 0 <= y <= 1):
-        raise OptionError(Message("The point is invalid. Click on the photo."))
-    return name, subject, x, y
-
-
-def _page(session: Session, result: Result, display: Any) -> tuple[Any, Any, Any, Any]:
-    """Updates of the page after the mask of a result was replaced."""
-    if session.current is not result:
-        return tuple(gr.skip() for _ in range(4))
-    page = remove_actions.show(session, *display)
-    return *page, strip.update(session)
+def page_of(session: Session, result: Result | None, display: Any) -> tuple[Any, Any, Any, Any]:
+    """Updates of the page after a result was edited."""
+    if result is None or session.current is not result:
+        return UNCHANGED_PAGE
+    return *remove_actions.show(session, *display), strip.update(session)
 
 
 def _failed(error: RmbgError) -> tuple[Any, Any, Any, Any]:

@@ -15,13 +15,13 @@ from PIL import Image
 from rmbg.images import encode
 from rmbg.settings import Settings
 from rmbg.ui import sign_in
-from rmbg.ui.components import editing, load_photo, providers, rendering, viewer
+from rmbg.ui.components import load_photo, providers, rendering, viewer
 from rmbg.ui.components.inputs import photo_input
 from rmbg.ui.components.rendering import BACKGROUNDS, VIEWS, RenderOptions
 from rmbg.ui.lanes import SERVICES_AT_ONCE
 from rmbg.ui.runs import run_number
 from rmbg.ui.storage import storage
-from rmbg.ui.tabs import edits, removal, strip
+from rmbg.ui.tabs import edits, removal, retouch, strip
 from rmbg.ui.tabs import remove_actions as actions
 from rmbg.ui.templates import render
 
@@ -85,7 +85,7 @@ def build(session: gr.State, settings: Settings) -> Parts:
             message.render()
             consent = providers.restarting_row("remove", session, start, message)
             result = gr.HTML(viewer.empty(), elem_classes="bare", elem_id="result")
-            tools = editing.build_retouch(settings)
+            tools = retouch.build(settings)
             facts = gr.HTML("", elem_classes="bare", elem_id="facts")
             kind = gr.Radio(BACKGROUNDS, value="transparent", label="Background", elem_id="background")
             with gr.Row():
@@ -123,8 +123,10 @@ def build(session: gr.State, settings: Settings) -> Parts:
                     0, 50, value=5, step=1, label="Margin, % of the subject", visible=False, elem_id="margin", min_width=190
                 )
             padding, finishing = rendering.build(*canvas)
-            section = editing.build_clean_up()
-            mask_section = editing.build_mask_tools(settings)
+            display: list[Any] = [view, kind, color, top, bottom, image, crop, margin, *finishing]
+            shown, gallery = [result, facts, message], strip.build_gallery()
+            edits.build_clean_up(session, display, [*shown, gallery])
+            edits.build_mask_tools(session, display, [*shown, gallery], settings)
             with gr.Row():
                 to_compare = gr.Button("Compare providers on this photo", size="sm", elem_id="to-compare")
                 to_replace = gr.Button("Generate a new background", size="sm", elem_id="to-replace")
@@ -132,11 +134,9 @@ def build(session: gr.State, settings: Settings) -> Parts:
             run_buttons = {kind: gr.Button(kind, elem_id=f"run-{kind}", visible="hidden") for kind in ("local", "remote")}
             kind_to_run = gr.Textbox("", visible="hidden")
             total = gr.HTML("", elem_classes="bare", elem_id="total")
-            results = strip.build_strip()
-            strip.build_pair(session, results.gallery, view)
+            results = strip.build_strip(gallery)
+            strip.build_pair(session, gallery, view)
 
-    display: list[Any] = [view, kind, color, top, bottom, image, crop, margin, *finishing]
-    shown = [result, facts, message]
     private: dict[str, Any] = {"api_visibility": "private"}
     unseen: dict[str, Any] = {**private, "show_progress": "hidden"}
     instant: dict[str, Any] = {**unseen, "queue": False}
@@ -183,7 +183,7 @@ def build(session: gr.State, settings: Settings) -> Parts:
         button.click(
             removal.remove_signed_in if sign_in.available(settings.environ) else removal.remove,
             [run, photo, provider, key, options, session, *display],
-            [*shown, results.gallery, total, save],
+            [*shown, gallery, total, save],
             show_progress="full",
             show_progress_on=[result],
             trigger_mode="always_last",
@@ -198,7 +198,7 @@ def build(session: gr.State, settings: Settings) -> Parts:
         event.success(None, js="() => rmbgShowFinished()", **private)
         event.failure(actions.abandon, [session, run], [start, cancel], **instant)  # the queue is full
     provider.change(partial(providers.hide, "remove"), [session, provider], [consent, message], **instant)
-    stopped = [start, cancel, message, total, results.gallery, result, facts, save]
+    stopped = [start, cancel, message, total, gallery, result, facts, save]
     cancel.click(actions.stop, [session], stopped, cancels=removals, **instant)
 
     # The browser composes all backgrounds and effects from pictures that it has; only a new picture is prepared by the server.
@@ -216,13 +216,13 @@ def build(session: gr.State, settings: Settings) -> Parts:
     image.change(actions.show, [session, *display], shown, trigger_mode="always_last", concurrency_limit=None, **instant)
     viewer.request("viewer-part", actions.part, session, [view])
     viewer.request("viewer-copy", actions.copy, session, display, concurrency_limit=2, **unseen)
-    edits.connect(tools, section, mask_section, session, display, [*shown, results.gallery], settings)
+    retouch.connect(tools, session, display, [*shown, gallery], settings)
     file_format.change(lambda name: gr.update(visible=encode.FORMATS[name].lossy), file_format, quality, **instant)
     crop.change(lambda checked: gr.update(visible=checked), crop, margin, **instant)
-    results.gallery.select(actions.select, [session, *display], [*shown, save], **instant).then(
+    gallery.select(actions.select, [session, *display], [*shown, save], **instant).then(
         None, js="() => rmbgShowOutcome(false)", **private
     )
-    deleted: dict[str, Any] = {"inputs": session, "outputs": [result, facts, save, message, results.gallery], **instant}
+    deleted: dict[str, Any] = {"inputs": session, "outputs": [result, facts, save, message, gallery], **instant}
     results.delete.click(strip.delete_shown, **deleted)
     results.confirmed.click(strip.delete_all, **deleted)
     for button, action, limit in ((save, actions.save, 2), (results.save_all, actions.save_all, 1)):
@@ -234,7 +234,7 @@ def build(session: gr.State, settings: Settings) -> Parts:
             concurrency_limit=limit,
             **private,
         ).success(None, js="() => document.querySelector('#file').click()", **private)
-    return Parts(photo, display, [*shown, results.gallery, total, save, start, cancel], to_compare, to_replace)
+    return Parts(photo, display, [*shown, gallery, total, save, start, cancel], to_compare, to_replace)
 
 
 def _examples(photo: gr.Image, message: gr.HTML) -> Any:

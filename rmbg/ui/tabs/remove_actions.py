@@ -102,7 +102,7 @@ def stop(session: Session) -> tuple[Any, ...]:
         *buttons(False),
         viewer.notice(message, "info"),
         viewer.total(session),
-        strip.update(session) if session.results else gr.skip(),
+        strip.kept(session),
         *stage,
     )
 
@@ -123,7 +123,7 @@ def restore(session: Session, *display: Any) -> tuple[Any, ...]:
     """Updates of result, facts, message, strip, total, download, start and cancel for results that another event has set."""
     return (
         *show(session, *display),
-        strip.update(session) if session.results else gr.skip(),
+        strip.kept(session),
         viewer.total(session),
         gr.update(interactive=session.current is not None),
         *buttons(session.removals.active),

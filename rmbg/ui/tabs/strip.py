@@ -26,18 +26,17 @@ from rmbg.ui.storage import storage
 
 @dataclass(frozen=True)
 class Strip:
-    """The components of the strip."""
+    """The buttons of the strip."""
 
-    gallery: gr.Gallery
     save_all: gr.Button
     delete: gr.Button
     delete_all: gr.Button
     confirmed: gr.Button
 
 
-def build_strip() -> Strip:
-    """Create the components; style.css shows the buttons below a gallery with pictures only."""
-    gallery = gr.Gallery(
+def build_gallery() -> gr.Gallery:
+    """Create the gallery, which `build_strip` renders."""
+    return gr.Gallery(
         label="This session",
         columns=None,
         height="auto",
@@ -46,7 +45,13 @@ def build_strip() -> Strip:
         elem_id="strip",
         buttons=[],
         format="webp",
+        render=False,
     )
+
+
+def build_strip(gallery: gr.Gallery) -> Strip:
+    """Create the components; style.css shows the buttons below a gallery with pictures only."""
+    gallery.render()
     with gr.Row(elem_id="strip-actions"):
         save_all = gr.Button("Download all (ZIP)", size="sm", elem_id="strip-zip", min_width=120)
         delete = gr.Button("Delete the shown result", size="sm", elem_id="strip-delete", min_width=120)
@@ -58,7 +63,7 @@ def build_strip() -> Strip:
     delete_all.click(lambda: gr.update(visible=True), None, question, **instant)
     for answer in (confirmed, kept):
         answer.click(lambda: gr.update(visible=False), None, question, **instant)
-    return Strip(gallery, save_all, delete, delete_all, confirmed)
+    return Strip(save_all, delete, delete_all, confirmed)
 
 
 def update(session: Session) -> Any:
@@ -69,6 +74,11 @@ def update(session: Session) -> Any:
     except RmbgError:  # a full disk must not hide the result itself
         return gr.skip()
     return gr.update(value=pictures, visible=bool(pictures), selected_index=None)
+
+
+def kept(session: Session) -> Any:
+    """Update of the gallery if there are results."""
+    return update(session) if session.results else gr.skip()
 
 
 def title(result: Result) -> str:
