@@ -12,6 +12,7 @@ from rmbg.ui.components.inputs import PhotoInput, Upload
 from rmbg.ui.components.providers import KeyField
 from rmbg.ui.gradio_overrides import Visitors
 from rmbg.ui.languages import t
+from rmbg.ui.runs import INSTANT
 from rmbg.ui.session import TOKENS, Session
 from rmbg.ui.storage import visitor
 from rmbg.ui.tabs import compare, compare_actions, remove, remove_actions, replace
@@ -22,8 +23,6 @@ POLL_SECONDS = 1.0
 
 #: Number of updates of all tabs.
 RESTORED = remove_actions.RESTORED + compare_actions.RESTORED + replace.RESTORED
-
-_PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 
 
 def build(app: gr.Blocks, session: gr.State, parts: remove.Parts, comparison: compare.Parts, replaced: replace.Parts) -> Any:
@@ -60,22 +59,21 @@ def build(app: gr.Blocks, session: gr.State, parts: remove.Parts, comparison: co
         [token, earlier, session],
         [session, found],
         js="(token, earlier, session) => [...rmbgVisit.tokens(), session]",
-        queue=False,
-        **_PRIVATE,
+        **INSTANT,
     )
-    loaded.success(None, found, js="(found) => rmbgVisit.resumed(found)", **_PRIVATE)
+    loaded.success(None, found, js="(found) => rmbgVisit.resumed(found)", **INSTANT)
     # In an event of its own: with each message about an event, Gradio updates all components that have ever been outputs.
     outputs = [parts.photo, *photos, timer, *restored]
-    continued = restoring.click(restore, [session, *parts.display], outputs, queue=False, **_PRIVATE)
+    continued = restoring.click(restore, [session, *parts.display], outputs, **INSTANT)
 
-    timer.tick(follow, [session, *parts.display], [timer, *restored], queue=False, **_PRIVATE)
+    timer.tick(follow, [session, *parts.display], [timer, *restored], **INSTANT)
 
     # An upload belongs to a visitor once an event has used it. The one of the Remove tab is checked at once anyway.
     for field in photos:
-        field.change(partial(remember, field.elem_id or ""), [session, field], None, queue=False, **_PRIVATE)
+        field.change(partial(remember, field.elem_id or ""), [session, field], None, **INSTANT)
     others = (parts.photo, *photos)
     for field in [block for block in app.blocks.values() if isinstance(block, PhotoInput) and block not in others]:
-        field.upload(lambda upload: None, field, None, queue=False, **_PRIVATE)
+        field.upload(lambda upload: None, field, None, **INSTANT)
 
     delete = gr.Button("Delete photos and results", size="sm", elem_id="delete-all")
     with gr.Row(visible=False, elem_id="delete-question") as question:
@@ -84,9 +82,9 @@ def build(app: gr.Blocks, session: gr.State, parts: remove.Parts, comparison: co
         )
         yes = gr.Button("Yes, delete", size="sm", variant="stop", elem_id="delete-yes")
         no = gr.Button("No", size="sm", elem_id="delete-no")
-    delete.click(lambda: (gr.update(visible=False), gr.update(visible=True)), None, [delete, question], queue=False, **_PRIVATE)
-    no.click(lambda: (gr.update(visible=True), gr.update(visible=False)), None, [delete, question], queue=False, **_PRIVATE)
-    yes.click(Session.clear, session, None, queue=False, **_PRIVATE).success(None, js="() => rmbgVisit.restart()", **_PRIVATE)
+    delete.click(lambda: (gr.update(visible=False), gr.update(visible=True)), None, [delete, question], **INSTANT)
+    no.click(lambda: (gr.update(visible=True), gr.update(visible=False)), None, [delete, question], **INSTANT)
+    yes.click(Session.clear, session, None, **INSTANT).success(None, js="() => rmbgVisit.restart()", **INSTANT)
     return continued
 
 

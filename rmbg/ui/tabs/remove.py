@@ -19,7 +19,7 @@ from rmbg.ui.components import load_photo, providers, rendering, viewer
 from rmbg.ui.components.inputs import photo_input
 from rmbg.ui.components.rendering import BACKGROUNDS, VIEWS, RenderOptions
 from rmbg.ui.lanes import SERVICES_AT_ONCE
-from rmbg.ui.runs import run_number
+from rmbg.ui.runs import INSTANT, PRIVATE, run_number
 from rmbg.ui.storage import storage
 from rmbg.ui.tabs import edits, removal, retouch, strip
 from rmbg.ui.tabs import remove_actions as actions
@@ -137,29 +137,25 @@ def build(session: gr.State, settings: Settings) -> Parts:
             results = strip.build_strip(gallery)
             strip.build_pair(session, gallery, view)
 
-    private: dict[str, Any] = {"api_visibility": "private"}
-    unseen: dict[str, Any] = {**private, "show_progress": "hidden"}
-    instant: dict[str, Any] = {**unseen, "queue": False}
-
     uploaded = photo.upload(
-        load_photo.check_upload, [photo], [photo, message], concurrency_limit=load_photo.CONCURRENT_LOADS, **private
+        load_photo.check_upload, [photo], [photo, message], concurrency_limit=load_photo.CONCURRENT_LOADS, **PRIVATE
     )
     # Not at a change: that follows the conversion of an upload, and a run may have begun by then.
-    photo.input(actions.choose, [session, photo], [result, facts, save], **instant)
+    photo.input(actions.choose, [session, photo], [result, facts, save], **INSTANT)
     # Without the photo as input: the browser sends the old one with the first click after a reload.
-    photo.clear(actions.clear, session, [result, facts, save, message], **instant)
+    photo.clear(actions.clear, session, [result, facts, save, message], **INSTANT)
     downloaded = gr.on(
         [address.submit, load.click],
         load_photo.load,
         [address],
         [photo, message],
         concurrency_limit=load_photo.CONCURRENT_LOADS,
-        **private,
+        **PRIVATE,
     )
-    provider.change(partial(providers.line, settings=settings), provider, line, **instant)
+    provider.change(partial(providers.line, settings=settings), provider, line, **INSTANT)
 
     status = partial(providers.refresh, settings=settings)
-    gr.on(None, partial(status, "auto"), None, [provider, line], **instant)  # at page load
+    gr.on(None, partial(status, "auto"), None, [provider, line], **INSTANT)  # at page load
 
     # Local and remote providers have separate concurrency limits, and a limit belongs to an event. A click therefore returns
     # the kind of the provider, and the script of the page presses the hidden button of this kind.
@@ -169,16 +165,16 @@ def build(session: gr.State, settings: Settings) -> Parts:
     }
     run = run_number()
     begun = [run, start, cancel, message, result, facts, save]
-    started = start.click(actions.start_run, [session, photo, provider], [*begun, kind_to_run], **instant)
-    started.success(None, kind_to_run, js="(kind) => rmbgRun(kind)", **private)
-    started.then(None, js="() => rmbgShowResult()", **private)
+    started = start.click(actions.start_run, [session, photo, provider], [*begun, kind_to_run], **INSTANT)
+    started.success(None, kind_to_run, js="(kind) => rmbgRun(kind)", **PRIVATE)
+    started.then(None, js="() => rmbgShowResult()", **PRIVATE)
     loads = [event for event in (uploaded, downloaded, example) if event is not None]
-    gr.on(None, None, None, at_once, js="() => rmbgAtOnce.load()", **unseen)  # at page load
-    at_once.input(None, at_once, None, js="(on) => rmbgAtOnce.store(on)", **unseen)
+    gr.on(None, None, None, at_once, js="() => rmbgAtOnce.load()", **INSTANT)  # at page load
+    at_once.input(None, at_once, None, js="(on) => rmbgAtOnce.store(on)", **INSTANT)
     own_kind = gr.Textbox("", visible="hidden")  # a click on the start button may be answered at the same time
     for load_event in loads:
-        loaded = load_event.then(actions.start, [session, at_once, provider, photo], [*begun, own_kind], **instant)
-        loaded.then(None, own_kind, js="(kind) => rmbgRun(kind)", **unseen)
+        loaded = load_event.then(actions.start, [session, at_once, provider, photo], [*begun, own_kind], **INSTANT)
+        loaded.then(None, own_kind, js="(kind) => rmbgRun(kind)", **INSTANT)
     removals: list[Any] = [
         button.click(
             removal.remove_signed_in if sign_in.available(settings.environ) else removal.remove,
@@ -188,18 +184,18 @@ def build(session: gr.State, settings: Settings) -> Parts:
             show_progress_on=[result],
             trigger_mode="always_last",
             **limits[provider_kind],
-            **private,
+            **PRIVATE,
         )
         for provider_kind, button in run_buttons.items()
     ]
     ended = partial(actions.after, settings=settings)
     for event in removals:
-        event.then(ended, [session, provider], [start, cancel, provider, line, consent], **instant)
-        event.success(None, js="() => rmbgShowFinished()", **private)
-        event.failure(actions.abandon, [session, run], [start, cancel], **instant)  # the queue is full
-    provider.change(partial(providers.hide, "remove"), [session, provider], [consent, message], **instant)
+        event.then(ended, [session, provider], [start, cancel, provider, line, consent], **INSTANT)
+        event.success(None, js="() => rmbgShowFinished()", **PRIVATE)
+        event.failure(actions.abandon, [session, run], [start, cancel], **INSTANT)  # the queue is full
+    provider.change(partial(providers.hide, "remove"), [session, provider], [consent, message], **INSTANT)
     stopped = [start, cancel, message, total, gallery, result, facts, save]
-    cancel.click(actions.stop, [session], stopped, cancels=removals, **instant)
+    cancel.click(actions.stop, [session], stopped, cancels=removals, **INSTANT)
 
     # The browser composes all backgrounds and effects from pictures that it has; only a new picture is prepared by the server.
     names = [field.name for field in fields(RenderOptions)]
@@ -210,19 +206,19 @@ def build(session: gr.State, settings: Settings) -> Parts:
         None,
         list(composed.values()),
         js=f"(...values) => rmbgViewer.setOptions({json.dumps(list(composed))}, values)",
-        **private,
+        **PRIVATE,
     )
-    canvas[0].input(rendering.choose_canvas, [canvas[0], kind], [kind, padding], **instant)
-    image.change(actions.show, [session, *display], shown, trigger_mode="always_last", concurrency_limit=None, **instant)
+    canvas[0].input(rendering.choose_canvas, [canvas[0], kind], [kind, padding], **INSTANT)
+    image.change(actions.show, [session, *display], shown, trigger_mode="always_last", concurrency_limit=None, **INSTANT)
     viewer.request("viewer-part", actions.part, session, [view])
-    viewer.request("viewer-copy", actions.copy, session, display, concurrency_limit=2, **unseen)
+    viewer.request("viewer-copy", actions.copy, session, display, concurrency_limit=2, show_progress="hidden", **PRIVATE)
     retouch.connect(tools, session, display, [*shown, gallery], settings)
-    file_format.change(lambda name: gr.update(visible=encode.FORMATS[name].lossy), file_format, quality, **instant)
-    crop.change(lambda checked: gr.update(visible=checked), crop, margin, **instant)
-    gallery.select(actions.select, [session, *display], [*shown, save], **instant).then(
-        None, js="() => rmbgShowOutcome(false)", **private
+    file_format.change(lambda name: gr.update(visible=encode.FORMATS[name].lossy), file_format, quality, **INSTANT)
+    crop.change(lambda checked: gr.update(visible=checked), crop, margin, **INSTANT)
+    gallery.select(actions.select, [session, *display], [*shown, save], **INSTANT).then(
+        None, js="() => rmbgShowOutcome(false)", **PRIVATE
     )
-    deleted: dict[str, Any] = {"inputs": session, "outputs": [result, facts, save, message, gallery], **instant}
+    deleted: dict[str, Any] = {"inputs": session, "outputs": [result, facts, save, message, gallery], **INSTANT}
     results.delete.click(strip.delete_shown, **deleted)
     results.confirmed.click(strip.delete_all, **deleted)
     for button, action, limit in ((save, actions.save, 2), (results.save_all, actions.save_all, 1)):
@@ -232,8 +228,8 @@ def build(session: gr.State, settings: Settings) -> Parts:
             [file, message],
             show_progress_on=[button],
             concurrency_limit=limit,
-            **private,
-        ).success(None, js="() => document.querySelector('#file').click()", **private)
+            **PRIVATE,
+        ).success(None, js="() => document.querySelector('#file').click()", **PRIVATE)
     return Parts(photo, display, [*shown, gallery, total, save, start, cancel], to_compare, to_replace)
 
 
@@ -255,9 +251,7 @@ def _examples(photo: gr.Image, message: gr.HTML) -> Any:
         lambda index: (storage().store(pictures[index].read_bytes(), pictures[index].name), ""),
         examples,
         [photo, message],
-        api_visibility="private",
-        queue=False,
-        show_progress="hidden",
+        **INSTANT,
     )
 
 

@@ -20,6 +20,7 @@ from rmbg.ui.components import viewer
 from rmbg.ui.components.viewer import PaneContent
 from rmbg.ui.languages import t
 from rmbg.ui.results import PREVIEW_SIDE, Result
+from rmbg.ui.runs import INSTANT
 from rmbg.ui.session import Session
 from rmbg.ui.storage import storage
 
@@ -59,10 +60,9 @@ def build_strip(gallery: gr.Gallery) -> Strip:
     with gr.Row(visible=False, elem_id="strip-question") as question:
         confirmed = gr.Button("Yes, delete all results", size="sm", variant="stop", elem_id="strip-yes", min_width=120)
         kept = gr.Button("Keep them", size="sm", elem_id="strip-no", min_width=120)
-    instant: dict[str, Any] = {"api_visibility": "private", "queue": False, "show_progress": "hidden"}
-    delete_all.click(lambda: gr.update(visible=True), None, question, **instant)
+    delete_all.click(lambda: gr.update(visible=True), None, question, **INSTANT)
     for answer in (confirmed, kept):
-        answer.click(lambda: gr.update(visible=False), None, question, **instant)
+        answer.click(lambda: gr.update(visible=False), None, question, **INSTANT)
     return Strip(save_all, delete, delete_all, confirmed)
 
 
@@ -138,14 +138,13 @@ def build_pair(session: gr.State, gallery: gr.Gallery, view: gr.Radio) -> None:
             second = gr.Dropdown([], label="Second result", elem_id="strip-second", min_width=190)
             mode = gr.Radio(MODES, value="slider", label="Comparison", elem_id="strip-mode", min_width=190)
         pair = gr.HTML("", elem_classes="bare", elem_id="strip-pair")
-    instant: dict[str, Any] = {"api_visibility": "private", "queue": False, "show_progress": "hidden"}
     chosen = [session, first, second, mode]
     opened = gr.State(False)  # a closed section is not rendered
-    changed = gallery.change(refresh, [session, opened, first, second], [section, first, second], **instant)
-    changed.then(lambda is_open, *chosen: show(*chosen) if is_open else "", [opened, *chosen], pair, **instant)
-    section.expand(lambda: True, None, opened, **instant)
-    section.collapse(lambda: False, None, opened, **instant)
-    gr.on([section.expand, first.input, second.input, mode.input], show, chosen, pair, trigger_mode="always_last", **instant)
+    changed = gallery.change(refresh, [session, opened, first, second], [section, first, second], **INSTANT)
+    changed.then(lambda is_open, *chosen: show(*chosen) if is_open else "", [opened, *chosen], pair, **INSTANT)
+    section.expand(lambda: True, None, opened, **INSTANT)
+    section.collapse(lambda: False, None, opened, **INSTANT)
+    gr.on([section.expand, first.input, second.input, mode.input], show, chosen, pair, trigger_mode="always_last", **INSTANT)
     viewer.part_loader("strip", part, session, [view, first, second, mode])
 
 
