@@ -81,9 +81,9 @@ def _unique(name: str, names: set[str]) -> str:
 #: Quality of previews and of parts at full size.
 PREVIEW_QUALITY, PART_QUALITY = 84, 90
 
-#: Longest side in pixels of a part at full size, of a copy for the clipboard, of a picture as background, and of a blurred
-#: background, which has no detail.
-PART_SIDE, COPY_SIDE, BACKDROP_SIDE, BLUR_SIDE = 2560, 4096, 1600, 400
+#: Longest side in pixels of a part at full size, of a copy for the clipboard, of a picture as background, of a blurred
+#: background, which has no detail, and of a thumbnail.
+PART_SIDE, COPY_SIDE, BACKDROP_SIDE, BLUR_SIDE, STRIP_SIDE = 2560, 4096, 1600, 400, 200
 
 #: Longest side in pixels of a part at full size if there are several.
 PANE_PART_SIDE = 1280
@@ -202,6 +202,11 @@ def backdrop(result: Result, background: Background, source: str) -> str:
     assert background.image is not None
     image = background.image
     return _stored(result, "background", zlib.crc32(source.encode()), lambda: np.asarray(thumbnail(image, BACKDROP_SIDE)))
+
+
+def in_strip(result: Result) -> str:
+    """Return the path of the thumbnail of a result, which is drawn again after edits."""
+    return _stored(result, "strip", result.edition, lambda: np.asarray(thumbnail(result.preview.render(), STRIP_SIDE)))
 
 
 def parts(layers: Sequence[tuple[Result, View]], area: Part, limit: int) -> list[str]:

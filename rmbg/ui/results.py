@@ -226,8 +226,6 @@ class Result:
         False for a preview until `complete`: its seconds and cost are not known yet.
     source : str
         Path of the uploaded photo; empty if the photo was not uploaded.
-    thumbnail : str
-        Path of the picture in the strip; empty until it is rendered. `thumbnail_edits` are the edits that it shows.
     id : str
         Random name of this result on the page.
     edits : Edits
@@ -253,11 +251,11 @@ class Result:
         self.width, self.height, self.folder = width, height, folder
         self.computed = computed
         self.memory, self.note = memory, note
-        self.source, self.thumbnail = "", ""
+        self.source = ""
         self.id = secrets.token_hex(8)
-        self.edits = self.thumbnail_edits = Edits()
+        self.edits = Edits()
         self.edition = 0
-        self.pictures: dict[str, tuple[int, str]] = {}  # those in the viewer: name to fingerprint and path
+        self.pictures: dict[str, tuple[int, str]] = {}  # those of the page: name to fingerprint and path
         self._preview: Cutout | None = preview
         self._has_alpha = preview.photo.alpha is not None
         self._previews: tuple[Edits, Cutout, Cutout] | None = None  # of these edits: without and with strokes
@@ -369,8 +367,8 @@ class Result:
         if self.pending:
             self._unfinished = True
             self._ended.set()
-        paths = [self.thumbnail, *(path for _, path in list(self.pictures.values()))]  # another event may add one meanwhile
-        for path in [*map(Path, filter(None, paths)), *([self.folder] if self.folder else [])]:
+        paths = [Path(path) for _, path in list(self.pictures.values())]  # another event may add one meanwhile
+        for path in [*paths, *([self.folder] if self.folder else [])]:
             storage().discard(path)
 
     @property

@@ -138,7 +138,7 @@ def test_thumbnails_are_rendered_once(session, monkeypatch):
 def test_deleted_results_leave_no_files(session):
     results = [session.add(cutout(20, 20)) for _ in range(3)]
     strip.update(session)
-    files = [path for result in results for path in (result.folder, Path(result.thumbnail))]
+    files = [path for result in results for path in (result.folder, Path(result.pictures["strip"][1]))]
     assert all(path.exists() for path in files)
     *_, gallery = strip.delete_shown(session)
     assert session.results == results[:2] and session.current is None and len(gallery["value"]) == 2

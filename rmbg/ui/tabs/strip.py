@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
-import numpy as np
-from PIL import Image
 
 from rmbg.errors import RmbgError
-from rmbg.images import encode
 from rmbg.providers import find
 from rmbg.render.picture import View
 from rmbg.runtime.messages import Message
@@ -19,10 +15,9 @@ from rmbg.ui import pictures
 from rmbg.ui.components import viewer
 from rmbg.ui.components.viewer import PaneContent
 from rmbg.ui.languages import t
-from rmbg.ui.results import PREVIEW_SIDE, Result
+from rmbg.ui.results import Result
 from rmbg.ui.runs import INSTANT
 from rmbg.ui.session import Session
-from rmbg.ui.storage import storage
 
 
 @dataclass(frozen=True)
@@ -70,10 +65,10 @@ def update(session: Session) -> Any:
     """Update of the gallery with all stored results, newest first."""
     session.strip = [result for result in session.results[::-1] if result.is_stored()]
     try:
-        pictures = [(_thumbnail(result), f"{result.facts.photo.name}, {title(result)}") for result in session.strip]
+        shown = [(pictures.in_strip(result), f"{result.facts.photo.name}, {title(result)}") for result in session.strip]
     except RmbgError:  # a full disk must not hide the result itself
         return gr.skip()
-    return gr.update(value=pictures, visible=bool(pictures), selected_index=None)
+    return gr.update(value=shown, visible=bool(shown), selected_index=None)
 
 
 def kept(session: Session) -> Any:
@@ -84,20 +79,6 @@ def kept(session: Session) -> Any:
 def title(result: Result) -> str:
     """Return the title of the result's provider."""
     return find(result.facts.provider).info.title
-
-
-def _thumbnail(result: Result) -> str:
-    """Return the path of a result's picture for the strip, rendered at the first call and after edits."""
-    edits = result.edits
-    if edits is not result.thumbnail_edits and result.thumbnail:
-        storage().discard(Path(result.thumbnail))
-    if not Path(result.thumbnail).is_file():
-        image = Image.fromarray(result.preview.render())
-        image.thumbnail((PREVIEW_SIDE // 6, PREVIEW_SIDE // 6))
-        data = encode.encode(np.asarray(image), encode.FORMATS["webp-lossy"], quick=True)
-        result.thumbnail = storage().store(data, f"{result.facts.photo.name}.webp")
-        result.thumbnail_edits = edits
-    return result.thumbnail
 
 
 def delete_shown(session: Session) -> tuple[Any, ...]:
