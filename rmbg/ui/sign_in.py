@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -153,11 +154,13 @@ def button(app: gr.Blocks) -> None:
     app.load(event[0], None, created, queue=False, show_progress="hidden", api_visibility="private")
 
 
-def of_request(request: gr.Request) -> SignIn | None:
-    """Return the sign-in of the visitor who has sent a request, None without one.
+def of_request(request: gr.Request | None) -> SignIn | None:
+    """Return the sign-in of the visitor who has sent a request; None without one, and on a server without sign-in.
 
     It is read from the session that Gradio has verified. The type ``gr.OAuthToken`` does not tell an expired sign-in from none.
     """
+    if not available(os.environ):
+        return None
     session: Mapping[str, Any] = getattr(request, "session", None) or {}
     info = session.get("oauth_info") or {}
     token = info.get("access_token")

@@ -103,7 +103,7 @@ def test_removal_without_consent_is_not_sent(far, upload):
 
     def remove() -> str:
         display = ("cutout", "transparent", "#ffffff", "#ffffff", "#ffffff", None, False, 5)
-        arguments = (None, upload, "far", "", {}, session, *display)
+        arguments = (None, upload, "far", "", {}, session, None, *display)
         *_, last = removal.remove(*arguments, progress=gr.Progress())
         return str(last[2])
 

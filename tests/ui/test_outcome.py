@@ -64,7 +64,7 @@ def picture(folder: Path, name: str, height: int = 60, width: int = 80) -> Uploa
 
 def run(session: Session, chosen: Upload) -> tuple[Any, ...]:
     """Remove the background of a photo as after a click on Start; returns the updates of the page."""
-    *_, last = removal.remove(remove_actions.start_run(session, chosen)[0], chosen, "builtin", "", {}, session)
+    *_, last = removal.remove(remove_actions.start_run(session, chosen)[0], chosen, "builtin", "", {}, session, None)
     return last
 
 
@@ -93,7 +93,7 @@ def test_failure_shows_no_result_of_another_photo(session, tmp_path):
     session.current = session.results[0]
     started = remove_actions.start_run(session, plain)
     assert session.current is None and "appears here" in started[4] and started[6]["interactive"] is False
-    (updates,) = removal.remove(started[0], plain, "builtin", "", {}, session)
+    (updates,) = removal.remove(started[0], plain, "builtin", "", {}, session, None)
     message = updates[2]
     assert "No clear subject" in message and session.current is None
 

@@ -67,7 +67,7 @@ def upload(tmp_path: Path) -> Upload:
 
 
 def begin(session: Session, upload: Upload) -> Iterator[tuple[Any, ...]]:
-    return removal.remove(remove_actions.start_run(session, upload)[0], upload, "builtin", "", {}, session)
+    return removal.remove(remove_actions.start_run(session, upload)[0], upload, "builtin", "", {}, session, None)
 
 
 def is_skipped(update: Any) -> bool:

@@ -152,7 +152,7 @@ def test_errors_on_the_page_are_for_visitors(tmp_path, monkeypatch, caplog, vari
         monkeypatch.setenv(name, value)
     display = ("cutout", "transparent", "#ffffff", "#f8fafc", "#cbd5e1", None, False, 5.0)
     with caplog.at_level(logging.WARNING):
-        *_, updates = removal.remove(None, Upload(str(path), path.name), "rmbg-1.4", "", {}, Session(), *display)
+        *_, updates = removal.remove(None, Upload(str(path), path.name), "rmbg-1.4", "", {}, Session(), None, *display)
     notices = [update for update in updates if isinstance(update, str) and "notice error" in update]
     assert len(notices) == 1 and expected in notices[0] and "RMBG_" not in notices[0]
     assert bool(OWNERS.search(caplog.text)) == ("not set up" in expected), "the log names the cause"

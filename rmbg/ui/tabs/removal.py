@@ -45,36 +45,21 @@ def remove(
     key: str,
     options: dict[str, Any],
     session: Session,
+    request: gr.Request | None,
     *display: Any,
     progress: gr.Progress = gr.Progress(),
-    visitor: sign_in.SignIn | None = None,
 ) -> Iterator[tuple[Any, ...]]:
     """Call the provider once and yield updates of the page: the result, or a preview of it, and after it is stored the rest.
 
     No other handler calls a provider. It runs in a thread of its own, so that a reload of the page, which closes this iterator,
-    does not stop it. `visitor` is the sign-in of the visitor.
+    does not stop it. Gradio passes the request by its type.
     """
+    visitor = sign_in.of_request(request)
 
     def work(show: Callable[[tuple[Any, ...]], None]) -> None:
         show(_remove(run, upload, provider, key, options, session, display, progress, visitor, show))
 
     yield from in_thread(work)
-
-
-def remove_signed_in(
-    run: int | None,
-    upload: Upload | None,
-    provider: str,
-    key: str,
-    options: dict[str, Any],
-    session: Session,
-    request: gr.Request,
-    *display: Any,
-    progress: gr.Progress = gr.Progress(),
-) -> Iterator[tuple[Any, ...]]:
-    """Call `remove` with the sign-in of the visitor. Gradio passes the request by its type."""
-    visitor = sign_in.of_request(request)
-    yield from remove(run, upload, provider, key, options, session, *display, progress=progress, visitor=visitor)
 
 
 def _remove(

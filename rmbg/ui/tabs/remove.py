@@ -14,7 +14,6 @@ from PIL import Image
 
 from rmbg.images import encode
 from rmbg.settings import Settings
-from rmbg.ui import sign_in
 from rmbg.ui.components import load_photo, providers, rendering, viewer
 from rmbg.ui.components.inputs import photo_input
 from rmbg.ui.components.rendering import BACKGROUNDS, VIEWS, RenderOptions
@@ -177,7 +176,7 @@ def build(session: gr.State, settings: Settings) -> Parts:
         loaded.then(None, own_kind, js="(kind) => rmbgRun(kind)", **INSTANT)
     removals: list[Any] = [
         button.click(
-            removal.remove_signed_in if sign_in.available(settings.environ) else removal.remove,
+            removal.remove,
             [run, photo, provider, key, options, session, *display],
             [*shown, gallery, total, save],
             show_progress="full",
