@@ -277,11 +277,6 @@ class Storage:
                 if item.owner == owner:
                     item.owner = new_owner
 
-    def make_room(self, size: int) -> None:
-        """Evict the oldest files until `size` more bytes are within the server's quota."""
-        with self._lock:
-            self._make_room("", None, size)
-
     def sweep(self, is_live: Callable[[str], bool], in_use: Iterable[str]) -> set[str]:
         """Remove expired files and return their paths.
 
@@ -321,10 +316,10 @@ class Storage:
                     with contextlib.suppress(OSError):  # the folder stays, as an upload may be about to write to it
                         path.unlink()
 
-    def _make_room(self, owner: str, newest: Path | None, extra: int = 0) -> None:
-        """Evict files beyond the quotas, except `newest`; `extra` bytes of the server's quota are kept free."""
+    def _make_room(self, owner: str, newest: Path | None) -> None:
+        """Evict files beyond the quotas, except `newest`."""
         quotas: list[tuple[str | None, int]] = [(owner, self.session_bytes)] if owner else []
-        for name, limit in [*quotas, (None, self.server_bytes - extra)]:
+        for name, limit in [*quotas, (None, self.server_bytes)]:
             if self.bytes_of(name) <= limit:
                 continue
             paths = [path for path, item in self._items.items() if path != newest and name in (None, item.owner)]

@@ -37,8 +37,6 @@ def test_quota_of_the_server_evicts_the_oldest_file(root):
     storage = Storage(root, session_bytes=100, server_bytes=150, keep_seconds=1, visit_seconds=3600)
     paths = [stored(storage, owner, 60) for owner in "abc"]
     assert [path.exists() for path in paths] == [False, True, True]
-    storage.make_room(100)
-    assert [path.exists() for path in paths] == [False, False, False]
 
 
 def test_file_above_the_quota_is_kept_alone(root):
