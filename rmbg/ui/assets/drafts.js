@@ -50,6 +50,10 @@
     sent += 1;
     document.querySelector("#clean-send").click();
   };
+  const reset = () => {
+    draw(DEFAULTS);
+    return Object.values(DEFAULTS);
+  };
   const applied = () => {
     sent -= 1;
     if (!sent && !timer) for (const resolve of waiting.splice(0)) resolve();
@@ -61,13 +65,10 @@
     const { type, checked, value: text } = event.target; // the other field of a slider follows later
     draw({ ...Object.fromEntries(Object.keys(DEFAULTS).map((each) => [each, value(each)])), [name]: type === "checkbox" ? checked : Number(text) });
   });
-  document.addEventListener("click", (event) => {
-    if (event.target.closest?.("#clean-reset")) draw(DEFAULTS);
-  }, true);
   rmbgClickAfter(WAITS, () => timer || sent, () => new Promise((resolve) => {
     waiting.push(resolve);
     setTimeout(resolve, PATIENCE);
     if (timer) send();
   }));
-  window.rmbgDrafts = { result: () => result, applied };
+  window.rmbgDrafts = { result: () => result, reset, applied };
 })();

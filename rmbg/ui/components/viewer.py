@@ -322,10 +322,6 @@ def request(
     return event
 
 
-def part_loader(name: str, load: Callable[..., str], session: gr.State, inputs: Sequence[Any]) -> None:
-    request(f"{name}-part", load, session, inputs)
-
-
 def answer(layers: Sequence[tuple[Result, View]], area: str, view: View, limit: int = pictures.PANE_PART_SIDE) -> str:
     """Store a part of each of several results at full size; returns JSON with their URLs, or an error message.
 

@@ -182,8 +182,8 @@ def build(session: gr.State, settings: Settings) -> Parts:
         js="(...values) => rmbgSetPanes(...values)",
         **PRIVATE,
     )
-    viewer.part_loader("grid", actions.part_of_grid, session, [view])
-    viewer.part_loader("pair", actions.part_of_pair, session, [view, first, second])
+    viewer.request("grid-part", actions.part_of_grid, session, [view])
+    viewer.request("pair-part", actions.part_of_pair, session, [view, first, second])
     for component in detail:
         component.input(
             actions.show, [session, *detail], [table, pair], trigger_mode="always_last", concurrency_limit=None, **INSTANT

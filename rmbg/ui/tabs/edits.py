@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -99,7 +98,7 @@ def build_clean_up(session: gr.State, display: list[Any], page: list[Any]) -> No
         trigger_mode="multiple",
         **INSTANT,
     ).then(None, js="() => rmbgDrafts.applied()", **INSTANT).then(strip.kept, session, page[3], **INSTANT)
-    reset.click(None, None, controls, js=f"() => {json.dumps(values())}", **INSTANT)
+    reset.click(None, None, controls, js="() => rmbgDrafts.reset()", **INSTANT)
     # The settings belong to a result. While it is shown, the controls are ahead of the answers.
     shown = gr.State("")
     # After the result is displayed, which the request would delay.
@@ -113,11 +112,6 @@ def edges_of(*values: Any) -> EdgeSettings:
     return EdgeSettings(
         **{name: defaults[name] if value is None else value for name, value in zip(defaults, values, strict=True)}
     )
-
-
-def values(edges: EdgeSettings = UNCHANGED) -> list[Any]:
-    """Return the values of the controls for settings."""
-    return list(asdict(edges).values())
 
 
 def apply(session: Session, result_id: str, *values: Any) -> tuple[Any, Any, Any]:
@@ -140,7 +134,7 @@ def controls_of(session: Session, shown: str) -> list[Any]:
         result.displayed.set()
     if result is None or result.id == shown:
         return [gr.skip()] * (1 + CONTROLS)
-    return [result.id, *values(result.edits.edges)]
+    return [result.id, *asdict(result.edits.edges).values()]
 
 
 def build_mask_tools(session: gr.State, display: list[Any], page: list[Any], settings: Settings) -> None:

@@ -126,7 +126,7 @@ def build_pair(session: gr.State, gallery: gr.Gallery, view: gr.Radio) -> None:
     section.expand(lambda: True, None, opened, **INSTANT)
     section.collapse(lambda: False, None, opened, **INSTANT)
     gr.on([section.expand, first.input, second.input, mode.input], show, chosen, pair, trigger_mode="always_last", **INSTANT)
-    viewer.part_loader("strip", part, session, [view, first, second, mode])
+    viewer.request("strip-part", part, session, [view, first, second, mode])
 
 
 def refresh(session: Session, opened: bool, first: str | None, second: str | None) -> tuple[Any, Any, Any]:
