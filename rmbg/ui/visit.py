@@ -21,9 +21,6 @@ from rmbg.ui.templates import render
 #: Seconds between two checks of a run that an earlier page has started.
 POLL_SECONDS = 1.0
 
-#: Number of updates of all tabs.
-RESTORED = remove_actions.RESTORED + compare_actions.RESTORED + replace.RESTORED
-
 
 def build(app: gr.Blocks, session: gr.State, parts: remove.Parts, comparison: compare.Parts, replaced: replace.Parts) -> Any:
     """Create the hidden components and the buttons, and connect their events; the components of the tabs are restored.
@@ -96,10 +93,10 @@ def remember(name: str, session: Session, upload: Upload | None) -> None:
         session.photos[name] = upload
 
 
-def follow(session: Session, *display: Any) -> tuple[Any, ...]:
+def follow(session: Session, *display: Any) -> Any:
     """Return the updates of all tabs once the runs that an earlier page has started have ended."""
     if _active(session):
-        return tuple(gr.skip() for _ in range(1 + RESTORED))
+        return gr.skip()
     return gr.Timer(active=False), *_restored(session, *display)
 
 

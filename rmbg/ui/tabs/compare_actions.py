@@ -79,9 +79,6 @@ log = logging.getLogger(__name__)
 #: Number of updates of a run: grid, table, pair, table of all photos, controls, message.
 UPDATES = 12
 
-#: Number of updates that `restore` returns.
-RESTORED = UPDATES + 3
-
 #: Value of the vote for no result.
 NONE_BETTER = "none"
 

@@ -35,7 +35,7 @@ ON_DEVICE: dict[str, Any] = {"concurrency_id": "device", "concurrency_limit": 1,
 #: Concurrent own masks that are decoded.
 MASKS_AT_ONCE = 2
 
-#: Updates of the page that change nothing.
+#: Updates of result, facts, message and strip that change nothing.
 UNCHANGED_PAGE = gr.skip(), gr.skip(), gr.skip(), gr.skip()
 
 #: Labels of the options, which have the names of the command line, in the order in which they are applied.
@@ -118,11 +118,11 @@ def apply(session: Session, result_id: str, *values: Any) -> tuple[Any, Any, Any
     """Clean a result up with the values of the controls, which display options follow; updates of the page."""
     result = next((result for result in session.results if result.id == result_id), None)
     if result is None:
-        return gr.skip(), gr.skip(), viewer.notice(NO_RESULT)
+        return _failed(OptionError(NO_RESULT))[:3]
     try:
         edges = edges_of(*values[:CONTROLS])
     except RmbgError as error:
-        return gr.skip(), gr.skip(), viewer.notice(str(error))
+        return _failed(error)[:3]
     result.edit(lambda edits: replace(edits, edges=edges))
     return remove_actions.show(session, *values[CONTROLS:])
 

@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 
 from rmbg.cutout import Cutout
-from rmbg.errors import CancelledError, RmbgError
+from rmbg.errors import CancelledError, OptionError, RmbgError
 from rmbg.providers import find
 from rmbg.providers.base import Preview
 from rmbg.remove import remove_background
@@ -20,7 +20,7 @@ from rmbg.ui import sign_in
 from rmbg.ui.components import viewer
 from rmbg.ui.components.inputs import DECODED, Upload
 from rmbg.ui.components.rendering import RenderOptions
-from rmbg.ui.consent import ConsentError, charges_of
+from rmbg.ui.consent import charges_of
 from rmbg.ui.lanes import DEVICE
 from rmbg.ui.languages import t
 from rmbg.ui.results import PREVIEW_SIDE, Result, shrink
@@ -107,7 +107,7 @@ def _remove(
         if token is None:
             return (gr.skip(),) * UPDATES
         if upload is None:
-            return _failed(session, "Choose a photo first: upload or paste one, or select an example.")
+            raise OptionError("Choose a photo first: upload or paste one, or select an example.")
         RenderOptions(*display).background(session, full=False)  # reports invalid colors before the paid call
         key = sign_in.key_of(info, key, visitor)
         settings = sign_in.settings_of(info, Settings.from_environ(), visitor)
@@ -144,10 +144,10 @@ def _remove(
         deleted = result is not None and result not in session.results
         if cancelled and token is not None and (deleted or session.removals.replaced(token)):
             return (gr.skip(),) * UPDATES
-        return _failed(session, message, "info" if cancelled or isinstance(error, ConsentError) else "error", result)
+        return _failed(session, error, result)
     except Exception:
         log.exception("Removal by %s failed", provider)
-        return _failed(session, INTERNAL_ERROR, result=result)
+        return _failed(session, RmbgError(INTERNAL_ERROR), result)
     finally:
         report.end()
         if result is not None and result.pending:
@@ -164,9 +164,9 @@ def _remove(
     return *page, *shared, gr.update(interactive=True)
 
 
-def _failed(session: Session, text: str, kind: str = "error", result: Result | None = None) -> tuple[Any, ...]:
+def _failed(session: Session, error: RmbgError, result: Result | None) -> tuple[Any, ...]:
     """Updates after a failure. A preview leaves the page; of a complete `result` only the display has failed."""
-    notice, total = viewer.notice(text, kind), viewer.total(session)
+    notice, total = viewer.failure(error), viewer.total(session)
     if result is None:
         return gr.skip(), gr.skip(), notice, gr.skip(), total, gr.skip()
     if result.pending:

@@ -133,7 +133,7 @@ def build(session: gr.State, settings: Settings) -> Parts:
             run_buttons = {kind: gr.Button(kind, elem_id=f"run-{kind}", visible="hidden") for kind in ("local", "remote")}
             kind_to_run = gr.Textbox("", visible="hidden")
             total = gr.HTML("", elem_classes="bare", elem_id="total")
-            results = strip.build_strip(gallery)
+            save_all = strip.build_strip(session, gallery, [result, facts, save, message])
             strip.build_pair(session, gallery, view)
 
     uploaded = photo.upload(
@@ -217,10 +217,7 @@ def build(session: gr.State, settings: Settings) -> Parts:
     gallery.select(actions.select, [session, *display], [*shown, save], **INSTANT).then(
         None, js="() => rmbgShowOutcome(false)", **PRIVATE
     )
-    deleted: dict[str, Any] = {"inputs": session, "outputs": [result, facts, save, message, gallery], **INSTANT}
-    results.delete.click(strip.delete_shown, **deleted)
-    results.confirmed.click(strip.delete_all, **deleted)
-    for button, action, limit in ((save, actions.save, 2), (results.save_all, actions.save_all, 1)):
+    for button, action, limit in ((save, actions.save, 2), (save_all, actions.save_all, 1)):
         button.click(
             action,
             [session, file_format, quality, *display],

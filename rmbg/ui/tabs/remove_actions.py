@@ -24,9 +24,6 @@ from rmbg.ui.runs import buttons
 from rmbg.ui.session import Session
 from rmbg.ui.tabs import strip
 
-#: Number of updates that `restore` returns.
-RESTORED = 8
-
 
 def start(session: Session, at_once: bool, provider: str, upload: Upload | None) -> tuple[Any, ...]:
     """Start a run without a click for a new photo and return the updates of the page.

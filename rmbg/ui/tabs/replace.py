@@ -47,9 +47,6 @@ NOT_STORED = "The server cannot store these pictures, which were paid for. Click
 #: Number of updates of a run: result, gallery, download, facts, message, total.
 UPDATES = 6
 
-#: Number of updates that `restore` returns.
-RESTORED = UPDATES + 3
-
 
 def price_line(options: dict[str, Any]) -> str:
     """Return the expected price of all pictures, expected seconds, license, recipient of the photo."""

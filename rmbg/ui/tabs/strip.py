@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
@@ -20,16 +19,6 @@ from rmbg.ui.runs import INSTANT
 from rmbg.ui.session import Session
 
 
-@dataclass(frozen=True)
-class Strip:
-    """The buttons of the strip."""
-
-    save_all: gr.Button
-    delete: gr.Button
-    delete_all: gr.Button
-    confirmed: gr.Button
-
-
 def build_gallery() -> gr.Gallery:
     """Create the gallery, which `build_strip` renders."""
     return gr.Gallery(
@@ -45,20 +34,25 @@ def build_gallery() -> gr.Gallery:
     )
 
 
-def build_strip(gallery: gr.Gallery) -> Strip:
-    """Create the components; style.css shows the buttons below a gallery with pictures only."""
+def build_strip(session: gr.State, gallery: gr.Gallery, page: list[Any]) -> gr.Button:
+    """Create the components, connect their events, and return the button that downloads all results.
+
+    style.css shows the buttons below a gallery with pictures only. `page` are result, facts, download and message.
+    """
     gallery.render()
     with gr.Row(elem_id="strip-actions"):
         save_all = gr.Button("Download all (ZIP)", size="sm", elem_id="strip-zip", min_width=120)
         delete = gr.Button("Delete the shown result", size="sm", elem_id="strip-delete", min_width=120)
-        delete_all = gr.Button("Delete all results", size="sm", elem_id="strip-clear", min_width=120)
+        ask = gr.Button("Delete all results", size="sm", elem_id="strip-clear", min_width=120)
     with gr.Row(visible=False, elem_id="strip-question") as question:
         confirmed = gr.Button("Yes, delete all results", size="sm", variant="stop", elem_id="strip-yes", min_width=120)
         kept = gr.Button("Keep them", size="sm", elem_id="strip-no", min_width=120)
-    delete_all.click(lambda: gr.update(visible=True), None, question, **INSTANT)
+    ask.click(lambda: gr.update(visible=True), None, question, **INSTANT)
     for answer in (confirmed, kept):
         answer.click(lambda: gr.update(visible=False), None, question, **INSTANT)
-    return Strip(save_all, delete, delete_all, confirmed)
+    for button, action in ((delete, delete_shown), (confirmed, delete_all)):
+        button.click(action, session, [*page, gallery], **INSTANT)
+    return save_all
 
 
 def update(session: Session) -> Any:
