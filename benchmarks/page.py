@@ -71,7 +71,8 @@ def server() -> None:
     """Print the times of the event handlers."""
     session = Session()
     started = time.perf_counter()
-    result = session.add(cutout())
+    result = session.keep(cutout())
+    session.adopt(result, "")
     print(f"cutout added to the session in {time.perf_counter() - started:.1f} s")
     for title, act in (
         ("pictures of a new result", lambda: (result.pictures.clear(), render_page(session, result, RenderOptions()))),

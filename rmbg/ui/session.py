@@ -152,17 +152,6 @@ class Session:
             if self.current is not None and self.current.source != photo:
                 self.current = None
 
-    def add(self, cutout: Cutout, source: str = "") -> Result:
-        """Add a cutout to the results of the session; may evict older results.
-
-        It becomes the current result, unless another photo was chosen since the path `source` of its photo.
-        """
-        result = self.keep(cutout)
-        result.source = source
-        with self._lock:
-            self._append(result, current=self.chosen in (None, source))
-        return result
-
     def begin(self, preview: Cutout, width: int, height: int, source: str, *, computed: bool = False) -> Result:
         """Add a result before its full size is stored; `complete` or `withdraw` must follow.
 
@@ -230,16 +219,12 @@ class Session:
     def adopt(self, result: Result, source: str) -> None:
         """Make a stored result of the photo with the path `source`, and the photo, the current ones."""
         with self._lock:
+            self.check_deleted()
             result.source = self.chosen = source
-            self._append(result, current=True)
-
-    def _append(self, result: Result, *, current: bool) -> None:
-        self.check_deleted()
-        if result not in self.results:
-            self.results.append(result)
-        if current:
+            if result not in self.results:
+                self.results.append(result)
             self.current = result
-        self._evict(result)
+            self._evict(result)
 
     def _evict(self, result: Result) -> None:
         """Remove the oldest results beyond the limit, and those whose files are gone; `result` stays."""

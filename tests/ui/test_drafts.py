@@ -22,7 +22,7 @@ from rmbg.matting.retouch import Stroke
 from rmbg.ui.drafts import MAX_BODY, Drafts
 from rmbg.ui.results import DRAFT_SIDE, PREVIEW_SIDE, Edits
 from rmbg.ui.session import TOKENS, Session
-from tests.ui.test_session import cutout
+from tests.ui.test_session import add, cutout
 
 TOKEN = secrets.token_urlsafe(32)
 
@@ -59,7 +59,7 @@ def picture(session: Session, edges: EdgeSettings, **changes: Any) -> tuple[np.n
     "edges", [UNCHANGED, EdgeSettings(shift=-12), EdgeSettings(feather=20), EdgeSettings(invert=True)], ids=str
 )
 def test_draft_shows_the_clean_up_without_storing_it(session, edges):
-    result = session.add(cutout(1500, 2000))
+    result = add(session, cutout(1500, 2000))
     pixels, box = picture(session, edges)
     assert result.edits == Edits() and max(pixels.shape) == DRAFT_SIDE
     expected = result.preview.cleaned(replace(edges, shift=edges.shift * 0.6, feather=edges.feather * 0.6))
@@ -73,7 +73,7 @@ def test_draft_shows_the_clean_up_without_storing_it(session, edges):
 
 
 def test_cutout_with_and_without_strokes(session):
-    result = session.add(cutout(1500, 2000))
+    result = add(session, cutout(1500, 2000))
     result.edit(lambda edits: replace(edits, strokes=(Stroke("erase", 60, ((1000.0, 750.0),)),)))
     erased, _ = picture(session, EdgeSettings(shift=4), view="cutout")
     plain, _ = picture(session, EdgeSettings(shift=4), view="cutout", strokes=False)
@@ -89,7 +89,7 @@ def test_soft_edge_of_a_draft_has_the_colors_of_its_side(session, edges):
     alpha = gaussian_filter((np.hypot(*np.mgrid[-750:750, -1000:1000]) < 400).astype(np.float32), 6)
     red, blue = np.array([220.0, 30, 30]), np.array([30.0, 30, 220])
     rgb = (alpha[..., None] * red + (1 - alpha[..., None]) * blue).astype(np.uint8)
-    session.add(replace(cutout(1500, 2000), photo=Photo(rgb), matte=alpha, foreground=estimate_foreground(rgb, alpha)))
+    add(session, replace(cutout(1500, 2000), photo=Photo(rgb), matte=alpha, foreground=estimate_foreground(rgb, alpha)))
     pixels, _ = picture(session, edges, view="cutout")
     soft = (pixels[..., 3] > 40) & (pixels[..., 3] < 215)
     own, other = (blue, red) if edges.invert else (red, blue)
@@ -114,7 +114,7 @@ def test_soft_edge_of_a_draft_has_the_colors_of_its_side(session, edges):
     ids=str,
 )
 def test_invalid_requests_are_rejected(session, changes):
-    session.add(cutout(30, 40))
+    add(session, cutout(30, 40))
     answer = client().post("/gradio_api/draft", json=request(session, UNCHANGED) | changes)
     assert answer.status_code == 400 and 10 < len(answer.json()["detail"]) < 200
 
@@ -127,8 +127,8 @@ def test_other_bodies_are_rejected(session, body):
 def test_result_of_another_visitor_is_not_found(session):
     other = Session()
     try:
-        found = other.add(cutout(30, 40))
-        session.add(cutout(30, 40))
+        found = add(other, cutout(30, 40))
+        add(session, cutout(30, 40))
         answer = client().post("/gradio_api/draft", json=request(session, UNCHANGED, result=found.id))
         assert answer.status_code == 400 and "deleted" in json.dumps(answer.json())
     finally:

@@ -16,7 +16,7 @@ from rmbg.ui.results import Edits, Result
 from rmbg.ui.session import Session
 from rmbg.ui.storage import storage
 from rmbg.ui.tabs import edits, remove_actions, retouch, strip
-from tests.ui.test_session import cutout
+from tests.ui.test_session import add, cutout
 
 STROKE = {"mode": "erase", "radius": 60, "points": [1000, 750, 1100, 750]}
 
@@ -35,7 +35,7 @@ def send(session: Session, result: Result, keep: int, stroke: Any = None, number
 
 
 def test_strokes_are_in_every_picture_and_can_be_undone(session):
-    result = session.add(cutout(1500, 2000))
+    result = add(session, cutout(1500, 2000))
     provided, preview = result.full(), result.preview
     assert send(session, result, 0, STROKE, 7) == {"number": 7, "strokes": 1}
     assert send(session, result, 1, {**STROKE, "mode": "keep", "points": [20, 20]}) == {"number": 1, "strokes": 2}
@@ -55,7 +55,7 @@ def test_strokes_are_in_every_picture_and_can_be_undone(session):
 
 
 def test_thumbnail_follows_the_edits(session):
-    result = session.add(cutout())
+    result = add(session, cutout())
     before = strip.update(session)["value"]
     assert strip.update(session)["value"] == before, "rendered once"
     send(session, result, 0, {**STROKE, "points": [200, 150]})
@@ -84,7 +84,7 @@ def test_thumbnail_follows_the_edits(session):
     ],
 )
 def test_invalid_requests_change_nothing(session, text):
-    result = session.add(cutout(30, 40))
+    result = add(session, cutout(30, 40))
     answer = json.loads(retouch.receive(session, text.replace("RESULT", result.id)))
     assert 20 < len(answer["error"]) < 120 and result.edits == Edits()
 
@@ -92,7 +92,7 @@ def test_invalid_requests_change_nothing(session, text):
 def test_request_cannot_change_the_result_of_another_visitor(session):
     other = Session()
     try:
-        result = other.add(cutout(30, 40))
+        result = add(other, cutout(30, 40))
         assert "deleted" in send(session, result, 0, {**STROKE, "radius": 5, "points": [1, 1]})["error"]
         assert result.edits == Edits()
     finally:
@@ -101,14 +101,14 @@ def test_request_cannot_change_the_result_of_another_visitor(session):
 
 def test_number_of_strokes_is_limited(session, monkeypatch):
     monkeypatch.setattr("rmbg.matting.retouch.MAX_STROKES", 2)
-    result = session.add(cutout())
+    result = add(session, cutout())
     dot = {"mode": "keep", "radius": 2, "points": [5, 5]}
     assert [send(session, result, keep, dot)["strokes"] for keep in range(3)] == [1, 2, 2]
     assert len(result.edits.strokes) == 2
 
 
 def test_clean_up_is_stored_at_full_size_and_can_be_reset(session):
-    result = session.add(cutout(1500, 2000))
+    result = add(session, cutout(1500, 2000))
     provided, size = result.full(), storage().bytes_of(session.owner)
     values = [False, 0, 0, 0, 12, 0, False]
     page, *_ = edits.apply(session, result.id, *values)
@@ -131,7 +131,7 @@ def test_clean_up_is_stored_at_full_size_and_can_be_reset(session):
 
 
 def test_clean_up_without_room_on_the_disk(session, monkeypatch):
-    result = session.add(cutout())
+    result = add(session, cutout())
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
@@ -150,7 +150,7 @@ def test_result_in_memory_can_be_edited():
 
 
 def test_controls_have_the_settings_of_the_shown_result(session):
-    first, second = session.add(cutout(30, 40)), session.add(cutout(30, 40))
+    first, second = add(session, cutout(30, 40)), add(session, cutout(30, 40))
     edits.apply(session, second.id, True, 4, 0, 0, 0, 0, False)
     session.current = first
     assert edits.controls_of(session, second.id) == [first.id, False, 0, 0, 0.0, 0.0, 0.0, False]
@@ -160,7 +160,7 @@ def test_controls_have_the_settings_of_the_shown_result(session):
 
 
 def test_viewer_has_the_strokes_and_the_pictures_without_them(session):
-    result = session.add(cutout())
+    result = add(session, cutout())
     assert '"strokes": []' in remove_actions.show(session)[0].replace("&#34;", '"')
     send(session, result, 0, {**STROKE, "points": [200, 150]})
     page = remove_actions.show(session)[0].replace("&#34;", '"')

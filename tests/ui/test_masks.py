@@ -24,7 +24,7 @@ from rmbg.ui.tabs import edits, retouch
 from tests.conftest import launched, open_app
 from tests.pictures import scene
 from tests.ui.test_page import download
-from tests.ui.test_session import cutout
+from tests.ui.test_session import add, cutout
 from tests.ui.test_viewer import middle, remove, wait
 
 WAIT = 90_000
@@ -48,7 +48,7 @@ def upload(picture: Image.Image, folder: Path) -> Upload:
 
 
 def test_own_mask_is_the_base_of_other_edits(session, tmp_path):
-    result = session.add(cutout())
+    result = add(session, cutout())
     provided = result.full()
     empty, *page = edits.own_mask(session, upload(left_half(), tmp_path))
     assert empty is None and isinstance(page[0], str)
@@ -69,7 +69,7 @@ def test_own_mask_is_the_base_of_other_edits(session, tmp_path):
 
 
 def test_unfit_masks_are_reported(session, tmp_path):
-    result = session.add(cutout())
+    result = add(session, cutout())
     page = edits.own_mask(session, upload(left_half(300, 300), tmp_path))
     assert "300 x 300 pixels and the photo 400 x 300" in page[3] and result.edits == Edits()
     session.current = None
@@ -77,7 +77,7 @@ def test_unfit_masks_are_reported(session, tmp_path):
 
 
 def test_alpha_matting_starts_from_the_mask_before_it(session):
-    result = session.add(cutout())
+    result = add(session, cutout())
     expected = result.full().refined(AlphaMatting(erode_size=6))
     values = ["closed-form", 240, 10, 6]
     for _ in range(2):
@@ -91,7 +91,7 @@ def test_alpha_matting_starts_from_the_mask_before_it(session):
 
 
 def test_alpha_matting_that_was_cancelled_changes_nothing(session):
-    result = session.add(cutout())
+    result = add(session, cutout())
     run = session.mattings.start()
     session.mattings.cancel(wait=False)
     assert "Stopped" in edits.refine(run, session, "closed-form", 240, 10, 10)[2] and result.edits == Edits()
@@ -122,7 +122,7 @@ def test_result_in_memory_can_have_another_mask():
     ],
 )
 def test_invalid_points_change_nothing(session, text):
-    result = session.add(cutout())
+    result = add(session, cutout())
     answer = json.loads(retouch.select(session, text)[0])
     assert 10 < len(answer["error"]) < 90 and result.edits == Edits()
 

@@ -31,7 +31,7 @@ from tests.conftest import open_app
 from tests.pictures import scene
 from tests.ui.test_page import WAIT, clear, download, message_is, remove, upload
 from tests.ui.test_queue import BlockingProvider, Visitor
-from tests.ui.test_session import cutout
+from tests.ui.test_session import add, cutout
 
 IN_VIEW = """(selector) => {
     const element = document.querySelector(selector);
@@ -130,13 +130,13 @@ def test_thumbnails_are_rendered_once(session, monkeypatch):
     encoded = encode.encode
     monkeypatch.setattr(encode, "encode", lambda *args, **kwargs: pictures.append(1) or encoded(*args, **kwargs))
     for count in range(1, 5):
-        session.add(cutout(20, 20))
+        add(session, cutout(20, 20))
         gallery = strip.update(session)
         assert len(gallery["value"]) == len(pictures) == count
 
 
 def test_deleted_results_leave_no_files(session):
-    results = [session.add(cutout(20, 20)) for _ in range(3)]
+    results = [add(session, cutout(20, 20)) for _ in range(3)]
     strip.update(session)
     files = [path for result in results for path in (result.folder, Path(result.pictures["strip"][1]))]
     assert all(path.exists() for path in files)
@@ -161,7 +161,7 @@ def test_archive_has_a_file_for_each_result(session):
 
 
 def test_archive_stays_within_the_quota(session, monkeypatch):
-    kept = session.add(cutout(20, 20))
+    kept = add(session, cutout(20, 20))
     before = {path for path in storage().root.uploads.rglob("*") if path.is_file()}
     monkeypatch.setattr(storage(), "session_bytes", storage().bytes_of(session.owner) + 1000)
     with pytest.raises(OutputError, match="larger than this server keeps"):

@@ -24,6 +24,7 @@ from rmbg.ui.session import Session
 from rmbg.ui.storage import Storage
 from rmbg.ui.tabs.remove_actions import copy, part, render_page
 from tests.pictures import scene
+from tests.ui.test_session import add
 
 
 def cutout(height: int, width: int, *, own_alpha: bool = False) -> Cutout:
@@ -59,13 +60,13 @@ def session() -> Any:
 def test_invalid_parts_are_rejected(session, text):
     with pytest.raises(OptionError):
         pictures.Part.parse(text, 400, 300)
-    session.add(cutout(30, 40))
+    add(session, cutout(30, 40))
     assert "Reload the page" in json.loads(part(session, text, "cutout"))["error"]
 
 
 def test_part_has_the_pixels_of_the_full_size(session):
     full = cutout(1500, 2000)
-    result = session.add(full)
+    result = add(session, full)
     assert result.preview.width == PREVIEW_SIDE
     area = pictures.Part.parse("700,500,1300,99999,600", 2000, 1500)
     read = area.read(result)
@@ -82,13 +83,13 @@ def test_part_has_the_pixels_of_the_full_size(session):
 
 def test_size_of_a_part_is_limited(session, monkeypatch):
     monkeypatch.setattr(pictures, "PART_SIDE", 64)
-    result = session.add(cutout(300, 400))
+    result = add(session, cutout(300, 400))
     read = pictures.Part.parse("0,0,400,300,999999", 400, 300).read(result)
     assert max(read.width, read.height) == 64
 
 
 def test_previews_are_encoded_once_and_again_after_a_change(session):
-    result = session.add(cutout(60, 80))
+    result = add(session, cutout(60, 80))
     first = pictures.previews(result, result.preview)
     assert pictures.previews(result, result.preview) == first
     assert {Path(path).name for path in first.values()} == {f"a photo-{name}.webp" for name in first}
@@ -105,7 +106,7 @@ def test_previews_are_encoded_once_and_again_after_a_change(session):
 
 
 def test_result_is_displayed_if_the_disk_is_full(session, monkeypatch):
-    result = session.add(cutout(30, 40))
+    result = add(session, cutout(30, 40))
 
     def full(*_: object, **__: object) -> str:
         raise OutputError("No space left on device")
@@ -117,8 +118,8 @@ def test_result_is_displayed_if_the_disk_is_full(session, monkeypatch):
 
 def test_own_alpha_of_a_photo_is_kept(session):
     large = cutout(1300, 1600, own_alpha=True)
-    result = session.add(large)
-    session.add(cutout(20, 30))  # releases the preview
+    result = add(session, large)
+    add(session, cutout(20, 30))  # releases the preview
     preview = result.preview
     original = preview.render(view="original")
     assert original.shape[2] == 4 and original[0, 0, 3] == 0 and original[preview.height // 2, preview.width // 2, 3] == 255
@@ -129,7 +130,7 @@ def test_own_alpha_of_a_photo_is_kept(session):
 
 def test_copy_has_background_and_size(session, monkeypatch):
     monkeypatch.setattr(pictures, "COPY_SIDE", 50)
-    result = session.add(cutout(80, 100))
+    result = add(session, cutout(80, 100))
     path, width, height = pictures.copy(result, TRANSPARENT, "cutout", None)
     assert (width, height) == (50, 40) and Path(path).name == "a photo-cutout.png"
     with Image.open(path) as image:
@@ -140,7 +141,7 @@ def test_copy_has_background_and_size(session, monkeypatch):
 
 
 def test_all_backgrounds_can_be_rendered(session):
-    result = session.add(cutout(30, 40))
+    result = add(session, cutout(30, 40))
     for _, kind in BACKGROUNDS:
         background = RenderOptions(kind=kind).background(session, full=True)
         assert result.full().render(background).shape[:2] == (30, 40)

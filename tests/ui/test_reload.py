@@ -23,7 +23,7 @@ from tests.conftest import open_app
 from tests.pictures import scene
 from tests.ui.test_page import download, remove
 from tests.ui.test_queue import BlockingProvider
-from tests.ui.test_session import cutout
+from tests.ui.test_session import add, cutout
 
 WAIT = 60_000
 
@@ -65,7 +65,7 @@ def test_claimed_session_has_the_files_and_the_limits_of_the_new_visitor(tmp_pat
     visitors.session_data["old"] = SimpleNamespace(state_data={7: first, 8: "other"})
     VISITOR.set("old")
     first.move("old")
-    folder = first.add(cutout(20, 20)).folder
+    folder = add(first, cutout(20, 20)).folder
     tokens = [token(), token()]
     TOKENS.register(tokens[0], first)
     VISITOR.set("new")
@@ -117,14 +117,14 @@ def test_run_that_ends_after_the_deletion_adds_nothing(monkeypatch):
         session.move("leaving")
         session.clear()
         with pytest.raises(CancelledError, match="were deleted"):
-            session.add(cutout(20, 20))
+            add(session, cutout(20, 20))
         assert session.results == [] and session.current is None and storage().bytes_of("leaving") == 0
         other = Session()
         VISITOR.set("hurried")
         other.move("hurried")
         monkeypatch.setattr("rmbg.ui.results.save", lambda *args: (save(*args), other.clear())[0])
         with pytest.raises(CancelledError, match="were deleted"):
-            other.add(cutout(20, 20))
+            add(other, cutout(20, 20))
         assert other.results == [] and storage().bytes_of("hurried") == 0 and not list(other.own_folder().iterdir())
     finally:
         VISITOR.set("")

@@ -22,11 +22,18 @@ from rmbg.images.photo import Photo
 from rmbg.render import backgrounds
 from rmbg.ui.components.inputs import Upload
 from rmbg.ui.components.rendering import RenderOptions
-from rmbg.ui.results import PREVIEW_SIDE, shrink
+from rmbg.ui.results import PREVIEW_SIDE, Result, shrink
 from rmbg.ui.session import MAX_RESULTS, Session
 from rmbg.ui.storage import storage
 from rmbg.ui.tabs import compare_actions
 from tests.pictures import scene
+
+
+def add(session: Session, cutout: Cutout) -> Result:
+    """Add a result as a removal does."""
+    result = session.begin(shrink(cutout, PREVIEW_SIDE), cutout.width, cutout.height, "", computed=True)
+    session.complete(result, cutout)
+    return result
 
 
 def cutout(height: int = 300, width: int = 400, cost: Cost | None = None) -> Cutout:
@@ -38,7 +45,7 @@ def cutout(height: int = 300, width: int = 400, cost: Cost | None = None) -> Cut
 def test_full_size_result_is_restored():
     session = Session()
     kept = cutout()
-    restored = session.add(kept).full()
+    restored = add(session, kept).full()
     np.testing.assert_array_equal(restored.photo.rgb, kept.photo.rgb)
     np.testing.assert_array_equal(restored.foreground, kept.foreground)
     np.testing.assert_allclose(restored.matte, kept.matte, atol=1 / 65535)
@@ -48,7 +55,7 @@ def test_full_size_result_is_restored():
 def test_preview_is_limited_to_screen_size():
     """Rendering a preview of at most `PREVIEW_SIDE` pixels is fast for any photo."""
     session = Session()
-    result = session.add(cutout(1500, 2000))
+    result = add(session, cutout(1500, 2000))
     assert max(result.preview.matte.shape) == PREVIEW_SIDE
     assert (result.width, result.height) == (2000, 1500)
     session.close()
@@ -65,7 +72,7 @@ def test_shrunk_cutout_has_no_dark_fringe():
 
 def test_closing_a_session_removes_its_files():
     session = Session()
-    folder = session.add(cutout()).folder
+    folder = add(session, cutout()).folder
     assert folder.exists()
     download = Path(session.download(b"data", "cutout.png"))
     assert download.read_bytes() == b"data" and download.name == "cutout.png"
@@ -76,7 +83,7 @@ def test_closing_a_session_removes_its_files():
 def test_garbage_collection_of_a_session_removes_its_files():
     """Covers sessions that Gradio drops over its capacity, and those at server shutdown."""
     session = Session()
-    folder = session.add(cutout(20, 20)).folder
+    folder = add(session, cutout(20, 20)).folder
     del session
     gc.collect()
     assert not folder.parent.exists()
@@ -84,17 +91,17 @@ def test_garbage_collection_of_a_session_removes_its_files():
 
 def test_closed_session_can_be_reused():
     session = Session()
-    session.add(cutout(20, 20))
+    add(session, cutout(20, 20))
     session.close()
-    assert session.add(cutout(20, 20)).full().width == 20
+    assert add(session, cutout(20, 20)).full().width == 20
     session.close()
 
 
 def test_number_of_kept_results_is_limited():
     session = Session()
-    first = session.add(cutout(20, 20)).folder
+    first = add(session, cutout(20, 20)).folder
     for _ in range(MAX_RESULTS):
-        session.add(cutout(20, 20))
+        add(session, cutout(20, 20))
     assert len(session.results) == MAX_RESULTS and not first.exists()
     assert str(MAX_RESULTS + 1) in session.spend.line(), "the total includes dropped results"
     session.close()
@@ -108,7 +115,7 @@ def test_cost_is_counted_if_the_disk_is_full(monkeypatch):
 
     monkeypatch.setattr(np, "save", full)
     with pytest.raises(OSError, match="No space"):
-        session.add(cutout(20, 20))
+        add(session, cutout(20, 20))
     assert "1 picture, $0.018 charged" in session.spend.line()
     session.close()
 
@@ -135,7 +142,7 @@ def test_damaged_votes_file_is_reported(monkeypatch, tmp_path):
 def test_totals_separate_bases_and_unknown_costs():
     session = Session()
     for cost in (Cost(Decimal("0.018"), "charged"), Cost(Decimal("0.018"), "charged"), Cost(None, "unknown")):
-        session.add(cutout(20, 20, cost))
+        add(session, cutout(20, 20, cost))
     assert session.spend.line() == (
         "This session: Built-in: 2 pictures, $0.036 charged ($1,800 for 100,000 a month), 1 picture at unknown cost"
     )
@@ -176,14 +183,14 @@ def test_folder_of_a_session_is_created_once(monkeypatch):
 
 def test_copied_session_is_empty():
     session = Session()
-    session.add(cutout(20, 20))
+    add(session, cutout(20, 20))
     assert copy.deepcopy(session).results == []
     session.close()
 
 
 def test_only_the_current_preview_stays_in_memory():
     session = Session()
-    first, second = session.add(cutout(40, 30)), session.add(cutout(50, 60))
+    first, second = add(session, cutout(40, 30)), add(session, cutout(50, 60))
     assert first._preview is None and second._preview is not None
     assert first.facts.photo.name == "photo" and (first.width, first.height) == (30, 40)
     again = first.preview
@@ -195,7 +202,7 @@ def test_only_the_current_preview_stays_in_memory():
 
 def test_preview_is_read_while_another_event_releases_it(monkeypatch):
     session = Session()
-    result = session.add(cutout(20, 30))
+    result = add(session, cutout(20, 30))
     values = iter([result.preview, None])
     monkeypatch.setattr(type(result), "_preview", property(lambda self: next(values), lambda self, value: None), raising=False)
     assert result.preview.width == 30
@@ -204,8 +211,8 @@ def test_preview_is_read_while_another_event_releases_it(monkeypatch):
 
 def test_evicted_result_is_reported():
     session = Session()
-    result = session.add(cutout(20, 20))
-    session.add(cutout(20, 20))
+    result = add(session, cutout(20, 20))
+    add(session, cutout(20, 20))
     storage().discard(result.folder)
     for read in (result.full, lambda: result.preview):
         with pytest.raises(PhotoError, match="make room"):
