@@ -135,7 +135,7 @@ def test_damaged_votes_file_is_reported(monkeypatch, tmp_path):
     monkeypatch.setenv("RMBG_DATA", str(tmp_path))
     session = Session()
     with pytest.raises(gr.Error, match="The votes in"):
-        compare_actions.save_votes(session, "", "", "")
+        compare_actions.save("votes", session, "", "", "")
     session.close()
 
 

@@ -198,13 +198,8 @@ def build(session: gr.State, settings: Settings) -> Parts:
         "[session, vote, Boolean(document.querySelector('#ratings')?.offsetParent), ...detail]",
         **PRIVATE,
     )
-    for button, action in (
-        (save_zip, actions.save_zip),
-        (save_sheet, actions.save_sheet),
-        (save_csv, actions.save_csv),
-        (save_votes, actions.save_votes),
-    ):
-        button.click(action, [session, kind, color, reference], file, concurrency_limit=2, **PRIVATE).success(
-            None, js="() => document.querySelector('#compare-file').click()", **PRIVATE
-        )
+    for button, what in ((save_zip, "zip"), (save_sheet, "sheet"), (save_csv, "csv"), (save_votes, "votes")):
+        button.click(
+            partial(actions.save, what), [session, kind, color, reference], file, concurrency_limit=2, **PRIVATE
+        ).success(None, js="() => document.querySelector('#compare-file').click()", **PRIVATE)
     return Parts(photo, grid, [*shown, *controls, message, start, cancel, added])

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
 
 from rmbg.compare.export import contact_sheet, cutouts_zip, table_csv
 from rmbg.compare.votes import Votes
-from rmbg.errors import RmbgError
+from rmbg.errors import OptionError, RmbgError
 from rmbg.providers import PROVIDERS
-from rmbg.render.backgrounds import Background
 from rmbg.render.picture import View
 from rmbg.settings import Settings
 from rmbg.ui.compare_state import Comparison, label
@@ -29,46 +27,28 @@ def votes_file() -> Votes:
     return Votes(Settings.from_environ().data / "votes.sqlite3")
 
 
-def _finished(session: Session) -> Comparison:
-    """Return the comparison; raises gr.Error if it has no results or names are hidden."""
-    if session.comparison is None or not session.comparison.succeeded or session.comparison.hidden:
-        raise page_error("There are no results to save. Run a comparison first, and vote if it is blind.")
-    return session.comparison
-
-
-def _download(session: Session, name: str, data: Callable[[], bytes]) -> Any:
+def save(what: str, session: Session, kind: str, color: str, reference: str) -> Any:
+    """Write the cutouts (``zip``), contact sheet (``sheet``), table (``csv``) or all ``votes`` to a file for download."""
     try:
-        path = session.download(data(), name)
+        return gr.update(value=session.download(*_content(what, session, kind, color, reference)))
     except RmbgError as error:
         raise page_error(error) from None
-    return gr.update(value=path)
 
 
-def _background(session: Session, kind: str, color: str) -> Background:
-    return RenderOptions(kind=kind, color=color).background(session, full=True)
-
-
-def save_zip(session: Session, kind: str, color: str, reference: str) -> Any:
-    comparison = _finished(session)
-    name = f"{comparison.photo.name}-cutouts.zip"
-    return _download(session, name, lambda: cutouts_zip(comparison.full(), _background(session, kind, color)))
-
-
-def save_sheet(session: Session, kind: str, color: str, reference: str) -> Any:
-    comparison = _finished(session)
-    name = f"{comparison.photo.name}-contact-sheet.png"
-    return _download(session, name, lambda: contact_sheet(comparison.shown(), _background(session, kind, color)))
-
-
-def save_csv(session: Session, kind: str, color: str, reference: str) -> Any:
-    comparison = _finished(session)
+def _content(what: str, session: Session, kind: str, color: str, reference: str) -> tuple[bytes, str]:
+    """Return content and name of a file; raises OptionError if there are no results or names are hidden."""
+    if what == "votes":
+        return votes_file().to_csv().encode(), "votes.csv"
+    comparison = session.comparison
+    if comparison is None or not comparison.succeeded or comparison.hidden:
+        raise OptionError("There are no results to save. Run a comparison first, and vote if it is blind.")
+    name, background = comparison.photo.name, RenderOptions(kind=kind, color=color).background(session, full=True)
+    if what == "zip":
+        return cutouts_zip(comparison.full(), background), f"{name}-cutouts.zip"
+    if what == "sheet":
+        return contact_sheet(comparison.shown(), background), f"{name}-contact-sheet.png"
     compared = comparison.provider_of(reference) or comparison.succeeded[0]
-    name = f"{comparison.photo.name}-table.csv"
-    return _download(session, name, lambda: table_csv(comparison.table(compared), compared).encode())
-
-
-def save_votes(session: Session, kind: str, color: str, reference: str) -> Any:
-    return _download(session, "votes.csv", lambda: votes_file().to_csv().encode())
+    return table_csv(comparison.table(compared), compared).encode(), f"{name}-table.csv"
 
 
 # Event handlers of the Compare tab that call no provider: display, choice of a photo, vote.

@@ -123,12 +123,12 @@ def _verdict(comparison: Comparison, best: str) -> str:
     confident = [
         comparison.name_of(name)
         for name, mean_iou in comparison.consensus().items()
-        if name != best and mean_iou < SIMILAR and _confidence_level(comparison, name) == "high"
+        if name != best and mean_iou < SIMILAR and comparison.result_of(name).facts.confidence_level == "high"
     ]
     name_of_best = comparison.name_of(best)
-    if _confidence_level(comparison, best) == "low":
+    if comparison.result_of(best).facts.confidence_level == "low":
         return t("Estimate without a reference: {name} agrees most, but its confidence is low.", name=name_of_best)
-    if confident and _confidence_level(comparison, best) != "high":
+    if confident and comparison.result_of(best).facts.confidence_level != "high":
         return t(
             "Estimate without a reference: {name} agrees most, but {other} has high confidence in another result.",
             name=name_of_best,
@@ -137,14 +137,9 @@ def _verdict(comparison: Comparison, best: str) -> str:
     return t("Estimate without a reference: {name} probably looks best.", name=name_of_best)
 
 
-def _confidence_level(comparison: Comparison, provider: str) -> str:
-    cutout = comparison.outcomes[provider].cutout
-    return "" if cutout is None else cutout.confidence_level
-
-
 def _confidences(comparison: Comparison) -> list[str]:
     """One sentence for each result whose provider predicts a confidence."""
-    cutouts = {name: comparison.outcomes[name].cutout for name in comparison.succeeded}
+    cutouts = {name: comparison.result_of(name).facts for name in comparison.succeeded}
     return [
         t(
             "{name} predicts an IoU of {percent}% for its own result, which is {level} confidence.",
@@ -153,7 +148,7 @@ def _confidences(comparison: Comparison) -> list[str]:
             level=t(cutout.confidence_level),
         )
         for name, cutout in cutouts.items()
-        if cutout is not None and cutout.confidence is not None
+        if cutout.confidence is not None
     ]
 
 
