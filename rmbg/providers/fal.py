@@ -134,10 +134,7 @@ def finish(
     """
 
     def fetch(url: str, step: str, final: Callable[[Response], bool]) -> Response:
-        response = call.fetch_result(Request("GET", url, headers), final)
-        if not response.ok:
-            raise failure(call, response, step=step)
-        return response
+        return call.checked(call.fetch_result(Request("GET", url, headers), final), failure, step=step)
 
     interval = POLL_INTERVAL
     try:
@@ -263,10 +260,8 @@ def run(call: PaidCall, endpoint: str, arguments: Mapping[str, Any], count: int 
     headers = headers_for(call)
 
     def post(base: str, step: str) -> Response:
-        response = call.send(Request("POST", f"{base}/{endpoint}", headers, json=arguments, pays=True, free_if_busy=True))
-        if not response.ok:
-            raise failure(call, response, step=step)
-        return response
+        request = Request("POST", f"{base}/{endpoint}", headers, json=arguments, pays=True, free_if_busy=True)
+        return call.checked(call.send(request), failure, step=step)
 
     if call.options["mode"] == "direct":
         run_url = call.url("RMBG_FAL_URL", "https://fal.run")
@@ -305,9 +300,8 @@ def image_url(call: PaidCall, encoded_photo: EncodedPhoto) -> str:
     call.progress("Uploading the photo to fal")
     rest = call.url("RMBG_FAL_REST_URL", "https://rest.fal.ai")
     url = f"{rest}/storage/auth/token?storage_type=fal-cdn-v3"
-    response = call.send(Request("POST", url, {"Authorization": f"Key {call.key}"}, json={}))
-    if not response.ok:
-        raise failure(call, response, step="submit")
+    request = Request("POST", url, {"Authorization": f"Key {call.key}"}, json={})
+    response = call.checked(call.send(request), failure, step="submit")
     token, token_type, base_url = (response.json(name) for name in ("token", "token_type", "base_url"))
     if not all(isinstance(value, str) for value in (token, token_type, base_url)):
         raise ServiceError("The response of fal's storage has no upload token.")

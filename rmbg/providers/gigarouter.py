@@ -60,15 +60,11 @@ class Gigarouter(Remote):
         base = call.url("RMBG_GIGAROUTER_URL", "https://gigarouter.ai/v1")
         headers = {"Authorization": f"Bearer {call.key}"}
         call.progress("Requesting the models of gigarouter")
-        response = call.send(Request("GET", f"{base}/models", headers))
-        if not response.ok:
-            raise failure(call, response)
-        if MODEL not in model_ids(response):
+        response = call.checked(call.send(Request("GET", f"{base}/models", headers)), failure)
+        if MODEL not in [row.get("id") for row in response.objects("data")]:
             raise NotReadyError(f"gigarouter has announced {MODEL} but does not offer it yet. Use another provider.")
         call.progress("Sending the photo to gigarouter")
-        response = call.send(request(base, headers, encoded_photo))
-        if not response.ok:
-            raise failure(call, response)
+        response = call.checked(call.send(request(base, headers, encoded_photo)), failure)
         # The response has no documented field for the cost, and the listed price is an estimate.
         call.cost = Cost(None, "unknown")
         image = _result_file(call, response)
@@ -80,11 +76,6 @@ def request(base: str, headers: Mapping[str, str], encoded_photo: EncodedPhoto) 
     """Build the request for one photo in the format of OpenAI's image edits."""
     form = {"model": MODEL, "response_format": "b64_json"}
     return Request("POST", f"{base}/images/edits", headers, form=form, files={"image": encoded_photo.file}, pays=True)
-
-
-def model_ids(response: Response) -> set[str]:
-    """Return the ids of the models in a response."""
-    return {str(row.get("id")) for row in response.objects("data")}
 
 
 def _result_file(call: PaidCall, response: Response) -> bytes:

@@ -53,20 +53,19 @@ class HuggingFace(Remote):
         hub = call.url("RMBG_HF_URL", HUB)
         headers = {"Authorization": f"Bearer {call.key}"}
         call.progress("Sending the photo to Hugging Face")
-        response = call.send(Request("GET", f"{hub}/api/models/{MODEL}?expand=inferenceProviderMapping"))
-        url = f"{ROUTER if hub == HUB else hub}/fal-ai/{endpoint(call, response)}{QUEUE}"
+        request = Request("GET", f"{hub}/api/models/{MODEL}?expand=inferenceProviderMapping")
+        response = call.checked(call.send(request), failure, step="submit")
+        url = f"{ROUTER if hub == HUB else hub}/fal-ai/{endpoint(response)}{QUEUE}"
         arguments = {"image_url": encoded_photo.data_uri, "sync_mode": True}
-        response = call.send(Request("POST", url, headers, json=arguments, pays=True))
-        job = job_url(call, response, hub)
+        request = Request("POST", url, headers, json=arguments, pays=True)
+        job = job_url(call.checked(call.send(request), failure, step="submit"), hub)
         text = "fal is processing the photo for Hugging Face"
         response = fal.finish(call, fal.Job(f"{job}/status{QUEUE}", f"{job}{QUEUE}", ""), headers, failure, text)
         return ProviderResult(fal.fetch_image(call, response.json("image", "url")))
 
 
-def endpoint(client: ServiceClient, response: Response) -> str:
+def endpoint(response: Response) -> str:
     """Return fal's endpoint of the model from the hub's response, which is a mapping or a list of providers."""
-    if not response.ok:
-        raise failure(client, response, step="submit")
     rows = [row for row in response.objects("inferenceProviderMapping") if row.get("provider") == "fal-ai"]
     name = rows[-1].get("providerId") if rows else response.json("inferenceProviderMapping", "fal-ai", "providerId")
     if not isinstance(name, str) or not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)*", name):
@@ -74,10 +73,8 @@ def endpoint(client: ServiceClient, response: Response) -> str:
     return name
 
 
-def job_url(client: ServiceClient, response: Response, hub: str) -> str:
+def job_url(response: Response, hub: str) -> str:
     """Return the URL of a submitted job at the router, from the path of its URL at fal."""
-    if not response.ok:
-        raise failure(client, response, step="submit")
     path = urlsplit(str(response.json("response_url"))).path
     if not re.fullmatch(r"(/\w[\w.-]*)+", path):
         raise ServiceError("The response of Hugging Face has no result.")

@@ -8,7 +8,7 @@ import dataclasses
 import io
 import time
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -133,6 +133,12 @@ class PaidCall(ServiceClient):
     def url(self, variable: str, default: str) -> str:
         """Return a base URL of the service, see `service_url`."""
         return service_url(self.settings, variable, default)
+
+    def checked(self, response: Response, failure: Callable[..., RmbgError], **details: Any) -> Response:
+        """Return a successful response, or raise the error that `failure` (call, response, **details) returns for it."""
+        if not response.ok:
+            raise failure(self, response, **details)
+        return response
 
     def _wait(self, seconds: float) -> None:
         self.progress("Waiting for other paid calls: the daily limit is near")

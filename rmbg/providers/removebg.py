@@ -85,9 +85,7 @@ class RemoveBg(Remote):
     def request_result(self, call: PaidCall, encoded_photo: EncodedPhoto) -> ProviderResult:
         base = call.url("RMBG_REMOVEBG_URL", "https://api.remove.bg/v1.0")
         call.progress("Sending the photo to remove.bg")
-        response = call.send(request(f"{base}/removebg", call.key, encoded_photo, call.options))
-        if not response.ok:
-            raise failure(call, response)
+        response = call.checked(call.send(request(f"{base}/removebg", call.key, encoded_photo, call.options)), failure)
         call.cost = cost_of(response, call.settings)
         return ProviderResult(response.body, mask=call.options["channels"] == "alpha")
 
