@@ -117,10 +117,10 @@ class PaidCall(ServiceClient):
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
-        super().__exit__(kind, error, traceback)
         # If the ledger cannot be written, the entry stays pending and counts in full; the result is still returned.
         with contextlib.suppress(RmbgError):
             ledger.of(self.settings).settle(self._entry.id, self.cost)
+        super().__exit__(kind, error, traceback)
         if isinstance(error, RmbgError):
             raise self._with_charge(error) from None
         if isinstance(error, KeyboardInterrupt):
@@ -249,9 +249,9 @@ class Remote(Provider):
         # A result has at most the size of its uncompressed pixels in base64.
         limit = max(context.settings.max_bytes, 4 * photo.width * photo.height) * 3 // 2
         result: ProviderResult | None = None
-        call: PaidCall | None = None
+        call = PaidCall(self.info, self.service, options, context, limit)
         try:
-            with PaidCall(self.info, self.service, options, context, limit) as call:
+            with call:
                 result = self.request_result(call, encoded_photo)
                 matte, notes = read_matte(result, photo, self.service, context.settings)
             context.progress(None, "Estimating the foreground colors")
@@ -259,7 +259,7 @@ class Remote(Provider):
         except RmbgError:
             raise
         except Exception as error:  # such as MemoryError; the result is paid for and is saved for recovery
-            if call is None or result is None:
+            if result is None:
                 raise
             cost = call.cost or Cost(None, "unknown")
             raise recovery.keep(error, {f"{photo.name}-{self.info.id}.png": result.image}, cost, context.settings) from error
