@@ -114,7 +114,8 @@ def failure(client: ServiceClient, response: Response) -> RmbgError:
 
     Errors of remove.bg itself are not charged. After an error of a gateway in front of it, the charge is unknown.
     """
-    error = next(iter(response.objects("errors")), {})
+    first = response.json("errors", 0)
+    error = first if isinstance(first, dict) else {}
     code = str(error.get("code") or "")
     if error or 300 <= response.status < 500:
         client.mark_rejected()
