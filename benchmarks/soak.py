@@ -5,6 +5,10 @@
 A server is started on 127.0.0.1 in a child process. Every visitor is a Gradio client with its own IP address, as behind a
 reverse proxy, and removes the background of synthetic photos: a disc in the color of the visitor. Some calls are disconnected
 before their end, after which the visitor reconnects. A result is wrong if its subject has the color of another visitor.
+
+With ``--attacker``, another client tries to delay them; ``--side`` and ``--pause`` then give a server with free time:
+
+    python -m benchmarks.soak --visitors 3 --minutes 5 --side 1414 --pause 6 --attacker
 """
 
 from __future__ import annotations
@@ -58,8 +62,11 @@ class Tally:
 class Soak:
     """The server, its visitors and the counts of each minute."""
 
-    def __init__(self, visitors: int, minutes: float, folder: Path, seed: int = 1) -> None:
+    def __init__(
+        self, visitors: int, minutes: float, folder: Path, seed: int = 1, sides: Sequence[int] = SIDES, pause: float = 0.0
+    ) -> None:
         self.visitors, self.minutes, self.folder, self.seed = visitors, minutes, folder, seed
+        self.sides, self.pause = sides, pause
         self.tally, self._counting = Tally(), threading.Lock()
         self.stopping = threading.Event()
         self.port = serving.free_port()
@@ -77,7 +84,8 @@ class Soak:
         while not self.stopping.is_set():
             try:
                 client = client or self._client(number)
-                side = random_.choice(SIDES)
+                self.stopping.wait(random_.uniform(0, 2 * self.pause))
+                side = random_.choice(self.sides)
                 path = self.folder / f"visitor-{number}.png"
                 path.write_bytes(photo(color, side, random_))
                 began = time.monotonic()
@@ -173,16 +181,23 @@ def growth(values: Sequence[float]) -> float:
     return (max(values[-2:]) - values[2]) / max(values[2], 1.0) if len(values) >= 5 else 0.0
 
 
-def run(soak: Soak) -> int:
+def seconds_of(times: Sequence[float]) -> str:
+    """Return the median, the 95th percentile and the largest of durations as cells of a table."""
+    return f"{np.median(times):.1f} | {np.percentile(times, 95):.1f} | {max(times):.1f}"
+
+
+def run(soak: Soak, *, attacked: bool = False) -> int:
     """Run the test, print one line a minute, and return the exit status."""
     process = soak.start()
+    attacker = subprocess.Popen([sys.executable, "-m", "benchmarks.attacker", soak.url]) if attacked else None
     threads = [threading.Thread(target=soak.visit, args=(number,), daemon=True) for number in range(soak.visitors)]
     print(f"{soak.visitors} visitors, {soak.minutes:g} minutes, {soak.url}\n", flush=True)
-    print("| minute | right | wrong | errors | disconnected | median s | slowest s | memory MB | disk MB |")
-    print("|---|---|---|---|---|---|---|---|---|", flush=True)
+    print("| minute | right | wrong | errors | disconnected | median s | p95 s | slowest s | memory MB | disk MB |")
+    print("|---|---|---|---|---|---|---|---|---|---|", flush=True)
     wrong = errors = right = 0
     series: dict[str, list[float]] = {"memory": [], "disk": []}
     lines: list[str] = []
+    all_times: list[float] = []
     try:
         for thread in threads:
             thread.start()
@@ -198,14 +213,19 @@ def run(soak: Soak) -> int:
             series["memory"].append(memory(process.pid))
             series["disk"].append(disk(soak.folder / "tmp"))
             times = tally.seconds or [float("nan")]
+            all_times += tally.seconds
             print(
                 f"| {minute} | {counts['right']} | {counts['wrong']} | {counts['errors']} | {counts['disconnected']} "
-                f"| {float(np.median(times)):.1f} | {max(times):.1f} | {series['memory'][-1]:.0f} | {series['disk'][-1]:.1f} |",
+                f"| {seconds_of(times)} | {series['memory'][-1]:.0f} | {series['disk'][-1]:.1f} |",
                 flush=True,
             )
+        print(f"\nmedian, p95 and slowest of all: {seconds_of(all_times or [float('nan')])}")
         died = process.poll() is not None
     finally:
         soak.stopping.set()
+        if attacker is not None:
+            attacker.kill()
+            attacker.wait()
         process.terminate()
         try:
             process.wait(60)
@@ -234,9 +254,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--visitors", type=int, default=32)
     parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--side", type=int, help="of all photos in pixels; by default 240 to 640")
+    parser.add_argument("--pause", type=float, default=0.0, help="mean seconds of a visitor between two calls")
+    parser.add_argument("--attacker", action="store_true", help="with a client that tries to delay all others")
     arguments = parser.parse_args()
+    sides = SIDES if arguments.side is None else (arguments.side,)
     with tempfile.TemporaryDirectory(prefix="rmbg-soak-", ignore_cleanup_errors=True) as folder:
-        return run(Soak(arguments.visitors, arguments.minutes, Path(folder)))
+        soak = Soak(arguments.visitors, arguments.minutes, Path(folder), sides=sides, pause=arguments.pause)
+        return run(soak, attacked=arguments.attacker)
 
 
 if __name__ == "__main__":

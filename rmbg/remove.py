@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -93,7 +92,7 @@ def remove_background(
     settings : Settings, optional
         By default those of the environment.
     device : callable (check) -> context manager, optional
-        Held by a cascade while it runs a local provider, and for alpha matting after a remote one.
+        Held while a local network or the alpha matting runs.
     preview : Preview, optional
         Receives the cutout at screen size before the one at full size is computed, from local providers and for large photos.
         Not used with a mask, edge settings or alpha matting.
@@ -117,7 +116,6 @@ def remove_background(
     settings = settings or Settings.from_environ()
     chosen = find(provider, settings, options)
     checked = chosen.info.parse_options(options or {})
-    remote = mask is None and chosen.info.kind == "remote"
     check_alpha_matting(alpha_matting, settings)
     photo = open_photo(source, settings=settings)
     context = RequestContext(settings, key, progress or no_progress, cancelled or never_cancelled, device=device)
@@ -126,7 +124,7 @@ def remove_background(
     cutout = run_directly(chosen, photo, checked, context) if mask is None else _masked(photo, mask, context)
     with keep_if_paid([cutout], settings):
         if alpha_matting is not None:
-            with device(context.check) if remote else nullcontext():
+            with device(context.check):
                 cutout = cutout.refined(
                     alpha_matting, progress=context.progress, cancelled=context.cancelled, environment=settings
                 )

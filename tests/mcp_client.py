@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 
-def with_session(address: str, work: Any, headers: dict[str, str] | None = None) -> Any:
+def with_session(address: str, work: Any, headers: dict[str, str] | None = None, local_address: str | None = None) -> Any:
     """Return the result of the coroutine ``work(session)``; requires the package ``mcp``.
 
     Playwright may run an event loop in the thread of the tests, so the client has one of its own.
@@ -17,7 +17,8 @@ def with_session(address: str, work: Any, headers: dict[str, str] | None = None)
     from mcp.client.streamable_http import streamable_http_client
 
     async def run() -> Any:
-        http = httpx.AsyncClient(headers=headers, timeout=180, trust_env=False)
+        sender = httpx.AsyncHTTPTransport(local_address=local_address)
+        http = httpx.AsyncClient(headers=headers, timeout=180, trust_env=False, transport=sender)
         transport = streamable_http_client(address, http_client=http)
         async with transport as (read, write, _), mcp.ClientSession(read, write) as session:
             await session.initialize()

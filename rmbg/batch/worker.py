@@ -218,9 +218,8 @@ class Worker:
         matte = self.hooks.matte(task.entry.name)
         if matte is not None and matte.shape == (photo.height, photo.width):
             return self.recipe.restore(photo, matte), False
-        context = RequestContext(self.settings, self.hooks.key, cancelled=self.cancelled)
-        with self.hooks.device(self._check):
-            return run_directly(self.recipe.provider, photo, self.recipe.options, context), True
+        context = RequestContext(self.settings, self.hooks.key, cancelled=self.cancelled, device=self.hooks.device)
+        return run_directly(self.recipe.provider, photo, self.recipe.options, context), True
 
     def _write(self, name: str, data: bytes) -> None:
         try:

@@ -206,8 +206,7 @@ class ProviderQueue:
             sample.truth(settings)  # raises before a call is paid that could not be scored
             if self.remote:
                 add("sent")
-            with (no_turn if self.remote else self._call.device)(self._call.check):
-                cutout = run_directly(self.provider, photo, self.provider.info.parse_options({}), self._call)
+            cutout = run_directly(self.provider, photo, self.provider.info.parse_options({}), self._call)
         except RmbgError as error:
             cancelled, found_nothing = isinstance(error, CancelledError), isinstance(error, NoSubjectError)
             if self.remote or not cancelled:  # a cancelled picture without a charge is sent again by the next run

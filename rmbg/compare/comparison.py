@@ -108,7 +108,7 @@ def compare(
                 raise NotReadyError(Message("{title} is not ready: {status}.", title=info.title, status=status.text))
             with (device if info.kind == "local" else no_turn)(call.check):
                 provider.warm_up(call)
-                cutout = run_directly(provider, photo, parsed[info.id], call)
+            cutout = run_directly(provider, photo, parsed[info.id], call)
             outcomes.put(Outcome(info.id, cutout))
         except RmbgError as error:
             outcomes.put(Outcome(info.id, None, str(error), error.cost))

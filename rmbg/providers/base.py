@@ -194,7 +194,7 @@ def never_cancelled() -> bool:
     return False
 
 
-#: Context manager that holds the device after waiting for it. The argument is called during the wait and may raise.
+#: Non-reentrant context manager that holds the device. Its argument is called while it waits, and may raise.
 DeviceTurn = Callable[[Callable[[], None]], AbstractContextManager[None]]
 
 
@@ -266,7 +266,7 @@ class RequestContext:
     job : PaidJob or None
         Set if another process may resume the paid request.
     device : callable (check) -> context manager
-        Held by a provider that calls others while a local one runs.
+        Held by a local provider while its network runs, and by one that calls others while a local one runs.
     run_paid : callable (provider, photo, options, context) -> Cutout
         Used by a provider that calls others for the paid ones.
     preview : Preview or None

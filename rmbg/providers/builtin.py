@@ -19,7 +19,7 @@ from rmbg.matting.matte import sharpen_edges
 from rmbg.matting.refiner import refine
 from rmbg.networks import builtin_spec, refiner_spec
 from rmbg.providers.base import Execution, Provider, ProviderInfo, RequestContext
-from rmbg.providers.local import local_cutout
+from rmbg.providers.local import local_cutout, on_device
 from rmbg.runtime.messages import joined
 from rmbg.runtime.telemetry import Timer
 from rmbg.settings import Settings
@@ -72,12 +72,13 @@ class Builtin(Provider):
     def cut(self, photo: Photo, options: Mapping[str, Any], context: RequestContext) -> Cutout:
         timer = Timer()
         rgb = photo.flattened()
-        context.progress(0.05, "Detecting the subject")
         plan = builtin_runner.choose_plan(context.settings)
-        small, confidence = self._small_matte(rgb, plan, timer)
-        context.check()
-        context.progress(0.45, "Refining the edges")
-        small = self._refined(small, rgb, plan, timer)
+        with on_device(context, timer):
+            context.progress(0.05, "Detecting the subject")
+            small, confidence = self._small_matte(rgb, plan, timer)
+            context.check()
+            context.progress(0.45, "Refining the edges")
+            small = self._refined(small, rgb, plan, timer)
         notes = (LOW_CONFIDENCE_NOTE,) if confidence < LOW_CONFIDENCE else ()
         return local_cutout(
             self.info.id,

@@ -180,8 +180,7 @@ class Run:
         if refusal is not None:
             self.steps.append(refusal)
             return
-        # If the cascade itself is local, its caller holds the device already.
-        turn = self.context.device if provider.info.kind == "local" and self.info.kind == "remote" else no_turn
+        turn = self.context.device if provider.info.kind == "local" else no_turn
         with contextlib.ExitStack() as stack:
             started = time.perf_counter()
             try:
@@ -247,6 +246,7 @@ class Run:
             context,
             progress=lambda fraction, text: context.progress(fraction, f"{info.title}: {text}"),
             job=None,
+            device=no_turn,  # held already
             preview=None,  # a later step may give the result
         )
         if info.kind == "local":

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,15 @@ PREVIEW_RATIO = 1.5
 NO_PLAN = Plan("", "", "")
 
 DATA_USE = "The photo stays on this machine. The weights are downloaded once from the Hugging Face Hub."
+
+
+@contextmanager
+def on_device(context: RequestContext, timer: Timer) -> Iterator[None]:
+    """Hold the device for the duration of the block; the seconds until it is free are not counted."""
+    with ExitStack() as stack:
+        with timer.excluded():
+            stack.enter_context(context.device(context.check))
+        yield
 
 
 def local_cutout(
@@ -142,7 +152,8 @@ class LocalNetwork(Provider):
     def cut(self, photo: Photo, options: Mapping[str, Any], context: RequestContext) -> Cutout:
         timer = Timer()
         images = preprocess.prepare(self.model, photo.flattened())
-        masks, plan = MODEL_CACHE.predict(self.model, images, context.settings, context.progress, context.check, timer)
+        with on_device(context, timer):
+            masks, plan = MODEL_CACHE.predict(self.model, images, context.settings, context.progress, context.check, timer)
         context.check()
 
         def matte(sized: Photo) -> np.ndarray:

@@ -26,7 +26,7 @@ from rmbg.inference.engines import Plan
 from rmbg.inference.model_cache import MODEL_CACHE
 from rmbg.matting.guided_filter import upsample_guided
 from rmbg.providers.base import Option, RequestContext
-from rmbg.providers.local import LocalNetwork, local_cutout
+from rmbg.providers.local import LocalNetwork, local_cutout, on_device
 from rmbg.runtime.telemetry import Timer
 
 if TYPE_CHECKING:
@@ -67,7 +67,8 @@ class Sam2(LocalNetwork):
             )
         rgb = photo.flattened()
         points = point_grid(options["grid"]) if point is None else point[None]
-        masks, plan = predict(rgb, points, box, context, timer)
+        with on_device(context, timer):
+            masks, plan = predict(rgb, points, box, context, timer)
         context.progress(None, "Refining the edge")
         logits = select_foreground(masks) if point is None and box is None else best_mask(masks)
         small = 1 / (1 + np.exp(-logits))

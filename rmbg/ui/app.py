@@ -43,7 +43,7 @@ SCRIPTS = (
 STYLES = ("style.css", "viewer.css", "finishing.css", "retouch.css", "outcome.css", "compare.css", "batch.css")
 
 #: Requests that may wait in each of Gradio's queues; Gradio rejects the next one.
-QUEUE_SIZE = 32
+QUEUE_SIZE = 64
 
 #: Size of Gradio's thread pool, above the sum of the concurrency limits of its queues.
 MAX_THREADS = 96

@@ -41,7 +41,8 @@ from rmbg.runtime.cancellation import CancellationToken
 from rmbg.runtime.messages import Message, megabytes, megapixels
 from rmbg.settings import Settings
 from rmbg.ui.components.inputs import Upload
-from rmbg.ui.lanes import BATCH_LOCAL, BATCH_SERVICES, DEVICE
+from rmbg.ui.guard.connections import shared
+from rmbg.ui.lanes import BATCH_LOCAL, BATCH_SERVICES, DEVICE, Client
 from rmbg.ui.languages import for_visitor, t
 from rmbg.ui.results import shrink
 from rmbg.ui.runs import BATCH_NAME
@@ -499,7 +500,10 @@ class Batch:
         with _START_LOCK:
             if self.running:
                 raise NotReadyError("The batch is still running. Wait, or stop it first.")
-            if sum(batch.running for batch in _BATCHES) >= MAX_RUNNING:
+            self._client = Client.current()
+            running = [batch._client.network for batch in _BATCHES if batch.running]
+            own = running.count(self._client.network)
+            if len(running) >= MAX_RUNNING or (2 * own >= MAX_RUNNING and shared()):
                 raise NotReadyError(BUSY)
             self._token = CancellationToken()
             self._token.begin(paid=bool(request.estimate))
@@ -647,11 +651,11 @@ class Batch:
         return job.manifest.spent()[0] + request.estimate.usd
 
     def _hooks(self, recipe: Recipe, key: str | None) -> Hooks:
-        lane = BATCH_SERVICES if recipe.paid else BATCH_LOCAL
+        lane, client = BATCH_SERVICES if recipe.paid else BATCH_LOCAL, self._client
         return Hooks(
             key,
-            lambda check: lane.turn(check, bounded=False),
-            lambda check: DEVICE.turn(check, bounded=False),
+            lambda check: lane.turn(check, bounded=False, client=client),
+            lambda check: DEVICE.turn(check, bounded=False, client=client),
             lambda name: self._earlier_matte(name, recipe),
             lambda name, cutout: self._keep(name, cutout, recipe),
         )

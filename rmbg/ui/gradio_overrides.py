@@ -9,20 +9,21 @@ import contextlib
 import datetime
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
 import gradio as gr
-from fastapi import HTTPException
 from gradio.blocks import BlockFunction
 from gradio.data_classes import BlocksConfigDict
 from gradio.exceptions import ComponentProcessingError
-from gradio.queueing import ProcessTime
+from gradio.queueing import Event, EventQueue, ProcessTime
 from gradio.state_holder import SessionState, StateHolder
+from starlette.exceptions import HTTPException
 
-from rmbg.ui.guard.middleware import CLIENT
+from rmbg.ui.guard.connections import CLIENT, address_of, network_of, networks_of, shared
 from rmbg.ui.guard.payload import INVALID, checked
+from rmbg.ui.lanes import Client, FairQueue
 from rmbg.ui.languages import DEFAULT, LANGUAGE, localized, page_error, preferred, speaking, t, texts_script
 from rmbg.ui.storage import VISITOR
 
@@ -67,10 +68,14 @@ class CheckedBlocks(gr.Blocks):
             return super().get_api_info(*args, **kwargs)
 
     async def process_api(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Process an event in the language of its request."""
+        """Process an event in the language of its request, and for the client that sent it."""
         request = kwargs.get("request")
         LANGUAGE.set(DEFAULT if request is None else preferred(request.headers.get("accept-language", "")))
-        return await super().process_api(*args, **kwargs)
+        CLIENT.set("" if request is None else address_of(getattr(request, "request", request).scope))
+        try:
+            return await super().process_api(*args, **kwargs)
+        except HTTPException as error:  # Gradio would send no message, and print a traceback
+            raise page_error(str(error.detail)) from None
 
     async def preprocess_data(
         self, block_fn: BlockFunction, inputs: list[Any], state: SessionState | None, explicit_call: bool = False
@@ -127,8 +132,21 @@ class NoEstimates(dict[BlockFunction, ProcessTime]):
         return ProcessTime()
 
 
+class FairQueues(dict[str, EventQueue]):
+    """Gradio's queues, each of which serves the clients in turn."""
+
+    def __setitem__(self, name: str, queue: EventQueue) -> None:
+        queue.queue = FairQueue(_client_of)
+        super().__setitem__(name, queue)
+
+
+def _client_of(event: Event) -> Client:
+    return Client(network_of(address_of(event.request.scope)), event.session_hash)
+
+
 def set_up_queue(app: gr.Blocks) -> None:
-    """Reduce the idle load of the queue, and leave out its estimates."""
+    """Make the queue fair, reduce its idle load, and leave out its estimates."""
+    app._queue.event_queue_per_concurrency_id = FairQueues()
     app._queue.process_time_per_fn = NoEstimates()  # type: ignore[assignment]
     app._queue.sleep_when_free = QUEUE_INTERVAL
 
@@ -163,24 +181,50 @@ class VisitorState(SessionState):
     _update_value_in_config = _update_config
 
 
+#: Part of the places of the visitors that one network may have.
+NETWORK_SHARE = 4
+
+FULL = "The server has reached its limit of visitors. Try again in a few minutes."
+FULL_NETWORK = "The server has reached its limit of visitors from your network. Try again in a few minutes."
+
+
+class NoPlaceError(gr.Error, HTTPException):
+    """Raised in an event, whose client receives the message, and in a request, which is answered with status 503."""
+
+    def __init__(self, message: str) -> None:
+        gr.Error.__init__(self, t(message), title=t("Error"), print_exception=False)
+        self.status_code, self.detail, self.headers = 503, self.message, None
+
+
 class Visitors(StateHolder):
     """States of at most `limit` visitors, for `seconds` after the last page of a visitor was closed.
 
-    An open page or Gradio client holds a connection. States with such a connection, or with a call in the queue, are never
-    evicted. Of the others, the least recently used one of the address with the most states is evicted. If every state is in
-    use, new visitors are rejected with status 503.
+    An open page or Gradio client holds a connection. If there is no room for a new visitor, a state without results is evicted,
+    first of those without a connection; then one with results and without a connection; always the least recently used one of
+    the network with the most. If there is none, new visitors are rejected. On a shared server the same applies to the visitors
+    of one network, who have a quarter of the places.
+
+    Parameters
+    ----------
+    limit : int
+    seconds : float
+    in_use : callable (SessionState) -> bool
+        True if a visitor has results or an active run.
     """
 
-    def __init__(self, limit: int, seconds: float) -> None:
+    def __init__(self, limit: int, seconds: float, in_use: Callable[[SessionState], bool]) -> None:
         super().__init__()
-        self._limit, self.seconds = limit, seconds
+        self._limit, self.seconds, self._in_use = limit, seconds, in_use
         self._pages: Counter[str] = Counter()
-        self._address: dict[str, str] = {}
+        self._networks: dict[str, dict[str, int]] = {}
 
     def __getitem__(self, session_id: str) -> SessionState:
         if session_id not in self.session_data:
-            self._make_room()
-            self._address[session_id] = CLIENT.get()
+            # The context of an event in the queue is not that of its request.
+            scopes = [call.request.scope for call in queued(self.blocks) if str(call.session_hash) == session_id]
+            networks = networks_of(address_of(scopes[0]) if scopes else CLIENT.get())
+            self._make_room(networks)
+            self._networks[session_id] = networks
             self.session_data[session_id] = VisitorState(self.blocks)
         VISITOR.set(session_id)
         return super().__getitem__(session_id)
@@ -227,19 +271,31 @@ class Visitors(StateHolder):
         busy = {str(call.session_hash) for call in queued(self.blocks)}
         return [name for name in list(self.session_data) if not self.is_live(name) and name not in busy]
 
-    def _make_room(self) -> None:
-        if len(self.session_data) < self._limit:
-            return
-        idle = self._idle()
-        if not idle:
-            raise HTTPException(503, t("The server has reached its limit of visitors. Try again in a few minutes."))
-        address = Counter(self._address.get(name, "") for name in idle).most_common(1)[0][0]
-        self._drop(next(name for name in idle if self._address.get(name, "") == address))
+    def _make_room(self, networks: dict[str, int]) -> None:
+        """Evict a state if a visitor of these networks has no room; raises NoPlaceError if no state can be evicted."""
+        for network, factor in networks.items():
+            same = [name for name, others in self._networks.items() if network in others]
+            if len(same) >= factor * self._limit // NETWORK_SHARE and shared():
+                self._evict(same, FULL_NETWORK)
+        if len(self.session_data) >= self._limit:
+            self._evict(list(self.session_data), FULL)
+
+    def _evict(self, names: list[str], message: str) -> None:
+        busy = {str(call.session_hash) for call in queued(self.blocks)}
+        free = [name for name in self.session_data if name in names and name not in busy]
+        kinds = {name: (self._in_use(self.session_data[name]), self.is_live(name)) for name in free}
+        for kind in ((False, False), (False, True), (True, False)):
+            found = {name: next(iter(self._networks[name])) for name in free if kinds[name] == kind}
+            if found:
+                largest = Counter(found.values()).most_common(1)[0][0]
+                self._drop(next(name for name, network in found.items() if network == largest))
+                return
+        raise NoPlaceError(message)
 
     def _drop(self, session_id: str) -> None:
         """Delete the state of a visitor; its delete callbacks, which remove files, run outside of the event loop."""
         self.time_last_used.pop(session_id, None)
-        self._address.pop(session_id, None)
+        self._networks.pop(session_id, None)
         state = self.session_data.pop(session_id, None)
         if state is not None:
             threading.Thread(target=_run_delete_callbacks, args=(session_id, state), daemon=True).start()

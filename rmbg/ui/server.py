@@ -12,8 +12,7 @@ from typing import Any
 
 import anyio.to_thread
 import gradio as gr
-from starlette.middleware.gzip import GZipMiddleware
-from starlette.types import ASGIApp, Receive, Scope, Send
+from gradio.state_holder import SessionState
 
 from rmbg.errors import RmbgError
 from rmbg.settings import Settings
@@ -22,11 +21,14 @@ from rmbg.ui.batch import max_bytes
 from rmbg.ui.components.inputs import DECODED
 from rmbg.ui.drafts import Drafts
 from rmbg.ui.gradio_overrides import Visitors, page_files, queued
-from rmbg.ui.guard.checks import PREFIX, Origins, Proxies, is_loopback, own_hosts, parse_hosts, public_hosts
+from rmbg.ui.guard.checks import Origins, Proxies, is_loopback, own_hosts, parse_hosts, public_hosts
+from rmbg.ui.guard.connections import watch
 from rmbg.ui.guard.limits import Limits
 from rmbg.ui.guard.middleware import Guard
 from rmbg.ui.lanes import DEVICE, SERVICES
 from rmbg.ui.operations import Metrics, Operations
+from rmbg.ui.pages import Pages
+from rmbg.ui.session import Session
 from rmbg.ui.sign_in import SignInPages
 from rmbg.ui.storage import storage
 
@@ -76,13 +78,13 @@ def lifespan(blocks: gr.Blocks, origins: Origins, proxies: Proxies, settings: Se
 
     @contextlib.asynccontextmanager
     async def run(app: Any) -> AsyncIterator[None]:
-        visitors = Visitors(MAX_VISITORS, settings.visit_seconds)
+        visitors = Visitors(MAX_VISITORS, settings.visit_seconds, _in_use)
         visitors.set_blocks(blocks)
         app.state_holder = visitors
         plain = app.middleware_stack
         can_sign_in = sign_in.available(settings.environ)
         guard = Guard(
-            Drafts(_compressed(SignInPages(plain) if can_sign_in else plain)),
+            Drafts(Pages(SignInPages(plain) if can_sign_in else plain, keep=not can_sign_in)),
             origins=origins,
             proxies=proxies,
             limits=Limits(settings.session_bytes, lambda: [call.request.scope for call in queued(blocks)]),
@@ -97,15 +99,18 @@ def lifespan(blocks: gr.Blocks, origins: Origins, proxies: Proxies, settings: Se
         app.middleware_stack = Operations(guard, origins, settings.metrics, guard.ending.is_set, metrics.text)
         loop = asyncio.get_running_loop()
         app.state.end_streams = lambda: loop.call_soon_threadsafe(guard.ending.set)
-        sweeping = asyncio.create_task(_sweep(blocks, visitors))
+        tasks = [
+            asyncio.create_task(_sweep(blocks, visitors)),
+            asyncio.create_task(watch(lambda: getattr(blocks, "server", None), proxies.trust)),
+        ]
         try:
             with metrics:
                 yield
         finally:
             app.middleware_stack = plain  # Gradio starts again, on the next port, if another process has taken this one
-            sweeping.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await sweeping
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     return run
 
@@ -115,15 +120,9 @@ def largest_upload(settings: Settings) -> int:
     return max(settings.max_bytes, max_bytes(settings))
 
 
-def _compressed(app: ASGIApp) -> ASGIApp:
-    """Compress the page, which contains its configuration. Gradio compresses its scripts, and other responses are small."""
-    compressing = GZipMiddleware(app, compresslevel=6)
-
-    async def dispatch(scope: Scope, receive: Receive, send: Send) -> None:
-        is_page = scope["type"] == "http" and PREFIX not in scope["path"]
-        await (compressing if is_page else app)(scope, receive, send)
-
-    return dispatch
+def _in_use(state: SessionState) -> bool:
+    """True if a visitor has results or an active run."""
+    return any(isinstance(value, Session) and value.in_use for value in list(state.state_data.values()))
 
 
 def _proxied() -> None:

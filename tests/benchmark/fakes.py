@@ -15,7 +15,7 @@ from rmbg.billing.cost import Cost
 from rmbg.billing.quote import Price
 from rmbg.cutout import Cutout
 from rmbg.errors import NoSubjectError, ServiceError
-from rmbg.providers.base import READY, Provider, ProviderInfo, Status
+from rmbg.providers.base import READY, Provider, ProviderInfo, Status, no_turn
 from tests.benchmark.shapes import chair
 
 TRUTH = np.ascontiguousarray(chair()[::4, ::4])
@@ -66,6 +66,19 @@ class Fake(Provider):
         return self._status
 
     def cut(self, photo, options, call) -> Cutout:
+        with (call.device if self.info.kind == "local" else no_turn)(call.check):
+            self._work(photo, call)
+        if photo.name in self.fail:
+            raise self.error
+        if photo.name in self.nothing:
+            raise NoSubjectError("Nothing there.")
+        height, width = photo.rgb.shape[:2]
+        matte = TRUTH if TRUTH.shape == (height, width) else np.full((height, width), 0.75, np.float32)
+        basis = "charged" if self.info.kind == "remote" else "estimated"
+        cost = Cost(None, "unknown") if self.price is None else Cost(self.price, basis)
+        return Cutout(photo, matte.copy(), photo.rgb.copy(), self.info.id, self.seconds, cost, device="cpu", engine="fake")
+
+    def _work(self, photo, call) -> None:
         with self._lock:
             self.calls.append(photo.name)
             self.at_once += 1
@@ -77,12 +90,3 @@ class Fake(Provider):
         finally:
             with self._lock:
                 self.at_once -= 1
-        if photo.name in self.fail:
-            raise self.error
-        if photo.name in self.nothing:
-            raise NoSubjectError("Nothing there.")
-        height, width = photo.rgb.shape[:2]
-        matte = TRUTH if TRUTH.shape == (height, width) else np.full((height, width), 0.75, np.float32)
-        basis = "charged" if self.info.kind == "remote" else "estimated"
-        cost = Cost(None, "unknown") if self.price is None else Cost(self.price, basis)
-        return Cutout(photo, matte.copy(), photo.rgb.copy(), self.info.id, self.seconds, cost, device="cpu", engine="fake")

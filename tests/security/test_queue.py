@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from rmbg.providers import PROVIDERS
-from rmbg.ui.guard.limits import DIRECT_PER_ADDRESS, QUEUED_PER_ADDRESS
+from rmbg.ui.guard.limits import DIRECT_PER_NETWORK, QUEUED_PER_NETWORK
 from rmbg.ui.session import Session
 from tests.security.server import Server, Visitor, picture
 from tests.servers.web import until
@@ -67,13 +67,13 @@ def test_direct_calls_are_limited_in_number(app, monkeypatch):
         for thread in threads:
             thread.start()
         try:
-            assert until(lambda: len(answers) == 60 - DIRECT_PER_ADDRESS, 120), answers
+            assert until(lambda: len(answers) == 60 - DIRECT_PER_NETWORK, 120), answers
             assert set(answers) == {429}
         finally:
             held.set()
         for thread in threads:
             thread.join(300)
-    assert answers.count(200) == DIRECT_PER_ADDRESS
+    assert answers.count(200) == DIRECT_PER_NETWORK
 
 
 def test_one_address_cannot_fill_the_queue(app, monkeypatch):
@@ -86,8 +86,8 @@ def test_one_address_cannot_fill_the_queue(app, monkeypatch):
         image = {"path": path, "orig_name": "photo.png", "meta": {"_type": "gradio.FileData"}}
         body = {"data": [image, "builtin", "transparent", False, "png"]}
         try:
-            answers = [client.post("/gradio_api/call/remove_background", json=body) for _ in range(QUEUED_PER_ADDRESS + 4)]
-            assert [answer.status_code for answer in answers] == [200] * QUEUED_PER_ADDRESS + [429] * 4
+            answers = [client.post("/gradio_api/call/remove_background", json=body) for _ in range(QUEUED_PER_NETWORK + 4)]
+            assert [answer.status_code for answer in answers] == [200] * QUEUED_PER_NETWORK + [429] * 4
             assert "try again" in answers[-1].text
             other = client.post("/gradio_api/call/remove_background", json=body, headers={"X-Forwarded-For": "203.0.113.9"})
             assert other.status_code == 200, "another visitor behind the proxy on this machine"

@@ -93,7 +93,7 @@ def test_state_of_a_visitor_does_not_contain_shown_values():
     from rmbg.ui.gradio_overrides import Visitors
 
     blocks = app.build()
-    visitors = Visitors(2, 3600)
+    visitors = Visitors(2, 3600, lambda state: False)
     visitors.set_blocks(blocks)
     state = visitors["one"]
     result = next(block for block in blocks.blocks.values() if block.elem_id == "result")

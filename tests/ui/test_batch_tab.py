@@ -103,11 +103,12 @@ class Held(Builtin):
         self.count, self.go, self.held = 0, threading.Event(), threading.Event()
 
     def cut(self, photo: Photo, options: Mapping[str, Any], context: RequestContext) -> Cutout:
-        self.count += 1
-        if self.count == 2:
-            self.held.set()
-            assert until(lambda: self.go.is_set() or context.cancelled(), 120)
-            context.check()
+        with context.device(context.check):
+            self.count += 1
+            if self.count == 2:
+                self.held.set()
+                assert until(lambda: self.go.is_set() or context.cancelled(), 120)
+                context.check()
         return super().cut(photo, options, context)
 
 

@@ -152,7 +152,7 @@ def test_state_of_a_visitor_builds_no_configuration(blocks, monkeypatch):
 
 
 def test_states_are_dropped_by_the_last_use_of_their_address(blocks):
-    visitors = Visitors(2, 0)
+    visitors = Visitors(2, 0, lambda state: False)
     visitors.set_blocks(blocks)
     assert blocks.state_holder is visitors, f"Visitors: {ADVICE}"
     first, _ = visitors["first"], visitors["second"]

@@ -60,7 +60,7 @@ def test_token_is_valid_once_and_ends_with_its_object():
 
 def test_claimed_session_has_the_files_and_the_limits_of_the_new_visitor(tmp_path):
     """The state of the old page is dropped later and must not remove what the new page has taken over."""
-    visitors: Any = Visitors(10, 3600)
+    visitors: Any = Visitors(10, 3600, lambda state: False)
     first, second = Session(), Session()
     visitors.session_data["old"] = SimpleNamespace(state_data={7: first, 8: "other"})
     VISITOR.set("old")
@@ -92,7 +92,7 @@ def test_claimed_session_has_the_files_and_the_limits_of_the_new_visitor(tmp_pat
 
 
 def test_lifetime_of_a_visit_begins_when_its_page_is_closed():
-    visitors: Any = Visitors(10, 3600)
+    visitors: Any = Visitors(10, 3600, lambda state: False)
     visitors.blocks = SimpleNamespace(_queue=SimpleNamespace(event_ids_to_events={}))
     visitors.session_data["idle"] = SimpleNamespace(state_data={}, STATE_TTL_WHEN_CLOSED=3600)
     with visitors.open_page("idle"):

@@ -53,7 +53,7 @@ from rmbg.ui.api.endpoint import (
 from rmbg.ui.batch import Batch, Row
 from rmbg.ui.components.inputs import Upload, files_input, photo_input
 from rmbg.ui.gradio_overrides import CheckedBlocks
-from rmbg.ui.lanes import DEVICE, LOCAL_COMPARISONS, SERVICES
+from rmbg.ui.lanes import DEVICE, LOCAL, SERVICES, memory_for
 from rmbg.ui.languages import for_visitor, page_error, status_text
 from rmbg.ui.runs import BATCH_NAME
 from rmbg.ui.storage import storage, visitor
@@ -122,7 +122,7 @@ async def remove(values: Mapping[str, Any], caller: Caller) -> Any:
     try:
         settings = Settings.from_environ()
         recipe = await anyio.to_thread.run_sync(parse_recipe, values, settings)
-        lane = DEVICE if mask is not None or recipe.provider.info.kind == "local" else SERVICES
+        lane = LOCAL if mask is not None or recipe.provider.info.kind == "local" else SERVICES
         return await lane.run(token, _remove, image, mask, recipe, caller.key(recipe.provider.info), settings, token)
     except RmbgError as error:
         raise page_error(error) from None
@@ -137,25 +137,26 @@ def _remove(
 ) -> str:
     photo = image.open()
     recipe.check_photo(photo)
-    cutout = remove_background(
-        photo,
-        recipe.provider.info.id,
-        recipe.options,
-        key=key,
-        mask=None if mask is None else Path(mask.path),
-        edges=recipe.edges,
-        alpha_matting=recipe.alpha_matting,
-        cancelled=token.cancelled,
-        settings=settings,
-        device=DEVICE.turn,
-    )
-    with keep_if_paid([cutout], settings):
-        name = f"{cutout.photo.name}-{recipe.view}{recipe.form.suffix}"
-        return storage().store(
-            dataclasses.replace(recipe, edges=UNCHANGED, alpha_matting=None).encode(cutout, token.cancelled),
-            name,
-            seconds=storage().keep_seconds,
+    with memory_for(photo, token.check):
+        cutout = remove_background(
+            photo,
+            recipe.provider.info.id,
+            recipe.options,
+            key=key,
+            mask=None if mask is None else Path(mask.path),
+            edges=recipe.edges,
+            alpha_matting=recipe.alpha_matting,
+            cancelled=token.cancelled,
+            settings=settings,
+            device=DEVICE.turn,
         )
+        with keep_if_paid([cutout], settings):
+            name = f"{cutout.photo.name}-{recipe.view}{recipe.form.suffix}"
+            return storage().store(
+                dataclasses.replace(recipe, edges=UNCHANGED, alpha_matting=None).encode(cutout, token.cancelled),
+                name,
+                seconds=storage().keep_seconds,
+            )
 
 
 # API endpoint and MCP tool ``replace_background``; its name and parameters are stable.
@@ -291,7 +292,7 @@ async def compare_providers(values: Mapping[str, Any], caller: Caller) -> tuple[
         if charge and not values["confirm_paid"]:
             raise OptionError(f"This is expected to cost {charge}. Set confirm_paid to true to accept the cost.")
         keys = {provider.info.id: key for provider in selected if (key := caller.key(provider.info))}
-        lane = SERVICES if any(provider.info.kind == "remote" for provider in selected) else LOCAL_COMPARISONS
+        lane = SERVICES if any(provider.info.kind == "remote" for provider in selected) else LOCAL
         return await lane.run(token, _compare, image, ids, reference or ids[0], background, options, keys, settings, token)
     except RmbgError as error:
         raise page_error(error) from None
@@ -318,18 +319,18 @@ def _compare(
     settings: Settings,
     token: CancellationToken,
 ) -> tuple[list[dict[str, Any]], str | None]:
-    completed = compare(
-        image.open(), ids, options=options, keys=keys, settings=settings, cancelled=token.cancelled, device=DEVICE.turn
-    )
-    outcomes = [dataclasses.replace(outcome, error=for_visitor(outcome.error)) for outcome in completed]
-    outcomes.sort(key=lambda outcome: ids.index(outcome.provider))
-    cutouts = [outcome.cutout for outcome in outcomes if outcome.cutout is not None]
-    with keep_if_paid(cutouts, settings):
-        rows = [row.summary() for row in agreement(outcomes, reference)]
-        if not cutouts:
-            return rows, None
-        data = cutouts_zip(outcomes, background)
-        return rows, storage().store(data, f"{cutouts[0].photo.name}-cutouts.zip", seconds=storage().keep_seconds)
+    photo, device = image.open(), DEVICE.for_client()
+    with memory_for(photo, token.check):
+        completed = compare(photo, ids, options=options, keys=keys, settings=settings, cancelled=token.cancelled, device=device)
+        outcomes = [dataclasses.replace(outcome, error=for_visitor(outcome.error)) for outcome in completed]
+        outcomes.sort(key=lambda outcome: ids.index(outcome.provider))
+        cutouts = [outcome.cutout for outcome in outcomes if outcome.cutout is not None]
+        with keep_if_paid(cutouts, settings):
+            rows = [row.summary() for row in agreement(outcomes, reference)]
+            if not cutouts:
+                return rows, None
+            data = cutouts_zip(outcomes, background)
+            return rows, storage().store(data, f"{cutouts[0].photo.name}-cutouts.zip", seconds=storage().keep_seconds)
 
 
 # API endpoint and MCP tool ``batch``; its name and parameters are stable.

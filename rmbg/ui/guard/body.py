@@ -1,9 +1,12 @@
-"""Responses with security headers, which an error can replace until they start, and request bodies with a size limit."""
+"""Responses with security headers, which an error can replace until they start, and request bodies with limits."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import tempfile
+import time
 from typing import Any
 
 import anyio
@@ -12,6 +15,7 @@ from starlette.types import Message, Receive, Send
 
 from rmbg.runtime.messages import megabytes
 from rmbg.ui.guard.checks import Refused
+from rmbg.ui.guard.connections import GRACE_SECONDS, MINIMUM_RATE
 from rmbg.ui.languages import t
 
 #: Seconds for which the rest of a body is read that is refused as too large.
@@ -28,18 +32,21 @@ class GuardedResponse:
     ----------
     cache : str
         Value of the Cache-Control header of a successful response; empty for none.
+    slot : ExitStack
+        Closed when the response starts: its client may read it slowly.
     """
 
     def __init__(self, send: Send, embeddable: bool) -> None:
         self._send, self._embeddable = send, embeddable
         self._started = self._refused = self._finished = False
-        self.cache = ""
+        self.cache, self.slot = "", contextlib.ExitStack()
 
     async def __call__(self, message: Message) -> None:
         if self._refused:
             return
         if message["type"] == "http.response.start":
             self._started = True
+            self.slot.close()
             self._add_headers(MutableHeaders(scope=message), message["status"])
         self._finished = message["type"] == "http.response.body" and not message.get("more_body", False)
         await self._send(message)
@@ -66,7 +73,7 @@ class GuardedResponse:
             await self({"type": "http.response.body", "body": b""})
 
     async def refuse(self, status: int, message: str, receive: Receive | None = None) -> None:
-        """Send an error in the format of FastAPI, which Gradio's clients read.
+        """Send an error in the formats of FastAPI and of Gradio, which Gradio's clients read.
 
         With `receive`, the rest of the body is discarded before the connection is closed: clients and proxies that are still
         sending it would lose the answer otherwise.
@@ -74,9 +81,9 @@ class GuardedResponse:
         if self._started or self._refused:
             self._refused = True
             return
-        body = json.dumps({"detail": t(message)}).encode()
+        body = json.dumps({"detail": t(message), "error": t(message)}).encode()
         headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-        if status == 413:
+        if status in (408, 413):
             headers.append((b"connection", b"close"))
         await self({"type": "http.response.start", "status": status, "headers": headers})
         await self({"type": "http.response.body", "body": body, "more_body": receive is not None})
@@ -114,10 +121,24 @@ def body_limit(route: str, largest: int) -> int:
     return (limit if route.rstrip("/") == "upload" else limit * 4 // 3) + OVERHEAD
 
 
-class LimitedBody:
-    """`receive` that disconnects if the body is larger than `limit` bytes, or once `ending` is set.
+#: Bytes of a body that are kept in memory until it is complete; the others are in a temporary file.
+MEMORY_BYTES = 1_000_000
 
-    Messages name `max_bytes`, the limit of a file.
+#: Bytes of a message of `LimitedBody` after `read`.
+CHUNK_BYTES = 65_536
+
+SLOW = "The request did not arrive in time. Check the connection and send it again."
+
+
+class LimitedBody:
+    """`receive` that disconnects if the body is too large or too slow, or once `ending` is set.
+
+    Messages name `max_bytes`, the limit of a file; `limit` is that of the body in bytes.
+
+    Attributes
+    ----------
+    completed : ExitStack
+        Closed once the body is complete.
     """
 
     def __init__(
@@ -130,7 +151,10 @@ class LimitedBody:
         ending: asyncio.Event | None,
     ) -> None:
         self._receive, self._limit, self._max_bytes = receive, limit, max_bytes
-        self._response, self._ending, self._read = response, ending, 0
+        self._response, self._ending, self._read, self._waited = response, ending, 0, 0.0
+        self._is_complete = False
+        self._stored: tempfile.SpooledTemporaryFile[bytes] | None = None
+        self.completed = contextlib.ExitStack()
         length = headers.get("content-length", "0")
         if not length.isdigit() or len(length) > 15 or int(length) > limit:
             raise Refused(413, self._too_large)
@@ -140,12 +164,46 @@ class LimitedBody:
         limit = megabytes(self._max_bytes)
         return t("The upload is larger than the limit of {limit}. Send fewer or smaller photos.", limit=limit)
 
+    async def read(self, stack: contextlib.ExitStack) -> None:
+        """Wait for the whole body, which is then received again, from a file that `stack` closes.
+
+        Raises
+        ------
+        Refused
+            If the body is not complete; the response has been sent already if a limit was exceeded.
+        """
+        stored = stack.enter_context(tempfile.SpooledTemporaryFile(MEMORY_BYTES))  # noqa: SIM115
+        while not self._is_complete:
+            message = await self()
+            if message["type"] != "http.request":
+                raise Refused(400, "The request ended before its body was complete.")
+            stored.write(message.get("body", b""))
+        stored.seek(0)
+        self._stored = stored
+
     async def __call__(self) -> Any:
-        message = await (self._receive() if self._ending is None else self._receive_until(self._ending))
+        if self._stored is not None:
+            body = self._stored.read(CHUNK_BYTES)
+            more = self._stored.tell() < self._read
+            if not more:
+                self._stored = None
+            return {"type": "http.request", "body": body, "more_body": more}
+        if self._is_complete:
+            return await (self._receive() if self._ending is None else self._receive_until(self._ending))
+        started = time.monotonic()
+        with anyio.move_on_after(GRACE_SECONDS + self._read / MINIMUM_RATE - self._waited) as deadline:
+            message = await self._receive()
+        self._waited += time.monotonic() - started
+        if deadline.cancelled_caught:
+            await self._response.refuse(408, SLOW)
+            return {"type": "http.disconnect"}
         self._read += len(message.get("body", b""))
         if self._read > self._limit:
             await self._response.refuse(413, self._too_large, self._receive)
             return {"type": "http.disconnect"}
+        if not message.get("more_body", False):
+            self._is_complete = True
+            self.completed.close()
         return message
 
     async def _receive_until(self, ending: asyncio.Event) -> Any:

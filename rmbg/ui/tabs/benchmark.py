@@ -157,7 +157,16 @@ def _measure(
     if charge and not (paid and session.consent.covers(agreed)):
         session.consent.request(PLACE, agreed)
         return _request_consent(dataset, charge)
-    run(dataset, ids, journal, settings=settings, keys=keys, progress=show, cancelled=token.cancelled, device=DEVICE.turn)
+    run(
+        dataset,
+        ids,
+        journal,
+        settings=settings,
+        keys=keys,
+        progress=show,
+        cancelled=token.cancelled,
+        device=DEVICE.for_client(),
+    )
     summary = summarize(dataset, ids, journal)
     page = write_report(summary, journal, settings=settings)
     frame = render("report_frame.html", report=page.read_text(encoding="utf-8"))

@@ -186,7 +186,7 @@ def _compare_one(
     """Record the outcomes of one photo, and draw the ballot of a blind comparison."""
     problem = ""
     try:
-        for outcome in compare(photo, comparison.providers, keys=keys, cancelled=token.cancelled, device=DEVICE.turn):
+        for outcome in compare(photo, comparison.providers, keys=keys, cancelled=token.cancelled, device=DEVICE.for_client()):
             session.record(outcome, comparison)
             step()
         comparison.compute_figures()

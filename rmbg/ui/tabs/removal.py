@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -114,18 +113,17 @@ def _remove(
         session.consent.require("remove", charges_of(info, options, key, settings))
         if kind == "local":
             report(0.0, t("Waiting for this machine"))
-        with DEVICE.turn(token.check) if kind == "local" else contextlib.nullcontext():
-            cutout = remove_background(
-                DECODED.take(upload) or upload.open(),
-                provider,
-                options,
-                key=key,
-                progress=report,
-                cancelled=token.cancelled,
-                settings=settings,
-                device=DEVICE.turn,
-                preview=Preview(PREVIEW_SIDE, show_preview),
-            )
+        cutout = remove_background(
+            DECODED.take(upload) or upload.open(),
+            provider,
+            options,
+            key=key,
+            progress=report,
+            cancelled=token.cancelled,
+            settings=settings,
+            device=DEVICE.turn,
+            preview=Preview(PREVIEW_SIDE, show_preview),
+        )
         if result is not None:
             session.complete(result, cutout)
         else:
