@@ -127,11 +127,23 @@ def run_parallel(function: Callable[[T], R], values: Iterable[T]) -> list[R]:
     """Call `function` for each value in the pool of the process, and return the results in order.
 
     The first exception is raised after all calls have ended. Within `on_one_core`, and in a thread of the pool, the calling
-    thread makes all calls.
+    thread makes all calls. Few calls of one photo wait in the pool at a time, so that a small photo does not wait for all
+    tiles of a large one.
     """
     if cpu_count() == 1 or one_core() or getattr(_current, "in_pool", False):
         return [function(value) for value in values]
-    futures = [_pool().submit(function, value) for value in values]
+    waiting = threading.Semaphore(cpu_count() + 1)
+
+    def call(value: T) -> R:
+        try:
+            return function(value)
+        finally:
+            waiting.release()
+
+    futures = []
+    for value in values:
+        waiting.acquire()
+        futures.append(_pool().submit(call, value))
     for future in futures:
         future.exception()
     return [future.result() for future in futures]

@@ -39,7 +39,15 @@ SERVICES_AT_ONCE = 4
 
 @dataclass(frozen=True)
 class Client:
-    """Whoever waits: the network of the address, and the session hash of the visitor."""
+    """Client of the server.
+
+    Attributes
+    ----------
+    network : str
+        Network of its address, see `network_of`.
+    visitor : str
+        Session hash; empty outside of events.
+    """
 
     network: str
     visitor: str

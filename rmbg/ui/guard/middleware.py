@@ -28,7 +28,7 @@ QUEUED = re.compile("queue/join/?|call/.*")
 MCP = re.compile("mcp(/.*)?")
 
 #: Paths of the page and of what else is computed from the whole app.
-COMPUTED = re.compile(r"/(config|gradio_api/(info|openapi\.json))?/?$")
+COMPUTED = re.compile(r"/|.*/(config|gradio_api/(info|openapi\.json))/?")
 
 #: Header with the address of an MCP client: Gradio calls the tools through a connection from this process.
 SENDER = b"x-rmbg-client"
@@ -150,5 +150,5 @@ class Guard:
             self.limits.check_queue(address)
         if method == "POST" and DIRECT.fullmatch(route):
             response.slot = stack.enter_context(await self.limits.direct_call(address))
-        if method in ("GET", "HEAD") and COMPUTED.search(scope["path"]):
+        if method in ("GET", "HEAD") and COMPUTED.fullmatch(scope["path"]):
             response.slot = stack.enter_context(await self.limits.page())
