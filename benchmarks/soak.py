@@ -2,9 +2,9 @@
 
     python -m benchmarks.soak --visitors 32 --minutes 10
 
-A server is started on 127.0.0.1 in a child process. Every visitor is a Gradio client with its own IP address, as behind a
+A server is started on 127.0.0.1 in a child process. Every visitor is a client of its API with its own IP address, as behind a
 reverse proxy, and removes the background of synthetic photos: a disc in the color of the visitor. Some calls are disconnected
-before their end, after which the visitor reconnects. A result is wrong if its subject has the color of another visitor.
+before their end. A result is wrong if its subject has the color of another visitor.
 
 With ``--attacker``, another client tries to delay them; ``--side`` and ``--pause`` then give a server with free time:
 
@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import colorsys
 import io
+import json
 import os
 import random
 import subprocess
@@ -29,8 +30,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
-from gradio_client import Client, handle_file
 from PIL import Image
 
 from benchmarks import serving
@@ -78,40 +79,25 @@ class Soak:
 
     def visit(self, number: int) -> None:
         """Run one visitor until the end of the test."""
-        random_ = random.Random(self.seed * 1000 + number)
-        color = color_of(number, self.visitors)
-        client: Client | None = None
-        while not self.stopping.is_set():
-            try:
-                client = client or self._client(number)
-                self.stopping.wait(random_.uniform(0, 2 * self.pause))
-                side = random_.choice(self.sides)
-                path = self.folder / f"visitor-{number}.png"
-                path.write_bytes(photo(color, side, random_))
-                began = time.monotonic()
-                job = client.submit(image=handle_file(str(path)), api_name="/remove_background")
-                if random_.randrange(CALLS_PER_DISCONNECT) == 0:
-                    time.sleep(random_.uniform(0, 2))
-                    client.close()
-                    client = None
-                    self._count("disconnected")
-                    continue
-                result = Image.open(job.result(timeout=600))
-                self._count("right" if matches(result, color, side) else "wrong", time.monotonic() - began)
-                Path(result.filename).unlink(missing_ok=True)  # type: ignore[attr-defined]
-            except Exception as error:
-                if not self.stopping.is_set():
-                    self._count("errors", error=f"visitor {number}: {type(error).__name__}: {str(error)[:200]}")
-                    time.sleep(1)
-                client = None
-        if client is not None:
-            client.close()
-
-    def _client(self, number: int) -> Client:
+        random_, color = random.Random(self.seed * 1000 + number), color_of(number, self.visitors)
         # TEST-NET-3: the server accepts the address of each visitor from a proxy on the same machine.
         headers = {"X-Forwarded-For": f"203.0.113.{1 + number % 250}"}
-        downloads = str(self.folder / f"downloads-{number}")
-        return Client(self.url, verbose=False, headers=headers, download_files=downloads, analytics_enabled=False)
+        with httpx.Client(base_url=f"{self.url}/gradio_api", headers=headers, trust_env=False, timeout=600) as client:
+            while not self.stopping.wait(random_.uniform(0, 2 * self.pause)):
+                side = random_.choice(self.sides)
+                content = photo(color, side, random_)
+                leaves = random_.randrange(CALLS_PER_DISCONNECT) == 0
+                began = time.monotonic()
+                try:
+                    result = remove(client, content, random_.uniform(0, 2) if leaves else None)
+                    if result is None:
+                        self._count("disconnected")
+                    else:
+                        self._count("right" if matches(result, color, side) else "wrong", time.monotonic() - began)
+                except Exception as error:
+                    if not self.stopping.is_set():
+                        self._count("errors", error=f"visitor {number}: {type(error).__name__}: {str(error)[:200]}")
+                        time.sleep(1)
 
     def _count(self, what: str, seconds: float | None = None, error: str = "") -> None:
         with self._counting:
@@ -126,6 +112,23 @@ class Soak:
         with self._counting:
             tally, self.tally = self.tally, Tally()
         return tally
+
+
+def remove(client: httpx.Client, content: bytes, seconds: float | None) -> Image.Image | None:
+    """Return the cutout of a photo, or None after having disconnected before its end if `seconds` is given."""
+    (path,) = client.post("/upload", files={"files": ("photo.png", content)}).raise_for_status().json()
+    image = {"path": path, "orig_name": "photo.png", "meta": {"_type": "gradio.FileData"}}
+    data = [image, "builtin", "transparent", False, "png"]
+    call = client.post("/call/remove_background", json={"data": data}).raise_for_status().json()
+    with client.stream("GET", f"/call/remove_background/{call['event_id']}") as events:
+        if seconds is not None:
+            time.sleep(seconds)
+            return None
+        lines = [line for line in events.iter_lines() if line]
+    if lines[-2] != "event: complete":
+        raise ValueError(lines[-1])
+    (file,) = json.loads(lines[-1].removeprefix("data: "))
+    return Image.open(io.BytesIO(client.get(file["url"]).raise_for_status().content))
 
 
 def color_of(number: int, visitors: int) -> tuple[int, int, int]:
