@@ -1,12 +1,13 @@
-"""Processes of a batch that turn photos into results.
+"""Processes that turn photos into results: those of a batch, and one for each large photo that a server is asked for.
 
 The steps around a small network hold Python's global lock for a quarter of their time, so that threads alone use no more than
-about four cores. Each process has a network of its own and uses one core. It gets photos and returns encoded results through
-pipes, and it ends when its parent does.
+about four cores, and those of a large photo delay all other threads. Each process has a network of its own. It gets photos and
+returns encoded results through pipes, and it ends when its parent does.
 """
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import pickle
@@ -15,12 +16,14 @@ import subprocess
 import sys
 import threading
 import traceback
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import IO, Any
 
 from rmbg.batch.plan import Recipe
 from rmbg.batch.worker import Result, create_result, unexpected
-from rmbg.errors import CancelledError, ModelError, RmbgError
+from rmbg.errors import CancelledError, ModelError, RmbgError, reason
 from rmbg.images.photo import open_photo
 from rmbg.providers.base import RequestContext, run_directly
 from rmbg.runtime import telemetry
@@ -34,6 +37,9 @@ MIN_PHOTOS = 64
 
 #: Bytes of memory that are set aside for one process.
 PROCESS_BYTES = 500_000_000
+
+#: Seconds between two checks for a cancellation.
+POLL_SECONDS = 0.1
 
 #: Starts the process, with the import path of its parent and without the current folder.
 START_COMMAND = "import os, sys; sys.path[:] = sys.argv[1].split(os.pathsep); from rmbg.batch.processes import serve; serve()"
@@ -65,7 +71,7 @@ class PhotoProcess:
     """
 
     def __init__(self, recipe: Recipe, settings: Settings) -> None:
-        self._start_message = pickle.dumps((recipe, settings))
+        self._start_message = pickle.dumps((recipe, settings, False))
         self._provider = recipe.provider
         self._lock = threading.Lock()
         self._closed = False
@@ -106,16 +112,10 @@ class PhotoProcess:
                 reply, details = pickle.load(process.stdout)
             except (OSError, EOFError, pickle.UnpicklingError):
                 self._relaunch(process)
-                status = process.returncode
-                raise ModelError(
-                    f"Its process ended with status {status}, possibly for lack of memory. Run the same command again."
-                ) from None
-            if details:
-                log.error("a photo of a batch failed\n%s", details)
-            if isinstance(reply, RmbgError):
-                raise reply
-            call.cost = reply.outcome.cost
-            return reply
+                raise _ended(process) from None
+            result = _checked(reply, details)
+            call.cost = result.outcome.cost
+            return result
 
     def close(self) -> None:
         """End the process; a photo in progress raises CancelledError."""
@@ -127,13 +127,7 @@ class PhotoProcess:
     def _launch(self) -> None:
         """Start the process; it becomes `ready` later, or not at all if it cannot be started."""
         try:
-            self._process = subprocess.Popen(
-                [sys.executable, "-c", START_COMMAND, os.pathsep.join(sys.path)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                start_new_session=True,  # signals of the terminal are for the parent
-            )
+            self._process = _start()
         except OSError:
             log.warning("a process of a batch cannot be started", exc_info=True)
             return
@@ -158,14 +152,88 @@ class PhotoProcess:
             log.info("a process of a batch has not started")
 
 
+def result_in_background(recipe: Recipe, settings: Settings, name: str, path: Path, check: Callable[[], None]) -> Result:
+    """Return the result of a photo from a process of its own, which has the lowest priority and may use all cores.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        One that `supports` accepts.
+    settings : Settings
+    name : str
+        Name of the photo.
+    path : Path
+        Its file.
+    check : callable () -> None
+        Called while waiting; an exception that it raises ends the process.
+
+    Raises
+    ------
+    RmbgError
+        As in this process.
+    ModelError
+        If the process has ended or cannot be started.
+    """
+    with telemetry.call(recipe.provider.info.id) as call:
+        try:
+            process = _start(getattr(subprocess, "IDLE_PRIORITY_CLASS", 0))
+        except OSError as error:
+            raise ModelError(f"A process could not be started: {reason(error)}. Try again.") from None
+        message: bytes | None = pickle.dumps((recipe, settings, True)) + pickle.dumps((name, path))
+        try:
+            while True:
+                try:
+                    output = io.BytesIO(process.communicate(message, POLL_SECONDS)[0])
+                    break
+                except subprocess.TimeoutExpired:
+                    message = None  # it is being sent
+                    check()
+        finally:
+            _end(process)
+        try:
+            pickle.load(output)  # it was ready
+            result = _checked(*pickle.load(output))
+        except EOFError:
+            raise _ended(process) from None
+        call.cost = result.outcome.cost
+        return result
+
+
+def _start(flags: int = 0) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-c", START_COMMAND, os.pathsep.join(sys.path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,  # signals of the terminal are for the parent
+        creationflags=flags,
+    )
+
+
+def _checked(reply: Result | RmbgError, details: str) -> Result:
+    """Return a reply, or raise it; `details` go to the log."""
+    if details:
+        log.error("a photo failed\n%s", details)
+    if isinstance(reply, RmbgError):
+        raise reply
+    return reply
+
+
+def _ended(process: subprocess.Popen[bytes]) -> ModelError:
+    return ModelError(f"Its process ended with status {process.returncode}, possibly for lack of memory. Try again.")
+
+
 def serve() -> None:
     """Render the photos that arrive at standard input until it is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    use_one_core()
     requests = sys.stdin.buffer
     replies = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints must not mix with the replies
-    recipe, settings = pickle.load(requests)
+    recipe, settings, background = pickle.load(requests)
+    if not background:
+        use_one_core()
+    elif hasattr(os, "nice"):
+        os.nice(19)
     settings = replace(settings, environ=dict(os.environ))
     recipe.provider.warm_up(RequestContext(settings))
     _reply(replies, True)
@@ -177,7 +245,7 @@ def serve() -> None:
         _reply(replies, _answer(recipe, settings, name, data))
 
 
-def _answer(recipe: Recipe, settings: Settings, name: str, data: bytes) -> tuple[Result | RmbgError, str]:
+def _answer(recipe: Recipe, settings: Settings, name: str, data: bytes | Path) -> tuple[Result | RmbgError, str]:
     """Return the result of a photo or its error, and the traceback of an exception that is not one of the package."""
     try:
         photo = open_photo(data, name=name, settings=settings)

@@ -15,7 +15,7 @@ from PIL import Image
 
 from rmbg.batch import pipeline, processes
 from rmbg.batch.plan import Recipe
-from rmbg.batch.processes import PhotoProcess, process_count
+from rmbg.batch.processes import PhotoProcess, process_count, result_in_background
 from rmbg.errors import CancelledError, ModelError, NoSubjectError, PhotoError, RmbgError
 from rmbg.images.encode import FORMATS, encode
 from rmbg.providers import PROVIDERS
@@ -120,6 +120,50 @@ def test_closing_cancels_the_current_photo(opened, tmp_path):
     process.close()
     thread.join(WAIT)
     assert raised
+
+
+def in_background(provider, path, check=lambda: None, settings=None):
+    recipe = Recipe(provider, provider.info.parse_options({}), FORMATS["png"])
+    return result_in_background(recipe, settings or Settings.from_environ(), path.stem, path, check)
+
+
+def test_result_of_the_background_is_that_of_remove():
+    path = examples()[0]
+    result, cutout = in_background(PROVIDERS["builtin"], path), remove_background(path, "builtin")
+    assert result.data == encode(cutout.render(), FORMATS["png"])
+
+
+def test_errors_of_the_background_are_those_of_the_parent(tmp_path, caplog):
+    def saved(name):
+        return save_photo(tmp_path / f"{name}.png")
+
+    with pytest.raises(ModelError, match=r"^The network failed\.$"):
+        in_background(Unstable(broken=["broken"]), saved("broken"))
+    with pytest.raises(RmbgError, match=r"^It failed with an unexpected ZeroDivisionError\. See the log for details\.$"):
+        in_background(Unstable(), saved("unexpected"))
+    assert "one by zero" in caplog.text
+    with pytest.raises(ModelError, match="ended with status 3"):
+        in_background(Unstable(), saved("fatal"))
+    with pytest.raises(PhotoError, match="megapixels"):
+        in_background(Unstable(), saved("large"), settings=Settings(max_pixels=1000))
+
+
+def test_cancellation_ends_a_process_of_the_background(tmp_path, monkeypatch):
+    """It has the lowest priority before."""
+    started, start = [], processes._start
+    monkeypatch.setattr(processes, "_start", lambda *flags: started.append(start(*flags)) or started[-1])
+    deadline, priorities = time.monotonic() + WAIT, set()
+
+    def check():
+        if hasattr(os, "getpriority"):
+            priorities.add(os.getpriority(os.PRIO_PROCESS, started[0].pid))
+        if 19 in priorities or time.monotonic() > deadline or not hasattr(os, "getpriority"):
+            raise CancelledError("Stopped.")
+
+    with pytest.raises(CancelledError):
+        in_background(Unstable(seconds=60), save_photo(tmp_path / "slow.png"), check)
+    assert started[0].returncode is not None
+    assert 19 in priorities or os.name != "posix"
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import sys
@@ -14,11 +15,13 @@ import numpy as np
 import pytest
 
 from rmbg.batch.plan import Recipe
+from rmbg.batch.processes import result_in_background
 from rmbg.cutout import Cutout
 from rmbg.errors import CancelledError
-from rmbg.images.photo import Photo
+from rmbg.images.photo import Photo, open_photo
 from rmbg.providers import PROVIDERS
 from rmbg.providers.base import RequestContext
+from rmbg.ui.components.inputs import Upload
 from rmbg.ui.guard.connections import CLIENT, networks_of
 from rmbg.ui.lanes import LARGE_PIXELS, Client, Lane, memory_for
 from tests.mcp_client import with_session
@@ -108,6 +111,25 @@ def test_error_of_the_visitor_limit_is_a_sentence(full_server):
     assert "Traceback" not in full_server.log.read_text()
 
 
+def test_network_that_calls_without_pause_is_slowed_down(tmp_path):
+    entry = (*with_constants(ui__guard__limits__CALLS_AT_ONCE=10), "serve")
+    body = {"data": [], "session_hash": "many"}
+    with Server(tmp_path, entry=entry, RMBG_SHARED="1") as server, server.client() as client:
+
+        def statuses(network: str) -> list[int]:
+            sent = {"X-Forwarded-For": f"2001:db8:{network}::{next(hosts):x}"}
+            answers = [client.post("/gradio_api/call/list_providers", json=body, headers=sent)]
+            with client.stream("GET", "/gradio_api/heartbeat/many", headers=sent) as opened:
+                return [*(answer.status_code for answer in answers), opened.status_code]
+
+        hosts = iter(range(1, 1000))
+        of_many = [statuses("66:1") for _ in range(30)]
+        assert of_many[:5] == [[200, 200]] * 5 and [429, 429] in of_many, of_many
+        assert statuses("67:1") == [200, 200], "another network"
+        of_site = [statuses(f"66:{subnet:x}") for subnet in range(2, 60)]
+        assert [429, 429] in of_site, "many networks of one subscriber"
+
+
 def test_errors_of_the_guard_are_in_the_fields_of_both_clients(full_server):
     with full_server.client() as client:
         answer = client.post("/gradio_api/call/nothing", json={"data": ["x" * 200_000_000]})
@@ -117,10 +139,10 @@ def test_errors_of_the_guard_are_in_the_fields_of_both_clients(full_server):
 def test_http_error_inside_an_event_is_a_sentence(app, monkeypatch, capfd):
     from starlette.exceptions import HTTPException
 
-    def providers() -> Any:
+    def failing(*_: Any) -> Any:
         raise HTTPException(418, "This is one sentence.")
 
-    monkeypatch.setattr("rmbg.ui.api.endpoints.Settings.from_environ", providers)
+    monkeypatch.setattr("rmbg.ui.api.endpoints.describe", failing)
     event, answer = result_of(Running(app), "list_providers", [])
     assert event == "error" and answer["error"] == "This is one sentence."
     assert "Traceback" not in capfd.readouterr().err
@@ -166,6 +188,28 @@ def test_one_large_photo_of_the_api_is_in_memory_at_a_time():
             raise AssertionError("not reached")
     with memory_for(large, give_up):
         pass
+
+
+def test_large_photo_of_the_api_is_processed_by_a_process_of_its_own(app, monkeypatch):
+    """This process does not decode it."""
+    opened, results = [], []
+
+    def recorded(*args: Any) -> Any:
+        results.append(result_in_background(*args))
+        return results[-1]
+
+    monkeypatch.setattr("rmbg.ui.api.endpoints.result_in_background", recorded)
+    monkeypatch.setattr("rmbg.ui.api.endpoints.LARGE_PIXELS", 15_000)
+    monkeypatch.setattr(Upload, "open", lambda self: opened.append(self.name) or open_photo(self.path, name=self.name))
+    image = {**IMAGE, "url": "data:image/png;base64," + base64.b64encode(picture(120, 160)).decode()}
+    event, answer = result_of(Running(app), "remove_background", [image, "builtin", "#ff8800", False, "png"])
+    assert event == "complete" and len(results) == 1 and not opened, answer
+    with Running(app).client() as client:
+        assert client.get(answer[0]["url"]).content == results[0].data
+    assert answer[0]["orig_name"] == "photo-cutout.png"
+    damaged = {**IMAGE, "url": "data:image/png;base64,AAAA"}
+    event, answer = result_of(Running(app), "remove_background", [damaged, "builtin", "#ff8800", False, "png"])
+    assert event == "error" and answer["error"].startswith("photo"), answer
 
 
 class Recording(BlockingProvider):

@@ -17,6 +17,7 @@ import anyio.to_thread
 import gradio as gr
 
 from rmbg.batch.plan import Recipe
+from rmbg.batch.processes import result_in_background, supports
 from rmbg.billing import recovery
 from rmbg.billing.cost import Cost
 from rmbg.billing.quote import estimate
@@ -26,6 +27,7 @@ from rmbg.compare.export import cutouts_zip
 from rmbg.cutout import cost_facts
 from rmbg.errors import CancelledError, OptionError, RmbgError, printable
 from rmbg.images import encode
+from rmbg.images.photo import stem
 from rmbg.matting.edges import UNCHANGED
 from rmbg.providers import PROVIDERS, find
 from rmbg.providers.base import describe
@@ -53,7 +55,7 @@ from rmbg.ui.api.endpoint import (
 from rmbg.ui.batch import Batch, Row
 from rmbg.ui.components.inputs import Upload, files_input, photo_input
 from rmbg.ui.gradio_overrides import CheckedBlocks
-from rmbg.ui.lanes import DEVICE, LOCAL, SERVICES, memory_for
+from rmbg.ui.lanes import DEVICE, LARGE, LARGE_PIXELS, LOCAL, SERVICES, memory_for
 from rmbg.ui.languages import for_visitor, page_error, status_text
 from rmbg.ui.runs import BATCH_NAME
 from rmbg.ui.storage import storage, visitor
@@ -135,6 +137,13 @@ async def remove(values: Mapping[str, Any], caller: Caller) -> Any:
 def _remove(
     image: Upload, mask: Upload | None, recipe: Recipe, key: str | None, settings: Settings, token: CancellationToken
 ) -> str:
+    def store(name: str, data: bytes) -> str:
+        return storage().store(data, f"{name}-{recipe.view}{recipe.form.suffix}", seconds=storage().keep_seconds)
+
+    if mask is None and supports(recipe) and image.pixels > LARGE_PIXELS:
+        with LARGE.turn(token.check):
+            result = result_in_background(recipe, settings, image.name, Path(image.path), token.check)
+        return store(stem(image.name), result.data)
     photo = image.open()
     recipe.check_photo(photo)
     with memory_for(photo, token.check):
@@ -151,12 +160,8 @@ def _remove(
             device=DEVICE.turn,
         )
         with keep_if_paid([cutout], settings):
-            name = f"{cutout.photo.name}-{recipe.view}{recipe.form.suffix}"
-            return storage().store(
-                dataclasses.replace(recipe, edges=UNCHANGED, alpha_matting=None).encode(cutout, token.cancelled),
-                name,
-                seconds=storage().keep_seconds,
-            )
+            rest = dataclasses.replace(recipe, edges=UNCHANGED, alpha_matting=None)
+            return store(cutout.photo.name, rest.encode(cutout, token.cancelled))
 
 
 # API endpoint and MCP tool ``replace_background``; its name and parameters are stable.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import threading
@@ -16,6 +17,7 @@ import gradio as gr
 from gradio import utils
 from gradio.data_classes import FileData, ImageData, ListFiles
 
+from rmbg.images.decode import open_image
 from rmbg.images.photo import Photo, open_photo, stem
 from rmbg.ui.languages import page_error
 from rmbg.ui.storage import storage, visitor
@@ -60,6 +62,13 @@ class Upload:
     def open(self) -> Photo:
         """Decode the photo; raises PhotoError if the file is not a picture."""
         return open_photo(self.path, name=self.name)
+
+    @property
+    def pixels(self) -> int:
+        """Number of pixels by the header of the file; 0 if it is not a picture."""
+        with contextlib.suppress(Exception), open_image(Path(self.path).read_bytes()) as image:
+            return image.width * image.height
+        return 0
 
     def release(self) -> None:
         """Let the file expire soon; called when the API call that used it has ended."""

@@ -1,4 +1,4 @@
-"""Limits for each network of a shared server: open and unfinished requests, direct calls, calls in the queue, and uploads."""
+"""Limits for each network of a shared server: open and unfinished requests, calls, and uploads."""
 
 from __future__ import annotations
 
@@ -24,10 +24,13 @@ REQUESTS_PER_NETWORK, UNFINISHED_PER_NETWORK, DIRECT_PER_NETWORK, QUEUED_PER_NET
 #: Direct calls that run or wait on the whole server.
 DIRECT_WAITING = 128
 
+#: Calls and opened pages of one network: so many at once, and so many a second afterwards. Each takes 10 ms of the event loop.
+CALLS_AT_ONCE, CALLS_PER_SECOND = 200, 5
+
 #: Seconds of the sliding window in which the uploads of one network are added up.
 UPLOAD_WINDOW = 600
 
-TOO_MANY = "Too many requests from your address are open. Wait a moment and try again."
+TOO_MANY = "Too many requests from your address. Wait a moment and try again."
 
 
 class Limits:
@@ -47,6 +50,7 @@ class Limits:
         self._open: Counter[str] = Counter()
         self._unfinished: Counter[str] = Counter()
         self._waiting: Counter[str] = Counter()
+        self._calls: dict[str, float] = {}
         self._uploaded: dict[str, deque[tuple[float, int]]] = {}
 
     def request(self, address: str) -> contextlib.AbstractContextManager[None]:
@@ -78,6 +82,24 @@ class Limits:
             if count >= QUEUED_PER_NETWORK * factor and shared():
                 text = "{count} calls from your address are in the queue already. Wait until they end and try again."
                 raise Refused(429, t(text, count=count))
+
+    def count_call(self, address: str) -> None:
+        """Add a call or an opened page; raises Refused if its network has sent too many in the last seconds.
+
+        The value of a network is the time at which its calls so far are within `CALLS_PER_SECOND` (generic cell rate algorithm,
+        ITU-T I.371).
+        """
+        if not shared():
+            return
+        now = time.monotonic()
+        self._calls = {network: due for network, due in self._calls.items() if due > now}
+        due = {
+            network: self._calls.get(network, now) + 1 / (CALLS_PER_SECOND * factor)
+            for network, factor in networks_of(address).items()
+        }
+        if max(due.values()) > now + CALLS_AT_ONCE / CALLS_PER_SECOND:
+            raise Refused(429, TOO_MANY)
+        self._calls.update(due)
 
     def count_upload(self, address: str, size: int) -> None:
         """Add an upload of `size` bytes; raises Refused if those of the window would exceed the limit."""

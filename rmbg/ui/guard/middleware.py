@@ -145,7 +145,10 @@ class Guard:
         """Count a request by its route, or wait for a slot, which is released when the response starts."""
         address, method = address_of(scope), scope["method"]
         if method == "GET" and route.startswith("heartbeat/"):
+            self.limits.count_call(address)
             stack.enter_context(self.open_page(route.partition("/")[2]))
+        if method == "POST" and (QUEUED.fullmatch(route) or DIRECT.fullmatch(route)):
+            self.limits.count_call(address)
         if method == "POST" and QUEUED.fullmatch(route):
             self.limits.check_queue(address)
         if method == "POST" and DIRECT.fullmatch(route):
