@@ -1,9 +1,9 @@
-"""Client that tries to delay all others, from the addresses of one IPv6 network. `soak.py` starts it.
+"""Client that tries to delay all others, from the addresses of one IPv6 /48. `soak.py` starts it.
 
     python -m benchmarks.attacker URL
 
-It keeps requests without a body open, requests the page and reads no answer, has photos of 64 megapixels encoded as AVIF, and
-starts sessions with an event and an open heartbeat.
+It runs until the end of its standard input. It keeps requests without a body open, requests the page and reads no answer, has
+photos of 64 megapixels encoded as AVIF, and starts sessions with an event and an open heartbeat.
 """
 
 from __future__ import annotations
@@ -22,10 +22,12 @@ from collections.abc import Callable
 from urllib.parse import urlsplit
 
 import httpx
-from PIL import Image
+from PIL import Image, ImageDraw
+
+from benchmarks import serving
 
 #: Connections of each kind that are kept open.
-SILENT, READERS, SESSIONS = 40, 20, 60
+SILENT, READERS, SESSIONS = 60, 40, 120
 
 #: Calls with large photos at a time.
 CALLS = 8
@@ -41,11 +43,13 @@ class Attacker:
     """All attacks, in threads."""
 
     def __init__(self, url: str) -> None:
-        self.url, self.stopping = url, threading.Event()
+        self.url, self.stopping, self.photos = url, threading.Event(), 0
         self.port = urlsplit(url).port or 80
         self._numbers = itertools.count()
         out = io.BytesIO()
-        Image.linear_gradient("L").resize((SIDE, SIDE)).convert("RGB").save(out, "JPEG", quality=50)
+        photo = Image.new("RGB", (SIDE, SIDE), "lightgray")
+        ImageDraw.Draw(photo).ellipse((SIDE // 5, SIDE // 5, SIDE * 4 // 5, SIDE * 4 // 5), "firebrick")
+        photo.save(out, "JPEG", quality=50)
         self.photo = out.getvalue()
 
     def start(self) -> None:
@@ -60,12 +64,8 @@ class Attacker:
                 work()
             self.stopping.wait(0.2)
 
-    def _address(self) -> str:
-        return f"2001:db8:66:1::{random.getrandbits(16):x}"
-
-    def _client(self, headers: dict[str, str] | None = None) -> httpx.Client:
-        # Reading the certificates of TLS would take the time of the server, which has the same cores.
-        return httpx.Client(base_url=f"{self.url}/gradio_api", trust_env=False, verify=False, timeout=600, headers=headers)
+    def _address(self, subnet: int = 1) -> str:
+        return f"2001:db8:66:{subnet}::{random.getrandbits(16):x}"
 
     def _connections(self, count: int, request: Callable[[int], str], *, if_answered: bool) -> None:
         """Keep `count` connections open on which a request was sent, and replace those that the server closes."""
@@ -100,22 +100,23 @@ class Attacker:
         self._connections(READERS, lambda number: self._head("GET", "/") * 20, if_answered=False)
 
     def call(self) -> None:
-        """Upload a photo of 64 megapixels and have its cutout encoded as AVIF."""
-        headers = {"X-Forwarded-For": self._address()}
-        with self._client(headers=headers) as client:
-            (path,) = client.post("/upload", files={"files": ("large.jpg", self.photo)}).raise_for_status().json()
-            image = {"path": path, "orig_name": "large.jpg", "meta": {"_type": "gradio.FileData"}}
-            data = [image, "builtin", "transparent", False, "avif"]
+        """Upload a photo of 64 megapixels and have its cutout encoded as AVIF.
+
+        From a second /64: the other attacks leave none of the open requests of theirs.
+        """
+        with serving.client(self.url, self._address(2)) as client:
+            image = serving.upload(client, "large.jpg", self.photo)
             while not self.stopping.is_set():
-                answer = client.post("/call/remove_background", json={"data": data})
-                if answer.is_success:
-                    client.get(f"/call/remove_background/{answer.json()['event_id']}")
-                else:
+                try:
+                    with serving.removal(client, image, "avif") as events:
+                        complete = "event: complete" in events
+                    self.photos += complete
+                except httpx.HTTPStatusError:
                     time.sleep(1)
 
     def open_sessions(self) -> None:
         """Start sessions, each with an event and a heartbeat that stays open."""
-        with contextlib.ExitStack() as stack, self._client() as client:
+        with contextlib.ExitStack() as stack, serving.client(self.url) as client:
             for _ in range(SESSIONS // 4):
                 name, headers = f"session-{next(self._numbers)}-{random.random()}", {"X-Forwarded-For": self._address()}
                 body = json.dumps({"data": [], "session_hash": name})
@@ -138,5 +139,7 @@ def _is_over(client: socket.socket, *, if_answered: bool) -> bool:
 if __name__ == "__main__":
     if hasattr(os, "nice"):
         os.nice(19)  # it would be on another machine
-    Attacker(sys.argv[1]).start()
-    threading.Event().wait()
+    attacker = Attacker(sys.argv[1])
+    attacker.start()
+    sys.stdin.read()
+    print(f"the attacker received {attacker.photos} large photos")

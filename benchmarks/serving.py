@@ -1,4 +1,4 @@
-"""The server of the page in a process of its own."""
+"""The server of the page in a process of its own, and calls of its API."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -57,3 +59,25 @@ def start(folder: Path, port: int, **variables: str) -> subprocess.Popen[bytes]:
     process.kill()
     process.wait()
     sys.exit(f"The server did not start: {log.read_text()[-2000:]}")
+
+
+def client(url: str, address: str | None = None) -> httpx.Client:
+    """Return a client of the API of a server, which accepts an IP address from a proxy on the same machine."""
+    headers = {} if address is None else {"X-Forwarded-For": address}
+    # Reading the certificates of TLS would take the time of the server, which has the same cores.
+    return httpx.Client(base_url=f"{url}/gradio_api", headers=headers, trust_env=False, verify=False)
+
+
+def upload(client: httpx.Client, name: str, content: bytes) -> dict[str, Any]:
+    """Upload a photo and return it as an argument of calls."""
+    (path,) = client.post("/upload", files={"files": (name, content)}, timeout=600).raise_for_status().json()
+    return {"path": path, "orig_name": name, "meta": {"_type": "gradio.FileData"}}
+
+
+@contextlib.contextmanager
+def removal(client: httpx.Client, image: dict[str, Any], form: str) -> Iterator[Iterator[str]]:
+    """Call the built-in provider and yield the lines of the event stream."""
+    data = [image, "builtin", "transparent", False, form]
+    call = client.post("/call/remove_background", json={"data": data}, timeout=600).raise_for_status().json()
+    with client.stream("GET", f"/call/remove_background/{call['event_id']}", timeout=600) as response:
+        yield response.iter_lines()

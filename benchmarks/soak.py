@@ -80,9 +80,7 @@ class Soak:
     def visit(self, number: int) -> None:
         """Run one visitor until the end of the test."""
         random_, color = random.Random(self.seed * 1000 + number), color_of(number, self.visitors)
-        # TEST-NET-3: the server accepts the address of each visitor from a proxy on the same machine.
-        headers = {"X-Forwarded-For": f"203.0.113.{1 + number % 250}"}
-        with httpx.Client(base_url=f"{self.url}/gradio_api", headers=headers, trust_env=False, timeout=600) as client:
+        with serving.client(self.url, f"203.0.113.{1 + number % 250}") as client:  # TEST-NET-3
             while not self.stopping.wait(random_.uniform(0, 2 * self.pause)):
                 side = random_.choice(self.sides)
                 content = photo(color, side, random_)
@@ -116,15 +114,12 @@ class Soak:
 
 def remove(client: httpx.Client, content: bytes, seconds: float | None) -> Image.Image | None:
     """Return the cutout of a photo, or None after having disconnected before its end if `seconds` is given."""
-    (path,) = client.post("/upload", files={"files": ("photo.png", content)}).raise_for_status().json()
-    image = {"path": path, "orig_name": "photo.png", "meta": {"_type": "gradio.FileData"}}
-    data = [image, "builtin", "transparent", False, "png"]
-    call = client.post("/call/remove_background", json={"data": data}).raise_for_status().json()
-    with client.stream("GET", f"/call/remove_background/{call['event_id']}") as events:
+    image = serving.upload(client, "photo.png", content)
+    with serving.removal(client, image, "png") as events:
         if seconds is not None:
             time.sleep(seconds)
             return None
-        lines = [line for line in events.iter_lines() if line]
+        lines = [line for line in events if line]
     if lines[-2] != "event: complete":
         raise ValueError(lines[-1])
     (file,) = json.loads(lines[-1].removeprefix("data: "))
@@ -192,7 +187,8 @@ def seconds_of(times: Sequence[float]) -> str:
 def run(soak: Soak, *, attacked: bool = False) -> int:
     """Run the test, print one line a minute, and return the exit status."""
     process = soak.start()
-    attacker = subprocess.Popen([sys.executable, "-m", "benchmarks.attacker", soak.url]) if attacked else None
+    words = [sys.executable, "-m", "benchmarks.attacker", soak.url]
+    attacker = subprocess.Popen(words, stdin=subprocess.PIPE) if attacked else None
     threads = [threading.Thread(target=soak.visit, args=(number,), daemon=True) for number in range(soak.visitors)]
     print(f"{soak.visitors} visitors, {soak.minutes:g} minutes, {soak.url}\n", flush=True)
     print("| minute | right | wrong | errors | disconnected | median s | p95 s | slowest s | memory MB | disk MB |")
@@ -227,8 +223,7 @@ def run(soak: Soak, *, attacked: bool = False) -> int:
     finally:
         soak.stopping.set()
         if attacker is not None:
-            attacker.kill()
-            attacker.wait()
+            attacker.communicate()
         process.terminate()
         try:
             process.wait(60)

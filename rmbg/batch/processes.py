@@ -176,7 +176,7 @@ def result_in_background(recipe: Recipe, settings: Settings, name: str, path: Pa
     """
     with telemetry.call(recipe.provider.info.id) as call:
         try:
-            process = _start(getattr(subprocess, "IDLE_PRIORITY_CLASS", 0))
+            process = _start(background=True)
         except OSError as error:
             raise ModelError(f"A process could not be started: {reason(error)}. Try again.") from None
         message: bytes | None = pickle.dumps((recipe, settings, True)) + pickle.dumps((name, path))
@@ -199,14 +199,17 @@ def result_in_background(recipe: Recipe, settings: Settings, name: str, path: Pa
         return result
 
 
-def _start(flags: int = 0) -> subprocess.Popen[bytes]:
+def _start(*, background: bool = False) -> subprocess.Popen[bytes]:
+    """Start a process; one of the background has the lowest priority on Windows already here."""
     return subprocess.Popen(
         [sys.executable, "-c", START_COMMAND, os.pathsep.join(sys.path)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-        start_new_session=True,  # signals of the terminal are for the parent
-        creationflags=flags,
+        # Signals of the terminal are for the parent. On Linux a session has its share of the cores, whatever the priority
+        # of its processes (sched(7), autogroup).
+        start_new_session=not background,
+        creationflags=getattr(subprocess, "IDLE_PRIORITY_CLASS", 0) if background else 0,
     )
 
 

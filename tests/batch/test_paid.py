@@ -383,6 +383,19 @@ def test_limit_serializes_calls_near_the_limit():
         limit.reserve(lambda: True)
 
 
+def test_limit_allows_concurrent_calls_of_a_known_price_far_from_it():
+    """Up to ten times the price, so that an increase is recorded before the next call is sent."""
+    limit = SpendingLimit(Decimal("2.00"), Decimal(0), Decimal("0.10"))
+    first = limit.reserve(lambda: True)
+    with pytest.raises(CancelledError):  # it has to wait: the price is not known yet
+        limit.reserve(lambda: True)
+    limit.settle(first, Cost(Decimal("0.10"), "charged"))
+    for _ in range(10):
+        limit.reserve(lambda: True)
+    with pytest.raises(CancelledError):
+        limit.reserve(lambda: True)
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_limit_holds_for_many_threads(seed):
     random = np.random.default_rng(seed)

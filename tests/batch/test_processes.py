@@ -151,7 +151,7 @@ def test_errors_of_the_background_are_those_of_the_parent(tmp_path, caplog):
 def test_cancellation_ends_a_process_of_the_background(tmp_path, monkeypatch):
     """It has the lowest priority before."""
     started, start = [], processes._start
-    monkeypatch.setattr(processes, "_start", lambda *flags: started.append(start(*flags)) or started[-1])
+    monkeypatch.setattr(processes, "_start", lambda **options: started.append(start(**options)) or started[-1])
     deadline, priorities = time.monotonic() + WAIT, set()
 
     def check():

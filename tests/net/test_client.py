@@ -114,6 +114,10 @@ def test_repeatable_paid_request_is_retried(web, waits):
         fal.mark_rejected()
     assert len(web.seen) == 3 and fal.cost.basis == "unknown"  # the first attempt may have been accepted
     with session() as fal:
+        assert fal.send(replace(post(serve(web, Exchange.drop, status(401))), repeatable=True)).status == 401
+        fal.mark_rejected()
+    assert fal.cost.basis == "unknown"
+    with session() as fal:
         fal.send(post(serve(web, status(401))))
         fal.mark_rejected()
     assert fal.cost is None
@@ -134,6 +138,16 @@ def test_paid_request_is_not_retried_after_any_other_429(web, waits, header, fre
     with session(seconds=90) as fal:
         assert fal.send(post(serve(web, status(429, **header), ok), free_if_busy=free)).status == 429
     assert len(web.seen) == 1
+
+
+def test_wait_after_a_429_costs_nothing(web, monkeypatch):
+    def stop(self, seconds):
+        raise CancelledError("Stopped.")
+
+    monkeypatch.setattr(transport.Exchange, "sleep", stop)
+    with session(seconds=90) as fal, pytest.raises(CancelledError):
+        fal.send(post(serve(web, status(429, Retry_After="3"), ok), free_if_busy=True))
+    assert len(web.seen) == 1 and fal.cost is None
 
 
 @pytest.mark.parametrize("code", [500, 502, 503, 504, 520, 599])
