@@ -64,8 +64,10 @@ def start(folder: Path, port: int, **variables: str) -> subprocess.Popen[bytes]:
 def client(url: str, address: str | None = None) -> httpx.Client:
     """Return a client of the API of a server, which accepts an IP address from a proxy on the same machine."""
     headers = {} if address is None else {"X-Forwarded-For": address}
-    # Reading the certificates of TLS would take the time of the server, which has the same cores.
-    return httpx.Client(base_url=f"{url}/gradio_api", headers=headers, trust_env=False, verify=False)
+    # Reading the certificates of TLS would take the time of the server, which has the same cores. The server closes an idle
+    # connection after five seconds.
+    limits = httpx.Limits(keepalive_expiry=2)
+    return httpx.Client(base_url=f"{url}/gradio_api", headers=headers, trust_env=False, verify=False, limits=limits)
 
 
 def upload(client: httpx.Client, name: str, content: bytes) -> dict[str, Any]:
