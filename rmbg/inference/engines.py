@@ -15,7 +15,6 @@ from rmbg.runtime.messages import Message, OwnerMessage
 from rmbg.runtime.threads import cpu_count, limited_cpu_count, one_core
 
 
-@functools.cache
 def torch_is_installed() -> bool:
     """True if torch can be imported; it is not imported, which takes seconds."""
     return importlib.util.find_spec("torch") is not None

@@ -12,8 +12,10 @@ from rmbg.cutout import Cutout
 from rmbg.errors import CancelledError, NotReadyError, RmbgError, ServiceError
 from rmbg.settings import Settings
 from tests.providers.test_remote import CHARGE_SENTENCE, ledger_row
-from tests.remote import environment, picture
+from tests.remote import environment, picture, short_delays  # noqa: F401
 from tests.servers.huggingface import HF_FAULTS, TOKEN, Router
+
+pytestmark = pytest.mark.usefixtures("short_delays")
 
 
 @pytest.fixture
