@@ -24,7 +24,7 @@ from typing import IO, Any
 from rmbg.batch.plan import Recipe
 from rmbg.batch.worker import Result, create_result, unexpected
 from rmbg.errors import CancelledError, ModelError, RmbgError, reason
-from rmbg.images.photo import open_photo
+from rmbg.images.photo import label_of, open_photo
 from rmbg.providers.base import RequestContext, run_directly
 from rmbg.runtime import telemetry
 from rmbg.runtime.threads import cpu_count, memory_limit, use_one_core
@@ -193,8 +193,8 @@ def result_in_background(recipe: Recipe, settings: Settings, name: str, path: Pa
         try:
             pickle.load(output)  # it was ready
             result = _checked(*pickle.load(output))
-        except EOFError:
-            raise _ended(process) from None
+        except (EOFError, pickle.UnpicklingError):
+            raise _ended(process, f"The process of {label_of(name)}") from None
         call.cost = result.outcome.cost
         return result
 
@@ -222,8 +222,8 @@ def _checked(reply: Result | RmbgError, details: str) -> Result:
     return reply
 
 
-def _ended(process: subprocess.Popen[bytes]) -> ModelError:
-    return ModelError(f"Its process ended with status {process.returncode}, possibly for lack of memory. Try again.")
+def _ended(process: subprocess.Popen[bytes], subject: str = "Its process") -> ModelError:
+    return ModelError(f"{subject} ended with status {process.returncode}, possibly for lack of memory. Try again.")
 
 
 def serve() -> None:

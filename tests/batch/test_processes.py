@@ -144,6 +144,14 @@ def test_errors_of_the_background_are_those_of_the_parent(tmp_path, caplog):
         in_background(Unstable(), saved("fatal"))
 
 
+def test_reply_of_the_background_that_is_cut_is_an_error(tmp_path, monkeypatch):
+    reply = "import pickle, sys; sys.stdout.buffer.write(pickle.dumps(True) + pickle.dumps('x' * 999)[:100])"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    monkeypatch.setattr(processes, "_start", lambda **options: subprocess.Popen([sys.executable, "-c", reply], **pipes))
+    with pytest.raises(ModelError, match=r"^The process of photo ended with status "):
+        in_background(Unstable(), save_photo(tmp_path / "photo.png"))
+
+
 def test_cancellation_ends_a_process_of_the_background(tmp_path, monkeypatch):
     """It has the lowest priority before."""
     started, start = [], processes._start

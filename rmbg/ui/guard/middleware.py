@@ -147,11 +147,11 @@ class Guard:
         if method == "GET" and route.startswith("heartbeat/"):
             self.limits.count_call(address)
             stack.enter_context(self.open_page(route.partition("/")[2]))
-        if method == "POST" and (QUEUED.fullmatch(route) or DIRECT.fullmatch(route)):
-            self.limits.count_call(address)
         if method == "POST" and QUEUED.fullmatch(route):
+            self.limits.count_call(address)
             self.limits.check_queue(address)
         if method == "POST" and DIRECT.fullmatch(route):
+            self.limits.count_call(address)
             response.slot = stack.enter_context(await self.limits.direct_call(address))
         if method in ("GET", "HEAD") and COMPUTED.fullmatch(scope["path"]):
             response.slot = stack.enter_context(await self.limits.page())
