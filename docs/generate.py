@@ -46,6 +46,7 @@ def providers() -> str:
     for provider in PROVIDERS.values():
         info = provider.info
         facts = [f"Id `{info.id}`, {'on this machine' if info.kind == 'local' else 'a remote service'}. Model: {info.model}."]
+        facts += [f"Best for: {info.best_for}."] if info.best_for else []
         facts += [f"Input: {info.input_size}."] if info.input_size else []
         facts += [f"Key: `{info.key_name}`."] if info.key_name else []
         facts += [f"Price read in {info.price_seen}."] if info.price_seen else []

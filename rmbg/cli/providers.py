@@ -39,11 +39,12 @@ def markdown(infos: Sequence[ProviderInfo]) -> str:
     """Return the README's table of providers in Markdown, which does not depend on the machine."""
     # With keys for all services, which a price may depend on.
     settings = Settings(environ={info.key_name: "key" for info in infos if info.key_name})
-    rows = ["| id | model | a picture costs | license | your photo |", "|---|---|---|---|---|"]
+    rows = ["| id | model | best for | a picture costs | license | your photo |", "|---|---|---|---|---|---|"]
     for info in infos:
         seen = f", seen {info.price_seen}" if info.price_seen else ""
         license = f"{info.license} [License]({info.license_url})" if info.license_url else info.license
-        rows.append(f"| `{info.id}` | {info.model} | {price(info, settings)}{seen} | {license} | {info.pixels} |")
+        cells = f"`{info.id}`", info.model, info.best_for, f"{price(info, settings)}{seen}", license, info.pixels
+        rows.append(f"| {' | '.join(cells)} |")
     return "\n".join(rows)
 
 

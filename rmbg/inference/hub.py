@@ -237,7 +237,7 @@ def _gated(model: Model, status: int | None, settings: Settings) -> Message:
 
 def _by_hand(model: Model) -> str:
     """Advice at the end of messages for the owner of the machine."""
-    return f"download {model.file} from {model.page}, name it {model.id}.safetensors and set RMBG_WEIGHTS to its folder"
+    return f"download {model.file} from {model.page}, name it {model.file_name} and set RMBG_WEIGHTS to its folder"
 
 
 def _setup_problem(cause: BaseException, model: Model, status: int | None, settings: Settings) -> OwnerMessage | None:
@@ -248,7 +248,7 @@ def _setup_problem(cause: BaseException, model: Model, status: int | None, setti
     if isinstance(cause, errors.RepositoryNotFoundError):
         text = f"{model.page} does not exist, or HF_TOKEN has no access to it. Check HF_TOKEN and HF_ENDPOINT, or {by_hand}."
     elif isinstance(cause, errors.EntryNotFoundError) and not isinstance(cause, errors.LocalEntryNotFoundError):
-        text = f"{model.page} has no file {model.file} any more. Set RMBG_WEIGHTS to a folder with {model.id}.safetensors."
+        text = f"{model.page} has no file {model.file} any more. Set RMBG_WEIGHTS to a folder with {model.file_name}."
     elif offline(settings) or isinstance(cause, errors.OfflineModeIsEnabled):
         text = f"The weights of {model.id} are not on this machine and HF_HUB_OFFLINE is set. Unset it, or {by_hand}."
     elif isinstance(cause, errors.FileMetadataError):

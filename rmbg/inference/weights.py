@@ -242,7 +242,7 @@ def _file_in_folder(model: Model, settings: Settings) -> Path | None:
         if not folder.is_dir():
             text = f"RMBG_WEIGHTS is {shown!r}, which is not a folder. Set it to the folder with your weights."
             raise NotReadyError(OwnerMessage(text, NOT_SET_UP))
-        path = folder / f"{model.id}.safetensors"
+        path = folder / model.file_name
         return path if path.is_file() else None
     except OSError as error:
         reason = error.strerror or type(error).__name__

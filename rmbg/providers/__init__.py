@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from rmbg.errors import OptionError, printable
+from rmbg.inference.catalog import MODELS
 from rmbg.providers.base import Option, Provider, ProviderInfo, RequestContext, Status
 from rmbg.providers.builtin import Builtin
 from rmbg.providers.cascade import Cascade
 from rmbg.providers.fal import Fal
 from rmbg.providers.gigarouter import Gigarouter
 from rmbg.providers.huggingface import HuggingFace
-from rmbg.providers.local import BIREFNET, BIREFNET_LITE, RMBG_1_4, RMBG_2_0
+from rmbg.providers.local import LocalNetwork
 from rmbg.providers.removebg import RemoveBg
 from rmbg.providers.runware import RUNWARE_REMBG_1_4, RUNWARE_RMBG_2
 from rmbg.providers.sam2 import SAM2
@@ -22,11 +23,7 @@ __all__ = ["AUTO", "PROVIDERS", "Option", "Provider", "ProviderInfo", "RequestCo
 
 PROVIDERS: dict[str, Provider] = {
     "builtin": Builtin(),
-    "rmbg-1.4": RMBG_1_4,
-    "rmbg-2.0": RMBG_2_0,
-    "birefnet": BIREFNET,
-    "birefnet-lite": BIREFNET_LITE,
-    "sam2": SAM2,
+    **{model.id: SAM2 if model is SAM2.model else LocalNetwork(model) for model in MODELS.values()},
     "fal-rmbg-2.0": Fal(),
     "runware-rmbg-2.0": RUNWARE_RMBG_2,
     "runware-rembg-1.4": RUNWARE_REMBG_1_4,

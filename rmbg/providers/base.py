@@ -104,6 +104,8 @@ class ProviderInfo(Priced):
     ----------
     model : str
         Network or endpoint.
+    best_for : str
+        Recommended use in three words; empty if there is none.
     license, license_url : str
         Permitted use of the results in one sentence, and the URL of the license.
     pixels : str
@@ -121,6 +123,7 @@ class ProviderInfo(Priced):
     license: str
     license_url: str
     pixels: str
+    best_for: str = ""
     input_size: str = ""
     supports: tuple[str, ...] = ()
     options: tuple[Option, ...] = ()
@@ -358,6 +361,7 @@ def describe(info: ProviderInfo, status: Status, settings: Settings) -> dict[str
         "licence": info.license,
         "licence_url": info.license_url,
         "pixels": info.pixels,
+        "best_for": info.best_for,
         "input_size": info.input_size,
         "supports": list(info.supports),
         "options": [

@@ -51,6 +51,7 @@ class Builtin(Provider):
         title="Built-in",
         kind="local",
         model="two networks of 5.7 and 0.3 million parameters, included in the package",
+        best_for="quick first cutouts",
         license="MIT; trained on research data sets whose terms may limit commercial use, see train/README.md.",
         license_url="https://opensource.org/license/mit",
         pixels="The photo stays on this machine.",

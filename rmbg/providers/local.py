@@ -14,7 +14,7 @@ from rmbg.errors import NotReadyError
 from rmbg.images.photo import Photo
 from rmbg.images.pixels import shrink_photo
 from rmbg.inference import device, hub, preprocess, weights, zerogpu
-from rmbg.inference.catalog import MODELS, Model
+from rmbg.inference.catalog import Model
 from rmbg.inference.engines import Plan, torch_is_installed
 from rmbg.inference.model_cache import MODEL_CACHE
 from rmbg.matting.foreground import finish
@@ -112,29 +112,27 @@ class LocalNetwork(Provider):
 
     Parameters
     ----------
-    id : str
-        Id of the model in ``MODELS``, which is also that of the provider.
-    title, network : str
-        Display name, and architecture and size of the network.
-    seconds : float
-        Run time for one photo on two CPU cores.
-    options : tuple of Option
+    model : Model
+        Its id is also that of the provider.
     """
 
-    def __init__(self, id: str, title: str, network: str, seconds: float, options: tuple[Option, ...] = ()) -> None:
-        self.model = model = MODELS[id]
+    options: tuple[Option, ...] = ()
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
         self.info = ProviderInfo(
-            id=id,
-            title=title,
+            id=model.id,
+            title=model.title,
             kind="local",
-            model=f"{model.hub}: {network}",
+            model=f"{model.source}: {model.network}",
+            best_for=model.best_for,
             license=model.license,
             license_url=model.license_url,
             pixels=DATA_USE,
-            seconds=seconds,
-            input_size=f"{model.size} x {model.size}",
+            seconds=model.seconds,
+            input_size=model.input_size,
             supports=("offline", "soft alpha", "deterministic"),
-            options=options,
+            options=self.options,
         )
 
     def status(self, settings: Settings) -> Status:
@@ -186,18 +184,3 @@ def model_status(model: Model, settings: Settings) -> Status:
         text = Message("{downloads}, after the license at {page} is accepted", downloads=downloads, page=model.page)
         return Status("download", text)
     return Status("download", downloads)
-
-
-#: Fast, general purpose, non-commercial license.
-RMBG_1_4 = LocalNetwork("rmbg-1.4", "RMBG-1.4", "IS-Net, 44 million parameters", seconds=1.2)
-
-#: The finest edges and the longest run time on a CPU, non-commercial license.
-RMBG_2_0 = LocalNetwork("rmbg-2.0", "RMBG-2.0", "BiRefNet, 220 million parameters", seconds=9.0)
-
-#: Weights of the authors of BiRefNet: the architecture of RMBG-2.0, trained on public data, MIT license.
-BIREFNET = LocalNetwork("birefnet", "BiRefNet", "BiRefNet, 220 million parameters", seconds=9.0)
-
-#: BiRefNet with a Swin-T backbone: several times faster than BiRefNet, MIT license.
-BIREFNET_LITE = LocalNetwork(
-    "birefnet-lite", "BiRefNet lite", "BiRefNet with a small backbone, 44 million parameters", seconds=3.0
-)

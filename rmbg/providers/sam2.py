@@ -58,6 +58,8 @@ OPTIONS = (
 class Sam2(LocalNetwork):
     """SAM 2 as a background remover."""
 
+    options = OPTIONS
+
     def cut(self, photo: Photo, options: Mapping[str, Any], context: RequestContext) -> Cutout:
         timer = Timer()
         point, box = parse_fractions(options["point"], "point", 2), parse_fractions(options["box"], "box", 4)
@@ -176,4 +178,4 @@ def select_foreground(masks: Masks) -> np.ndarray:
     return logits[(overlap >= 0.5) | (score >= score[best] / 2)].max(0)
 
 
-SAM2 = Sam2("sam2", "SAM 2", "SAM 2.1, 46 million parameters", seconds=12.0, options=OPTIONS)
+SAM2 = Sam2(MODEL)
