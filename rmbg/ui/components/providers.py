@@ -285,40 +285,32 @@ def key_update(name: str, settings: Settings) -> Any:
     return gr.update(visible=True, label=label, info=html.escape(note), value="")
 
 
-# Checkboxes and key fields of all providers, for the tabs that run several; unusable providers are disabled.
+# Choice of several providers and the key fields of all, for the tabs that run several.
 
 
-def boxes(prefix: str, settings: Settings, count: int = 1) -> list[gr.Checkbox]:
-    """Create the checkboxes, in the order of the registry, with ids ``prefix-ID``; the first `count` free ones are checked."""
-    free = [name for name, p in PROVIDERS.items() if p.info.kind == "local" and p.status(settings).state == "ready"]
-    checks = []
-    with gr.Group(elem_classes="choices"):
-        for name, provider in PROVIDERS.items():
-            status = provider.status(settings)
-            checks.append(
-                gr.Checkbox(
-                    name in free[:count],
-                    label=provider.info.title,
-                    info=_summary(provider.info, status, settings),
-                    interactive=status.usable,
-                    elem_id=f"{prefix}-{name}",
-                )
-            )
-    gr.on(
-        None,  # at page load: weights may have been downloaded since the app was started
-        partial(_refresh, settings),
-        None,
-        checks,
-        **INSTANT,
+def selection(prefix: str, settings: Settings, count: int = 1) -> gr.Dropdown:
+    """Create a searchable choice of providers with the id ``prefix-providers``; `count` free ones are selected."""
+    field = gr.Dropdown(
+        _described(settings),
+        value=preselected(settings, count),
+        multiselect=True,
+        label="Providers",
+        elem_id=f"{prefix}-providers",
     )
-    return checks
+    gr.on(None, lambda: gr.update(choices=_described(settings)), None, field, **INSTANT)  # at page load: see `refresh`
+    return field
 
 
-def _refresh(settings: Settings) -> list[Any]:
-    status = {name: provider.status(settings) for name, provider in PROVIDERS.items()}
+def preselected(settings: Settings, count: int) -> list[str]:
+    """Return the ids of at most `count` free providers that are ready: the best one and the fastest ones."""
+    ready = [name for name in AUTO if PROVIDERS[name].status(settings).state == "ready"]
+    return [*ready[:1], *ready[1:][1 - count :]] if count > 1 else ready[-1:]
+
+
+def _described(settings: Settings) -> list[tuple[str, str]]:
+    """Choices as (title, status unless ready, price and seconds; id), in the order of `ordered`."""
     return [
-        gr.update(info=_summary(provider.info, status[name], settings), interactive=status[name].usable)
-        for name, provider in PROVIDERS.items()
+        (f"{p.info.title}: {_summary(p.info, p.status(settings), settings)}", p.info.id) for p in ordered(settings)
     ]
 
 
@@ -327,41 +319,31 @@ def key_names() -> list[str]:
     return list(dict.fromkeys(p.info.key_name for p in PROVIDERS.values() if p.info.kind == "remote" and p.info.key_name))
 
 
-def key_fields(prefix: str, checks: list[gr.Checkbox], settings: Settings) -> list[KeyField]:
-    """Create a field for each key, in an accordion; a key enables the checkboxes of the providers that require it."""
+def key_fields(prefix: str, settings: Settings) -> list[KeyField]:
+    """Create a field for each key, in an accordion."""
     fields = []
     with gr.Accordion("Your keys", open=False, elem_id=f"{prefix}-keys"):
         for name in key_names():
-            locked = [(p, check) for p, check in zip(PROVIDERS.values(), checks, strict=True) if p.info.key_name == name]
             field = key_field(f"{prefix}-key-{name}")
-            field.label, field.info = key_labels(locked[0][0].info, settings)
-            usable = [provider.status(settings).usable for provider, _ in locked]
-            field.change(
-                partial(_unlock, usable),
-                field,
-                [check for _, check in locked],
-                **INSTANT,
-            )
+            first = next(p for p in PROVIDERS.values() if p.info.key_name == name)
+            field.label, field.info = key_labels(first.info, settings)
             fields.append(field)
     return fields
 
 
-def _unlock(usable: list[bool], key: str) -> Any:
-    enabled, disabled = gr.update(interactive=True), gr.update(interactive=False, value=False)
-    updates = [enabled if is_usable or key.strip() else disabled for is_usable in usable]
-    return updates if len(updates) > 1 else updates[0]
+def keys_by_id(entered: tuple[str | None, ...]) -> dict[str, str]:
+    """Return the keys that are entered in the `key_fields`, by the ids of the providers that use them."""
+    keys = dict(zip(key_names(), entered, strict=True))
+    return {name: key for name, p in PROVIDERS.items() if (key := (keys.get(p.info.key_name) or "").strip())}
 
 
-def split(values: tuple[Any, ...]) -> tuple[list[str], dict[str, str]]:
-    """Split the values of `boxes` and `key_fields` into the ids of the selected providers and their keys by id."""
-    checked, entered = values[: len(PROVIDERS)], dict(zip(key_names(), values[len(PROVIDERS) :], strict=True))
-    keys = {name: key for name, p in PROVIDERS.items() if (key := (entered.get(p.info.key_name) or "").strip())}
-    return selected_ids(checked), keys
-
-
-def selected_ids(checked: tuple[bool, ...]) -> list[str]:
-    """Return the ids of the providers whose boxes are checked."""
-    return [name for name, is_checked in zip(PROVIDERS, checked, strict=True) if is_checked]
+def check_usable(ids: list[str], keys: dict[str, str], settings: Settings) -> None:
+    """Raise NotReadyError for a selected provider that cannot run, or that requires a key which is not entered."""
+    for provider in (PROVIDERS[name] for name in ids):
+        status = provider.status(settings)
+        if not (status.usable or (status.state == "key" and provider.info.id in keys)):
+            text = "{title} cannot be used: {reason}."
+            raise NotReadyError(Message(text, title=provider.info.title, reason=status.text))
 
 
 def _summary(info: ProviderInfo, status: Status, settings: Settings) -> str:
@@ -369,8 +351,7 @@ def _summary(info: ProviderInfo, status: Status, settings: Settings) -> str:
     parts = [] if status.state == "ready" else [status_text(status)]
     parts.append(t(str(quote(info, {}, settings))))
     parts += [] if info.seconds is None else [t("about {seconds} s", seconds=f"{info.seconds:g}")]
-    text = ", ".join(parts)
-    return text[:1].upper() + text[1:]
+    return ", ".join(parts)
 
 
 # Offer of a second provider in the Compare tab, for visitors with only one ready provider.
