@@ -157,6 +157,25 @@ def open_app(page: Any, address: str, *, at_once: bool = False) -> None:
     )
 
 
+def select_providers(page: Any, tab: str, *ids: str) -> None:
+    """Select these providers, and no others, in Compare (`tab` is ``compare``) or Benchmark (``measure``)."""
+    from rmbg.providers import PROVIDERS
+
+    field = page.locator(f"#{tab}-providers")
+    if field.locator(".token").count():
+        field.locator(".remove-all").click()
+    for name in ids:
+        field.locator("input").click()
+        title = PROVIDERS[name].info.title
+        field.locator(f"li[aria-label='{title}'], li[aria-label^='{title} ·']").click()
+    page.keyboard.press("Escape")
+    page.wait_for_function(
+        "([selector, count]) => document.querySelectorAll(selector).length === count",
+        arg=[f"#{tab}-providers .token", len(ids)],
+        timeout=60_000,
+    )
+
+
 def upload_archive(page: Any, path: Path) -> None:
     """Choose a zip in the Benchmark tab and wait until the upload has ended.
 

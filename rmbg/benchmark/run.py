@@ -20,10 +20,10 @@ from rmbg.benchmark.journal import Journal, State
 from rmbg.benchmark.summary import listed
 from rmbg.billing.cost import Cost, dollars
 from rmbg.billing.quote import Estimate, estimate
-from rmbg.errors import CancelledError, InputError, NoSubjectError, NotReadyError, OutputError, RmbgError
+from rmbg.errors import CancelledError, InputError, NoSubjectError, OutputError, RmbgError
 from rmbg.matting.matte import to_bytes
 from rmbg.metrics import quality
-from rmbg.providers import Provider, find
+from rmbg.providers import Provider, find, ready_providers
 from rmbg.providers.base import DeviceTurn, RequestContext, never_cancelled, no_progress, no_turn, run_directly
 from rmbg.remove import keep_if_paid
 from rmbg.runtime.cancellation import CancellationToken
@@ -301,22 +301,6 @@ def run(
     with ThreadPoolExecutor(workers) as pool:
         finish([pool.submit(_score, name, sample, journal, settings, tracker, halt) for name, sample in unscored])
     tracker.report()
-
-
-def ready_providers(ids: Sequence[str], settings: Settings, keys: Mapping[str, str] | None = None) -> list[Provider]:
-    """Find providers by id, without duplicates.
-
-    Raises
-    ------
-    NotReadyError
-        If one of them cannot run.
-    """
-    providers = list({(p := find(name, settings)).info.id: p for name in ids}.values())
-    for provider in providers:
-        status = provider.status(settings)
-        if not status.usable and not (keys or {}).get(provider.info.id):
-            raise NotReadyError(Message("{title} is not ready: {text}.", title=provider.info.title, text=status.text))
-    return providers
 
 
 def pending_samples(dataset: Dataset, provider: Provider, journal: Journal, *, retry: bool = False) -> list[Sample]:

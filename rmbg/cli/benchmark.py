@@ -7,7 +7,7 @@ import argparse
 from rmbg.benchmark.dataset import open_dataset
 from rmbg.benchmark.journal import Journal
 from rmbg.benchmark.report import format_metric, provider_title, write_report
-from rmbg.benchmark.run import expected_charge, ready_providers
+from rmbg.benchmark.run import expected_charge
 from rmbg.benchmark.run import run as run_benchmark
 from rmbg.benchmark.summary import Summary, summarize, unknown_charges, without_figures
 from rmbg.billing.cost import dollars
@@ -17,7 +17,7 @@ from rmbg.cli.terminal import ProgressLine, confirm, print_table
 from rmbg.compare.comparison import parse_ids
 from rmbg.errors import OptionError, RmbgError
 from rmbg.metrics.quality import METRICS
-from rmbg.providers import find
+from rmbg.providers import find, ready_providers
 from rmbg.runtime.cancellation import CancellationToken
 from rmbg.settings import Settings
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rmbg.errors import OptionError, printable
+from rmbg.errors import NotReadyError, OptionError, printable
 from rmbg.inference.catalog import MODELS
 from rmbg.providers.base import Option, Provider, ProviderInfo, RequestContext, Status
 from rmbg.providers.builtin import Builtin
@@ -17,6 +17,7 @@ from rmbg.providers.local import LocalNetwork
 from rmbg.providers.removebg import RemoveBg
 from rmbg.providers.runware import RUNWARE_REMBG_1_4, RUNWARE_RMBG_2
 from rmbg.providers.sam2 import SAM2
+from rmbg.runtime.messages import Message
 from rmbg.settings import Settings
 
 __all__ = ["AUTO", "PROVIDERS", "Option", "Provider", "ProviderInfo", "RequestContext", "Status", "find", "list_providers"]
@@ -61,6 +62,22 @@ def find(name: str, settings: Settings | None = None, options: Mapping[str, Any]
     if name not in PROVIDERS:
         raise OptionError(f"There is no provider {printable(name, 60)!r}; choose from auto, {', '.join(PROVIDERS)}.")
     return PROVIDERS[name]
+
+
+def ready_providers(ids: Sequence[str], settings: Settings, keys: Mapping[str, str] | None = None) -> list[Provider]:
+    """Find providers by id, without duplicates.
+
+    Raises
+    ------
+    NotReadyError
+        If one of them cannot run.
+    """
+    providers = list({(p := find(name, settings)).info.id: p for name in ids}.values())
+    for provider in providers:
+        status = provider.status(settings)
+        if not status.usable and not (keys or {}).get(provider.info.id):
+            raise NotReadyError(Message("{title} is not ready: {text}.", title=provider.info.title, text=status.text))
+    return providers
 
 
 def file_name(provider: str) -> str:

@@ -16,7 +16,7 @@ from rmbg.providers import PROVIDERS
 from tests.benchmark.fakes import Fake, make_dataset
 from tests.browser import Chromium
 from tests.command import save_scene
-from tests.conftest import launched, open_app, upload_archive
+from tests.conftest import launched, open_app, select_providers, upload_archive
 from tests.servers.web import until
 
 pytestmark = pytest.mark.browser
@@ -173,10 +173,7 @@ def prepare(page: Any, tab: str, photo: Path) -> str:
         folder = make_dataset(photo.parent / "set", categories=("shop",), count=2)
         archive = shutil.make_archive(str(photo.parent / "pictures"), "zip", folder)
         upload_archive(page, Path(archive))
-    for name in PROVIDERS:
-        box = page.locator(f"[id='{prefix}-{name}'] input")
-        if box.is_enabled() and box.is_checked() != (name in chosen):
-            box.click()
+    select_providers(page, prefix, *chosen)
     return prefix
 
 

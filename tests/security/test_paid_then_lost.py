@@ -17,6 +17,7 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
+from tests.conftest import select_providers
 from tests.remote import environment, picture
 from tests.security.paid import LIMIT, calls, run, start, strip
 from tests.sentences import sentence
@@ -256,9 +257,7 @@ def test_page_shows_and_saves_results_when_the_disk_is_full(shared_page, visitor
         page.wait_for_selector("#compare-photo img", timeout=WAIT)
         page.click("#compare-keys button")
         page.fill("#compare-key-FAL_KEY input", KEY)
-        page.wait_for_timeout(800)
-        page.check("#compare-fal-rmbg-2\\.0 input")
-        page.wait_for_timeout(800)
+        select_providers(page, "compare", "builtin", "fal-rmbg-2.0")
         request.getfixturevalue("full_disk")
         page.click("#compare-start")
         page.wait_for_selector("#compare-yes", timeout=WAIT)

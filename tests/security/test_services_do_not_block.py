@@ -20,7 +20,7 @@ from rmbg.ui.lanes import SERVICES_AT_ONCE
 from tests.benchmark.fakes import Fake, make_dataset
 from tests.browser import Chromium
 from tests.command import save_scene
-from tests.conftest import launched, open_app, upload_archive
+from tests.conftest import launched, open_app, select_providers, upload_archive
 
 #: Time limit for calls that must not wait, in seconds.
 LONG = 120
@@ -206,10 +206,7 @@ def begin(page: Any, tab: str, photo: Path, *ids: str) -> None:
     else:
         archive = zipped(make_dataset(photo.parent / "set", categories=("shop",), count=2))
         upload_archive(page, archive)
-    for name in PROVIDERS:
-        box = page.locator(f"[id='{prefix}-{name}'] input")
-        if box.is_enabled() and box.is_checked() != (name in ids):
-            box.click()
+    select_providers(page, prefix, *ids)
     page.click(f"#{prefix}-start")
     if "far" in ids:
         page.click(f"#{prefix}-yes", timeout=LONG * 1000)

@@ -13,7 +13,7 @@ import pytest
 from rmbg.providers import PROVIDERS
 from tests.benchmark.fakes import Fake, make_dataset
 from tests.browser import Chromium
-from tests.conftest import launched, open_app, upload_archive
+from tests.conftest import launched, open_app, select_providers, upload_archive
 
 pytestmark = pytest.mark.browser
 
@@ -70,10 +70,7 @@ def archive(tmp_path: Path, categories: tuple[str, ...]) -> Path:
 
 def choose(page: Any, path: Path, *ids: str) -> None:
     upload_archive(page, path)
-    for name in PROVIDERS:
-        box = page.locator(f"[id='measure-{name}'] input")
-        if box.is_enabled() and box.is_checked() != (name in ids):
-            box.click()
+    select_providers(page, "measure", *ids)
 
 
 def wait_for_message(page: Any, text: str) -> None:

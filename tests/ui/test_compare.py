@@ -21,7 +21,7 @@ from rmbg.errors import ServiceError
 from rmbg.providers import PROVIDERS
 from tests.benchmark.fakes import Fake
 from tests.browser import Chromium, dark_phone
-from tests.conftest import launched, open_app
+from tests.conftest import launched, open_app, select_providers
 from tests.pictures import scene
 from tests.servers.web import until
 from tests.ui.axe import violations
@@ -103,14 +103,6 @@ def upload(page: Any, path: Path) -> None:
     page.wait_for_selector("#compare-photo img", timeout=WAIT)
 
 
-def choose(page: Any, *ids: str) -> None:
-    """Check these providers and no others."""
-    for name in PROVIDERS:
-        box = page.locator(f"[id='compare-{name}'] input")
-        if box.is_enabled() and box.is_checked() != (name in ids):
-            box.click()
-
-
 #: True if the page has no results of the comparison that was there when `mark_old` was called.
 NO_OLD = "!document.querySelector('#grid .old, #figures .old')"
 
@@ -130,7 +122,7 @@ def start(page: Any, *, paid: bool = False) -> None:
 
 def compare(page: Any, path: Path, *ids: str, paid: bool = False) -> None:
     upload(page, path)
-    choose(page, *ids)
+    select_providers(page, "compare", *ids)
     start(page, paid=paid)
     page.wait_for_selector("#figures table", timeout=WAIT)
     page.wait_for_selector("#compare-start", timeout=WAIT)
@@ -158,7 +150,7 @@ def test_photo_and_paid_result_are_handed_over(page, photo, fakes, tmp_path):
     page.wait_for_selector("#photo img", timeout=WAIT)
     page.click("#to-compare")
     page.wait_for_selector("#compare-photo img", timeout=WAIT)
-    choose(page, "near", "far")
+    select_providers(page, "compare", "near", "far")
     page.click("#compare-start")
     page.wait_for_selector("#compare-yes", timeout=WAIT)
     question, answer = page.locator("#compare-message").bounding_box(), page.locator("#compare-yes").bounding_box()
@@ -214,7 +206,7 @@ def test_results_figures_and_downloads(page, photo, fakes, tmp_path):
 
 def test_declined_consent_runs_no_provider(page, photo, fakes):
     upload(page, photo)
-    choose(page, "near", "far")
+    select_providers(page, "compare", "near", "far")
     page.wait_for_function("document.querySelector('#price').innerText.includes('about $0.018')", timeout=WAIT)
     page.click("#compare-start")
     page.wait_for_selector("#compare-yes", timeout=WAIT)
@@ -224,21 +216,17 @@ def test_declined_consent_runs_no_provider(page, photo, fakes):
     assert not fakes["near"].calls and not fakes["far"].calls
 
 
-def test_provider_that_is_not_ready_is_disabled_with_its_reason(page):
-    box = page.locator("[id='compare-fal-rmbg-2.0']")
-    assert box.locator("input").is_disabled()
-    assert "Needs a key" in box.inner_text()
-
-
-def test_key_enables_its_providers(page):
-    box = page.locator("[id='compare-runware-rmbg-2.0'] input")
-    assert box.is_disabled()
+def test_service_needs_a_key(page, photo):
+    upload(page, photo)
+    select_providers(page, "compare", "near", "runware-rmbg-2.0")
+    page.click("#compare-start")
+    wait(page, "document.querySelector('#compare-message').innerText.includes('Runware: RMBG 2.0 is not ready: needs a key')")
     page.click("#compare-keys button:has-text('Your keys')")
     page.fill("#compare-key-RUNWARE_API_KEY input", "some-key")
-    page.wait_for_function("!document.querySelector(\"[id='compare-runware-rmbg-2.0'] input\").disabled", timeout=WAIT)
-    page.wait_for_function("!document.querySelector(\"[id='compare-runware-rembg-1.4'] input\").disabled", timeout=WAIT)
+    page.click("#compare-start")
+    page.wait_for_selector("#compare-yes", timeout=WAIT)
+    page.click("#compare-no")
     page.fill("#compare-key-RUNWARE_API_KEY input", "")
-    page.wait_for_function("document.querySelector(\"[id='compare-runware-rmbg-2.0'] input\").disabled", timeout=WAIT)
 
 
 def wait(page: Any, condition: str, argument: Any = None) -> None:
@@ -361,7 +349,7 @@ def test_blind_comparison_hides_names_until_the_vote(page, photo):
     votes = Votes(Path(os.environ["RMBG_DATA"]) / "votes.sqlite3")
     count = len(votes.all())
     upload(page, photo)
-    choose(page, "builtin", "near", "slow")
+    select_providers(page, "compare", "builtin", "near", "slow")
     page.click("#blind input")
     start(page)
     page.wait_for_selector("#cast", timeout=WAIT)
@@ -405,7 +393,7 @@ def test_blind_comparison_hides_names_until_the_vote(page, photo):
 def test_cancel_keeps_completed_results(page, photo, fakes):
     fakes["slow"].wait = 60.0
     upload(page, photo)
-    choose(page, "near", "slow")
+    select_providers(page, "compare", "near", "slow")
     start(page)
     wait(page, "document.querySelectorAll('#grid .stage').length === 2")
     page.click("#compare-cancel")
@@ -418,7 +406,7 @@ def test_comparison_survives_a_reload_until_it_is_deleted(page, photo, fakes):
     """The providers that are running at the reload are not stopped."""
     fakes["slow"].wait = 3.0
     upload(page, photo)
-    choose(page, "near", "slow")
+    select_providers(page, "compare", "near", "slow")
     page.click("#compare-start")
     assert until(lambda: fakes["slow"].at_once == 1, WAIT / 1000)
     page.reload()
@@ -445,7 +433,7 @@ def test_several_photos_have_one_table(page, photo, fakes, tmp_path):
     wait(page, "document.querySelector('#compare-photos').innerText.includes('mug.png')")
     wait(page, "!document.querySelector('#compare-photo img')")
     upload(page, other)
-    choose(page, "near", "far", "down")
+    select_providers(page, "compare", "near", "far", "down")
     wait(page, "document.querySelector('#price').innerText.includes('for 2 photos: about $0.04.')")
     page.click("#blind input")
     page.click("#compare-start")
@@ -482,7 +470,7 @@ def test_missing_photo_and_missing_selection_are_reported(page, photo):
     page.click("#compare-start")
     wait(page, "document.querySelector('#compare-message').innerText.includes('Choose a photo first')")
     upload(page, photo)
-    choose(page)
+    select_providers(page, "compare")
     page.click("#compare-start")
     page.wait_for_function("document.querySelector('#compare-message').innerText.includes('at least two')", timeout=WAIT)
 

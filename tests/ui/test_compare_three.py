@@ -15,12 +15,12 @@ from safetensors.torch import save_file
 from rmbg.compare.votes import Votes
 from rmbg.inference.catalog import MODELS, build
 from rmbg.providers import PROVIDERS
-from tests.conftest import launched, open_app
+from tests.conftest import launched, open_app, select_providers
 from tests.networks.rule import rule_weights
 from tests.pictures import examples
 from tests.servers.runware import Runware
 from tests.servers.service import KEY
-from tests.ui.test_compare import WAIT, choose, download, names, upload
+from tests.ui.test_compare import WAIT, download, names, upload
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -55,8 +55,7 @@ def test_blind_comparison_of_three_kinds_of_providers_and_its_downloads(page, se
     upload(page, next(path for path in examples() if path.stem == "teapot"))
     page.click("#compare-keys button:has-text('Your keys')")
     page.fill("#compare-key-RUNWARE_API_KEY input", KEY)
-    page.wait_for_function("!document.querySelector(\"[id='compare-runware-rmbg-2.0'] input\").disabled", timeout=WAIT)
-    choose(page, *PROVIDER_IDS)
+    select_providers(page, "compare", *PROVIDER_IDS)
     page.click("#blind input")
     page.click("#compare-start")
     page.wait_for_selector("#compare-yes", timeout=WAIT)

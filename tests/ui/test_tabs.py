@@ -81,7 +81,10 @@ def test_compare_offers_a_second_provider(page):
     assert "A comparison needs two providers" in page.inner_text("#second-provider")
     page.click("#second-choice label:has-text('BiRefNet lite')")
     page.wait_for_selector("#second-provider", state="hidden", timeout=WAIT)
-    assert page.is_checked("#compare-birefnet-lite input") and page.is_checked("#compare-builtin input")
+    assert page.locator("#compare-providers .token").all_inner_texts() == [
+        "Built-in · quick first cutouts",
+        "BiRefNet lite · fast fine edges · downloads 178 MB on first use",
+    ]
     page.wait_for_function("document.querySelector('#price').innerText.includes('Free of charge')", timeout=WAIT)
-    page.click("#compare-birefnet-lite input")
+    page.click("#compare-providers .token:has-text('BiRefNet lite') .token-remove")
     page.wait_for_selector("#second-choice label", timeout=WAIT)

@@ -1,4 +1,4 @@
-"""Components of providers: key field, consent, descriptions, options, checkboxes, and the offer of a second provider."""
+"""Components of providers: key field, consent, descriptions, options, selection, and the offer of a second provider."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gradio.data_classes import GradioRootModel
 
 from rmbg.billing import api_keys
 from rmbg.billing.quote import quote
-from rmbg.providers import PROVIDERS, find
+from rmbg.providers import AUTO, PROVIDERS, find
 from rmbg.providers.base import Option, ProviderInfo, Status
 from rmbg.settings import Settings
 from rmbg.ui.guard.checks import public_hosts
@@ -104,10 +104,31 @@ def update(prefix: str, session: Session) -> Any:
 
 
 def choices(settings: Settings) -> list[tuple[str, str]]:
-    """Return the choices of the dropdown as (title and status, id)."""
+    """Return the choices of the dropdown as (title, strength, price of a service and status; id).
+
+    Providers of this machine come before services; in each group the ready ones come first.
+    """
+    states = ("ready", "download", "key", "licence", "unavailable")
+    found = [(p.info, p.status(settings)) for p in PROVIDERS.values()]
+    found.sort(key=lambda entry: (entry[0].kind == "remote", states.index(entry[1].state)))
+    return [(_choice(info, status, settings), info.id) for info, status in found]
+
+
+def _choice(info: ProviderInfo, status: Status, settings: Settings) -> str:
+    parts = [info.title]
+    if info.best_for:
+        parts.append(t(info.best_for))
+    if info.kind == "remote":
+        parts.append(t(str(quote(info, {}, settings))))
+    if status.state != "ready":
+        parts.append(status_text(status))
+    return " · ".join(parts)
+
+
+def choices_with_best(settings: Settings) -> list[tuple[str, str]]:
+    """Return the choice of the best free provider that is ready, and then `choices`."""
     best = find("auto", settings).info
-    rows = [(t("Best available ({title})", title=best.title), "auto")]
-    return rows + [(f"{p.info.title}: {status_text(p.status(settings))}", name) for name, p in PROVIDERS.items()]
+    return [(t("Best available ({title})", title=best.title), "auto"), *choices(settings)]
 
 
 def line(name: str, settings: Settings) -> str:
@@ -134,7 +155,7 @@ def summary(info: ProviderInfo, price: str, settings: Settings, status: Status |
 
 def refresh(name: str, settings: Settings) -> tuple[Any, str]:
     """Updates of the dropdown and its text: weights may be downloaded and licenses accepted while the page is open."""
-    return gr.update(choices=choices(settings)), line(name, settings)
+    return gr.update(choices=choices_with_best(settings)), line(name, settings)
 
 
 def expected(info: ProviderInfo, settings: Settings) -> str:
@@ -291,13 +312,13 @@ def key_update(name: str, settings: Settings) -> Any:
 def selection(prefix: str, settings: Settings, count: int = 1) -> gr.Dropdown:
     """Create a searchable choice of providers with the id ``prefix-providers``; `count` free ones are selected."""
     field = gr.Dropdown(
-        _described(settings),
+        choices(settings),
         value=preselected(settings, count),
         multiselect=True,
         label="Providers",
         elem_id=f"{prefix}-providers",
     )
-    gr.on(None, lambda: gr.update(choices=_described(settings)), None, field, **INSTANT)  # at page load: see `refresh`
+    gr.on(None, lambda: gr.update(choices=choices(settings)), None, field, **INSTANT)  # at page load: see `refresh`
     return field
 
 
@@ -305,13 +326,6 @@ def preselected(settings: Settings, count: int) -> list[str]:
     """Return the ids of at most `count` free providers that are ready: the best one and the fastest ones."""
     ready = [name for name in AUTO if PROVIDERS[name].status(settings).state == "ready"]
     return [*ready[:1], *ready[1:][1 - count :]] if count > 1 else ready[-1:]
-
-
-def _described(settings: Settings) -> list[tuple[str, str]]:
-    """Choices as (title, status unless ready, price and seconds; id), in the order of `ordered`."""
-    return [
-        (f"{p.info.title}: {_summary(p.info, p.status(settings), settings)}", p.info.id) for p in ordered(settings)
-    ]
 
 
 def key_names() -> list[str]:
@@ -337,27 +351,10 @@ def keys_by_id(entered: tuple[str | None, ...]) -> dict[str, str]:
     return {name: key for name, p in PROVIDERS.items() if (key := (keys.get(p.info.key_name) or "").strip())}
 
 
-def check_usable(ids: list[str], keys: dict[str, str], settings: Settings) -> None:
-    """Raise NotReadyError for a selected provider that cannot run, or that requires a key which is not entered."""
-    for provider in (PROVIDERS[name] for name in ids):
-        status = provider.status(settings)
-        if not (status.usable or (status.state == "key" and provider.info.id in keys)):
-            text = "{title} cannot be used: {reason}."
-            raise NotReadyError(Message(text, title=provider.info.title, reason=status.text))
-
-
-def _summary(info: ProviderInfo, status: Status, settings: Settings) -> str:
-    """Status unless ready, expected price and seconds, such as ``$0.018 listed, about 4 s``."""
-    parts = [] if status.state == "ready" else [status_text(status)]
-    parts.append(t(str(quote(info, {}, settings))))
-    parts += [] if info.seconds is None else [t("about {seconds} s", seconds=f"{info.seconds:g}")]
-    return ", ".join(parts)
-
-
 # Offer of a second provider in the Compare tab, for visitors with only one ready provider.
 
 
-#: Providers that are offered; the checkboxes have all.
+#: Providers that are offered; the selection has all.
 OFFERED = 2
 
 
@@ -369,9 +366,9 @@ class SecondProvider:
     note: gr.HTML
     choice: gr.Radio
 
-    def shown(self, *checked: bool) -> Any:
+    def shown(self, ids: list[str]) -> Any:
         """Update that shows the panel while fewer than two providers are selected."""
-        return gr.update(visible=sum(checked) < 2)
+        return gr.update(visible=len(ids) < 2)
 
 
 def build_second_provider(visible: bool) -> SecondProvider:
@@ -400,9 +397,9 @@ def offers(settings: Settings) -> list[tuple[str, str]]:
     return [(text, name) for _, text, name in sorted(found)[:OFFERED]]
 
 
-def add(chosen: str | None) -> list[Any]:
-    """Updates of the checkboxes that select the chosen provider."""
-    return [gr.update(value=True) if name == chosen else gr.skip() for name in PROVIDERS]
+def add(chosen: str | None, ids: list[str]) -> list[str]:
+    """Return the selected providers with the chosen one."""
+    return [*ids, *([chosen] if chosen and chosen not in ids else [])]
 
 
 def _cheapest_key(settings: Settings) -> str:

@@ -79,6 +79,9 @@ def check_value(value: Any, block: Any) -> Any:
         valid, expected = isinstance(value, str), t("text")
     elif isinstance(block, NUMBERS):
         valid, expected = _is_number(value), t("a number")
+    elif isinstance(block, gr.Dropdown) and block.multiselect:
+        valid, expected = isinstance(value, list) and all(isinstance(item, str) for item in value), t("a list of texts")
+        value = list(dict.fromkeys(value)) if valid else value
     elif isinstance(block, gr.Checkbox):
         valid, expected = isinstance(value, bool), t("true or false")
     else:

@@ -277,7 +277,9 @@ def build(session: gr.State, settings: Settings) -> Parts:
             note = render("batch_limits.html", text=limits(settings), files=settings.batch_files, bytes=max_bytes(settings))
             gr.HTML(note, elem_classes="bare")
             files = files_input(label="Photos, a folder or a zip archive", height=170, elem_id="batch-files")
-            provider = gr.Dropdown(providers.choices(settings), value="auto", label="Provider", elem_id="batch-provider")
+            provider = gr.Dropdown(
+                providers.choices_with_best(settings), value="auto", label="Provider", elem_id="batch-provider"
+            )
             line = gr.HTML(providers.line("auto", settings), elem_classes="bare")
             key, options = providers.build_provider_options(provider, settings, prefix="batch-")
             with gr.Row():

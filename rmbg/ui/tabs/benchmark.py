@@ -12,16 +12,17 @@ import gradio as gr
 from rmbg.benchmark.dataset import Dataset, open_dataset
 from rmbg.benchmark.journal import Journal
 from rmbg.benchmark.report import write_report
-from rmbg.benchmark.run import expected_charge, ready_providers, run
+from rmbg.benchmark.run import expected_charge, run
 from rmbg.benchmark.summary import summarize, unknown_charges, without_figures
 from rmbg.billing.quote import Estimate
 from rmbg.errors import OptionError
+from rmbg.providers import ready_providers
 from rmbg.runtime.cancellation import CancellationToken
 from rmbg.runtime.messages import Message, megabytes
 from rmbg.settings import Settings
 from rmbg.ui.components import providers, viewer
 from rmbg.ui.components.inputs import store_file
-from rmbg.ui.components.providers import boxes, key_fields, split
+from rmbg.ui.components.providers import key_fields, keys_by_id, selection
 from rmbg.ui.consent import Charge
 from rmbg.ui.lanes import DEVICE, SERVICES_AT_ONCE
 from rmbg.ui.languages import t
@@ -44,8 +45,8 @@ def build(session: gr.State, settings: Settings) -> None:
             source = gr.Radio(SOURCES, value="examples", label="Data set", elem_id="dataset")
             archive = gr.File(label="Zip", file_types=[".zip"], visible=False, elem_id="dataset-zip", height=120)
             gr.HTML(render("dataset_layout.html", limit=megabytes(settings.max_bytes)), elem_classes="bare")
-            checks = boxes("measure", settings)
-            keys = key_fields("measure", checks, settings)
+            selected = selection(PLACE, settings)
+            keys = key_fields(PLACE, settings)
             start = gr.Button("Measure", variant="primary", size="lg", elem_id="measure-start")
             cancel = gr.Button("Cancel", visible=False, size="lg", elem_id="measure-cancel")
             message = gr.HTML("", elem_classes="bare", elem_id="measure-message")
@@ -67,7 +68,7 @@ def build(session: gr.State, settings: Settings) -> None:
 
     run_id = run_number()
     work: dict[str, Any] = {
-        "inputs": [run_id, session, source, archive, *checks, *keys],
+        "inputs": [run_id, session, source, archive, selected, *keys],
         "outputs": [report, files, page, table, data, consent, message],
         "show_progress": "full",
         "show_progress_on": [report],
@@ -76,7 +77,7 @@ def build(session: gr.State, settings: Settings) -> None:
     source.input(lambda chosen: gr.update(visible=chosen == "zip"), source, archive, **INSTANT)
     # Changing the data set or the selection invalidates the consent.
     hide_consent = partial(providers.hide, PLACE)
-    changes = [source.input, archive.change, *(check.input for check in checks)]
+    changes = [source.input, archive.change, selected.input]
     gr.on(changes, hide_consent, session, [consent, message], **INSTANT)
     # Separate limits, so that local benchmarks do not wait for those that use services.
     for button, begin, action, limit in (
@@ -111,7 +112,8 @@ def measure(
     session: Session,
     source: str,
     archive: str | None,
-    *providers: Any,
+    ids: list[str],
+    *keys: str,
     progress: gr.Progress = gr.Progress(),
     paid: bool = False,
 ) -> tuple[Any, ...]:
@@ -119,10 +121,9 @@ def measure(
 
     Returns the updates of the page; a request that must not run leaves it unchanged.
     """
-    ids, keys = split(providers)
     return session.measurements.run(
         run_id,
-        lambda token: _measure(session, token, source, archive, ids, keys, progress, paid=paid),
+        lambda token: _measure(session, token, source, archive, ids, keys_by_id(keys), progress, paid=paid),
         lambda error: _message_only(viewer.failure(error)),
         (gr.skip(),) * 7,
         paid=paid,

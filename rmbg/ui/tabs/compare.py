@@ -12,7 +12,7 @@ import gradio as gr
 from rmbg.settings import Settings
 from rmbg.ui.components import providers, viewer
 from rmbg.ui.components.inputs import PhotoInput, Upload, photo_input
-from rmbg.ui.components.providers import boxes, key_fields
+from rmbg.ui.components.providers import key_fields, selection
 from rmbg.ui.components.rendering import VIEWS
 from rmbg.ui.lanes import SERVICES_AT_ONCE
 from rmbg.ui.runs import INSTANT, PRIVATE, buttons, run_number
@@ -68,13 +68,11 @@ def build(session: gr.State, settings: Settings) -> Parts:
                 add = gr.Button("Add another photo", size="sm", elem_id="compare-add", min_width=120)
                 only = gr.Button("Use one photo only", size="sm", elem_id="compare-only", min_width=120)
             added = gr.HTML(compare_view.listed(Session()), elem_classes="bare", elem_id="compare-photos")
-            checks = boxes("compare", settings, count=2)
-            offer = providers.build_second_provider(len([check for check in checks if check.value]) < 2)
-            keys = key_fields("compare", checks, settings)
+            selected = selection(compare_run.PLACE, settings, count=3)
+            offer = providers.build_second_provider(len(selected.value) < 2)
+            keys = key_fields(compare_run.PLACE, settings)
             blind = gr.Checkbox(False, label="Blind: hide the names until the vote", elem_id="blind")
-            price = gr.HTML(
-                compare_run.price_line(settings, 1, *(check.value for check in checks)), elem_classes="bare", elem_id="price"
-            )
+            price = gr.HTML(compare_run.price_line(settings, 1, selected.value), elem_classes="bare", elem_id="price")
             start = gr.Button("Compare", variant="primary", size="lg", elem_id="compare-start")
             cancel = gr.Button("Cancel", visible=False, size="lg", elem_id="compare-cancel")
             message = gr.HTML("", elem_classes="bare", elem_id="compare-message")
@@ -128,12 +126,12 @@ def build(session: gr.State, settings: Settings) -> Parts:
 
     hide_consent = partial(providers.hide, compare_run.PLACE)
 
-    def selected(session: Session, photo: Upload | None, *on: bool) -> tuple[Any, ...]:
+    def select(session: Session, photo: Upload | None, ids: list[str]) -> tuple[Any, ...]:
         """Updates after a change of the selection, which invalidates the consent to other charges."""
-        return offer.shown(*on), priced(session, photo, *on), *compare_run.invalidate(settings, session, photo, *on)
+        return offer.shown(ids), priced(session, photo, ids), *compare_run.invalidate(settings, session, photo, ids)
 
-    def priced(session: Session, photo: Upload | None, *on: bool) -> str:
-        return compare_run.price_line(settings, max(1, len(compare_view.uploads(session, photo))), *on)
+    def priced(session: Session, photo: Upload | None, ids: list[str]) -> str:
+        return compare_run.price_line(settings, max(1, len(compare_view.uploads(session, photo))), ids)
 
     def listed(change: Callable[..., tuple[Any, str]], session: Session, photo: Upload | None) -> tuple[Any, ...]:
         """Updates after a change of the list of photos, which invalidates the consent."""
@@ -141,31 +139,30 @@ def build(session: gr.State, settings: Settings) -> Parts:
         return field, compare_view.listed(session), hide_consent(session)[0], text
 
     changed: dict[str, Any] = {
-        "inputs": [session, photo, *checks],
+        "inputs": [session, photo, selected],
         "outputs": [offer.panel, price, consent, message],
         **INSTANT,
     }
-    for check in checks:
-        check.input(selected, **changed)
-    counted: dict[str, Any] = {"inputs": [session, photo, *checks], "outputs": price, **INSTANT}
+    selected.input(select, **changed)
+    counted: dict[str, Any] = {"inputs": [session, photo, selected], "outputs": price, **INSTANT}
     photo.change(priced, **counted)
     listing: dict[str, Any] = {"outputs": [photo, added, consent, message], **INSTANT}
     add.click(partial(listed, compare_view.add), [session, photo], **listing).then(priced, **counted)
     only.click(partial(listed, compare_view.clear), [session, photo], **listing).then(priced, **counted)
-    offer.choice.input(providers.add, offer.choice, checks, **INSTANT).then(selected, **changed)
+    offer.choice.input(providers.add, [offer.choice, selected], selected, **INSTANT).then(select, **changed)
     gr.on(
         None, partial(providers.refresh_second_provider, settings), None, [offer.note, offer.choice], **INSTANT
     )  # at page load
     no.click(hide_consent, session, [consent, message], **INSTANT)
     run = run_number()
     work: dict[str, Any] = {
-        "inputs": [run, photo, session, blind, *checks, *keys],
+        "inputs": [run, photo, session, blind, selected, *keys],
         "outputs": [*shown, *controls, message],
         "show_progress": "hidden",
         **PRIVATE,
     }
     started = [run, message, consent, start, cancel]
-    checked = start.click(compare_run.check_request, [photo, session, blind, *checks], started, **INSTANT)
+    checked = start.click(compare_run.check_request, [photo, session, blind, selected, *keys], started, **INSTANT)
     confirmed = yes.click(compare_run.confirm, session, started, **INSTANT)
     # Separate limits, so that local comparisons do not wait for those that use services.
     free = checked.then(compare_run.begin, concurrency_limit=LOCAL_AT_ONCE, **work)

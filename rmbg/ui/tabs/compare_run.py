@@ -12,12 +12,13 @@ import gradio as gr
 from rmbg.compare.comparison import compare, select_providers
 from rmbg.errors import RmbgError
 from rmbg.images.photo import Photo
+from rmbg.providers import ready_providers
 from rmbg.runtime.cancellation import CancellationToken
 from rmbg.settings import Settings
 from rmbg.ui.compare_state import Comparison
 from rmbg.ui.components import viewer
 from rmbg.ui.components.inputs import Upload
-from rmbg.ui.components.providers import hide, place, selected_ids, split
+from rmbg.ui.components.providers import hide, keys_by_id, place
 from rmbg.ui.consent import Charge, charge_of, describe, times, total
 from rmbg.ui.lanes import DEVICE
 from rmbg.ui.languages import t, visitor_text
@@ -31,9 +32,9 @@ from rmbg.ui.templates import render
 PLACE = "compare"
 
 
-def price_line(settings: Settings, count: int, *checked: bool) -> str:
+def price_line(settings: Settings, count: int, ids: list[str]) -> str:
     """Return the expected cost of the selected providers for `count` photos as an HTML note."""
-    return render("note.html", text=_expected_cost(selected_ids(checked), settings, count))
+    return render("note.html", text=_expected_cost(ids, settings, count))
 
 
 def _expected_cost(ids: list[str], settings: Settings, count: int) -> str:
@@ -49,9 +50,9 @@ def _expected_cost(ids: list[str], settings: Settings, count: int) -> str:
     return t("Expected charge for {count} photos: {price}.", count=count, price=price)
 
 
-def check_request(upload: Upload | None, session: Session, blind: bool, *checked: bool) -> tuple[Any, ...]:
+def check_request(upload: Upload | None, session: Session, blind: bool, ids: list[str], *keys: str) -> tuple[Any, ...]:
     """Validate the inputs; shows the consent buttons if the run may be charged, starts it otherwise."""
-    settings, ids, count = Settings.from_environ(), selected_ids(checked), len(uploads(session, upload))
+    settings, count = Settings.from_environ(), len(uploads(session, upload))
     problem = ""
     if not count:
         problem = "Choose a photo first."
@@ -59,6 +60,11 @@ def check_request(upload: Upload | None, session: Session, blind: bool, *checked
         problem = "Choose at least two providers to compare."
     elif blind and count > 1:
         problem = "A blind comparison takes one photo. Use one photo only, or show the names."
+    else:
+        try:
+            ready_providers(ids, settings, keys_by_id(keys))
+        except RmbgError as error:
+            problem = visitor_text(error)
     if problem:
         return gr.skip(), viewer.notice(problem), gr.skip(), *buttons(False)
     expected = charges(ids, settings, count)
@@ -68,9 +74,9 @@ def check_request(upload: Upload | None, session: Session, blind: bool, *checked
     return start_run(session)
 
 
-def invalidate(settings: Settings, session: Session, upload: Upload | None, *checked: bool) -> tuple[Any, Any]:
+def invalidate(settings: Settings, session: Session, upload: Upload | None, ids: list[str]) -> tuple[Any, Any]:
     """Updates of consent and message after a change of the selection; a request for exactly its charges is kept."""
-    expected = charges(selected_ids(checked), settings, len(uploads(session, upload)))
+    expected = charges(ids, settings, len(uploads(session, upload)))
     return hide(PLACE, session, *(charge.provider for charge in expected))
 
 
@@ -101,19 +107,20 @@ Draw = Callable[[], tuple[Any, ...]]
 
 
 def begin(
-    run: int | None, upload: Upload | None, session: Session, blind: bool, *providers: Any, paid: bool = False
+    run: int | None, upload: Upload | None, session: Session, blind: bool, ids: list[str], *entered: str, paid: bool = False
 ) -> Iterator[tuple[Any, ...]]:
     """Run all providers on each photo, and yield updates of the page after each result.
 
     Parameters
     ----------
-    providers : tuple
-        Values of the checkboxes and key fields.
+    ids : list of str
+        Selected providers.
+    *entered : str
+        Values of the key fields.
     paid : bool
         True for the answer to the question about the cost; another run must be free of charge.
     """
-    ids, keys = split(providers)
-    photos = uploads(session, upload)
+    keys, photos = keys_by_id(entered), uploads(session, upload)
     expected = charges(ids, Settings.from_environ(), len(photos))
     accepted = session.consent.covers(expected) if paid else not total(expected)
     if photos and len(ids) > 1 and accepted:

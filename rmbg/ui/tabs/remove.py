@@ -73,7 +73,7 @@ def build(session: gr.State, settings: Settings) -> Parts:
                     label="Or the URL of a picture", placeholder="https://…", scale=4, elem_id="address", max_lines=1
                 )
                 load = gr.Button("Load", scale=1, min_width=80, elem_id="load")
-            provider = gr.Dropdown(providers.choices(settings), value="auto", label="Provider", elem_id="provider")
+            provider = gr.Dropdown(providers.choices_with_best(settings), value="auto", label="Provider", elem_id="provider")
             line = gr.HTML(providers.line("auto", settings), elem_classes="bare", elem_id="provider-line")
             key, options = providers.build_provider_options(provider, settings)
             # The browser keeps the choice.
