@@ -47,6 +47,22 @@ def convolve(
     return y if bias is None else opset15.add(y, constant(bias.reshape(1, -1, 1, 1)))
 
 
+def conv(x: Node, module: Any) -> Node:
+    """Convolution with the parameters of a torch module."""
+    return convolve(x, module.weight, module.bias, module.stride[0], module.padding[0], module.dilation[0])
+
+
+def halve(x: Node) -> Node:
+    """Max pooling over 2x2; odd sizes are rounded up."""
+    return opset15.max_pool(x, [2, 2], [1, 1], [0, 0], [0, 0], [2, 2], "ceil").output(0)
+
+
+def normalize(x: Node, norm: Any) -> Node:
+    """Layer norm over the channels, the last axis."""
+    y = opset15.mvn(x, constant([-1]), True, norm.eps, "inside_sqrt")
+    return opset15.add(opset15.multiply(y, constant(norm.weight)), constant(norm.bias))
+
+
 def resize(x: Node, size: Sequence[int], corners: str = "align_corners") -> Node:
     """Resize bilinearly; `corners` is the coordinate transformation, ``align_corners`` or ``half_pixel``."""
     if tuple(size) == size_of(x):
@@ -66,6 +82,16 @@ def size_of(x: Node) -> tuple[int, int]:
     return shape[2], shape[3]
 
 
+def reshape(x: Node, *shape: int) -> Node:
+    """Reshape to a static shape."""
+    return opset15.reshape(x, constant(list(shape)), False)
+
+
+def transpose(x: Node, *order: int) -> Node:
+    """Permute the axes."""
+    return opset15.transpose(x, constant(list(order)))
+
+
 def constant(value: Any, dtype: Any = np.int64) -> Node:
     """Constant of a number, a list, or a tensor or array, which are neither copied nor stored twice."""
     if isinstance(value, (int, float, list)):
@@ -77,3 +103,8 @@ def constant(value: Any, dtype: Any = np.int64) -> Node:
         # The value is kept alive, so that its address is not reused for another one.
         constants[key] = opset15.constant(np.ascontiguousarray(array), shared_memory=True), value
     return constants[key][0]
+
+
+def submodule(module: torch.nn.Module, name: str) -> Any:
+    """Submodule by its dotted name, without a type."""
+    return module.get_submodule(name)
