@@ -28,7 +28,7 @@ class Model:
     megabytes : int
         Size of the download.
     license, license_url : str
-    architecture : {"isnet", "birefnet", "sam2", "vitmatte"}
+    architecture : {"isnet", "u2net", "u2netp", "u2net-cloth", "birefnet", "sam2", "vitmatte"}
     backbone : {"swin_l", "swin_t"} or None
         Of a BiRefNet.
     patch_order : {"columns", "colors"} or None
@@ -63,7 +63,7 @@ class Model:
     megabytes: int
     license: str
     license_url: str
-    architecture: Literal["isnet", "birefnet", "sam2", "vitmatte"]
+    architecture: Literal["isnet", "u2net", "u2netp", "u2net-cloth", "birefnet", "sam2", "vitmatte"]
     backbone: Literal["swin_l", "swin_t"] | None = None
     patch_order: Literal["columns", "colors"] | None = None
     hub: str = ""
@@ -205,7 +205,7 @@ DOWNLOADS = {**MODELS, VITMATTE.id: VITMATTE}
 
 
 def build(model: Model) -> tuple[nn.Module, tuple[str, ...]]:
-    """Build an IS-Net or BiRefNet on the "meta" device.
+    """Build a network of `rmbg.networks` on the "meta" device.
 
     Returns
     -------
@@ -216,11 +216,18 @@ def build(model: Model) -> tuple[nn.Module, tuple[str, ...]]:
     """
     import torch  # deferred: takes seconds, and the table above does not need it
 
-    from rmbg.networks import birefnet, isnet
+    from rmbg.networks import birefnet, isnet, u2net
 
     with torch.device("meta"):
-        if model.architecture == "isnet":
-            return isnet.ISNet().eval(), isnet.UNUSED
+        match model.architecture:
+            case "isnet":
+                return isnet.ISNet().eval(), isnet.UNUSED
+            case "u2net":
+                return u2net.U2Net(u2net.FULL).eval(), ()
+            case "u2netp":
+                return u2net.U2Net(u2net.SMALL).eval(), ()
+            case "u2net-cloth":
+                return u2net.U2Net(u2net.FULL, classes=4).eval(), ()
         assert model.patch_order is not None
         backbone = birefnet.SWIN_T if model.backbone == "swin_t" else birefnet.SWIN_L
         return birefnet.BiRefNet(backbone, model.patch_order).eval(), birefnet.UNUSED

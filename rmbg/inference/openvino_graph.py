@@ -1,4 +1,4 @@
-"""OpenVINO graphs of IS-Net and BiRefNet, built operation by operation.
+"""OpenVINO graphs of IS-Net, U2-Net and BiRefNet, built operation by operation.
 
 A general converter traces the network, which takes minutes for BiRefNet. Building the graph directly takes seconds, gives
 static shapes throughout, and uses OpenVINO's deformable convolution. The functions mirror ``rmbg.networks``; tests compare the
@@ -30,6 +30,7 @@ from rmbg.inference.openvino_ops import (
 from rmbg.inference.openvino_swin import swin
 from rmbg.networks.birefnet import BiRefNet, DeformablePyramid
 from rmbg.networks.isnet import ISNet, ResidualU
+from rmbg.networks.u2net import U2Net
 
 
 def build_graph(network: torch.nn.Module, size: int) -> ov.Model:
@@ -37,7 +38,7 @@ def build_graph(network: torch.nn.Module, size: int) -> ov.Model:
 
     Parameters
     ----------
-    network : ISNet or BiRefNet
+    network : ISNet, U2Net or BiRefNet
     size : int
         Height and width of the input.
 
@@ -50,6 +51,8 @@ def build_graph(network: torch.nn.Module, size: int) -> ov.Model:
     image = opset15.parameter([1, 3, size, size], np.float32, name="image")
     if isinstance(network, ISNet):
         logits = isnet(network, image)
+    elif isinstance(network, U2Net):
+        logits = u2net(network, image)
     else:
         assert isinstance(network, BiRefNet)
         logits = birefnet(network, image)
@@ -60,16 +63,33 @@ def build_graph(network: torch.nn.Module, size: int) -> ov.Model:
 
 def isnet(network: ISNet, image: Node) -> Node:
     """As `rmbg.networks.isnet.ISNet`."""
+    maps = u_shape(network, conv(image, network.conv_in))
+    return resize(conv(maps[0], network.side1), size_of(image), "half_pixel")
+
+
+def u2net(network: U2Net, image: Node) -> Node:
+    """As `rmbg.networks.u2net.U2Net`."""
+    sides = [conv(x, submodule(network, f"side{level}")) for level, x in enumerate(u_shape(network, image), 1)]
+    logits = conv(concat(*(resize(side, size_of(image), "half_pixel") for side in sides)), network.outconv)
+    if network.classes == 1:
+        return logits
+    background, *others = opset15.split(logits, constant(1), network.classes).outputs()
+    odds = [opset15.exp(opset15.subtract(other, background)) for other in others]
+    return opset15.log(opset15.reduce_sum(concat(*odds), constant([1]), keep_dims=True))
+
+
+def u_shape(network: torch.nn.Module, x: Node) -> list[Node]:
+    """As `rmbg.networks.isnet.u_shape`."""
     skips = []
-    x = conv(image, network.conv_in)
     for level in range(1, 7):
         x = residual_u(submodule(network, f"stage{level}"), halve(x) if level > 1 else x)
         skips.append(x)
-    x = skips.pop()
+    maps = [skips.pop()]
     for level in range(5, 0, -1):
         skip = skips.pop()
-        x = residual_u(submodule(network, f"stage{level}d"), concat(resize(x, size_of(skip), "half_pixel"), skip))
-    return resize(conv(x, network.side1), size_of(image), "half_pixel")
+        x = residual_u(submodule(network, f"stage{level}d"), concat(resize(maps[0], size_of(skip), "half_pixel"), skip))
+        maps.insert(0, x)
+    return maps
 
 
 def residual_u(stage: ResidualU, x: Node) -> Node:

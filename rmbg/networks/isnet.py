@@ -1,10 +1,12 @@
-"""IS-Net, the network of RMBG-1.4.
+"""IS-Net, the network of RMBG-1.4, isnet-general-use and anime-seg, and the residual U-blocks that U2-Net consists of.
 
 Xuebin Qin, Hang Dai, Xiaobin Hu, Deng-Ping Fan, Ling Shao, Luc Van Gool:
 "Highly Accurate Dichotomous Image Segmentation", ECCV 2022.
 
 A U-shaped network whose stages are small U-shaped networks themselves (residual U-blocks, from U2-Net). Module names are those
-of the published checkpoint, so that `model.safetensors` of `briaai/RMBG-1.4` loads unchanged.
+of the published checkpoint, so that `model.safetensors` of `briaai/RMBG-1.4` loads unchanged. The networks of xuebinqin/DIS
+and SkyTNT/anime-segmentation are the same function. In `model.safetensors` of `skytnt/anime-seg` the names begin with ``net.``,
+and the tensors of ``gt_encoder.`` are used in training only.
 """
 
 from __future__ import annotations
@@ -92,16 +94,21 @@ class ISNet(nn.Module):
         self.side1 = nn.Conv2d(64, 1, 3, padding=1)
 
     def forward(self, image: Tensor) -> Tensor:
-        skips = []
-        x = self.conv_in(image)
-        for level in range(1, 7):
-            x = self.get_submodule(f"stage{level}")(halve(x) if level > 1 else x)
-            skips.append(x)
-        x = skips.pop()
-        for level in range(5, 0, -1):
-            skip = skips.pop()
-            x = self.get_submodule(f"stage{level}d")(torch.cat((resize_like(x, skip), skip), 1))
-        return resize_like(self.side1(x), image)
+        return resize_like(self.side1(u_shape(self, self.conv_in(image))[0]), image)
+
+
+def u_shape(network: nn.Module, x: Tensor) -> list[Tensor]:
+    """Run the stages of an IS-Net or U2-Net: the outputs of stages 1d to 5d and of stage 6, from fine to coarse."""
+    skips = []
+    for level in range(1, 7):
+        x = network.get_submodule(f"stage{level}")(halve(x) if level > 1 else x)
+        skips.append(x)
+    maps = [skips.pop()]
+    for level in range(5, 0, -1):
+        skip = skips.pop()
+        x = network.get_submodule(f"stage{level}d")(torch.cat((resize_like(maps[0], skip), skip), 1))
+        maps.insert(0, x)
+    return maps
 
 
 def halve(x: Tensor) -> Tensor:
