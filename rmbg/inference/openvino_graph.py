@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from rmbg.inference.openvino_import import opset8, opset15, ov
+from rmbg.inference.openvino_inspyrenet import inspyrenet
 from rmbg.inference.openvino_ops import (
     Node,
     concat,
@@ -29,6 +30,7 @@ from rmbg.inference.openvino_ops import (
 )
 from rmbg.inference.openvino_swin import swin
 from rmbg.networks.birefnet import BiRefNet, DeformablePyramid
+from rmbg.networks.inspyrenet import InSPyReNet
 from rmbg.networks.isnet import ISNet, ResidualU
 from rmbg.networks.u2net import U2Net
 
@@ -38,7 +40,7 @@ def build_graph(network: torch.nn.Module, size: int) -> ov.Model:
 
     Parameters
     ----------
-    network : ISNet, U2Net or BiRefNet
+    network : ISNet, U2Net, InSPyReNet or BiRefNet
     size : int
         Height and width of the input.
 
@@ -53,6 +55,8 @@ def build_graph(network: torch.nn.Module, size: int) -> ov.Model:
         logits = isnet(network, image)
     elif isinstance(network, U2Net):
         logits = u2net(network, image)
+    elif isinstance(network, InSPyReNet):
+        logits = inspyrenet(network, image)
     else:
         assert isinstance(network, BiRefNet)
         logits = birefnet(network, image)

@@ -38,18 +38,18 @@ def convolve(
     weight: torch.Tensor | np.ndarray,
     bias: torch.Tensor | np.ndarray | None,
     stride: int = 1,
-    padding: int = 0,
+    padding: int | Sequence[int] = 0,
     dilation: int = 1,
 ) -> Node:
-    """Convolution of a node (N, C, H, W)."""
-    pad = [padding, padding]
+    """Convolution of a node (N, C, H, W); `padding` is one number, or those of height and width."""
+    pad = [padding, padding] if isinstance(padding, int) else list(padding)
     y = opset15.convolution(x, constant(weight), [stride, stride], pad, pad, [dilation, dilation])
     return y if bias is None else opset15.add(y, constant(bias.reshape(1, -1, 1, 1)))
 
 
 def conv(x: Node, module: Any) -> Node:
     """Convolution with the parameters of a torch module."""
-    return convolve(x, module.weight, module.bias, module.stride[0], module.padding[0], module.dilation[0])
+    return convolve(x, module.weight, module.bias, module.stride[0], module.padding, module.dilation[0])
 
 
 def halve(x: Node) -> Node:

@@ -13,9 +13,17 @@ from rmbg.networks.birefnet import Stage, Swin, shifted_window_mask
 
 
 def swin(network: Swin, image: Node) -> list[Node]:
-    """As `rmbg.networks.birefnet.Swin`; maps have the layout (N, H, W, C)."""
-    x = conv(image, network.patch_embed.proj)
-    x = normalize(transpose(x, 0, 2, 3, 1), network.patch_embed.norm)
+    """As `rmbg.networks.birefnet.Swin`."""
+    return swin_stages(network, patch_embed(network, image))
+
+
+def patch_embed(network: Swin, image: Node) -> Node:
+    """As `rmbg.networks.birefnet.PatchEmbed`: (N, H, W, C)."""
+    return normalize(transpose(conv(image, network.patch_embed.proj), 0, 2, 3, 1), network.patch_embed.norm)
+
+
+def swin_stages(network: Swin, x: Node) -> list[Node]:
+    """As `rmbg.networks.birefnet.Swin.stages`; maps between the blocks have the layout (N, H, W, C)."""
     features = []
     for level, stage in enumerate(network.layers):
         assert isinstance(stage, Stage)

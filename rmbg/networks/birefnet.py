@@ -209,7 +209,10 @@ class Swin(nn.Module):
             self.add_module(f"norm{level}", nn.LayerNorm(width))
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        x = self.patch_embed(image)
+        return self.stages(self.patch_embed(image))
+
+    def stages(self, x: Tensor) -> list[Tensor]:
+        """The feature maps of tokens (N, H/4, W/4, C)."""
         features = []
         for level, stage in enumerate(self.layers):
             assert isinstance(stage, Stage)
