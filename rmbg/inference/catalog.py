@@ -28,7 +28,7 @@ class Model:
     megabytes : int
         Size of the download.
     license, license_url : str
-    architecture : {"isnet", "u2net", "u2netp", "u2net-cloth", "inspyrenet", "birefnet", "sam2", "vitmatte"}
+    architecture : {"isnet", "u2net", "u2netp", "u2net-cloth", "inspyrenet", "mvanet", "ben2", "birefnet", "sam2", "vitmatte"}
     backbone : {"swin_l", "swin_t"} or None
         Of a BiRefNet.
     patch_order : {"columns", "colors"} or None
@@ -63,7 +63,9 @@ class Model:
     megabytes: int
     license: str
     license_url: str
-    architecture: Literal["isnet", "u2net", "u2netp", "u2net-cloth", "inspyrenet", "birefnet", "sam2", "vitmatte"]
+    architecture: Literal[
+        "isnet", "u2net", "u2netp", "u2net-cloth", "inspyrenet", "mvanet", "ben2", "birefnet", "sam2", "vitmatte"
+    ]
     backbone: Literal["swin_l", "swin_t"] | None = None
     patch_order: Literal["columns", "colors"] | None = None
     hub: str = ""
@@ -216,7 +218,7 @@ def build(model: Model) -> tuple[nn.Module, tuple[str, ...]]:
     """
     import torch  # deferred: takes seconds, and the table above does not need it
 
-    from rmbg.networks import birefnet, inspyrenet, isnet, u2net
+    from rmbg.networks import birefnet, inspyrenet, isnet, mvanet, u2net
 
     with torch.device("meta"):
         match model.architecture:
@@ -230,6 +232,10 @@ def build(model: Model) -> tuple[nn.Module, tuple[str, ...]]:
                 return u2net.U2Net(u2net.FULL, classes=4).eval(), ()
             case "inspyrenet":
                 return inspyrenet.InSPyReNet(model.size).eval(), inspyrenet.UNUSED
+            case "mvanet":
+                return mvanet.MVANet(mvanet.MVANET).eval(), mvanet.UNUSED
+            case "ben2":
+                return mvanet.MVANet(mvanet.BEN2).eval(), mvanet.UNUSED
         assert model.patch_order is not None
         backbone = birefnet.SWIN_T if model.backbone == "swin_t" else birefnet.SWIN_L
         return birefnet.BiRefNet(backbone, model.patch_order).eval(), birefnet.UNUSED

@@ -14,6 +14,7 @@ import torch
 
 from rmbg.inference.openvino_import import opset8, opset15, ov
 from rmbg.inference.openvino_inspyrenet import inspyrenet
+from rmbg.inference.openvino_mvanet import mvanet
 from rmbg.inference.openvino_ops import (
     Node,
     concat,
@@ -32,6 +33,7 @@ from rmbg.inference.openvino_swin import swin
 from rmbg.networks.birefnet import BiRefNet, DeformablePyramid
 from rmbg.networks.inspyrenet import InSPyReNet
 from rmbg.networks.isnet import ISNet, ResidualU
+from rmbg.networks.mvanet import MVANet
 from rmbg.networks.u2net import U2Net
 
 
@@ -40,7 +42,7 @@ def build_graph(network: torch.nn.Module, size: int) -> ov.Model:
 
     Parameters
     ----------
-    network : ISNet, U2Net, InSPyReNet or BiRefNet
+    network : ISNet, U2Net, InSPyReNet, MVANet or BiRefNet
     size : int
         Height and width of the input.
 
@@ -57,6 +59,8 @@ def build_graph(network: torch.nn.Module, size: int) -> ov.Model:
         logits = u2net(network, image)
     elif isinstance(network, InSPyReNet):
         logits = inspyrenet(network, image)
+    elif isinstance(network, MVANet):
+        logits = mvanet(network, image)
     else:
         assert isinstance(network, BiRefNet)
         logits = birefnet(network, image)

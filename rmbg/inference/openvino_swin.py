@@ -27,7 +27,8 @@ def swin_stages(network: Swin, x: Node) -> list[Node]:
     features = []
     for level, stage in enumerate(network.layers):
         assert isinstance(stage, Stage)
-        mask = constant(attention_limits(x.get_output_shape(0)[1], x.get_output_shape(0)[2], stage.window))
+        batch, height, width, _ = x.get_output_shape(0)
+        mask = constant(attention_limits(height, width, stage.window).repeat(batch, 1, 1, 1))
         for block in stage.blocks:
             x = swin_block(block, x, mask)
         features.append(transpose(normalize(x, submodule(network, f"norm{level}")), 0, 3, 1, 2))
@@ -40,7 +41,7 @@ def swin_stages(network: Swin, x: Node) -> list[Node]:
 
 def swin_block(block: Any, x: Node, mask: Node) -> Node:
     """As `rmbg.networks.birefnet.Block`."""
-    _, height, width, channels = x.get_output_shape(0)
+    batch, height, width, channels = x.get_output_shape(0)
     window = block.window
     rows, columns = -(-height // window), -(-width // window)
     y = normalize(x, block.norm1)
@@ -49,10 +50,10 @@ def swin_block(block: Any, x: Node, mask: Node) -> Node:
         y = opset15.pad(y, constant([0, 0, 0, 0]), end, "constant", constant(0, np.float32))
     if block.shift:
         y = opset15.roll(y, constant([-block.shift] * 2), constant([1, 2]))
-    y = transpose(reshape(y, rows, window, columns, window, channels), 0, 2, 1, 3, 4)
-    y = attention(block.attn, reshape(y, rows * columns, window * window, channels), mask if block.shift else None)
-    y = transpose(reshape(y, rows, columns, window, window, channels), 0, 2, 1, 3, 4)
-    y = reshape(y, 1, rows * window, columns * window, channels)
+    y = transpose(reshape(y, batch * rows, window, columns, window, channels), 0, 2, 1, 3, 4)
+    y = attention(block.attn, reshape(y, batch * rows * columns, window * window, channels), mask if block.shift else None)
+    y = transpose(reshape(y, batch * rows, columns, window, window, channels), 0, 2, 1, 3, 4)
+    y = reshape(y, batch, rows * window, columns * window, channels)
     if block.shift:
         y = opset15.roll(y, constant([block.shift] * 2), constant([1, 2]))
     if (rows * window, columns * window) != (height, width):
@@ -94,7 +95,7 @@ def attention_limits(height: int, width: int, window: int) -> torch.Tensor:
 
 
 def subsample(x: Node, down: int, right: int) -> Node:
-    """Every second row from `down` and column from `right` of (1, H, W, C), padded with zeros to an even size."""
+    """Every second row from `down` and column from `right` of (N, H, W, C), padded with zeros to an even size."""
     _, height, width, _ = x.get_output_shape(0)
     end = constant([0, height % 2, width % 2, 0])
     if height % 2 or width % 2:

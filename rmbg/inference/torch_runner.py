@@ -13,6 +13,7 @@ from rmbg.inference import weights
 from rmbg.inference.catalog import Model, build
 from rmbg.inference.engines import Plan, check_output
 from rmbg.inference.weights import Progress, WeightsFile
+from rmbg.networks import mvanet
 from rmbg.networks.load import NonFiniteError, WrongTensorsError, check_finite, fold_batch_norms, load
 from rmbg.runtime.messages import Message
 
@@ -29,7 +30,8 @@ def load_network(model: Model, file: WeightsFile) -> torch.nn.Module:
     """
     network, unused = build(model)
     try:
-        load(network, weights.read(file), unused)
+        tensors = weights.read(file)
+        load(network, mvanet.rename(tensors) if model.architecture == "mvanet" else tensors, unused)
         fold_batch_norms(network)
         check_finite(network.state_dict())  # a variance below zero becomes NaN
     except WrongTensorsError as error:

@@ -269,6 +269,7 @@ class Backbone(NamedTuple):
     window: int
 
 
+SWIN_B = Backbone(128, (2, 2, 18, 2), (4, 8, 16, 32), 12)
 SWIN_L = Backbone(192, (2, 2, 18, 2), (6, 12, 24, 48), 12)
 SWIN_T = Backbone(96, (2, 2, 6, 2), (3, 6, 12, 24), 7)
 

@@ -14,11 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from rmbg.networks.birefnet import Backbone, Swin, named
+from rmbg.networks.birefnet import SWIN_B, Swin, named
 from rmbg.networks.birefnet import resize as resize_aligned
 from rmbg.networks.isnet import resize_like
-
-SWIN_B = Backbone(128, (2, 2, 18, 2), (4, 8, 16, 32), 12)
 
 # Parts of the names of tensors in the checkpoints that inference does not need: index tables.
 UNUSED = ("relative_position_index",)
