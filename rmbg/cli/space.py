@@ -98,8 +98,8 @@ def _check(arguments: argparse.Namespace) -> None:
 
 
 def _preloadable() -> list[str]:
-    """Models whose license does not have to be accepted before the download."""
-    return [name for name, model in DOWNLOADS.items() if not model.gated]
+    """Models on the hub whose license does not have to be accepted before the download."""
+    return [name for name, model in DOWNLOADS.items() if model.hub and not model.gated]
 
 
 def _preloaded(model: Model) -> str:

@@ -187,7 +187,7 @@ def _message(error: Exception, model: Model, revision: str, settings: Settings) 
     if isinstance(cause, errors.RevisionNotFoundError):
         text = "{page} no longer has the version {revision} of {model}. Try again to download the current one."
         return Message(text, page=model.page, revision=revision[:12], model=model.id)
-    if _disk_full(cause):
+    if disk_full(cause):
         text = (
             f"The disk is full. The weights of {model.id} from {model.page} need {model.megabytes} MB. Free some space, or set "
             "HF_HOME to a folder on a larger disk, and try again."
@@ -268,7 +268,7 @@ def _setup_problem(cause: BaseException, model: Model, status: int | None, setti
     return OwnerMessage(text, NOT_SET_UP)
 
 
-def _disk_full(error: BaseException) -> bool:
+def disk_full(error: BaseException) -> bool:
     """True if no space is left; the library for Xet storage reports it in its message only."""
     numbers = (errno.ENOSPC, errno.EDQUOT)
     return getattr(error, "errno", None) in numbers or any(f"(os error {number})" in str(error) for number in numbers)

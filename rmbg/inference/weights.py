@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rmbg.errors import ModelError, NotReadyError, printable
-from rmbg.inference import hub
+from rmbg.inference import hub, release
 from rmbg.inference.catalog import Model
 from rmbg.inference.hub import Progress
 from rmbg.runtime import files
@@ -135,7 +135,16 @@ class WeightsFile:
 
 @dataclass(frozen=True)
 class Download:
-    """An entry of the manifest."""
+    """An entry of the manifest.
+
+    Attributes
+    ----------
+    hub : str
+        Repository on the hub, or URL of the file.
+    revision : str
+        Commit on the hub; empty for a URL.
+    sha256 : str
+    """
 
     hub: str
     revision: str
@@ -147,15 +156,17 @@ def present(model: Model, settings: Settings) -> Path | None:
     own = _file_in_folder(model, settings)
     if own is not None:
         return own
+    if model.url:
+        return release.stored(model, settings)
     entry = _read_manifest(settings).get(model.id)
     revision = entry.revision if entry is not None and entry.hub == model.hub else model.revision
     return hub.cached(model, revision, settings)
 
 
 def fetch(model: Model, settings: Settings, progress: Progress) -> WeightsFile:
-    """Return the model's weights from RMBG_WEIGHTS or the hub's cache; download them if necessary.
+    """Return the model's weights from RMBG_WEIGHTS, the hub's cache or the data folder; download them if necessary.
 
-    The first download resolves `Model.revision` to a commit, which later calls use.
+    The first download from the hub resolves `Model.revision` to a commit, which later calls use.
 
     Parameters
     ----------
@@ -175,24 +186,33 @@ def fetch(model: Model, settings: Settings, progress: Progress) -> WeightsFile:
     if own is not None:
         return WeightsFile(own, weights_sha256(own, settings))
     entry = _read_manifest(settings).get(model.id)
-    if entry is not None and entry.hub != model.hub:
+    if entry is not None and entry.hub != (model.url or model.hub):
         entry = None
     try:
-        path = hub.download(model, entry.revision if entry else model.revision, settings, progress)
+        if model.url:
+            path = release.download(model, settings, progress)
+        else:
+            path = hub.download(model, entry.revision if entry else model.revision, settings, progress)
         progress(None, Message("Checking the weights of {model}", model=model.id))
         digest = weights_sha256(path, settings)
-        expected = entry.sha256 if entry else hub.published_sha256(model, path, settings)
+        if entry is not None:
+            genuine = digest == entry.sha256
+        elif model.url:
+            genuine = release.is_genuine(model, path, digest)
+        else:
+            genuine = hub.published_sha256(model, path, settings) in (None, digest)
     except hub.RevisionGoneError:
         _update_manifest(settings, model.id, None)
         raise
-    if expected not in (None, digest):
+    if not genuine:
         hub.delete(path)
         raise ModelError(
             f"The weights of {model.id} from {model.page} are damaged: their checksum differs from the published or recorded "
             "one. They were deleted. Try again to download them."
         )
     if entry is None:
-        _update_manifest(settings, model.id, Download(model.hub, path.parent.name, digest))
+        revision = "" if model.url else path.parent.name
+        _update_manifest(settings, model.id, Download(model.url or model.hub, revision, digest))
     return WeightsFile(path, digest)
 
 

@@ -1,13 +1,14 @@
-"""Downloads from untrusted URLs, with limits on hosts, size and time.
+"""Downloads from URLs, with limits on hosts, size and time.
 
-Used for URLs that users enter and for URLs of results at services. Restricted to public addresses, to prevent server-side
-request forgery (SSRF).
+Used for URLs that users enter, for URLs of results at services, and for weights. Restricted to public addresses, to prevent
+server-side request forgery (SSRF).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 from rmbg.errors import InputError, ServiceError
 from rmbg.net.exchange import DeadlineError, Exchange, is_this_machine
@@ -15,6 +16,8 @@ from rmbg.runtime.messages import Message, megabytes
 
 if TYPE_CHECKING:
     import httpx
+
+T = TypeVar("T")
 
 #: Maximum number of redirects. Each target is checked like the first URL.
 MAX_REDIRECTS = 5
@@ -74,20 +77,92 @@ def fetch(
     CancelledError
         If the download is cancelled.
     """
+    exchange = Exchange(deadline, cancelled)
+
+    def read(response: httpx.Response) -> bytes:
+        return b"".join(_chunks(response, max_bytes))
+
+    return _follow(url, read, exchange, hosts, loopback_hosts, plain_http)
+
+
+def fetch_file(
+    url: str,
+    path: Path,
+    *,
+    max_bytes: int,
+    loopback_hosts: Iterable[str] = (),
+    deadline: float,
+    progress: Callable[[float | None], None],
+) -> None:
+    """Download the content of `url` to a file; a file that an interrupted download has left is continued.
+
+    Parameters
+    ----------
+    url, max_bytes, loopback_hosts, deadline
+        As for `fetch`.
+    path : Path
+        Its content after an error is the first part of the file.
+    progress : callable (fraction or None)
+        May raise to cancel the download.
+
+    Raises
+    ------
+    InputError, ServiceError
+        As `fetch`.
+    OSError
+        If the file cannot be written.
+    """
+
+    def read(response: httpx.Response) -> bool:
+        """Append the body to the file; False if it is not the remaining part."""
+        start = path.stat().st_size if path.exists() else 0
+        if response.status_code == 200:
+            start = 0
+        elif not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
+            path.unlink(missing_ok=True)
+            return False
+        length = response.headers.get("Content-Length", "")
+        total = start + int(length) if length.isdigit() else None
+        with open(path, "ab" if start else "wb") as file:
+            for chunk in _chunks(response, max_bytes - start):
+                file.write(chunk)
+                start += len(chunk)
+                progress(min(1.0, start / total) if total else None)
+        return True
+
+    complete = False
+    while not complete:
+        start = path.stat().st_size if path.exists() else 0
+        headers = {"Range": f"bytes={start}-"} if start else {}
+        statuses = (200, 206, 416) if start else (200,)
+        complete = _follow(url, read, Exchange(deadline), None, loopback_hosts, headers=headers, statuses=statuses)
+
+
+def _follow(
+    url: str,
+    read: Callable[[httpx.Response], T],
+    exchange: Exchange,
+    hosts: Iterable[str] | None,
+    loopback_hosts: Iterable[str],
+    plain_http: bool = False,
+    headers: dict[str, str] | None = None,
+    statuses: tuple[int, ...] = (200,),
+) -> T:
+    """Follow the redirects of `url`, and return what `read` makes of the response."""
     from rmbg.net.transport import open_client  # deferred, as httpx takes a tenth of a second to import
 
     allowed = None if hosts is None else tuple(hosts)
     local = tuple(loopback_hosts)
-    exchange = Exchange(deadline, cancelled)
     target = parse(url)
-    with open_client(exchange, headers=HEADERS) as client:
+    found: list[T] = []
+    with open_client(exchange, headers={**HEADERS, **(headers or {})}) as client:
         for _ in range(MAX_REDIRECTS + 1):
             exchange.loopback = matches(target, local)
             check(target, allowed, exchange.loopback, plain_http)
-            content = _get(client, target, max_bytes)
-            if isinstance(content, bytes):
-                return content
-            target = content
+            redirect = _get(client, target, statuses, lambda response: found.append(read(response)))
+            if redirect is None:
+                return found[0]
+            target = redirect
     raise ServiceError(f"{target.host} redirected more than {MAX_REDIRECTS} times.")
 
 
@@ -139,8 +214,10 @@ def check(url: httpx.URL, hosts: tuple[str, ...] | None, loopback: bool, plain_h
         )
 
 
-def _get(client: httpx.Client, url: httpx.URL, max_bytes: int) -> bytes | httpx.URL:
-    """Return the body of the response, or the target of a redirect."""
+def _get(
+    client: httpx.Client, url: httpx.URL, statuses: tuple[int, ...], read: Callable[[httpx.Response], None]
+) -> httpx.URL | None:
+    """Call `read` with the response, or return the target of a redirect."""
     import httpcore
     import httpx
 
@@ -148,11 +225,12 @@ def _get(client: httpx.Client, url: httpx.URL, max_bytes: int) -> bytes | httpx.
         with client.stream("GET", url) as response:
             if response.has_redirect_location:
                 return parse(str(url.join(response.headers["Location"])))
-            if response.status_code != 200:
+            if response.status_code not in statuses:
                 reason = _STATUS.get(response.status_code, _FAILED if response.status_code >= 500 else _REFUSED)
                 kind = TemporaryError if response.status_code == 429 or response.status_code >= 500 else ServiceError
                 raise kind(Message(reason, host=url.host, status=response.status_code))
-            return _read(response, url.host, max_bytes)
+            read(response)
+            return None
     except DeadlineError as error:
         raise ServiceError(Message("{host} is too slow: {error}", host=url.host, error=str(error))) from None
     except (httpcore.TimeoutException, httpx.TimeoutException):
@@ -165,20 +243,22 @@ def _get(client: httpx.Client, url: httpx.URL, max_bytes: int) -> bytes | httpx.
         raise ServiceError(f"{url.host} redirected to an invalid address.") from None
 
 
-def _read(response: httpx.Response, host: str, max_bytes: int) -> bytes:
+def _chunks(response: httpx.Response, max_bytes: int) -> Iterator[bytes]:
+    """The body in parts, of at most `max_bytes` together."""
+    host = response.url.host
     # A compressed body could exceed any limit after decompression (zip bomb), and was not requested.
     if response.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise ServiceError(f"{host} sent a compressed response, which is not accepted.")
     length = response.headers.get("Content-Length", "")
-    body = bytearray()
-    too_large = length.isdigit() and int(length) > max_bytes
+    left = max_bytes
+    too_large = length.isdigit() and int(length) > left
     if not too_large:
         for chunk in response.iter_raw():
-            body += chunk
-            if too_large := len(body) > max_bytes:
+            left -= len(chunk)
+            if too_large := left < 0:
                 break
+            yield chunk
     if too_large:
         raise InputError(
             Message("The file at {host} is larger than the limit of {limit}.", host=host, limit=megabytes(max_bytes))
         )
-    return bytes(body)

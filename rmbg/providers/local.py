@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 
@@ -30,6 +31,7 @@ PREVIEW_RATIO = 1.5
 NO_PLAN = Plan("", "", "")
 
 DATA_USE = "The photo stays on this machine. The weights are downloaded once from the Hugging Face Hub."
+DATA_USE_OF_URL = "The photo stays on this machine. The weights are downloaded once from {host}."
 
 
 @contextmanager
@@ -128,7 +130,7 @@ class LocalNetwork(Provider):
             best_for=model.best_for,
             license=model.license,
             license_url=model.license_url,
-            pixels=DATA_USE,
+            pixels=Message(DATA_USE_OF_URL, host=urlsplit(model.url).netloc) if model.url else DATA_USE,
             seconds=model.seconds,
             input_size=model.input_size,
             supports=("offline", "soft alpha", "deterministic"),
