@@ -17,6 +17,7 @@ A message consists of one or two sentences for the user: what happened, then wha
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from decimal import Decimal
 
 from rmbg.billing.cost import Cost
@@ -24,6 +25,9 @@ from rmbg.runtime.messages import Message
 
 #: Longest text input of the page, the API and the command line, in characters. Signed URLs have up to 2,000.
 MAX_TEXT = 4_000
+
+#: Names in a message about an unknown one.
+MAX_NAMES = 7
 
 
 class RmbgError(Exception):
@@ -81,6 +85,16 @@ def printable(text: str, length: int) -> str:
     """Return external text as one line of at most `length` printable characters."""
     line = "".join(c for c in " ".join(text.split()) if c.isprintable())
     return line if len(line) <= length else f"{line[: length - 3]}..."
+
+
+def alternatives(name: str, known: Iterable[str]) -> str:
+    """Return the known names that resemble an unknown one, else the first ones, and the number of the others."""
+    from difflib import get_close_matches  # deferred: only needed after an error
+
+    names = list(known)
+    shown = get_close_matches(name, names, 3) or names[:MAX_NAMES]
+    others = len(names) - len(shown)
+    return ", ".join(shown) + (f" and {others} more" if others else "")
 
 
 def check_text(text: str, label: str) -> str:

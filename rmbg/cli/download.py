@@ -6,7 +6,7 @@ import argparse
 
 from rmbg.cli import output
 from rmbg.cli.terminal import ProgressLine
-from rmbg.errors import OptionError
+from rmbg.errors import OptionError, alternatives
 from rmbg.inference import weights
 from rmbg.inference.catalog import DOWNLOADS
 from rmbg.runtime.cancellation import CancellationToken
@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, token: CancellationToken) -> None:
     if arguments.id not in DOWNLOADS:
-        raise OptionError(f"{arguments.id!r} has no weights to download; choose from {', '.join(DOWNLOADS)}.")
+        raise OptionError(f"{arguments.id!r} has no weights to download; choose from {alternatives(arguments.id, DOWNLOADS)}.")
     line = ProgressLine(log=True)
     file = weights.fetch(DOWNLOADS[arguments.id], Settings.from_environ(), line)
     line.clear()

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rmbg.cli import output
-from rmbg.errors import NotReadyError, OptionError, OutputError, RmbgError, printable, reason
+from rmbg.errors import NotReadyError, OptionError, OutputError, RmbgError, alternatives, printable, reason
 from rmbg.inference import hub
 from rmbg.inference.catalog import DOWNLOADS, Model
 from rmbg.runtime.cancellation import CancellationToken
@@ -94,7 +94,7 @@ def _check(arguments: argparse.Namespace) -> None:
         raise OptionError("--secret, --variable and --private apply to an upload. Add --repo OWNER/NAME.")
     for name in arguments.preload:
         if name not in _preloadable():
-            raise OptionError(f"--preload is {printable(name, 60)!r}; choose from {', '.join(_preloadable())}.")
+            raise OptionError(f"--preload is {printable(name, 60)!r}; choose from {alternatives(name, _preloadable())}.")
 
 
 def _preloadable() -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Literal
@@ -11,6 +12,12 @@ if TYPE_CHECKING:
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+
+#: The sides of a BiRefNet's input are multiples of this.
+STRIDE = 32
+
+#: Heights and widths of a dynamic input on OpenVINO, whose graphs have static shapes. Each is compiled on first use.
+GRAPH_SHAPES = ((512, 512), (1024, 1024), (1024, 1536), (1536, 1024), (2048, 2048), (1536, 2304), (2304, 1536))
 
 
 @dataclass(frozen=True)
@@ -45,7 +52,11 @@ class Model:
     checksum : str
         Checksum of the file at `url`: ``md5:`` or ``sha256:`` and the digits.
     size : int
-        Height and width of the network's input; the photo is stretched to it, as in training.
+        Height of the network's input; the photo is stretched to it, as in training.
+    width : int or None
+        Width of the network's input; None if it is `size` as well.
+    dynamic : (smallest, largest) or None
+        Range of the sides of the input if they are those of the photo, see `input_shape`. `size` has no effect then.
     mean, std : (red, green, blue)
         Normalization after scaling to [0, 1].
     resampling : {"plain", "antialiased"}
@@ -75,6 +86,8 @@ class Model:
     url: str = ""
     checksum: str = ""
     size: int = 1024
+    width: int | None = None
+    dynamic: tuple[int, int] | None = None
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
     resampling: Literal["plain", "antialiased"] = "antialiased"
@@ -88,8 +101,35 @@ class Model:
 
     @property
     def input_size(self) -> str:
-        """Size of the network's input as text."""
-        return f"{self.size} x {self.size}"
+        """Width and height of the network's input as text."""
+        if self.dynamic is not None:
+            return " to ".join(f"{side} x {side}" for side in self.dynamic)
+        return f"{self.width or self.size} x {self.size}"
+
+    def input_shape(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width of the network's input for a photo.
+
+        The sides of a dynamic input are those of the photo, rounded down to multiples of 32 as in the demo of the authors
+        (https://huggingface.co/spaces/ZhengPeng7/BiRefNet_demo). A larger photo than those of training is scaled first.
+        """
+        if self.dynamic is None:
+            return self.size, self.width or self.size
+        smallest, largest = self.dynamic
+        longest = max(height, width, largest)
+        rows, columns = (max(smallest, side * largest // longest // STRIDE * STRIDE) for side in (height, width))
+        return rows, columns
+
+    def static(self, height: int, width: int) -> Model:
+        """The model with the shape of `GRAPH_SHAPES` whose sides are the nearest in ratio to those of a photo's input."""
+        if self.dynamic is None:
+            return self
+        wanted = self.input_shape(height, width)
+
+        def distance(shape: tuple[int, int]) -> float:
+            return sum(abs(math.log(side / other)) for side, other in zip(shape, wanted, strict=True))
+
+        rows, columns = min(GRAPH_SHAPES, key=distance)
+        return replace(self, dynamic=None, size=rows, width=columns)
 
     @property
     def page(self) -> str:
@@ -120,6 +160,178 @@ _BIREFNET = Model(
     backbone="swin_l",
     patch_order="colors",
     seconds=9.0,
+)
+_BIREFNET_LITE = replace(
+    _BIREFNET,
+    id="birefnet-lite",
+    title="BiRefNet lite",
+    network="BiRefNet with a small backbone, 44 million parameters",
+    best_for="fast fine edges",
+    hub="ZhengPeng7/BiRefNet_lite",
+    megabytes=178,
+    backbone="swin_t",
+    seconds=3.0,
+)
+
+# The patch order of a BiRefNet is that of the code of its authors when it was trained, which changed on 2024-11-05
+# (github.com/ZhengPeng7/BiRefNet, commit 5198d3f). The code beside the weights on the hub does not tell the order: it was
+# replaced on 2025-02-02, and the older weights were kept (BiRefNet_lite-2K, commit 94260e2).
+
+#: Weights from before the change, with the date from which they are known.
+_BIREFNETS_OF_2024 = (
+    replace(
+        _BIREFNET,
+        id="birefnet-matting",  # 2024-10-06, commit cd93244 on the hub
+        title="BiRefNet matting",
+        best_for="hair and transparency",
+        hub="ZhengPeng7/BiRefNet-matting",
+        megabytes=885,
+        patch_order="columns",
+    ),
+    replace(
+        _BIREFNET,
+        id="birefnet-portrait",  # 2024-07-30, commit 150904a of the code; replaced before the end of October
+        title="BiRefNet portrait",
+        best_for="people and portraits",
+        hub="ZhengPeng7/BiRefNet-portrait",
+        megabytes=885,
+        patch_order="columns",
+    ),
+    replace(
+        _BIREFNET,
+        id="birefnet-legacy",  # 2024-05-13, commit 63fb713 on the hub
+        title="BiRefNet legacy",
+        best_for="reproducing earlier results",
+        hub="ZhengPeng7/BiRefNet-legacy",
+        megabytes=885,
+        patch_order="columns",
+    ),
+    replace(
+        _BIREFNET_LITE,
+        id="birefnet-lite-2k",  # 2024-09-24, commit 3007575 on the hub
+        title="BiRefNet lite 2K",
+        best_for="large landscape photos",
+        hub="ZhengPeng7/BiRefNet_lite-2K",
+        patch_order="columns",
+        size=1440,
+        width=2560,
+        seconds=None,
+    ),
+    replace(
+        _BIREFNET,
+        id="birefnet-dis",  # 2024-08-01, commit 8584085 on the hub
+        title="BiRefNet DIS5K",
+        best_for="thin intricate structures",
+        hub="ZhengPeng7/BiRefNet-DIS5K",
+        megabytes=885,
+        patch_order="columns",
+    ),
+    replace(
+        _BIREFNET,
+        id="birefnet-hrsod",  # 2024-08-01, commit 9c64804 on the hub
+        title="BiRefNet HRSOD",
+        best_for="one salient object",
+        hub="ZhengPeng7/BiRefNet-HRSOD",
+        megabytes=885,
+        patch_order="columns",
+    ),
+    replace(
+        _BIREFNET,
+        id="birefnet-cod",  # 2024-08, before the commit of 2024-08-24 that corrects its config.json
+        title="BiRefNet COD",
+        best_for="camouflaged hidden objects",
+        hub="ZhengPeng7/BiRefNet-COD",
+        megabytes=885,
+        patch_order="columns",
+    ),
+    replace(
+        _BIREFNET,
+        id="birefnet-massive",  # 2024-09-05 at the latest: named in github.com/lldacing/ComfyUI_BiRefNet_ll, commit 82162f8
+        title="BiRefNet massive",
+        best_for="intricate everyday objects",
+        hub="ZhengPeng7/BiRefNet-DIS5K-TR_TEs",
+        megabytes=885,
+        patch_order="columns",
+    ),
+)
+
+#: Weights from after the change, of the authors and of others who trained with their code.
+_BIREFNETS_SINCE_2025 = (
+    replace(
+        _BIREFNET,
+        id="birefnet-hr",  # 2025-02-01, README of the code
+        title="BiRefNet HR",
+        best_for="large detailed photos",
+        hub="ZhengPeng7/BiRefNet_HR",
+        size=2048,
+        seconds=None,
+    ),
+    replace(
+        _BIREFNET,
+        id="birefnet-hr-matting",  # 2025-02-12, README of the code
+        title="BiRefNet HR matting",
+        best_for="large soft edges",
+        hub="ZhengPeng7/BiRefNet_HR-matting",
+        size=2048,
+        seconds=None,
+    ),
+    replace(
+        _BIREFNET,
+        id="birefnet-dynamic",  # 2025-03-31, README of the code
+        title="BiRefNet dynamic",
+        best_for="panoramas without distortion",
+        hub="ZhengPeng7/BiRefNet_dynamic",
+        dynamic=(256, 2304),
+        seconds=None,
+    ),
+    replace(
+        _BIREFNET,
+        id="birefnet-dynamic-matting",  # 2025, after birefnet-dynamic
+        title="BiRefNet dynamic matting",
+        best_for="undistorted soft edges",
+        hub="ZhengPeng7/BiRefNet_dynamic-matting",
+        dynamic=(256, 2304),
+        seconds=None,
+    ),
+    replace(
+        _BIREFNET,
+        id="birefnet-512",  # 2025-02 at the earliest: its model card compares it with birefnet-hr
+        title="BiRefNet 512",
+        best_for="small photos, quickly",
+        hub="ZhengPeng7/BiRefNet_512x512",
+        size=512,
+        seconds=None,
+    ),
+    replace(
+        _BIREFNET_LITE,
+        id="birefnet-lite-matting",  # 2025-02-24 at the earliest: not in the list of that day (BiRefNet_lite-2K, handler.py)
+        title="BiRefNet lite matting",
+        best_for="fast soft edges",
+        hub="ZhengPeng7/BiRefNet_lite-matting",
+        megabytes=89,
+    ),
+    replace(
+        _BIREFNET,
+        id="toonout",  # github.com/MatteoKartoon/BiRefNet, 2025-09: birefnet/models/birefnet.py
+        title="ToonOut",
+        network="BiRefNet trained on anime, 220 million parameters",
+        best_for="anime and cartoons",
+        # joelseytre/toonout has a pickle only; this is its conversion to safetensors.
+        hub="1038lab/BiRefNet",
+        file="BiRefNet_toonout.safetensors",
+        megabytes=885,
+        license_url="https://github.com/MatteoKartoon/BiRefNet/blob/main/LICENSE",
+    ),
+    replace(
+        _BIREFNET,
+        id="lucida",  # 2026-07, trained from birefnet-hr with its code: github.com/egeorcun/lucida, scripts/fold_norm_comfy.py
+        title="Lucida",
+        network="BiRefNet HR trained on design and glass, 220 million parameters",
+        best_for="glass, text, logos",
+        hub="egeorcun/lucida",
+        megabytes=885,
+        license_url="https://huggingface.co/egeorcun/lucida",
+    ),
 )
 
 #: Alpha matting of the band of a trimap. The photo is not stretched: `size` is the side of a tile of a large photo.
@@ -175,17 +387,7 @@ MODELS = {
             seconds=9.0,
         ),
         _BIREFNET,
-        replace(
-            _BIREFNET,
-            id="birefnet-lite",
-            title="BiRefNet lite",
-            network="BiRefNet with a small backbone, 44 million parameters",
-            best_for="fast fine edges",
-            hub="ZhengPeng7/BiRefNet_lite",
-            megabytes=178,
-            backbone="swin_t",
-            seconds=3.0,
-        ),
+        _BIREFNET_LITE,
         Model(
             id="sam2",
             title="SAM 2",
@@ -198,6 +400,8 @@ MODELS = {
             architecture="sam2",
             seconds=12.0,
         ),
+        *_BIREFNETS_SINCE_2025,
+        *_BIREFNETS_OF_2024,
     )
 }
 

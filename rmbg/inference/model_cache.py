@@ -126,7 +126,7 @@ class ModelCache:
     ) -> None:
         self._budget, self._open_runner = budget, open_runner
         self._guard = threading.Lock()
-        self._entries: dict[tuple[str, Plan, WeightsFile], CacheEntry] = {}
+        self._entries: dict[tuple[Model, Plan, WeightsFile], CacheEntry] = {}
 
     def predict(
         self,
@@ -142,14 +142,14 @@ class ModelCache:
         Parameters
         ----------
         model : Model
-        images : float32 array (N, 3, size, size)
+        images : float32 array (N, 3, h, w)
             Normalized, see ``rmbg.inference.preprocess``.
         settings, progress, check, timer
             As for `run`.
 
         Returns
         -------
-        masks : float32 array (N, size, size)
+        masks : float32 array (N, h, w)
             In [0, 1].
         plan : Plan
             Engine, device and precision that were used.
@@ -215,7 +215,7 @@ class ModelCache:
         check()
         with self._guard:
             new = CacheEntry(model, plan, file, threading.Semaphore(plan.streams))
-            entry = self._entries.setdefault((model.id, plan, file), new)
+            entry = self._entries.setdefault((model, plan, file), new)
         with timer.phase("queue"):
             entry.turns.acquire()
         try:
@@ -234,7 +234,7 @@ class ModelCache:
         """Load a network and run it once, unless it has run since it was loaded; raises as `run`."""
         if zerogpu.is_zerogpu():
             return
-        blank = np.zeros((1, 3, model.size, model.size), np.float32)
+        blank = np.zeros((1, 3, *model.input_shape(model.size, model.size)), np.float32)
         plan = _plan(model, settings)
         with self._guard:
             entries = [entry for entry in self._entries.values() if (entry.model, entry.plan) == (model, plan)]

@@ -37,22 +37,22 @@ from rmbg.networks.mvanet import MVANet
 from rmbg.networks.u2net import U2Net
 
 
-def build_graph(network: torch.nn.Module, size: int) -> ov.Model:
+def build_graph(network: torch.nn.Module, height: int, width: int | None = None) -> ov.Model:
     """Build the graph of a network with folded batch norms.
 
     Parameters
     ----------
     network : ISNet, U2Net, InSPyReNet, MVANet or BiRefNet
-    size : int
-        Height and width of the input.
+    height, width : int
+        Of the input; square if there is no width.
 
     Returns
     -------
     ov.Model
-        From a normalized image, float32 (1, 3, size, size), to a mask, float32 (1, 1, size, size) in [0, 1].
+        From a normalized image, float32 (1, 3, height, width), to a mask, float32 (1, 1, height, width) in [0, 1].
     """
     reset_constants()
-    image = opset15.parameter([1, 3, size, size], np.float32, name="image")
+    image = opset15.parameter([1, 3, height, width or height], np.float32, name="image")
     if isinstance(network, ISNet):
         logits = isnet(network, image)
     elif isinstance(network, U2Net):

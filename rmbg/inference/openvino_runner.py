@@ -51,12 +51,13 @@ class OpenVinoRunner:
     def __init__(self, model: Model, file: WeightsFile, plan: Plan, settings: Settings, progress: Progress) -> None:
         self.plan = plan
         folder = settings.data / "engines"
-        path = folder / f"{model.id}-{fingerprint(model, file, plan)}.blob"
+        shape = "" if model.width is None else f"-{model.width}x{model.size}"
+        path = folder / f"{model.id}{shape}-{fingerprint(model, file, plan)}.blob"
         compiled = load_compiled(path, plan, progress, model, settings.data)
         if compiled is None:
             progress(None, Message("Preparing {model} for this processor (once)", model=model.id))
             compiled = compile_model(model, file, plan)
-            save_compiled(compiled, path, model, settings.data)
+            save_compiled(compiled, path, settings.data)
         self._run = Requests(compiled)
         try:
             self.memory = path.stat().st_size
@@ -64,7 +65,7 @@ class OpenVinoRunner:
             self.memory = file.path.stat().st_size
 
     def run(self, images: np.ndarray) -> np.ndarray:
-        """Compute masks, float32 (N, size, size) in [0, 1], of normalized images, float32 (N, 3, size, size)."""
+        """Compute masks, float32 (N, h, w) in [0, 1], of normalized images, float32 (N, 3, h, w)."""
         return np.stack([self._run(image[None])[0][0, 0] for image in images])
 
 
@@ -102,7 +103,7 @@ def compile_model(model: Model, file: WeightsFile, plan: Plan) -> Any:
     from rmbg.inference.openvino_graph import build_graph
     from rmbg.inference.torch_runner import load_network
 
-    return core().compile_model(build_graph(load_network(model, file), model.size), "CPU", config(plan))
+    return core().compile_model(build_graph(load_network(model, file), model.size, model.width), "CPU", config(plan))
 
 
 def load_compiled(path: Path, plan: Plan, progress: Progress, model: Model, data: Path) -> Any:
@@ -145,8 +146,8 @@ class MappedModel:
         return self._compiled.create_infer_request()
 
 
-def save_compiled(compiled: Any, path: Path, model: Model, data: Path) -> None:
-    """Write a compiled model, followed by its checksum, to `path`, and delete older ones of the same model.
+def save_compiled(compiled: Any, path: Path, data: Path) -> None:
+    """Write a compiled model, followed by its checksum, to `path`, and delete older ones: those that differ in the last part.
 
     Errors of the file system are ignored: the next start compiles the model again.
     """
@@ -154,7 +155,8 @@ def save_compiled(compiled: Any, path: Path, model: Model, data: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         for stale in path.parent.glob("*.blob"):
-            if stale.stem.rpartition("-")[0] == model.id and stale != path:  # a prefix would also match other models
+            # A prefix would also match other models.
+            if stale.stem.rpartition("-")[0] == path.stem.rpartition("-")[0] and stale != path:
                 with contextlib.suppress(OSError):  # mapped by another process, which prevents it on Windows
                     stale.unlink()
         for unfinished in path.parent.glob("*.part"):

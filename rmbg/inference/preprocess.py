@@ -22,12 +22,14 @@ def prepare(model: Model, rgb: np.ndarray) -> np.ndarray:
 
     Returns
     -------
-    float32 array (1, 3, size, size)
+    float32 array (1, 3, h, w)
+        Of ``model.input_shape``.
     """
+    height, width = model.input_shape(*rgb.shape[:2])
     if model.resampling == "plain":
-        pixels = resize_plain(rgb, model.size, model.size)
+        pixels = resize_plain(rgb, height, width)
     else:
-        resized = Image.fromarray(rgb).resize((model.size, model.size), Image.Resampling.BILINEAR)
+        resized = Image.fromarray(rgb).resize((width, height), Image.Resampling.BILINEAR)
         pixels = np.asarray(resized, dtype=np.float32)
     scale = 1 / (255 * np.array(model.std, np.float32))
     offset = np.array(model.mean, np.float32) / np.array(model.std, np.float32)
@@ -40,8 +42,8 @@ def alpha(model: Model, mask: np.ndarray, height: int, width: int) -> np.ndarray
     Parameters
     ----------
     model : Model
-    mask : float32 array (size, size)
-        In [0, 1].
+    mask : float32 array (h, w)
+        In [0, 1], of the size of the network's input.
     height, width : int
         Of the photo.
 

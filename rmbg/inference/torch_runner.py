@@ -104,7 +104,7 @@ class TorchRunner:
         return network.to(self.plan.device, DTYPES[self.plan.precision], memory_format=torch.channels_last)
 
     def run(self, images: np.ndarray) -> np.ndarray:
-        """Compute masks, float32 (N, size, size) in [0, 1], of normalized images, float32 (N, 3, size, size)."""
+        """Compute masks, float32 (N, h, w) in [0, 1], of normalized images, float32 (N, 3, h, w)."""
         with torch.inference_mode():
             x = torch.from_numpy(images).to(self.plan.device, DTYPES[self.plan.precision])
             return self.network(x.contiguous(memory_format=torch.channels_last)).float().sigmoid()[:, 0].cpu().numpy()

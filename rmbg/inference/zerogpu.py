@@ -43,6 +43,9 @@ WITHDRAWN = "The shared GPU was withdrawn before {model} was done. Try again, or
 FAILED = "{model} failed on the shared GPU ({reason}). Try again, or choose the built-in provider."
 UNREACHABLE = "The shared GPU could not be reached. Try again in a minute, or choose the built-in provider."
 
+#: Models whose weights are downloaded when the app starts. Others are loaded if the Space was built with them.
+DOWNLOADED = ("rmbg-1.4", "rmbg-2.0", "birefnet", "birefnet-lite")
+
 #: The networks on the GPU, by model id.
 RUNNERS: dict[str, Any] = {}
 
@@ -114,7 +117,7 @@ def explained(model: Model, error: Exception) -> RmbgError:
 
 
 def load_networks(settings: Settings) -> dict[str, str]:
-    """Load all networks whose weights are available onto the GPU; must be called once, when the app starts.
+    """Load the networks onto the GPU; must be called once, when the app starts.
 
     Returns
     -------
@@ -128,6 +131,8 @@ def load_networks(settings: Settings) -> dict[str, str]:
 
     for model in MODELS.values():
         if model.architecture == "sam2":  # not a single call from image to mask
+            continue
+        if model.id not in DOWNLOADED and weights.present(model, settings) is None:
             continue
         try:
             RUNNERS[model.id] = TorchRunner(model, weights.fetch(model, settings, _no_progress), PLAN, _no_progress)

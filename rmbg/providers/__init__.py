@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rmbg.errors import NotReadyError, OptionError, printable
+from rmbg.errors import NotReadyError, OptionError, alternatives, printable
 from rmbg.inference.catalog import MODELS
 from rmbg.providers.base import Option, Provider, ProviderInfo, RequestContext, Status
 from rmbg.providers.builtin import Builtin
@@ -52,7 +52,7 @@ def find(name: str, settings: Settings | None = None, options: Mapping[str, Any]
     Raises
     ------
     OptionError
-        If the id is unknown; the message lists the known ids.
+        If the id is unknown; the message names similar ones.
     """
     if name == "auto":
         settings = settings or Settings.from_environ()
@@ -60,7 +60,8 @@ def find(name: str, settings: Settings | None = None, options: Mapping[str, Any]
     if name.partition(":")[0] == CASCADE.info.id:
         return CASCADE.select(name, options or {})
     if name not in PROVIDERS:
-        raise OptionError(f"There is no provider {printable(name, 60)!r}; choose from auto, {', '.join(PROVIDERS)}.")
+        known = alternatives(name, ["auto", *PROVIDERS])
+        raise OptionError(f"There is no provider {printable(name, 60)!r}; choose from {known}. rmbg providers lists all.")
     return PROVIDERS[name]
 
 

@@ -27,6 +27,7 @@ from rmbg.errors import (
     OutputError,
     RmbgError,
     ServiceError,
+    alternatives,
     check_text,
     printable,
 )
@@ -390,7 +391,7 @@ class Cascade(Provider):
             if name.partition(":")[0] == ID:
                 raise OptionError("A cascade cannot contain a cascade. List its providers instead.")
             if name not in self._registry:
-                known = ", ".join(other for other in self._registry if other != ID)
+                known = alternatives(name, (other for other in self._registry if other != ID))
                 raise OptionError(f"The cascade contains an unknown provider {printable(name, 60)!r}; choose from {known}.")
         repeated = next((name for name in names if names.count(name) > 1), None)
         if repeated:

@@ -138,6 +138,8 @@ class LocalNetwork(Provider):
         )
 
     def status(self, settings: Settings) -> Status:
+        if zerogpu.is_zerogpu() and self.model.id not in zerogpu.RUNNERS and self.model.architecture != "sam2":
+            return Status("unavailable", Message("not set up here", owner="; build the Space with rmbg space --preload"))
         return model_status(self.model, settings)
 
     def executions(self, settings: Settings) -> tuple[Execution, ...]:
@@ -147,19 +149,28 @@ class LocalNetwork(Provider):
         return (Execution(checksum, plan.engine, plan.device, plan.precision),)
 
     def warm_up(self, context: RequestContext) -> None:
-        MODEL_CACHE.warm_up(self.model, context.settings, context.progress, context.check)
+        model = self._on_engine(self.model.size, self.model.size, context.settings)
+        MODEL_CACHE.warm_up(model, context.settings, context.progress, context.check)
 
     def cut(self, photo: Photo, options: Mapping[str, Any], context: RequestContext) -> Cutout:
         timer = Timer()
-        images = preprocess.prepare(self.model, photo.flattened())
+        model = self._on_engine(photo.height, photo.width, context.settings)
+        images = preprocess.prepare(model, photo.flattened())
         with on_device(context, timer):
-            masks, plan = MODEL_CACHE.predict(self.model, images, context.settings, context.progress, context.check, timer)
+            masks, plan = MODEL_CACHE.predict(model, images, context.settings, context.progress, context.check, timer)
         context.check()
 
         def matte(sized: Photo) -> np.ndarray:
-            return preprocess.alpha(self.model, masks[0], sized.height, sized.width) * np.float32(1 / 255)
+            return preprocess.alpha(model, masks[0], sized.height, sized.width) * np.float32(1 / 255)
 
         return local_cutout(self.info.id, photo, matte, timer, context, plan)
+
+    def _on_engine(self, height: int, width: int, settings: Settings) -> Model:
+        """The model, with a static input for a photo of this size if the engine needs one."""
+        if self.model.dynamic is None or zerogpu.is_zerogpu():
+            return self.model
+        engine, _ = device.choose_engine_and_device(settings, self.model.engines)
+        return self.model.static(height, width) if engine == "openvino" else self.model
 
 
 def model_status(model: Model, settings: Settings) -> Status:

@@ -60,10 +60,11 @@ def settings(tmp_path_factory):
 def difference(model, settings, precision):
     """Mean and maximum difference of the masks between OpenVINO at `precision` and torch in float32."""
     file = weights.fetch(model, settings, no_progress)
-    image = network_input(1, model.size, model.size).numpy()
+    shape = model.input_shape(0, 0)
+    image = network_input(1, *shape).numpy()
     ours = OpenVinoRunner(model, file, replace(FP32, precision=precision), settings, no_progress).run(image)
     theirs = TorchRunner(model, file, Plan("torch", "cpu", "fp32"), no_progress).run(image)
-    assert ours.shape == theirs.shape == (1, model.size, model.size) and ours.dtype == np.float32
+    assert ours.shape == theirs.shape == (1, *shape) and ours.dtype == np.float32
     return np.abs(ours - theirs).mean(), np.abs(ours - theirs).max()
 
 
@@ -74,8 +75,9 @@ def difference(model, settings, precision):
         replace(MODELS["rmbg-1.4"], size=128),
         replace(MODELS["birefnet-lite"], size=192),
         replace(MODELS["birefnet-lite"], size=64, patch_order="columns"),
+        replace(MODELS["birefnet-lite"], size=96, width=224),
     ],
-    ids=["isnet", "birefnet", "columns"],
+    ids=["isnet", "birefnet", "columns", "wide"],
 )
 def test_graph_matches_torch(settings, model):
     mean, largest = difference(model, settings, "fp32")
@@ -130,7 +132,7 @@ class Stored:
         self.save()
 
     def save(self):
-        save_compiled(self.compiled, self.path, MODELS["rmbg-1.4"], self.data)
+        save_compiled(self.compiled, self.path, self.data)
 
     def load(self):
         weights._memory.clear()
@@ -194,9 +196,10 @@ def test_compiled_models_of_other_networks_are_kept(tmp_path):
         def export_model(self):
             return io.BytesIO(b"prepared")
 
-    for name in ("birefnet-lite-1", "birefnet-1", "birefnet-2"):
-        save_compiled(Compiled(), tmp_path / f"{name}.blob", MODELS[name[:-2]], tmp_path / "data")
-    assert sorted(path.name for path in tmp_path.glob("*.*")) == ["birefnet-2.blob", "birefnet-lite-1.blob"]
+    for name in ("birefnet-lite-1", "birefnet-1", "birefnet-1536x1024-1", "birefnet-2"):
+        save_compiled(Compiled(), tmp_path / f"{name}.blob", tmp_path / "data")
+    kept = ["birefnet-1536x1024-1.blob", "birefnet-2.blob", "birefnet-lite-1.blob"]
+    assert sorted(path.name for path in tmp_path.glob("*.*")) == kept
 
 
 def test_compiled_models_are_saved_concurrently(tmp_path):
@@ -208,7 +211,7 @@ def test_compiled_models_are_saved_concurrently(tmp_path):
             return io.BytesIO(data)
 
     def save(_):
-        save_compiled(Compiled(), path, MODELS["birefnet"], tmp_path / "data")
+        save_compiled(Compiled(), path, tmp_path / "data")
         return path.read_bytes()
 
     with ThreadPoolExecutor(8) as pool:
@@ -225,7 +228,7 @@ def test_unfinished_files_of_killed_processes_are_removed(tmp_path):
     old.touch()
     recent.touch()
     os.utime(old, (0, 0))
-    save_compiled(Compiled(), tmp_path / "birefnet-1.blob", MODELS["birefnet"], tmp_path / "data")
+    save_compiled(Compiled(), tmp_path / "birefnet-1.blob", tmp_path / "data")
     assert sorted(path.name for path in tmp_path.glob("*.*")) == [recent.name, "birefnet-1.blob"]
 
 

@@ -42,8 +42,9 @@ def test_constant_masks_and_extreme_shapes(name):
     constant = np.full((1024, 1024), 0.5, np.float32)
     assert preprocess.alpha(MODELS[name], constant, 1, 1).shape == (1, 1)
     assert preprocess.alpha(MODELS[name], constant, 100, 20_000).shape == (100, 20_000)
-    assert preprocess.prepare(MODELS[name], np.zeros((1, 1, 3), np.uint8)).shape == (1, 3, 1024, 1024)
-    assert preprocess.prepare(MODELS[name], np.zeros((20_000, 100, 3), np.uint8)).shape == (1, 3, 1024, 1024)
+    for shape in ((1, 1), (20_000, 100)):
+        expected = (1, 3, *MODELS[name].input_shape(*shape))
+        assert preprocess.prepare(MODELS[name], np.zeros((*shape, 3), np.uint8)).shape == expected
 
 
 def test_input_and_alpha_of_rmbg_2_are_those_of_the_model_card():

@@ -14,6 +14,7 @@ from rmbg.errors import CancelledError, ModelError, NotReadyError
 from rmbg.inference import model_cache, torch_runner, weights, zerogpu
 from rmbg.inference.catalog import MODELS
 from rmbg.inference.engines import Plan
+from rmbg.providers import PROVIDERS
 from rmbg.runtime.messages import Message
 from rmbg.settings import Settings
 
@@ -77,7 +78,11 @@ def test_networks_are_loaded_at_the_start_and_called(space, package, monkeypatch
         return SimpleNamespace(path="", sha256="")
 
     monkeypatch.setattr(weights, "fetch", fetch)
+    monkeypatch.setattr(weights, "present", lambda model, settings: Path(model.id) if model.id == "lucida" else None)
     assert space.load_networks(Settings()) == {"rmbg-2.0": "needs a token"}
+    assert set(space.RUNNERS) == {"rmbg-1.4", "birefnet", "birefnet-lite", "lucida"}
+    assert PROVIDERS["lucida"].status(Settings()).state == "ready"
+    assert PROVIDERS["birefnet-hr"].status(Settings()).state == "unavailable"
     arguments = (IMAGES, Settings(), lambda fraction, text: None, lambda: None)
     masks, plan = model_cache.ModelCache().predict(MODELS["rmbg-1.4"], *arguments)
     assert masks.shape == (2, 4, 4) and plan == space.PLAN

@@ -10,10 +10,13 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from rmbg.__main__ import main
-from rmbg.errors import ModelError
+from rmbg.errors import ModelError, OptionError
 from rmbg.images.photo import Photo
+from rmbg.inference import catalog
 from rmbg.inference.catalog import MODELS, build
+from rmbg.inference.model_cache import MODEL_CACHE
 from rmbg.providers import PROVIDERS, find
+from rmbg.providers.base import RequestContext
 from rmbg.remove import remove_background
 from rmbg.settings import Settings
 from tests.networks.rule import rule_weights
@@ -86,6 +89,28 @@ def test_download_command(folder, tmp_path, monkeypatch, capsys):
         assert main(["download", "builtin"]) == 2
 
 
+@pytest.mark.parametrize("engine", ["torch", "openvino"])
+def test_input_of_a_dynamic_network_depends_on_photo_and_engine(settings, tmp_path, photo, monkeypatch, engine):
+    model = replace(MODELS["birefnet-dynamic"], backbone="swin_t", dynamic=(32, 96))
+    monkeypatch.setattr(PROVIDERS[model.id], "model", model)
+    monkeypatch.setattr(catalog, "GRAPH_SHAPES", ((32, 32), (32, 64)))
+    network, _ = build(model)
+    save_file(rule_weights(network.state_dict(), 1), tmp_path / f"{model.id}.safetensors")
+    shapes = []
+    predict = MODEL_CACHE.predict
+    monkeypatch.setattr(
+        MODEL_CACHE, "predict", lambda model, images, *rest: (shapes.append(images.shape), predict(model, images, *rest))[1]
+    )
+    settings = Settings.from_environ({**settings.environ, "RMBG_WEIGHTS": str(tmp_path), "RMBG_ENGINE": engine})
+    PROVIDERS[model.id].warm_up(RequestContext(settings))
+    wide = Photo(np.repeat(photo.rgb, 2, 1), None)
+    for sized in (photo, wide):
+        cutout = remove_background(sized, model.id, settings=settings)
+        assert cutout.engine == engine and cutout.matte.shape == sized.rgb.shape[:2]
+    expected = {"torch": [(1, 3, 32, 64), (1, 3, 32, 96)], "openvino": [(1, 3, 32, 64), (1, 3, 32, 64)]}
+    assert shapes == expected[engine]
+
+
 def test_wrong_weights_are_rejected_and_do_not_affect_the_next_run(settings, folder, tmp_path, photo):
     network, _ = build(MODELS["birefnet-lite"])
     save_file({name: torch.zeros(1) for name in network.state_dict()}, tmp_path / "rmbg-1.4.safetensors")
@@ -111,3 +136,15 @@ def test_status_names_the_missing_requirement(settings):
 
 def test_auto_selects_the_best_ready_provider(settings):
     assert find("auto", settings).info.id == "rmbg-1.4"
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("birefnet-hd", r"choose from birefnet-hr, .* and \d+ more\. rmbg providers lists all\."),
+        ("magic", r"choose from auto, builtin, rmbg-1\.4, .* and \d+ more\."),
+    ],
+)
+def test_unknown_provider_is_answered_with_similar_ones(name, words):
+    with pytest.raises(OptionError, match=words):
+        find(name)
