@@ -147,8 +147,13 @@ class Model:
         return self.id + PurePosixPath(self.url or self.file).suffix
 
 
+# The patch order of a BiRefNet is that of the code of its authors when it was trained, which changed on 2024-11-05
+# (github.com/ZhengPeng7/BiRefNet, commit 5198d3f). The code beside the weights on the hub does not tell the order: it was
+# replaced on 2025-02-02, and the older weights were kept (BiRefNet_lite-2K, commit 94260e2). Each entry has the date from which
+# its weights are known.
+
 _BIREFNET = Model(
-    id="birefnet",
+    id="birefnet",  # 2024-07-28, commit 2ccc960 of the code
     title="BiRefNet",
     network="BiRefNet, 220 million parameters",
     best_for="fine general edges",
@@ -158,12 +163,12 @@ _BIREFNET = Model(
     license_url="https://github.com/ZhengPeng7/BiRefNet/blob/main/LICENSE",
     architecture="birefnet",
     backbone="swin_l",
-    patch_order="colors",
+    patch_order="columns",
     seconds=9.0,
 )
 _BIREFNET_LITE = replace(
     _BIREFNET,
-    id="birefnet-lite",
+    id="birefnet-lite",  # 2024-08-02, commit 1931af0 of the code
     title="BiRefNet lite",
     network="BiRefNet with a small backbone, 44 million parameters",
     best_for="fast fine edges",
@@ -173,11 +178,7 @@ _BIREFNET_LITE = replace(
     seconds=3.0,
 )
 
-# The patch order of a BiRefNet is that of the code of its authors when it was trained, which changed on 2024-11-05
-# (github.com/ZhengPeng7/BiRefNet, commit 5198d3f). The code beside the weights on the hub does not tell the order: it was
-# replaced on 2025-02-02, and the older weights were kept (BiRefNet_lite-2K, commit 94260e2).
-
-#: Weights from before the change, with the date from which they are known.
+#: Further weights from before the change.
 _BIREFNETS_OF_2024 = (
     replace(
         _BIREFNET,
@@ -186,7 +187,6 @@ _BIREFNETS_OF_2024 = (
         best_for="hair and transparency",
         hub="ZhengPeng7/BiRefNet-matting",
         megabytes=885,
-        patch_order="columns",
     ),
     replace(
         _BIREFNET,
@@ -195,7 +195,6 @@ _BIREFNETS_OF_2024 = (
         best_for="people and portraits",
         hub="ZhengPeng7/BiRefNet-portrait",
         megabytes=885,
-        patch_order="columns",
     ),
     replace(
         _BIREFNET,
@@ -204,7 +203,6 @@ _BIREFNETS_OF_2024 = (
         best_for="reproducing earlier results",
         hub="ZhengPeng7/BiRefNet-legacy",
         megabytes=885,
-        patch_order="columns",
     ),
     replace(
         _BIREFNET_LITE,
@@ -212,7 +210,6 @@ _BIREFNETS_OF_2024 = (
         title="BiRefNet lite 2K",
         best_for="large landscape photos",
         hub="ZhengPeng7/BiRefNet_lite-2K",
-        patch_order="columns",
         size=1440,
         width=2560,
         seconds=None,
@@ -224,7 +221,6 @@ _BIREFNETS_OF_2024 = (
         best_for="thin intricate structures",
         hub="ZhengPeng7/BiRefNet-DIS5K",
         megabytes=885,
-        patch_order="columns",
     ),
     replace(
         _BIREFNET,
@@ -233,7 +229,6 @@ _BIREFNETS_OF_2024 = (
         best_for="one salient object",
         hub="ZhengPeng7/BiRefNet-HRSOD",
         megabytes=885,
-        patch_order="columns",
     ),
     replace(
         _BIREFNET,
@@ -242,7 +237,6 @@ _BIREFNETS_OF_2024 = (
         best_for="camouflaged hidden objects",
         hub="ZhengPeng7/BiRefNet-COD",
         megabytes=885,
-        patch_order="columns",
     ),
     replace(
         _BIREFNET,
@@ -251,7 +245,6 @@ _BIREFNETS_OF_2024 = (
         best_for="intricate everyday objects",
         hub="ZhengPeng7/BiRefNet-DIS5K-TR_TEs",
         megabytes=885,
-        patch_order="columns",
     ),
 )
 
@@ -262,6 +255,7 @@ _BIREFNETS_SINCE_2025 = (
         id="birefnet-hr",  # 2025-02-01, README of the code
         title="BiRefNet HR",
         best_for="large detailed photos",
+        patch_order="colors",
         hub="ZhengPeng7/BiRefNet_HR",
         size=2048,
         seconds=None,
@@ -271,6 +265,7 @@ _BIREFNETS_SINCE_2025 = (
         id="birefnet-hr-matting",  # 2025-02-12, README of the code
         title="BiRefNet HR matting",
         best_for="large soft edges",
+        patch_order="colors",
         hub="ZhengPeng7/BiRefNet_HR-matting",
         size=2048,
         seconds=None,
@@ -280,6 +275,7 @@ _BIREFNETS_SINCE_2025 = (
         id="birefnet-dynamic",  # 2025-03-31, README of the code
         title="BiRefNet dynamic",
         best_for="panoramas without distortion",
+        patch_order="colors",
         hub="ZhengPeng7/BiRefNet_dynamic",
         dynamic=(256, 2304),
         seconds=None,
@@ -289,6 +285,7 @@ _BIREFNETS_SINCE_2025 = (
         id="birefnet-dynamic-matting",  # 2025, after birefnet-dynamic
         title="BiRefNet dynamic matting",
         best_for="undistorted soft edges",
+        patch_order="colors",
         hub="ZhengPeng7/BiRefNet_dynamic-matting",
         dynamic=(256, 2304),
         seconds=None,
@@ -298,6 +295,7 @@ _BIREFNETS_SINCE_2025 = (
         id="birefnet-512",  # 2025-02 at the earliest: its model card compares it with birefnet-hr
         title="BiRefNet 512",
         best_for="small photos, quickly",
+        patch_order="colors",
         hub="ZhengPeng7/BiRefNet_512x512",
         size=512,
         seconds=None,
@@ -307,6 +305,7 @@ _BIREFNETS_SINCE_2025 = (
         id="birefnet-lite-matting",  # 2025-02-24 at the earliest: not in the list of that day (BiRefNet_lite-2K, handler.py)
         title="BiRefNet lite matting",
         best_for="fast soft edges",
+        patch_order="colors",
         hub="ZhengPeng7/BiRefNet_lite-matting",
         megabytes=89,
     ),
@@ -316,6 +315,7 @@ _BIREFNETS_SINCE_2025 = (
         title="ToonOut",
         network="BiRefNet trained on anime, 220 million parameters",
         best_for="anime and cartoons",
+        patch_order="colors",
         # joelseytre/toonout has a pickle only; this is its conversion to safetensors.
         hub="1038lab/BiRefNet",
         file="BiRefNet_toonout.safetensors",
@@ -328,6 +328,7 @@ _BIREFNETS_SINCE_2025 = (
         title="Lucida",
         network="BiRefNet HR trained on design and glass, 220 million parameters",
         best_for="glass, text, logos",
+        patch_order="colors",
         hub="egeorcun/lucida",
         megabytes=885,
         license_url="https://huggingface.co/egeorcun/lucida",

@@ -74,10 +74,10 @@ def difference(model, settings, precision):
     [
         replace(MODELS["rmbg-1.4"], size=128),
         replace(MODELS["birefnet-lite"], size=192),
-        replace(MODELS["birefnet-lite"], size=64, patch_order="columns"),
+        replace(MODELS["birefnet-lite"], size=64, patch_order="colors"),
         replace(MODELS["birefnet-lite"], size=96, width=224),
     ],
-    ids=["isnet", "birefnet", "columns", "wide"],
+    ids=["isnet", "birefnet", "colors", "wide"],
 )
 def test_graph_matches_torch(settings, model):
     mean, largest = difference(model, settings, "fp32")

@@ -38,6 +38,24 @@ def test_network_has_the_published_tensors(model: Model):
     assert hashlib.sha256("\n".join(lines).encode()).hexdigest() == TENSORS[model.backbone]
 
 
+#: Weights that were trained after the change of the patch order.
+COLORS = {
+    "birefnet-hr",
+    "birefnet-hr-matting",
+    "birefnet-dynamic",
+    "birefnet-dynamic-matting",
+    "birefnet-512",
+    "birefnet-lite-matting",
+    "toonout",
+    "lucida",
+}
+
+
+@pytest.mark.parametrize("model", BIREFNETS, ids=lambda model: model.id)
+def test_patch_order_is_that_of_the_training(model: Model):
+    assert model.patch_order == ("colors" if model.id in COLORS else "columns")
+
+
 DYNAMIC = replace(MODELS["birefnet-dynamic"], backbone="swin_t")
 
 
