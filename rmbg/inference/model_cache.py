@@ -160,7 +160,7 @@ class ModelCache:
             with (timer or Timer()).phase("inference"):
                 masks, plan = zerogpu.predict(model, images), zerogpu.PLAN
         else:
-            masks, plan = self.run(model, lambda runner: runner.run(images), settings, progress, check, timer)
+            masks, plan = self.run(model, lambda runner: runner.run(images, check), settings, progress, check, timer)
         check_output(model.id, plan, masks)
         return masks, plan
 
@@ -240,7 +240,7 @@ class ModelCache:
             entries = [entry for entry in self._entries.values() if (entry.model, entry.plan) == (model, plan)]
             warm = any(entry.warm and entry.runner is not None for entry in entries)
         if not warm:
-            self.run(model, lambda runner: runner.run(blank), settings, progress, check)
+            self.run(model, lambda runner: runner.run(blank, check), settings, progress, check)
 
     def loaded(self) -> list[str]:
         """Ids of the networks that are in memory."""

@@ -14,6 +14,7 @@ import os
 import secrets
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,9 @@ PRECISIONS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 
 #: Seconds after which the temporary file of a compiled model counts as left over by a killed process.
 UNFINISHED_SECONDS = 3600
+
+#: Milliseconds between two checks for cancellation.
+POLL_MILLISECONDS = 100
 
 #: Bytes of the checksum at the end of a compiled model. It is not at the start, as OpenVINO needs aligned weights.
 TRAILER = 32
@@ -64,9 +68,12 @@ class OpenVinoRunner:
         except OSError:  # not written, or deleted by another process
             self.memory = file.path.stat().st_size
 
-    def run(self, images: np.ndarray) -> np.ndarray:
-        """Compute masks, float32 (N, h, w) in [0, 1], of normalized images, float32 (N, 3, h, w)."""
-        return np.stack([self._run(image[None])[0][0, 0] for image in images])
+    def run(self, images: np.ndarray, check: Callable[[], None] | None = None) -> np.ndarray:
+        """Compute masks, float32 (N, h, w) in [0, 1], of normalized images, float32 (N, 3, h, w).
+
+        `check` is called repeatedly meanwhile; it raises to cancel the run.
+        """
+        return np.stack([self._run(image[None], check=check)[0][0, 0] for image in images])
 
 
 class Requests:
@@ -82,11 +89,21 @@ class Requests:
         self._idle: list[Any] = []
         self._lock = threading.Lock()
 
-    def __call__(self, *inputs: np.ndarray) -> list[np.ndarray]:
-        """Compute the outputs of the inputs."""
+    def __call__(self, *inputs: np.ndarray, check: Callable[[], None] | None = None) -> list[np.ndarray]:
+        """Compute the outputs of the inputs; `check` is called repeatedly meanwhile, and raises to cancel the computation."""
         with self._lock:
             request = self._idle.pop() if self._idle else self._compiled.create_infer_request()
-        outputs = list(request.infer(list(inputs), share_inputs=True).values())
+        if check is None:
+            outputs = list(request.infer(list(inputs), share_inputs=True).values())
+        else:
+            request.start_async(list(inputs), share_inputs=True)
+            try:
+                while not request.wait_for(POLL_MILLISECONDS):
+                    check()
+            except BaseException:
+                request.cancel()  # at the next operation of the graph
+                raise
+            outputs = [np.array(tensor.data) for tensor in request.output_tensors]
         with self._lock:
             self._idle.append(request)
         return outputs

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,6 +81,18 @@ def load_transformers(network: Any, config: Any, model: Model, file: WeightsFile
     return loaded.eval().requires_grad_(False)
 
 
+@contextlib.contextmanager
+def checked(network: torch.nn.Module, check: Callable[[], None] | None) -> Iterator[None]:
+    """Call `check` before each layer of a network within the context; exceptions that it raises end the run."""
+    modules = [] if check is None else network.modules()
+    hooks = [module.register_forward_pre_hook(lambda *_: check and check()) for module in modules]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
 class TorchRunner:
     """A network on torch.
 
@@ -103,9 +117,12 @@ class TorchRunner:
         """Move the network to the device and precision of the plan."""
         return network.to(self.plan.device, DTYPES[self.plan.precision], memory_format=torch.channels_last)
 
-    def run(self, images: np.ndarray) -> np.ndarray:
-        """Compute masks, float32 (N, h, w) in [0, 1], of normalized images, float32 (N, 3, h, w)."""
-        with torch.inference_mode():
+    def run(self, images: np.ndarray, check: Callable[[], None] | None = None) -> np.ndarray:
+        """Compute masks, float32 (N, h, w) in [0, 1], of normalized images, float32 (N, 3, h, w).
+
+        `check` is called before each layer; it raises to cancel the run.
+        """
+        with torch.inference_mode(), checked(self.network, check):
             x = torch.from_numpy(images).to(self.plan.device, DTYPES[self.plan.precision])
             return self.network(x.contiguous(memory_format=torch.channels_last)).float().sigmoid()[:, 0].cpu().numpy()
 
@@ -144,9 +161,9 @@ class Sam2Runner(TorchRunner):
     def place(self, network: Any) -> Any:
         return network.to(self.plan.device, DTYPES[self.plan.precision])
 
-    def run(self, images: np.ndarray) -> Any:
+    def run(self, images: np.ndarray, check: Callable[[], None] | None = None) -> Any:
         """Embeddings of one normalized image, float32 (1, 3, size, size), for `at_points` and `in_box`."""
-        with torch.inference_mode():
+        with torch.inference_mode(), checked(self.network, check):
             return self.network.get_image_embeddings(torch.from_numpy(images).to(self.plan.device, DTYPES[self.plan.precision]))
 
     def at_points(self, embeddings: Any, points: np.ndarray) -> Masks:
@@ -208,9 +225,9 @@ class VitMatteRunner(TorchRunner):
     def place(self, network: Any) -> Any:
         return network.to(self.plan.device)
 
-    def run(self, images: np.ndarray) -> np.ndarray:
+    def run(self, images: np.ndarray, check: Callable[[], None] | None = None) -> np.ndarray:
         """Alpha, float32 (N, H, W) in [0, 1], of prepared photos and trimaps, float32 (N, 4, H, W)."""
-        with torch.inference_mode():
+        with torch.inference_mode(), checked(self.network, check):
             alphas = self.network(pixel_values=torch.from_numpy(images).to(self.plan.device)).alphas
         result: np.ndarray = alphas[:, 0].float().cpu().numpy()
         check_output("vitmatte", self.plan, result)

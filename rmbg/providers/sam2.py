@@ -91,7 +91,7 @@ def predict(
     images = preprocess.prepare(MODEL, rgb)
 
     def prompt(runner: Sam2Runner) -> Masks:
-        embeddings = runner.run(images)
+        embeddings = runner.run(images, context.check)
         context.check()
         return runner.at_points(embeddings, points) if box is None else runner.in_box(embeddings, box)
 

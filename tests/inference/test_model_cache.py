@@ -28,7 +28,7 @@ class FakeRunner:
         self.errors = []
         self.sides = []
 
-    def run(self, images):
+    def run(self, images, check):
         self.sides.append(images.shape[-1])
         if self.errors:
             raise self.errors.pop()
@@ -205,7 +205,7 @@ def test_two_networks_run_concurrently(cache, opened, settings):
     run(cache, LARGE, settings)
     barrier = threading.Barrier(2, timeout=120)
     for _, runner in opened:
-        runner.run = lambda images: (barrier.wait(), images[:, 0])[1]
+        runner.run = lambda images, check: (barrier.wait(), images[:, 0])[1]
     threads = [threading.Thread(target=run, args=(cache, model, settings)) for model in (SMALL, LARGE)]
     for thread in threads:
         thread.start()
@@ -217,7 +217,7 @@ def test_two_networks_run_concurrently(cache, opened, settings):
 def test_a_running_network_is_not_unloaded(cache, opened, settings):
     run(cache, SMALL, settings)
     running, done = threading.Event(), threading.Event()
-    opened[0][1].run = lambda images: (running.set(), done.wait(120), images[:, 0])[2]
+    opened[0][1].run = lambda images, check: (running.set(), done.wait(120), images[:, 0])[2]
     thread = threading.Thread(target=run, args=(cache, SMALL, settings))
     thread.start()
     assert running.wait(120)

@@ -16,8 +16,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from rmbg.errors import NotReadyError
-from rmbg.inference import weights
+from rmbg.errors import CancelledError, NotReadyError
+from rmbg.inference import openvino_runner, weights
 from rmbg.inference.catalog import MODELS, build
 from rmbg.inference.device import choose
 from rmbg.inference.engines import Plan
@@ -118,6 +118,58 @@ def test_streams_load_the_same_file_and_return_the_same_bytes(settings, tmp_path
     with ThreadPoolExecutor(2) as pool:
         found = list(pool.map(OpenVinoRunner(model, file, replace(FP32, streams=2), settings, no_progress).run, images))
     assert np.array_equal(found, expected) and list((tmp_path / "engines").iterdir()) == [blob]
+
+
+@pytest.mark.parametrize("engine", ["openvino", "torch"])
+def test_a_run_can_be_cancelled(settings, tmp_path, monkeypatch, engine):
+    monkeypatch.setattr(openvino_runner, "POLL_MILLISECONDS", 1)
+    model = replace(MODELS["rmbg-1.4"], size=256)
+    file = weights.fetch(model, settings, no_progress)
+    image = network_input(1, 256, 256).numpy()
+    if engine == "torch":
+        runner = TorchRunner(model, file, Plan("torch", "cpu", "fp32"), no_progress)
+    else:
+        runner = OpenVinoRunner(model, file, FP32, replace(settings, data=tmp_path), no_progress)
+    calls = []
+
+    def cancel():
+        calls.append(len(calls))
+        if len(calls) == 3:
+            raise CancelledError("Stopped.")
+
+    with pytest.raises(CancelledError):
+        runner.run(image, cancel)
+    assert len(calls) == 3
+    expected = runner.run(image)
+    calls = [0] * 10
+    assert np.array_equal(runner.run(image, cancel), expected)
+
+
+def test_a_cancelled_request_is_stopped():
+    class Request:
+        cancelled = False
+
+        def start_async(self, inputs, share_inputs):
+            pass
+
+        def wait_for(self, milliseconds):
+            return False
+
+        def cancel(self):
+            self.cancelled = True
+
+    class Compiled:
+        request = Request()
+
+        def create_infer_request(self):
+            return self.request
+
+    def fail():
+        raise CancelledError("Stopped.")
+
+    with pytest.raises(CancelledError):
+        Requests(Compiled())(np.zeros(1), check=fail)
+    assert Compiled.request.cancelled
 
 
 class Stored:
