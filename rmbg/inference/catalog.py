@@ -59,8 +59,10 @@ class Model:
         Range of the sides of the input if they are those of the photo, see `input_shape`. `size` has no effect then.
     mean, std : (red, green, blue)
         Normalization after scaling to [0, 1].
-    resampling : {"plain", "antialiased"}
+    resampling : {"plain", "antialiased", "lanczos"}
         Resizing of the photo to the input, see ``rmbg.inference.preprocess``.
+    letterbox : bool
+        True if the photo is not stretched to the input but placed in the middle of it, with black beside or above it.
     minmax_normalize : bool
         True if the mask is stretched so that its minimum becomes 0 and its maximum 1.
     seconds : float or None
@@ -90,7 +92,8 @@ class Model:
     dynamic: tuple[int, int] | None = None
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
-    resampling: Literal["plain", "antialiased"] = "antialiased"
+    resampling: Literal["plain", "antialiased", "lanczos"] = "antialiased"
+    letterbox: bool = False
     minmax_normalize: bool = False
     seconds: float | None = None
 

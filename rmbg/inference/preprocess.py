@@ -11,6 +11,9 @@ from rmbg.runtime.threads import row_strips, run_parallel
 #: Rows of alpha that are computed at a time.
 STRIP_ROWS = 128
 
+#: Filters of Pillow, all antialiased, for each resampling but "plain".
+FILTERS = {"antialiased": Image.Resampling.BILINEAR, "lanczos": Image.Resampling.LANCZOS}
+
 
 def prepare(model: Model, rgb: np.ndarray) -> np.ndarray:
     """Resize and normalize a photo.
@@ -26,11 +29,13 @@ def prepare(model: Model, rgb: np.ndarray) -> np.ndarray:
         Of ``model.input_shape``.
     """
     height, width = model.input_shape(*rgb.shape[:2])
+    rows, columns = _place(model, *rgb.shape[:2])
+    size = rows.stop - rows.start, columns.stop - columns.start
+    pixels = np.zeros((height, width, 3), np.float32)
     if model.resampling == "plain":
-        pixels = resize_plain(rgb, height, width)
+        pixels[rows, columns] = resize_plain(rgb, *size)
     else:
-        resized = Image.fromarray(rgb).resize((width, height), Image.Resampling.BILINEAR)
-        pixels = np.asarray(resized, dtype=np.float32)
+        pixels[rows, columns] = Image.fromarray(rgb).resize(size[::-1], FILTERS[model.resampling])
     scale = 1 / (255 * np.array(model.std, np.float32))
     offset = np.array(model.mean, np.float32) / np.array(model.std, np.float32)
     return np.ascontiguousarray((pixels * scale - offset).transpose(2, 0, 1)[None])
@@ -52,6 +57,7 @@ def alpha(model: Model, mask: np.ndarray, height: int, width: int) -> np.ndarray
     uint8 array (height, width)
         Truncated to 8 bits, not rounded, as in the published pipelines.
     """
+    mask = mask[_place(model, height, width)]
     if not model.minmax_normalize:
         small = Image.fromarray((mask * 255).astype(np.uint8))
         return np.asarray(small.resize((width, height), Image.Resampling.BICUBIC))
@@ -70,6 +76,17 @@ def alpha(model: Model, mask: np.ndarray, height: int, width: int) -> np.ndarray
 
     run_parallel(normalize, strips)
     return result
+
+
+def _place(model: Model, height: int, width: int) -> tuple[slice, slice]:
+    """Rows and columns of the network's input that a photo fills."""
+    rows, columns = model.input_shape(height, width)
+    if not model.letterbox:
+        return slice(0, rows), slice(0, columns)
+    scale = min(rows / height, columns / width)
+    used = max(1, int(height * scale)), max(1, int(width * scale))
+    top, left = (rows - used[0]) // 2, (columns - used[1]) // 2
+    return slice(top, top + used[0]), slice(left, left + used[1])
 
 
 def resize_plain(picture: np.ndarray, height: int, width: int, rows: slice = slice(None)) -> np.ndarray:

@@ -1,5 +1,7 @@
 """rmbg.inference.preprocess against torch and the published pipelines."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -35,6 +37,32 @@ def test_minmax_normalization_of_masks():
         result = preprocess.alpha(MODELS[name], mask, 100, 60)
         assert result.dtype == np.uint8 and result.shape == (100, 60)
         assert abs(int(result[0, 0]) - low) <= 1 and abs(int(result[0, -1]) - high) <= 1
+
+
+@pytest.mark.parametrize(("height", "width"), [(300, 200), (200, 300), (1, 5000)])
+def test_letterboxed_photos_keep_their_ratio(height, width):
+    """The photo fills the input along its longer side, black is beside it, and alpha is that of the photo's part."""
+    model = replace(MODELS["rmbg-1.4"], letterbox=True)
+    image = preprocess.prepare(model, np.full((height, width, 3), 255, np.uint8))[0, 0] + np.float32(0.5)
+    filled = np.argwhere(image > 0)
+    (top, left), (bottom, right) = filled.min(0), filled.max(0) + 1
+    assert max(bottom - top, right - left) == 1024 and len(filled) == (bottom - top) * (right - left)
+    assert (bottom - top, right - left) == (
+        max(1, 1024 * height // max(height, width)),
+        max(1, 1024 * width // max(height, width)),
+    )
+    assert abs(top - (1024 - bottom)) <= 1 and abs(left - (1024 - right)) <= 1
+    mask = np.zeros((1024, 1024), np.float32)
+    mask[top:bottom, left:right] = np.linspace(0, 1, right - left)
+    alpha = preprocess.alpha(model, mask, height, width)
+    assert alpha.shape == (height, width) and alpha[:, 0].max() <= 2 and alpha[:, -1].min() >= 253
+
+
+def test_lanczos_resizing_is_that_of_pillow():
+    photo = np.random.default_rng(0).integers(0, 256, (300, 200, 3), np.uint8)
+    expected = np.asarray(Image.fromarray(photo).resize((1024, 1024), Image.Resampling.LANCZOS)) / 255
+    found = preprocess.prepare(replace(MODELS["rmbg-2.0"], resampling="lanczos", mean=(0.0,) * 3, std=(1.0,) * 3), photo)[0]
+    np.testing.assert_allclose(found.transpose(1, 2, 0), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", MODELS)
