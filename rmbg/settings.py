@@ -37,6 +37,8 @@ class Settings:
         Of local networks; ``auto`` selects the fastest available.
     weights : Path or None
         Folder with ``<provider id>.safetensors`` files, which take precedence over the hub.
+    plugins : tuple of str or None
+        Names of the plug-ins that are loaded; None for all that are installed.
     max_pixels, max_bytes : int
         Limits of a photo, checked before decoding.
     hourly_usd : Decimal
@@ -81,6 +83,7 @@ class Settings:
     engine: str = "auto"
     precision: str = "auto"
     weights: Path | None = None
+    plugins: tuple[str, ...] | None = None
     max_pixels: int = 64_000_000
     max_bytes: int = 40_000_000
     hourly_usd: Decimal = HOURLY_USD
@@ -126,6 +129,7 @@ class Settings:
             engine=_choice(env, "RMBG_ENGINE", cls.engine, "auto", "torch", "openvino"),
             precision=_choice(env, "RMBG_PRECISION", cls.precision, "auto", "fp32", "bf16", "fp16"),
             weights=Path(weights) if weights else None,
+            plugins=_list(env, "RMBG_PLUGINS") if "RMBG_PLUGINS" in env else None,
             max_pixels=_positive_int(env, "RMBG_MAX_PIXELS", cls.max_pixels),
             max_bytes=_positive_int(env, "RMBG_MAX_BYTES", cls.max_bytes),
             hourly_usd=_dollars(env, "RMBG_HOURLY_USD", HOURLY_USD, MAX_HOURLY_USD) or Decimal(0),

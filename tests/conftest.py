@@ -21,6 +21,7 @@ from tests.processes import share_server
 for name in [n for n in os.environ if n.startswith("RMBG_") or n.lower() in ("http_proxy", "https_proxy", "all_proxy")]:
     del os.environ[name]
 os.environ["NO_PROXY"] = "*"
+os.environ["RMBG_PLUGINS"] = ""  # those that are installed here
 # Gradio sets it when it builds the page. Commands would no longer be forked from then on (see tests.processes).
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "True"
 

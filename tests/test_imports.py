@@ -21,7 +21,7 @@ LAYERS = (
     {"rmbg.render"},
     {"rmbg.cutout"},
     {"rmbg.providers"},
-    {"rmbg.remove", "rmbg.replace"},
+    {"rmbg.remove", "rmbg.replace", "rmbg.plugins"},
     {"rmbg.compat"},
     {"rmbg.compare", "rmbg.batch", "rmbg.benchmark"},
     {"rmbg.ui"},

@@ -1,11 +1,14 @@
 """The public surface of the package."""
 
 import importlib
+import inspect
 import subprocess
 import sys
 import types
+from dataclasses import MISSING, fields
 
 import rmbg
+from rmbg import plugins
 from rmbg.errors import RmbgError
 
 
@@ -43,6 +46,32 @@ def test_errors_are_drawn_at_the_top_of_their_module():
 
     for name in {"RmbgError", *_names(RmbgError)}:
         assert name in (errors.__doc__ or "")
+
+
+#: Names of the interface of plug-ins by its version. A new name is a new entry; the others stay as they are.
+PLUGIN_NAMES = {
+    "1.0": "CancelledError Cost Cutout EncodedPhoto Execution ModelError NoSubjectError NotReadyError Option OptionError "
+    "PaidCall Photo PhotoError Plan Price Provider ProviderInfo ProviderResult Remote Request RequestContext Response "
+    "RmbgError ServiceError Settings Status Timer VERSION download http_failure local_cutout on_device",
+}
+
+
+def test_names_of_the_interface_of_plugins():
+    public = {name for name in vars(plugins) if not name.startswith("_")}
+    assert public == set(plugins.__all__) == {name for names in PLUGIN_NAMES.values() for name in names.split()}
+    assert list(PLUGIN_NAMES)[-1] == plugins.VERSION
+
+
+def test_members_that_plugins_override_and_use():
+    """Added members have a default; none is removed or renamed within a first number of the version."""
+    overridden = {"info", "composite", "small_network", "resumes", "status", "executions", "warm_up", "cut"}
+    assert {name for name in vars(plugins.Provider) if not name.startswith("_")} | {"info"} >= overridden
+    assert set(inspect.signature(plugins.Provider.cut).parameters) == {"self", "photo", "options", "context"}
+    required = {f.name for f in fields(plugins.ProviderInfo) if f.default is MISSING and f.default_factory is MISSING}
+    assert required == {"id", "title", "kind", "model", "license", "license_url", "pixels"}
+    assert [f.name for f in fields(plugins.RequestContext)][:4] == ["settings", "key", "progress", "cancelled"]
+    parameters = ["provider", "photo", "matte", "timer", "context", "plan", "notes", "confidence"]
+    assert list(inspect.signature(plugins.local_cutout).parameters)[:8] == parameters
 
 
 def _names(error: type) -> set[str]:

@@ -31,10 +31,13 @@ def examples(page: str, language: str, url: str = "") -> list[str]:
     return [block.replace("http://127.0.0.1:7860", url) for block in blocks]
 
 
-#: Fenced blocks that the tests of this file execute, and those that are configurations of other programs.
+#: Fenced blocks that the tests of this file execute, those that are configurations of other programs, and the files of a
+#: plug-in, which ``tests/providers/test_plugins.py`` installs and runs.
 BLOCKS = {
     ("README.md", "python"): 1,
     ("docs/tutorial.md", "python"): 1,
+    ("docs/tutorial-plugin.md", "toml"): 1,
+    ("docs/tutorial-plugin.md", "python"): 1,
     ("docs/how-to/python.md", "python"): 1,
     ("docs/how-to/rembg.md", "python"): 1,
     ("docs/how-to/comfyui.md", "python"): 1,

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from rmbg.billing.quote import quote
 from rmbg.cli import output
 from rmbg.cli.terminal import print_table
-from rmbg.providers import PROVIDERS
+from rmbg.providers import PROVIDERS, load_plugins
 from rmbg.providers.base import ProviderInfo, describe
 from rmbg.runtime.cancellation import CancellationToken
 from rmbg.settings import Settings
@@ -22,21 +22,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace, token: CancellationToken) -> None:
+    if arguments.markdown:
+        output.write_text(f"{markdown([provider.info for provider in PROVIDERS.values()])}\n")
+        return
     settings = Settings.from_environ()
+    failures = load_plugins()
     entries = [(provider.info, provider.status(settings)) for provider in PROVIDERS.values()]
     if arguments.json:
         output.write_text(f"{json.dumps([describe(*pair, settings) for pair in entries], indent=2)}\n")
-        return
-    if arguments.markdown:
-        output.write_text(f"{markdown([provider.info for provider in PROVIDERS.values()])}\n")
+        for failure in failures:
+            output.report(failure)
         return
     rows = [("ID", "STATUS", "PRICE", "MODEL")]
     rows += [(info.id, status.text, price(info, settings), info.model) for info, status in entries]
     print_table(rows)
+    output.write_text("".join(f"{failure}\n" for failure in failures))
 
 
 def markdown(infos: Sequence[ProviderInfo]) -> str:
-    """Return the README's table of providers in Markdown, which does not depend on the machine."""
+    """Return the README's table of providers in Markdown, which does not depend on the machine and its plug-ins."""
     # With keys for all services, which a price may depend on.
     settings = Settings(environ={info.key_name: "key" for info in infos if info.key_name})
     rows = ["| id | model | best for | a picture costs | license | your photo |", "|---|---|---|---|---|---|"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import logging
 import os
 import sys
 import threading
@@ -15,6 +16,7 @@ import gradio as gr
 
 from rmbg.errors import RmbgError
 from rmbg.inference.model_cache import release_memory
+from rmbg.providers import load_plugins
 from rmbg.providers.builtin import warm_up
 from rmbg.settings import Settings
 from rmbg.ui import operations, sign_in, visit
@@ -48,6 +50,8 @@ QUEUE_SIZE = 64
 #: Size of Gradio's thread pool, above the sum of the concurrency limits of its queues.
 MAX_THREADS = 96
 
+log = logging.getLogger(__name__)
+
 NO_BUDGET = "rmbg: RMBG_SERVER_KEYS=1 lets visitors spend on this server's keys without a limit. Set RMBG_DAILY_BUDGET_USD.\n"
 
 
@@ -55,6 +59,8 @@ def build() -> gr.Blocks:
     """Return the complete app, not yet launched."""
     settings = Settings.from_environ()
     workspace()  # sets the folder of Gradio's temporary files
+    for failure in load_plugins():
+        log.warning("%s", failure)
     # The flag of Blocks covers the start of the app only. Reports of errors and integrations read the variable.
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     with marked(), CheckedBlocks(title="RMBG Studio", analytics_enabled=False) as app:

@@ -27,7 +27,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from rmbg.net.client import redact
-from rmbg.providers import PROVIDERS
+from rmbg.providers import PROVIDERS, load_plugins
 from rmbg.runtime import telemetry
 from rmbg.runtime.telemetry import Call, Phase
 from rmbg.settings import Settings
@@ -42,6 +42,7 @@ log = logging.getLogger("rmbg.calls")
 def configure(settings: Settings) -> None:
     """Write the messages of the package to standard error, by the settings for level and format; called once a process."""
     handler = logging.StreamHandler(sys.stderr)
+    load_plugins()  # which may have keys
     names = {"HF_TOKEN", *(provider.info.key_name for provider in PROVIDERS.values())}
     secrets = tuple(value for name in names if (value := settings.environ.get(name, "").strip()))
     handler.setFormatter(Formatter(settings.log_format == "json", secrets))
