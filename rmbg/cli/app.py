@@ -28,6 +28,7 @@ COMMANDS = {
     "benchmark": "Measure quality, speed and cost of providers on a data set with ground-truth mattes.",
     "providers": "List the providers with status, price and model.",
     "spent": "List the spending by remote provider and project it to a month.",
+    "models": "List the published networks with use, size and license; get, remove or check their weights.",
     "download": "Download the weights of a local model before its first use.",
     "serve": "Start the web app on this machine.",
     "space": "Write the app as the folder of a Hugging Face Space, and upload it with --repo.",

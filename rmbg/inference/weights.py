@@ -80,14 +80,20 @@ def sha256(path: Path, data: Path, trailer: int = 0) -> str:
     if stored is not None and stored.state == state:
         return stored.sha256
     now = time.time_ns()
-    digest, left = hashlib.sha256(), state.size - trailer
+    digest = _content_sha256(path, state.size - trailer)
+    settled = max(state.modified, state.changed) < now - SETTLED_NS
+    if settled and State.of(path) == state:
+        remember(path, digest, data, state)
+    return digest
+
+
+def _content_sha256(path: Path, size: int) -> str:
+    """Checksum of the first `size` bytes of a file, which is read."""
+    digest, left = hashlib.sha256(), size
     with open(path, "rb") as file:
         while left > 0 and (chunk := file.read(min(left, 2**22))):
             digest.update(chunk)
             left -= len(chunk)
-    settled = max(state.modified, state.changed) < now - SETTLED_NS
-    if settled and State.of(path) == state:
-        remember(path, digest.hexdigest(), data, state)
     return digest.hexdigest()
 
 
@@ -153,14 +159,15 @@ class Download:
 
 def present(model: Model, settings: Settings) -> Path | None:
     """Path of the model's weights, None if they would have to be downloaded; sends no request."""
-    own = _file_in_folder(model, settings)
-    if own is not None:
-        return own
+    return _file_in_folder(model, settings) or downloaded(model, settings)
+
+
+def downloaded(model: Model, settings: Settings) -> Path | None:
+    """Path of the download of the model's weights, None if there is none; sends no request."""
     if model.url:
         return release.stored(model, settings)
-    entry = _read_manifest(settings).get(model.id)
-    revision = entry.revision if entry is not None and entry.hub == model.hub else model.revision
-    return hub.cached(model, revision, settings)
+    entry = _entry(model, settings)
+    return hub.cached(model, entry.revision if entry else model.revision, settings)
 
 
 def fetch(model: Model, settings: Settings, progress: Progress) -> WeightsFile:
@@ -185,9 +192,7 @@ def fetch(model: Model, settings: Settings, progress: Progress) -> WeightsFile:
     own = _file_in_folder(model, settings)
     if own is not None:
         return WeightsFile(own, weights_sha256(own, settings))
-    entry = _read_manifest(settings).get(model.id)
-    if entry is not None and entry.hub != (model.url or model.hub):
-        entry = None
+    entry = _entry(model, settings)
     try:
         if model.url:
             path = release.download(model, settings, progress)
@@ -195,16 +200,11 @@ def fetch(model: Model, settings: Settings, progress: Progress) -> WeightsFile:
             path = hub.download(model, entry.revision if entry else model.revision, settings, progress)
         progress(None, Message("Checking the weights of {model}", model=model.id))
         digest = weights_sha256(path, settings)
-        if entry is not None:
-            genuine = digest == entry.sha256
-        elif model.url:
-            genuine = release.is_genuine(model, path, digest)
-        else:
-            genuine = hub.published_sha256(model, path, settings) in (None, digest)
+        genuine = _is_genuine(model, path, digest, settings)
     except hub.RevisionGoneError:
         _update_manifest(settings, model.id, None)
         raise
-    if not genuine:
+    if genuine is False:
         hub.delete(path)
         raise ModelError(
             f"The weights of {model.id} from {model.page} are damaged: their checksum differs from the published or recorded "
@@ -214,6 +214,63 @@ def fetch(model: Model, settings: Settings, progress: Progress) -> WeightsFile:
         revision = "" if model.url else path.parent.name
         _update_manifest(settings, model.id, Download(model.url or model.hub, revision, digest))
     return WeightsFile(path, digest)
+
+
+def remove(model: Model, settings: Settings) -> int:
+    """Delete the download of the model's weights and its entry of the manifest, and return its size in bytes.
+
+    A file in ``RMBG_WEIGHTS`` is never deleted.
+
+    Raises
+    ------
+    NotReadyError
+        If there is no download.
+    ModelError
+        If it cannot be deleted.
+    """
+    path = downloaded(model, settings)
+    if path is None:
+        own = _file_in_folder(model, settings)
+        if own is not None:
+            raise NotReadyError(f"The weights of {model.id} are your own file {own}. Delete it yourself.")
+        raise NotReadyError(f"The weights of {model.id} are not on this machine.")
+    try:
+        size = path.stat().st_size
+        hub.delete(path)
+    except OSError as error:
+        raise ModelError(f"{path} cannot be deleted ({error.strerror}). Check its permissions.") from None
+    _update_manifest(settings, model.id, None)
+    return size
+
+
+def check(model: Model, settings: Settings) -> str:
+    """Read the model's weights, and return a sentence on their checksum and the recorded or published one.
+
+    Raises
+    ------
+    NotReadyError
+        If the weights are not on this machine.
+    ModelError
+        If the checksum differs, or the file cannot be read.
+    """
+    path = present(model, settings)
+    if path is None:
+        raise NotReadyError(f"The weights of {model.id} are not on this machine. Get them with rmbg models get {model.id}.")
+    try:
+        digest = _content_sha256(path, path.stat().st_size)
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read ({error.strerror}). Check its permissions.") from None
+    if path == _file_in_folder(model, settings):
+        return f"The weights of {model.id} are your own file {path} without a published checksum; its sha256 is {digest}."
+    genuine = _is_genuine(model, path, digest, settings)
+    if genuine is None:
+        return f"The checksum of {model.id} is not published or cannot be requested; that of {path} is sha256 {digest}."
+    if not genuine:
+        raise ModelError(
+            f"The weights of {model.id} are damaged: their checksum differs from the published or recorded one. Delete them "
+            f"with rmbg models remove {model.id}, and get them again."
+        )
+    return f"The weights of {model.id} have the published checksum, sha256 {digest}."
 
 
 def read(weights: WeightsFile) -> dict[str, Any]:
@@ -268,6 +325,23 @@ def _file_in_folder(model: Model, settings: Settings) -> Path | None:
         reason = error.strerror or type(error).__name__
         text = f"RMBG_WEIGHTS is {shown!r}, which cannot be read ({reason}). Check its permissions."
         raise NotReadyError(OwnerMessage(text, NOT_SET_UP)) from None
+
+
+def _is_genuine(model: Model, path: Path, digest: str, settings: Settings) -> bool | None:
+    """True if the checksum of a download is the recorded or published one; None if none is known."""
+    entry = _entry(model, settings)
+    if entry is not None:
+        return digest == entry.sha256
+    if model.url:
+        return release.is_genuine(model, path, digest)
+    published = hub.published_sha256(model, path, settings)
+    return None if published is None else digest == published
+
+
+def _entry(model: Model, settings: Settings) -> Download | None:
+    """Entry of the manifest for a download of the model from its present address."""
+    entry = _read_manifest(settings).get(model.id)
+    return entry if entry is not None and entry.hub == (model.url or model.hub) else None
 
 
 def _read_manifest(settings: Settings) -> dict[str, Download]:

@@ -14,8 +14,8 @@ from rmbg.cutout import Cutout
 from rmbg.errors import NotReadyError
 from rmbg.images.photo import Photo
 from rmbg.images.pixels import shrink_photo
-from rmbg.inference import device, hub, preprocess, weights, zerogpu
-from rmbg.inference.catalog import Model
+from rmbg.inference import device, hub, inventory, preprocess, weights, zerogpu
+from rmbg.inference.catalog import MODELS, Model
 from rmbg.inference.engines import Plan, torch_is_installed
 from rmbg.inference.model_cache import MODEL_CACHE
 from rmbg.matting.foreground import finish
@@ -82,6 +82,8 @@ def local_cutout(
     def cutout(sized: Photo, alpha: np.ndarray) -> Cutout:
         alpha, foreground = finish(sized, alpha)
         seconds, timings = timer.stop()
+        if sized is photo and provider in MODELS:
+            inventory.record_seconds(provider, timings.warm, context.settings)
         return Cutout(
             photo=sized,
             matte=alpha,

@@ -79,8 +79,8 @@ def build() -> gr.Blocks:
                 replaced = replace.build(session, settings)
             with gr.Tab("Benchmark", id="benchmark"):
                 benchmark.build(session, settings)
-            with gr.Tab("About", id="about"):
-                about.build(settings)
+            with gr.Tab("About", id="about") as tab:
+                about.build(tab, settings)
         restored = visit.build(app, session, removal, comparison, replaced)
         carry_over.connect(tabs, session, removal, comparison, replaced.photo)
         batch.connect(tabs, session, restored, batches, removal)

@@ -47,16 +47,18 @@ def test_help(rmbg, monkeypatch, command):
     check(f"{command}.txt", " ".join(printed.split()).replace(" --", "\n--") + "\n")
 
 
-@pytest.mark.parametrize("command", ["remove", "compare", "batch", "benchmark", "providers", "spent", "replace"])
+@pytest.mark.parametrize("command", ["remove", "compare", "batch", "benchmark", "providers", "models", "spent", "replace"])
 def test_json(rmbg, monkeypatch, tmp_path, command):
     (tmp_path / "in").mkdir()
     photo = save_scene(tmp_path / "in" / "photo.png")
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))  # without weights
     arguments: dict[str, list[object]] = {
         "remove": [photo, tmp_path / "out.png", "--provider", "builtin"],
         "compare": [photo, "--providers", "builtin,builtin", "--out", tmp_path / "out"],
         "batch": [tmp_path / "in", tmp_path / "out", "--provider", "builtin"],
         "benchmark": [make_dataset(tmp_path / "set"), "--providers", "builtin", "--out", tmp_path / "out"],
         "providers": [],
+        "models": [],
         "spent": [],
         "replace": [photo, tmp_path / "out.png", "--prompt", "on a table"],
     }

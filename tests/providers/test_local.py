@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from rmbg.__main__ import main
 from rmbg.errors import ModelError, OptionError
 from rmbg.images.photo import Photo
-from rmbg.inference import catalog
+from rmbg.inference import catalog, inventory
 from rmbg.inference.catalog import MODELS, build
 from rmbg.inference.model_cache import MODEL_CACHE
 from rmbg.providers import PROVIDERS, find
@@ -62,6 +62,8 @@ def test_cutout_holds_provider_engine_and_device(settings, photo):
     assert cutout.matte.max() > 0.9 and cutout.matte.min() == 0
     assert (cutout.matte[:10] == 0).all()  # the photo's own alpha is applied
     assert "Running rmbg-1.4 on cpu" in messages
+    (network,) = (network for network in inventory.networks(settings) if network.seconds is not None)
+    assert network.model.id == "rmbg-1.4" and network.seconds == round(cutout.warm_seconds, 3)
 
 
 def test_remove_command_runs_a_local_network(folder, tmp_path, monkeypatch, capsys):

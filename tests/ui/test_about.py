@@ -1,13 +1,17 @@
-"""The About tab: the engine that runs."""
+"""The About tab: the engine that runs, and the published networks."""
 
 from __future__ import annotations
 
 import importlib.metadata
+import re
 
 import pytest
 
-from rmbg.inference import builtin_runner, device
+from rmbg.inference import builtin_runner, device, inventory
+from rmbg.inference.catalog import DOWNLOADS
 from rmbg.settings import Settings
+from rmbg.ui.app import build
+from rmbg.ui.languages import speaking
 from rmbg.ui.tabs import about
 
 
@@ -25,3 +29,26 @@ def test_about_tells_the_engine_of_the_builtin_provider_apart(monkeypatch):
     line = about.machine(Settings.from_environ({}))
     assert "MPS" in line and "Engine: PyTorch" in line and "runs on the CPU with OpenVINO" in line
     assert "OpenVINO" in about.machine(Settings.from_environ({"RMBG_ENGINE": "openvino"})), "which selects the CPU"
+
+
+def test_about_lists_the_networks(tmp_path):
+    own = tmp_path / "rmbg-1.4.safetensors"
+    own.write_bytes(bytes(2_000_000))
+    settings = Settings(weights=tmp_path, data=tmp_path, environ={"HF_HOME": str(tmp_path)})
+    inventory.record_seconds("rmbg-1.4", 1.26, settings)
+    with speaking("de"):
+        table = about.networks(settings)
+    rows = [re.sub("<[^>]*>|\\s+", " ", row).split() for row in table.split("<tr>")[2:]]
+    assert [row[row.index("MB") - 1] for row in rows] == [str(model.megabytes) for model in DOWNLOADS.values()]
+    assert {"schnell,", "Ja", "1.3"} <= set(rows[0]) and "Nein" in rows[1] and "Ja" not in rows[1]
+    assert "belegen 2 MB" in table
+    broken = about.networks(Settings(weights=tmp_path / "missing"))
+    assert "not set up here" in broken and "RMBG_WEIGHTS" not in broken
+
+
+def test_networks_are_listed_anew_when_the_tab_is_opened():
+    """Weights may be downloaded while the page is open."""
+    config = build().config
+    ids = {component["props"].get("elem_id"): component["id"] for component in config["components"]}
+    (tab,) = (c["id"] for c in config["components"] if c["type"] == "tabitem" and c["props"].get("id") == "about")
+    assert [[tab, "select"]] in [event["targets"] for event in config["dependencies"] if event["outputs"] == [ids["networks"]]]

@@ -17,6 +17,7 @@ from PIL import Image
 import rmbg
 from rmbg.billing.cost import Cost
 from rmbg.errors import PhotoError
+from rmbg.inference.catalog import DOWNLOADS
 from rmbg.providers import PROVIDERS
 from rmbg.runtime.messages import Message, joined
 from rmbg.ui import languages
@@ -134,6 +135,7 @@ def test_first_page_has_no_text_beside_the_catalog(brackets):
     with speaking(brackets):
         config: Any = app.config
     data = " ".join(f"{p.info.title} {p.info.id} {p.info.model} {p.info.input_size}" for p in PROVIDERS.values())
+    data += " " + " ".join(model.title for model in DOWNLOADS.values())
     data += " RMBG Studio Python Gradio NVIDIA MB px"
     names = set(re.findall(r"[^\W\d_]{3,}", data))
     found = []

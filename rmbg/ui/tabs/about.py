@@ -1,19 +1,23 @@
-"""The About tab: providers with license and price, privacy, this machine, versions."""
+"""The About tab: providers with license and price, published networks, privacy, this machine, versions."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import platform
+from functools import partial
 
 import gradio as gr
 
 from rmbg.errors import NotReadyError
+from rmbg.inference import inventory
 from rmbg.inference.device import choose_engine, choose_engine_and_device
 from rmbg.inference.engines import import_torch
+from rmbg.runtime.messages import megabytes
 from rmbg.runtime.threads import cpu_count
 from rmbg.settings import Settings
 from rmbg.ui.components import providers
-from rmbg.ui.languages import t
+from rmbg.ui.languages import t, visitor_text
+from rmbg.ui.runs import INSTANT
 from rmbg.ui.templates import render
 from rmbg.version import __version__
 
@@ -21,7 +25,7 @@ from rmbg.version import __version__
 ENGINES = {"openvino": "OpenVINO", "torch": "PyTorch"}
 
 
-def build(settings: Settings) -> None:
+def build(tab: gr.Tab, settings: Settings) -> None:
     """Create the components of the tab."""
     gr.Markdown(
         f"## {t('Providers')}\n"
@@ -32,6 +36,9 @@ def build(settings: Settings) -> None:
         )
     )
     gr.HTML(providers.cards(settings), elem_classes="bare", elem_id="providers")
+    gr.Markdown(f"## {t('Networks')}")
+    table = gr.HTML(networks(settings), elem_classes="bare", elem_id="networks")
+    tab.select(partial(networks, settings), None, table, **INSTANT)  # weights may have been downloaded
     gr.Markdown(
         render(
             "about.md",
@@ -44,6 +51,16 @@ def build(settings: Settings) -> None:
             gradio=gr.__version__,
         )
     )
+
+
+def networks(settings: Settings) -> str:
+    """Return the table of the published networks: use, size, license, and seconds on this machine."""
+    try:
+        found = inventory.networks(settings)
+    except NotReadyError as error:
+        return render("note.html", text=visitor_text(error))
+    size = megabytes(sum(network.size for network in found))
+    return render("networks.html", networks=found, size=size, place=providers.place(settings))
 
 
 def machine(settings: Settings) -> str:

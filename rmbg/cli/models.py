@@ -1,0 +1,87 @@
+"""List the published networks with use, size and license; get, remove or check their weights."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from typing import Any
+
+from rmbg.cli import output
+from rmbg.cli.download import download
+from rmbg.cli.terminal import print_table
+from rmbg.errors import OptionError, alternatives
+from rmbg.inference import weights
+from rmbg.inference.catalog import DOWNLOADS
+from rmbg.inference.inventory import Network, networks
+from rmbg.runtime.cancellation import CancellationToken
+from rmbg.runtime.messages import megabytes
+from rmbg.settings import Settings
+
+ACTIONS = ("get", "remove", "check")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "action",
+        nargs="?",
+        choices=ACTIONS,
+        metavar="ACTION",
+        help="get: download the weights of NAME; remove: delete the download, but no file in RMBG_WEIGHTS; "
+        "check: compare its checksum; without ACTION, all networks are listed",
+    )
+    parser.add_argument("name", nargs="?", metavar="NAME", help="id of a network")
+    parser.add_argument("--json", action="store_true", help="print the list as one JSON object")
+
+
+def run(arguments: argparse.Namespace, token: CancellationToken) -> None:
+    settings = Settings.from_environ()
+    if arguments.action is None:
+        _list(networks(settings), as_json=arguments.json)
+        return
+    if arguments.json:
+        raise OptionError("--json is for the list of the networks. Omit it.")
+    if arguments.name not in DOWNLOADS:
+        known = alternatives(arguments.name or "", DOWNLOADS)
+        raise OptionError(
+            f"{arguments.action} needs the id of a network; choose from {known}."
+            if arguments.name is None
+            else f"{arguments.name!r} has no weights to download; choose from {known}."
+        )
+    model = DOWNLOADS[arguments.name]
+    if arguments.action == "get":
+        download(model, settings)
+    elif arguments.action == "remove":
+        size = weights.remove(model, settings)
+        output.write_text(f"Deleted the weights of {model.id} ({megabytes(size)}).\n")
+    else:
+        output.write_text(f"{weights.check(model, settings)}\n")
+
+
+def _list(found: list[Network], *, as_json: bool) -> None:
+    total = sum(network.size for network in found)
+    if as_json:
+        output.write_text(f"{json.dumps({'models': [_as_json(network) for network in found], 'bytes': total}, indent=2)}\n")
+        return
+    rows = [("ID", "BEST FOR", "SIZE", "LICENSE", "ON DISK", "SECONDS")]
+    for network in found:
+        model, seconds = network.model, "" if network.seconds is None else f"{network.seconds:.2f}"
+        license = re.split("[;:,]", model.license)[0].rstrip(".")
+        rows.append(
+            (model.id, model.best_for, f"{model.megabytes} MB", license, "no" if network.path is None else "yes", seconds)
+        )
+    print_table(rows)
+    count = sum(network.path is not None for network in found)
+    output.write_text(f"{count} of {len(found)} networks are on this machine and use {megabytes(total)}.\n")
+
+
+def _as_json(network: Network) -> dict[str, Any]:
+    model = network.model
+    return {
+        **{name: getattr(model, name) for name in ("id", "title", "best_for", "megabytes")},
+        "licence": model.license,
+        "licence_url": model.license_url,
+        "path": None if network.path is None else str(network.path),
+        "bytes": network.size,
+        "seconds": network.seconds,
+    }

@@ -1,0 +1,77 @@
+"""The published networks on this machine: which are on disk, their size, and the seconds of their last run."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from rmbg.errors import OutputError
+from rmbg.inference import weights
+from rmbg.inference.catalog import DOWNLOADS, Model
+from rmbg.runtime import files
+from rmbg.settings import Settings
+
+#: File in the data folder with the seconds of the last run by id of the network.
+SECONDS = "seconds.json"
+
+#: Relative change of the seconds below which they are not written again; runs of a batch would write the file for each photo.
+TOLERANCE = 0.2
+
+
+@dataclass(frozen=True)
+class Network:
+    """A published network on this machine.
+
+    Attributes
+    ----------
+    model : Model
+    path : Path or None
+        File of the weights; None if they are not on this machine.
+    size : int
+        Bytes on disk.
+    seconds : float or None
+        Inference and post-processing of the last run on this machine; None if it has not run.
+    """
+
+    model: Model
+    path: Path | None
+    size: int
+    seconds: float | None
+
+
+def networks(settings: Settings) -> list[Network]:
+    """Return all published networks in the order of the catalog; sends no request.
+
+    Raises
+    ------
+    NotReadyError
+        If ``RMBG_WEIGHTS`` is no folder that can be read.
+    """
+    seconds = _read_seconds(settings)
+    found = []
+    for model in DOWNLOADS.values():
+        path = weights.present(model, settings)
+        size = 0 if path is None else path.stat().st_size
+        found.append(Network(model, path, size, seconds.get(model.id)))
+    return found
+
+
+def record_seconds(name: str, seconds: float, settings: Settings) -> None:
+    """Store the seconds of a run of the network `name`; errors of writing are ignored."""
+    stored = _read_seconds(settings)
+    if abs(stored.get(name, 0.0) - seconds) <= TOLERANCE * seconds:
+        return
+    with contextlib.suppress(OSError, OutputError):
+        settings.data.mkdir(parents=True, exist_ok=True)
+        files.write(settings.data / SECONDS, json.dumps({**stored, name: round(seconds, 3)}, indent=1).encode())
+
+
+def _read_seconds(settings: Settings) -> dict[str, float]:
+    """Stored seconds by id; empty if the file is missing or damaged."""
+    try:
+        stored = json.loads((settings.data / SECONDS).read_bytes())
+        return {str(name): float(seconds) for name, seconds in stored.items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}
