@@ -143,7 +143,8 @@ def check_nodes(ray: Any, job: NodeJob, plan: Plan) -> list[dict[str, float]]:
         except Exception as error:  # such as an ImportError in the worker process
             cause = printable(str(error).strip().rpartition("\n")[2], 100) or type(error).__name__
             raise NotReadyError(
-                f"The node {name} cannot run this program ({cause}). Install rmbg-studio {__version__} on all nodes."
+                f"The node {name} cannot run this program ({cause}). Install rmbg-studio {__version__}, and the plug-in of the "
+                "batch if it has one, on all nodes."
             ) from None
         if version != __version__:
             raise NotReadyError(f"The node {name} has version {version} of rmbg-studio. Install {__version__} on all nodes.")

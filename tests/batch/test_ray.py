@@ -31,6 +31,9 @@ from tests.sentences import sentence
 
 ROOT = Path(__file__).resolve().parents[2]
 
+#: Folder with the module of the example plug-in.
+PLUGIN = ROOT / "tests/plugin_example"
+
 #: Number of photos and seconds of each of them, by default and with --long.
 COUNTS = [(20, 0.3), pytest.param(1000, 0.05, marks=pytest.mark.long)]
 
@@ -48,7 +51,7 @@ def cluster():
     pytest.importorskip("ray")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        patch.setenv("PYTHONPATH", str(ROOT))
+        patch.setenv("PYTHONPATH", f"{ROOT}{os.pathsep}{PLUGIN}")
         from ray.cluster_utils import Cluster
 
         # A killed node is noticed after five checks, a slow one is not.
@@ -171,6 +174,18 @@ def test_folders_that_the_nodes_do_not_have(cluster, batch, tmp_path):
     assert status == 2 and "does not share OUT. Give a folder that all nodes mount" in sentence(err.strip())
     status, _, err = batch("memory://only-here", tmp_path / "out", "--ray", cluster.address)
     assert status == 2 and "cannot use IN or OUT." in sentence(err.strip()) and results(tmp_path / "out") == []
+
+
+def test_plugin_runs_on_the_nodes(cluster, tmp_path):
+    photos, metadata = save_photos(tmp_path / "in", 3), tmp_path / "site/rmbg_chroma_key-0.1.0.dist-info"
+    metadata.mkdir(parents=True)
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: rmbg-chroma-key\nVersion: 0.1.0\n")
+    (metadata / "entry_points.txt").write_text("[rmbg.providers]\nchroma-key = rmbg_chroma_key:CHROMA_KEY\n")
+    code = f"import sys; sys.path += [{str(metadata.parent)!r}, {str(PLUGIN)!r}]; from rmbg.__main__ import entry; entry()"
+    arguments = (photos, tmp_path / "out", "--provider", "chroma-key")
+    driver = start(cluster, *arguments, program=("-c", code), RMBG_PLUGINS="chroma-key")
+    _, err = driver.communicate(timeout=PATIENCE)
+    assert driver.returncode == 0 and len(results(tmp_path / "out")) == 3, err.decode()
 
 
 def test_lines_of_the_native_log_are_not_printed(capfd):
