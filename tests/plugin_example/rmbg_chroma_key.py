@@ -13,6 +13,7 @@ class ChromaKey(Provider):
         title="Chroma key",
         kind="local",
         model="distance from the color of the screen, version 1",
+        best_for="one-color backgrounds",
         license="MIT; free for any use, including commercial use.",
         license_url="https://opensource.org/license/mit",
         pixels="The photo stays on this machine.",
