@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import re
@@ -59,16 +60,15 @@ def test_get_check_and_remove(rmbg, hub, tmp_path):
     status, out, error = rmbg("models", "check", "rmbg-1.4")
     assert (status, error) == (0, "") and "have the published checksum" in sentence(out.strip())
     settings = Settings.from_environ()
-    path = weights.downloaded(MODEL, settings).resolve()
-    state = path.stat()
+    path = weights.downloaded(MODEL, settings)
     path.write_bytes(DATA[:-1] + bytes([DATA[-1] ^ 1]))
     weights.remember(path, hashlib.sha256(DATA).hexdigest(), settings.data)  # is not used
     status, out, error = rmbg("models", "check", "rmbg-1.4")
-    assert (status, out) == (1, "") and "are damaged" in sentence(error.strip()) and path.stat().st_size == state.st_size
+    assert (status, out) == (1, "") and "are damaged" in sentence(error.strip()) and path.exists()
 
     status, out, error = rmbg("models", "remove", "rmbg-1.4")
     assert (status, out, error) == (0, "Deleted the weights of rmbg-1.4 (0.01607 MB).\n", "")
-    assert not path.exists() and json.loads((settings.data / weights.MANIFEST).read_text()) == {}
+    assert not path.is_symlink() and json.loads((settings.data / weights.MANIFEST).read_text()) == {}
     assert listed(rmbg)[1] == 0
     for action in ("remove", "check"):
         status, out, error = rmbg("models", action, "rmbg-1.4")
@@ -80,9 +80,32 @@ def test_damage_without_a_manifest_is_found_by_the_name_of_the_file(rmbg, hub):
     settings = Settings.from_environ()
     (settings.data / weights.MANIFEST).unlink()
     assert rmbg("models", "check", "rmbg-1.4")[0] == 0
-    weights.downloaded(MODEL, settings).resolve().write_bytes(DATA[:-1])
+    weights.downloaded(MODEL, settings).write_bytes(DATA[:-1])
     status, _, error = rmbg("models", "check", "rmbg-1.4")
     assert status == 1 and "are damaged" in error
+
+
+def test_checksum_that_is_not_available(rmbg, hub, monkeypatch):
+    """A cache without symbolic links does not contain the checksum, and the hub is not asked."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_SYMLINKS", True)
+    rmbg("models", "get", "rmbg-1.4")
+    (Settings.from_environ().data / weights.MANIFEST).unlink()
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    requests = len(hub.requests)
+    status, out, error = rmbg("models", "check", "rmbg-1.4")
+    assert (status, error) == (0, "") and "is not published or cannot be requested" in out and len(hub.requests) == requests
+
+
+def test_file_that_cannot_be_deleted(rmbg, hub, monkeypatch):
+    def fail(path):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    rmbg("models", "get", "rmbg-1.4")
+    with monkeypatch.context() as patch:
+        patch.setattr(weights.hub, "delete", fail)
+        status, out, error = rmbg("models", "remove", "rmbg-1.4")
+    assert (status, out) == (1, "") and "cannot be deleted (Permission denied)" in error
+    assert rmbg("models", "check", "rmbg-1.4")[0] == 0
 
 
 def test_file_of_the_user_is_never_deleted(rmbg, hub, tmp_path, monkeypatch):
