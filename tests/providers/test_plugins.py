@@ -174,13 +174,13 @@ def test_page_and_python_list_the_plugin(site, plugins):
     assert list_providers()[-1].id == ID and find(ID).info.title == "Chroma key"
     assert find(f"cascade:{ID},builtin").steps == (ID, "builtin")
     settings = Settings.from_environ()
-    assert components.choices(settings)[-1] == ("Chroma key: ready", ID)
+    assert ("Chroma key · one-color backgrounds", ID) in components.choices(settings)
     assert "Chroma key" in components.cards(settings) and components.summary(find(ID).info, "", settings)
     from rmbg.ui.app import build
 
     config = build().config
-    labels = [component["props"].get("label") for component in config["components"]]
-    assert labels.count("Chroma key") == 2, "checkboxes of Compare and Benchmark"
+    lists = [component["props"].get("choices") or [] for component in config["components"]]
+    assert sum(ID in [choice[-1] for choice in choices] for choices in lists) == 4, "Remove, Batch, Compare and Benchmark"
 
 
 def test_processes_of_a_batch_have_the_plugin(site, plugins, green):
