@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from rmbg.inference.catalog import DOWNLOADS, MODELS
 from rmbg.settings import Settings
 from tests.sentences import sentence
 from tests.servers.hub import Hub
+from tests.servers.web import Web
 
 MODEL = MODELS["rmbg-1.4"]
 DATA = save({"a": torch.arange(4000.0)})
@@ -94,6 +96,24 @@ def test_checksum_that_is_not_available(rmbg, hub, monkeypatch):
     requests = len(hub.requests)
     status, out, error = rmbg("models", "check", "rmbg-1.4")
     assert (status, error) == (0, "") and "is not published or cannot be requested" in out and len(hub.requests) == requests
+
+
+def test_network_that_is_not_on_the_hub(rmbg, hub, monkeypatch):
+    with Web({"/net.safetensors": lambda exchange: exchange.send(200, DATA)}) as server:
+        checksum = f"md5:{hashlib.md5(DATA).hexdigest()}"
+        monkeypatch.setitem(
+            DOWNLOADS, "other", replace(MODEL, id="other", hub="", url=f"{server.url}/net.safetensors", checksum=checksum)
+        )
+        assert rmbg("models", "get", "other")[0] == 0
+    assert listed(rmbg)[0]["other"]["bytes"] == len(DATA)
+    path = weights.downloaded(DOWNLOADS["other"], Settings.from_environ())
+    for stage in ("recorded", "published"):
+        path.write_bytes(DATA)
+        assert rmbg("models", "check", "other")[0] == 0, stage
+        path.write_bytes(DATA[:-1])
+        assert rmbg("models", "check", "other")[0] == 1, stage
+        (Settings.from_environ().data / weights.MANIFEST).unlink(missing_ok=True)
+    assert rmbg("models", "remove", "other")[1].startswith("Deleted the weights of other") and not path.exists()
 
 
 def test_file_that_cannot_be_deleted(rmbg, hub, monkeypatch):
