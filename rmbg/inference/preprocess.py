@@ -35,7 +35,7 @@ def prepare(model: Model, rgb: np.ndarray) -> np.ndarray:
     if model.resampling == "plain":
         pixels[rows, columns] = resize_plain(rgb, *size)
     else:
-        pixels[rows, columns] = Image.fromarray(rgb).resize(size[::-1], FILTERS[model.resampling])
+        pixels[rows, columns] = np.asarray(Image.fromarray(rgb).resize(size[::-1], FILTERS[model.resampling]))
     scale = 1 / (255 * np.array(model.std, np.float32))
     offset = np.array(model.mean, np.float32) / np.array(model.std, np.float32)
     return np.ascontiguousarray((pixels * scale - offset).transpose(2, 0, 1)[None])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -393,7 +394,8 @@ def offers(settings: Settings) -> list[tuple[str, str]]:
         info, status = provider.info, provider.status(settings)
         if info.kind == "local" and status.state == "download":
             seconds = "" if info.seconds is None else ", " + t("about {seconds} s", seconds=f"{info.seconds:g}")
-            found.append((info.seconds or 0.0, f"{info.title}: {status_text(status)}{seconds}. {t(info.license)}", name))
+            text = f"{info.title}: {status_text(status)}{seconds}. {t(info.license)}"
+            found.append((info.seconds or math.inf, text, name))
     return [(text, name) for _, text, name in sorted(found)[:OFFERED]]
 
 
