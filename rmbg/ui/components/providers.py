@@ -396,7 +396,7 @@ def offers(settings: Settings) -> list[tuple[str, str]]:
             seconds = "" if info.seconds is None else ", " + t("about {seconds} s", seconds=f"{info.seconds:g}")
             text = f"{info.title}: {status_text(status)}{seconds}. {t(info.license)}"
             found.append((info.seconds or math.inf, text, name))
-    return [(text, name) for _, text, name in sorted(found)[:OFFERED]]
+    return [(text, name) for _, text, name in sorted(found, key=lambda offer: offer[0])[:OFFERED]]
 
 
 def add(chosen: str | None, ids: list[str]) -> list[str]:
