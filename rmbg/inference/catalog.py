@@ -66,7 +66,7 @@ class Model:
     minmax_normalize : bool
         True if the mask is stretched so that its minimum becomes 0 and its maximum 1.
     seconds : float or None
-        Typical run time for one photo on two CPU cores.
+        Typical run time for one photo on two CPU cores; that of a BiRefNet is in proportion to the pixels of its input.
     """
 
     id: str
@@ -215,7 +215,7 @@ _BIREFNETS_OF_2024 = (
         hub="ZhengPeng7/BiRefNet_lite-2K",
         size=1440,
         width=2560,
-        seconds=None,
+        seconds=10.5,
     ),
     replace(
         _BIREFNET,
@@ -261,7 +261,7 @@ _BIREFNETS_SINCE_2025 = (
         patch_order="colors",
         hub="ZhengPeng7/BiRefNet_HR",
         size=2048,
-        seconds=None,
+        seconds=36.0,
     ),
     replace(
         _BIREFNET,
@@ -271,7 +271,7 @@ _BIREFNETS_SINCE_2025 = (
         patch_order="colors",
         hub="ZhengPeng7/BiRefNet_HR-matting",
         size=2048,
-        seconds=None,
+        seconds=36.0,
     ),
     replace(
         _BIREFNET,
@@ -281,7 +281,7 @@ _BIREFNETS_SINCE_2025 = (
         patch_order="colors",
         hub="ZhengPeng7/BiRefNet_dynamic",
         dynamic=(256, 2304),
-        seconds=None,
+        seconds=30.0,
     ),
     replace(
         _BIREFNET,
@@ -291,7 +291,7 @@ _BIREFNETS_SINCE_2025 = (
         patch_order="colors",
         hub="ZhengPeng7/BiRefNet_dynamic-matting",
         dynamic=(256, 2304),
-        seconds=None,
+        seconds=30.0,
     ),
     replace(
         _BIREFNET,
@@ -301,7 +301,7 @@ _BIREFNETS_SINCE_2025 = (
         patch_order="colors",
         hub="ZhengPeng7/BiRefNet_512x512",
         size=512,
-        seconds=None,
+        seconds=2.3,
     ),
     replace(
         _BIREFNET_LITE,
