@@ -39,6 +39,8 @@ class Settings:
         Folder with ``<provider id>.safetensors`` files, which take precedence over the hub.
     plugins : tuple of str or None
         Names of the plug-ins that are loaded; None for all that are installed.
+    models : Path or None
+        Folder with own checkpoints and ONNX files, which are listed as ``model:NAME``.
     max_pixels, max_bytes : int
         Limits of a photo, checked before decoding.
     hourly_usd : Decimal
@@ -84,6 +86,7 @@ class Settings:
     precision: str = "auto"
     weights: Path | None = None
     plugins: tuple[str, ...] | None = None
+    models: Path | None = None
     max_pixels: int = 64_000_000
     max_bytes: int = 40_000_000
     hourly_usd: Decimal = HOURLY_USD
@@ -122,14 +125,15 @@ class Settings:
             If a value is invalid; the message names the variable.
         """
         env = os.environ if environ is None else environ
-        weights, switch = env.get("RMBG_WEIGHTS", "").strip(), ("0", "1")
+        weights, models, switch = env.get("RMBG_WEIGHTS", "").strip(), env.get("RMBG_MODELS", "").strip(), ("0", "1")
         mega = 1_000_000
         return cls(
             device=env.get("RMBG_DEVICE", "").strip().lower() or cls.device,
-            engine=_choice(env, "RMBG_ENGINE", cls.engine, "auto", "torch", "openvino"),
+            engine=_choice(env, "RMBG_ENGINE", cls.engine, "auto", "torch", "openvino", "onnxruntime"),
             precision=_choice(env, "RMBG_PRECISION", cls.precision, "auto", "fp32", "bf16", "fp16"),
             weights=Path(weights) if weights else None,
             plugins=_list(env, "RMBG_PLUGINS") if "RMBG_PLUGINS" in env else None,
+            models=Path(models) if models else None,
             max_pixels=_positive_int(env, "RMBG_MAX_PIXELS", cls.max_pixels),
             max_bytes=_positive_int(env, "RMBG_MAX_BYTES", cls.max_bytes),
             hourly_usd=_dollars(env, "RMBG_HOURLY_USD", HOURLY_USD, MAX_HOURLY_USD) or Decimal(0),

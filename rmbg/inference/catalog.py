@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
-from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Literal
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 if TYPE_CHECKING:
     from torch import nn
+
+T = TypeVar("T")
+
+#: Start of the ids of models that are not in the catalog.
+OWN = "model:"
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -35,7 +41,8 @@ class Model:
     megabytes : int
         Size of the download.
     license, license_url : str
-    architecture : {"isnet", "u2net", "u2netp", "u2net-cloth", "inspyrenet", "mvanet", "ben2", "birefnet", "sam2", "vitmatte"}
+    architecture : str
+        Definition in ``rmbg.networks`` or transformers, or "onnx" for what is defined in the file.
     backbone : {"swin_l", "swin_t"} or None
         Of a BiRefNet.
     patch_order : {"columns", "colors"} or None
@@ -67,6 +74,8 @@ class Model:
         True if the mask is stretched so that its minimum becomes 0 and its maximum 1.
     seconds : float or None
         Typical run time for one photo on two CPU cores; that of a BiRefNet is in proportion to the pixels of its input.
+    path : Path or None
+        File on this machine, of a model that is not in the catalog.
     """
 
     id: str
@@ -77,7 +86,7 @@ class Model:
     license: str
     license_url: str
     architecture: Literal[
-        "isnet", "u2net", "u2netp", "u2net-cloth", "inspyrenet", "mvanet", "ben2", "birefnet", "sam2", "vitmatte"
+        "isnet", "u2net", "u2netp", "u2net-cloth", "inspyrenet", "mvanet", "ben2", "birefnet", "sam2", "vitmatte", "onnx"
     ]
     backbone: Literal["swin_l", "swin_t"] | None = None
     patch_order: Literal["columns", "colors"] | None = None
@@ -96,11 +105,26 @@ class Model:
     letterbox: bool = False
     minmax_normalize: bool = False
     seconds: float | None = None
+    path: Path | None = None
 
     @property
     def engines(self) -> tuple[str, ...]:
         """Supported engines; there are no OpenVINO graphs of SAM 2 and ViTMatte."""
+        if self.architecture == "onnx":
+            return "openvino", "onnxruntime"
         return ("torch",) if self.architecture in ("sam2", "vitmatte") else ("openvino", "torch")
+
+    @property
+    def own(self) -> bool:
+        """True for a model that is not in the catalog."""
+        return self.id.startswith(OWN)
+
+    @property
+    def network_only(self) -> Model:
+        """The model without its description and preprocessing, which the loaded network does not depend on."""
+        described: dict[str, Any] = dict.fromkeys(("title", "network", "best_for", "license", "license_url"), "")
+        prepared: dict[str, Any] = {"mean": IMAGENET_MEAN, "std": IMAGENET_STD, "resampling": "antialiased"}
+        return replace(self, **described, **prepared, letterbox=False, minmax_normalize=False, seconds=None)
 
     @property
     def input_size(self) -> str:
@@ -141,7 +165,12 @@ class Model:
 
     @property
     def source(self) -> str:
-        """Repository of the file: on the hub, or host and first two folders of `url`, as in ``github.com/owner/name``."""
+        """Repository of the file: on the hub, or host and first two folders of `url`, as in ``github.com/owner/name``.
+
+        Of a file on this machine, its name.
+        """
+        if self.path is not None:
+            return self.path.name
         return self.hub or "/".join(self.url.split("/")[2:5])
 
     @property
@@ -447,3 +476,21 @@ def build(model: Model) -> tuple[nn.Module, tuple[str, ...]]:
         assert model.patch_order is not None
         backbone = birefnet.SWIN_T if model.backbone == "swin_t" else birefnet.SWIN_L
         return birefnet.BiRefNet(backbone, model.patch_order).eval(), birefnet.UNUSED
+
+
+def renamed(model: Model, tensors: Mapping[str, T], own: Collection[str]) -> dict[str, T]:
+    """Return the tensors of a checkpoint by the names in the model's network.
+
+    Parameters
+    ----------
+    model : Model
+    tensors : mapping of str to T
+        Tensors or their descriptions, with the prefixes of wrappers or the names of another library.
+    own : collection of str
+        Names in the network.
+    """
+    from rmbg.networks import mvanet
+    from rmbg.networks.load import unwrapped
+
+    found = unwrapped(tensors, own)
+    return mvanet.rename(found) if model.architecture == "mvanet" else found

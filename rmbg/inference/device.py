@@ -30,12 +30,24 @@ def choose(settings: Settings, engines: tuple[str, ...] = ("openvino", "torch"))
         If the settings name an engine, device or precision that is not available. It is never replaced by a slower one. Also
         if torch is not installed, which reads the published networks for both engines.
     """
+    if "torch" not in engines:
+        return _choose_for_onnx(settings)
     if not torch_is_installed():
         raise _not_set_up("This model needs torch, which is not installed. Run pip install torch transformers.")
     engine, device = choose_engine_and_device(settings, engines)
     if engine == "openvino":
         return Plan(engine, device, openvino_precision(settings.precision))
     return Plan(engine, device, settings.precision if settings.precision != "auto" else torch_precision(device))
+
+
+def _choose_for_onnx(settings: Settings) -> Plan:
+    """Plan of an ONNX file, which runs on the CPU as the built-in networks do: on OpenVINO, or on onnxruntime if it is set."""
+    if settings.engine == "torch":
+        raise _not_set_up("RMBG_ENGINE is 'torch', which does not run ONNX files. Set it to auto, openvino or onnxruntime.")
+    engine = "onnxruntime" if settings.engine == "onnxruntime" else "openvino"
+    if importlib.util.find_spec(engine) is None:
+        raise _not_set_up(f"This model needs {engine}, which is not installed. Run pip install {engine}.")
+    return Plan(engine, "cpu", "fp32" if engine == "onnxruntime" else builtin_precision(engine, settings.precision))
 
 
 def choose_engine_and_device(settings: Settings, engines: tuple[str, ...] = ("openvino", "torch")) -> tuple[str, str]:
@@ -46,7 +58,7 @@ def choose_engine_and_device(settings: Settings, engines: tuple[str, ...] = ("op
 
 
 def choose_engine(requested: str, device: str) -> str:
-    """``openvino`` on a CPU if it is installed, else ``torch``, unless `requested` names one.
+    """``openvino`` on a CPU if it is installed, else ``torch``, unless `requested` names one of them.
 
     Raises
     ------

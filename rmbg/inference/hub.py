@@ -101,6 +101,37 @@ def download(model: Model, revision: str, settings: Settings, progress: Progress
         )
 
 
+def size(model: Model, settings: Settings) -> int:
+    """Bytes of a file on the hub that is not downloaded yet; raises NotReadyError as `download`."""
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+
+    with _errors_as_sentences(model, model.revision, settings):
+        url = hf_hub_url(model.hub, model.file, revision=model.revision, endpoint=endpoint(settings))
+        return get_hf_file_metadata(url, token=token(settings) or False, endpoint=endpoint(settings)).size or 0
+
+
+def download_if_present(model: Model, revision: str, settings: Settings) -> None:
+    """Download a small file into the hub's cache, if the repository has it; raises NotReadyError as `download`.
+
+    The cache also records that a commit does not have a file, which is then not requested again.
+    """
+    from huggingface_hub import errors, hf_hub_download, try_to_load_from_cache
+
+    known = try_to_load_from_cache(model.hub, model.file, cache_dir=_cache_folder(settings), revision=revision)
+    if known is not None or offline(settings):
+        return
+    with _errors_as_sentences(model, revision, settings), contextlib.suppress(errors.RemoteEntryNotFoundError):
+        hf_hub_download(
+            model.hub,
+            model.file,
+            revision=revision,
+            cache_dir=_cache_folder(settings),
+            endpoint=endpoint(settings),
+            token=token(settings) or False,
+            tqdm_class=progress_bar("", lambda fraction, text: None),
+        )
+
+
 def published_sha256(model: Model, path: Path, settings: Settings) -> str | None:
     """Checksum that the hub publishes for a downloaded file, None if it is not available."""
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
@@ -237,6 +268,8 @@ def _gated(model: Model, status: int | None, settings: Settings) -> Message:
 
 def _by_hand(model: Model) -> str:
     """Advice at the end of messages for the owner of the machine."""
+    if model.own:
+        return f"download {model.file} from {model.page}, and pass it with --model"
     return f"download {model.file} from {model.page}, name it {model.file_name} and set RMBG_WEIGHTS to its folder"
 
 
@@ -249,6 +282,8 @@ def _setup_problem(cause: BaseException, model: Model, status: int | None, setti
         text = f"{model.page} does not exist, or HF_TOKEN has no access to it. Check HF_TOKEN and HF_ENDPOINT, or {by_hand}."
     elif isinstance(cause, errors.EntryNotFoundError) and not isinstance(cause, errors.LocalEntryNotFoundError):
         text = f"{model.page} has no file {model.file} any more. Set RMBG_WEIGHTS to a folder with {model.file_name}."
+        if model.own:
+            text = f"{model.page} has no file {model.file}. Download its weights, convert them, and pass the file with --model."
     elif offline(settings) or isinstance(cause, errors.OfflineModeIsEnabled):
         text = f"The weights of {model.id} are not on this machine and HF_HUB_OFFLINE is set. Unset it, or {by_hand}."
     elif isinstance(cause, errors.FileMetadataError):

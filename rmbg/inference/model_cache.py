@@ -42,6 +42,12 @@ def _plan(model: Model, settings: Settings) -> Plan:
 def open_on_engine(model: Model, file: WeightsFile, plan: Plan, settings: Settings, progress: Progress) -> Any:
     """Load the model on the plan's engine."""
     # Engines are imported on use, as each takes seconds to import.
+    if model.architecture == "onnx":
+        from rmbg.inference.onnx_runner import OnnxRunner, OnnxRuntimeRunner
+
+        if plan.engine == "onnxruntime":
+            return OnnxRuntimeRunner(model, file, plan, progress)
+        return OnnxRunner(model, file, plan, settings, progress)
     if plan.engine == "openvino":
         from rmbg.inference.openvino_runner import OpenVinoRunner
 
@@ -154,7 +160,7 @@ class ModelCache:
         plan : Plan
             Engine, device and precision that were used.
         """
-        if zerogpu.is_zerogpu():
+        if zerogpu.is_zerogpu() and "torch" in model.engines:
             check()
             progress(None, Message("Waiting for the shared GPU to run {model}", model=model.id))
             with (timer or Timer()).phase("inference"):
@@ -214,8 +220,8 @@ class ModelCache:
             file = weights.fetch(model, settings, download_progress)
         check()
         with self._guard:
-            new = CacheEntry(model, plan, file, threading.Semaphore(plan.streams))
-            entry = self._entries.setdefault((model, plan, file), new)
+            new = CacheEntry(model.network_only, plan, file, threading.Semaphore(plan.streams))
+            entry = self._entries.setdefault((model.network_only, plan, file), new)
         with timer.phase("queue"):
             entry.turns.acquire()
         try:
@@ -237,7 +243,7 @@ class ModelCache:
         blank = np.zeros((1, 3, *model.input_shape(model.size, model.size)), np.float32)
         plan = _plan(model, settings)
         with self._guard:
-            entries = [entry for entry in self._entries.values() if (entry.model, entry.plan) == (model, plan)]
+            entries = [entry for entry in self._entries.values() if (entry.model, entry.plan) == (model.network_only, plan)]
             warm = any(entry.warm and entry.runner is not None for entry in entries)
         if not warm:
             self.run(model, lambda runner: runner.run(blank, check), settings, progress, check)

@@ -56,17 +56,26 @@ class OpenVinoRunner:
         self.plan = plan
         folder = settings.data / "engines"
         shape = "" if model.width is None else f"-{model.width}x{model.size}"
-        path = folder / f"{model.id}{shape}-{fingerprint(model, file, plan)}.blob"
+        path = folder / f"{model.id.replace(':', '-')}{shape}-{fingerprint(model, file, plan)}.blob"
         compiled = load_compiled(path, plan, progress, model, settings.data)
         if compiled is None:
             progress(None, Message("Preparing {model} for this processor (once)", model=model.id))
-            compiled = compile_model(model, file, plan)
+            compiled = self.compile(model, file, plan)
             save_compiled(compiled, path, settings.data)
         self._run = Requests(compiled)
         try:
             self.memory = path.stat().st_size
         except OSError:  # not written, or deleted by another process
             self.memory = file.path.stat().st_size
+
+    def compile(self, model: Model, file: WeightsFile, plan: Plan) -> Any:
+        """Build the model's graph from its weights and compile it for this CPU."""
+        import_torch()
+        from rmbg.inference.openvino_graph import build_graph
+        from rmbg.inference.torch_runner import load_network
+
+        graph = build_graph(load_network(model, file), model.size, model.width)
+        return core().compile_model(graph, "CPU", config(plan))
 
     def run(self, images: np.ndarray, check: Callable[[], None] | None = None) -> np.ndarray:
         """Compute masks, float32 (N, h, w) in [0, 1], of normalized images, float32 (N, 3, h, w).
@@ -112,15 +121,6 @@ class Requests:
 def compile_graph(graph: Any, plan: Plan) -> Requests:
     """Compile the graph of a network for this CPU."""
     return Requests(core().compile_model(graph, "CPU", config(plan)))
-
-
-def compile_model(model: Model, file: WeightsFile, plan: Plan) -> Any:
-    """Build the model's graph from its weights and compile it for this CPU."""
-    import_torch()
-    from rmbg.inference.openvino_graph import build_graph
-    from rmbg.inference.torch_runner import load_network
-
-    return core().compile_model(build_graph(load_network(model, file), model.size, model.width), "CPU", config(plan))
 
 
 def load_compiled(path: Path, plan: Plan, progress: Progress, model: Model, data: Path) -> Any:
@@ -171,9 +171,9 @@ def save_compiled(compiled: Any, path: Path, data: Path) -> None:
     temporary = path.with_suffix(f".{secrets.token_hex(4)}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        name = path.stem.rpartition("-")[0]
         for stale in path.parent.glob("*.blob"):
-            # A prefix would also match other models.
-            if stale.stem.rpartition("-")[0] == path.stem.rpartition("-")[0] and stale != path:
+            if stale.stem.rpartition("-")[0] == name and stale != path:  # a prefix would also match other models
                 with contextlib.suppress(OSError):  # mapped by another process, which prevents it on Windows
                     stale.unlink()
         for unfinished in path.parent.glob("*.part"):
@@ -197,7 +197,7 @@ def save_compiled(compiled: Any, path: Path, data: Path) -> None:
 def fingerprint(model: Model, file: WeightsFile, plan: Plan) -> str:
     """Hash of everything that a compiled model depends on: weights, model data, code, OpenVINO, CPU, precision."""
     openvino, cpu = importlib.metadata.version("openvino"), core().get_property("CPU", "FULL_DEVICE_NAME")
-    facts = file.sha256, model, replace(plan, streams=1), openvino, cpu
+    facts = file.sha256, model.network_only, replace(plan, streams=1), openvino, cpu
     return hashlib.sha256(repr((facts, source_checksum())).encode()).hexdigest()[:20]
 
 
@@ -205,7 +205,8 @@ def fingerprint(model: Model, file: WeightsFile, plan: Plan) -> str:
 def source_checksum() -> str:
     """Checksum of the modules that define the networks and their graphs."""
     folder = Path(__file__).parent
-    files = [*sorted(Path(networks.__file__).parent.glob("*.py")), *sorted(folder.glob("openvino_*.py"))]
+    engines = [path for pattern in ("openvino_*.py", "onnx_*.py") for path in sorted(folder.glob(pattern))]
+    files = [*sorted(Path(networks.__file__).parent.glob("*.py")), *engines]
     return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()
 
 

@@ -12,10 +12,9 @@ import torch
 
 from rmbg.errors import ModelError
 from rmbg.inference import weights
-from rmbg.inference.catalog import Model, build
+from rmbg.inference.catalog import Model, build, renamed
 from rmbg.inference.engines import Plan, check_output
 from rmbg.inference.weights import Progress, WeightsFile
-from rmbg.networks import mvanet
 from rmbg.networks.load import NonFiniteError, WrongTensorsError, check_finite, fold_batch_norms, load
 from rmbg.runtime.messages import Message
 
@@ -32,8 +31,7 @@ def load_network(model: Model, file: WeightsFile) -> torch.nn.Module:
     """
     network, unused = build(model)
     try:
-        tensors = weights.read(file)
-        load(network, mvanet.rename(tensors) if model.architecture == "mvanet" else tensors, unused)
+        load(network, renamed(model, weights.read(file), network.state_dict()), unused)
         fold_batch_norms(network)
         check_finite(network.state_dict())  # a variance below zero becomes NaN
     except WrongTensorsError as error:
@@ -45,7 +43,8 @@ def load_network(model: Model, file: WeightsFile) -> torch.nn.Module:
 
 def damaged(model: Model, file: WeightsFile, error: NonFiniteError) -> ModelError:
     """Error for weights that hold NaN or infinity."""
-    return ModelError(f"{file.path} cannot be used for {model.id}: {error}. Delete it and download it again.")
+    advice = "Export it again" if model.own else "Delete it and download it again"
+    return ModelError(f"{file.path} cannot be used for {model.id}: {error}. {advice}.")
 
 
 def load_transformers(network: Any, config: Any, model: Model, file: WeightsFile) -> Any:

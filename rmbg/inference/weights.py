@@ -159,6 +159,8 @@ class Download:
 
 def present(model: Model, settings: Settings) -> Path | None:
     """Path of the model's weights, None if they would have to be downloaded; sends no request."""
+    if model.path is not None:
+        return model.path if model.path.is_file() else None
     return _file_in_folder(model, settings) or downloaded(model, settings)
 
 
@@ -171,7 +173,7 @@ def downloaded(model: Model, settings: Settings) -> Path | None:
 
 
 def fetch(model: Model, settings: Settings, progress: Progress) -> WeightsFile:
-    """Return the model's weights from RMBG_WEIGHTS, the hub's cache or the data folder; download them if necessary.
+    """Return the model's weights from its path, RMBG_WEIGHTS, the hub's cache or the data folder; download them if necessary.
 
     The first download from the hub resolves `Model.revision` to a commit, which later calls use.
 
@@ -189,6 +191,8 @@ def fetch(model: Model, settings: Settings, progress: Progress) -> WeightsFile:
     ModelError
         If the file is damaged.
     """
+    if model.path is not None:
+        return WeightsFile(model.path, _own_sha256(model.path, settings))
     own = _file_in_folder(model, settings)
     if own is not None:
         return WeightsFile(own, weights_sha256(own, settings))
@@ -307,6 +311,20 @@ def weights_sha256(path: Path, settings: Settings) -> str:
     except OSError as error:
         text = f"{path} cannot be read ({error.strerror or type(error).__name__}). Check its permissions."
         raise ModelError(OwnerMessage(text, NOT_SET_UP)) from None
+
+
+def _own_sha256(path: Path, settings: Settings) -> str:
+    """Checksum of an own model; that of an ONNX file includes its external data."""
+    digest = weights_sha256(path, settings)
+    if path.suffix.lower() != ".onnx":
+        return digest
+    from rmbg.inference.onnx_file import external_files  # deferred, as most programs have no ONNX files
+
+    external = external_files(path)
+    if not external:
+        return digest
+    digests = [digest, *(weights_sha256(file, settings) for file in external)]
+    return hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
 def _file_in_folder(model: Model, settings: Settings) -> Path | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,22 @@ CONV_BEFORE_NORM = {
     "bn": "atrous_conv.regular_conv",
 }
 MAX_NAMES = 3  # in an error message
+
+#: End of the names of counters, which are used in training only, and absent from some checkpoints.
+COUNTER = "num_batches_tracked"
+
+#: Prefixes that training adds to the names of all tensors: DataParallel, torch.compile, Lightning and other wrappers.
+WRAPPERS = ("module.", "_orig_mod.", "model.", "net.")
+
+T = TypeVar("T")
+
+
+class TensorInfo(NamedTuple):
+    """Shape and type of a tensor in a checkpoint."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    is_floating_point: bool
 
 
 class WrongTensorsError(ValueError):
@@ -54,10 +71,44 @@ def load(network: nn.Module, tensors: Mapping[str, Tensor], unused: tuple[str, .
     NonFiniteError
         If a tensor holds NaN or infinity.
     """
-    counter = "num_batches_tracked"  # used in training only, and absent from some checkpoints
     own = network.state_dict()
-    expected = {name: value for name, value in own.items() if not name.endswith(counter)}
-    given = {name: value for name, value in tensors.items() if not name.endswith(counter)}
+    described = {
+        name: TensorInfo(tuple(value.shape), str(value.dtype).removeprefix("torch."), value.is_floating_point())
+        for name, value in tensors.items()
+    }
+    check_tensors(own, described, unused)
+    expected = {name: value for name, value in own.items() if not name.endswith(COUNTER)}
+    check_finite({name: tensors[name] for name in expected})
+    converted = {name: tensors[name].to(value.dtype) for name, value in expected.items()}
+    zeros = {name: torch.zeros((), dtype=value.dtype) for name, value in own.items() if name.endswith(COUNTER)}
+    network.load_state_dict(converted | zeros, assign=True)
+
+
+def unwrapped(tensors: Mapping[str, T], own: Collection[str]) -> dict[str, T]:
+    """Return the tensors of a checkpoint without `WRAPPERS` before all of their names, unless `own` has such names."""
+    found = dict(tensors)
+    while found and not any(name in own for name in found):
+        wrapper = next((w for w in WRAPPERS if all(name.startswith(w) for name in found)), None)
+        if wrapper is None:
+            break
+        found = {name.removeprefix(wrapper): value for name, value in found.items()}
+    return found
+
+
+def check_tensors(own: Mapping[str, Tensor], tensors: Mapping[str, TensorInfo], unused: tuple[str, ...]) -> None:
+    """Raise WrongTensorsError if the tensors of a checkpoint are not those of a network.
+
+    Parameters
+    ----------
+    own : mapping of str to Tensor
+        State of the network.
+    tensors : mapping of str to TensorInfo
+        The whole checkpoint.
+    unused : tuple of str
+        As for `load`.
+    """
+    expected = {name: value for name, value in own.items() if not name.endswith(COUNTER)}
+    given = {name: value for name, value in tensors.items() if not name.endswith(COUNTER)}
     missing = [name for name in expected if name not in given]
     unknown = [name for name in given if name not in expected and not any(part in name for part in unused)]
     if missing and not unknown and len(missing) < len(expected) / 2:
@@ -66,15 +117,11 @@ def load(network: nn.Module, tensors: Mapping[str, Tensor], unused: tuple[str, .
         differences = [f"{word} {_join(names)}" for word, names in (("without", missing), ("with", unknown)) if names]
         raise WrongTensorsError(f"These are the weights of another network: {'; '.join(differences)}.")
     for name, value in expected.items():
-        if given[name].shape != value.shape or not given[name].is_floating_point():
-            found = f"{tuple(given[name].shape)} {str(given[name].dtype).removeprefix('torch.')}"
+        if given[name].shape != tuple(value.shape) or not given[name].is_floating_point:
             raise WrongTensorsError(
-                f"These are the weights of another network: {name} is {found}, and {tuple(value.shape)} is needed."
+                f"These are the weights of another network: {name} is {given[name].shape} {given[name].dtype}, and "
+                f"{tuple(value.shape)} is needed."
             )
-    check_finite({name: given[name] for name in expected})
-    converted = {name: given[name].to(value.dtype) for name, value in expected.items()}
-    zeros = {name: torch.zeros((), dtype=value.dtype) for name, value in own.items() if name.endswith(counter)}
-    network.load_state_dict(converted | zeros, assign=True)
 
 
 def _join(names: list[str]) -> str:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,8 @@ from torch.nn import functional
 
 from rmbg.networks.birefnet import SWIN_B, Swin
 from rmbg.networks.isnet import resize_like
+
+T = TypeVar("T")
 
 # Parts of the names of tensors in the checkpoints that inference does not need: auxiliary training heads and index tables.
 UNUSED = ("sideout", "relative_position_index")
@@ -266,7 +268,7 @@ REFINERS_NAMES = (
 )
 
 
-def rename(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def rename(tensors: Mapping[str, T]) -> dict[str, T]:
     """Checkpoint with the names of MVANet, of one that has these or the names of refiners."""
     return {_renamed(name): value for name, value in tensors.items()}
 

@@ -140,12 +140,14 @@ class LocalNetwork(Provider):
         )
 
     def status(self, settings: Settings) -> Status:
-        if zerogpu.is_zerogpu() and self.model.id not in zerogpu.RUNNERS and self.model.architecture != "sam2":
+        on_gpu = "torch" in self.model.engines and self.model.architecture != "sam2"
+        if zerogpu.is_zerogpu() and on_gpu and self.model.id not in zerogpu.RUNNERS:
             return Status("unavailable", Message("not set up here", owner="; build the Space with rmbg space --preload"))
         return model_status(self.model, settings)
 
     def executions(self, settings: Settings) -> tuple[Execution, ...]:
-        plan = zerogpu.PLAN if zerogpu.is_zerogpu() else device.choose(settings, self.model.engines)
+        shared = zerogpu.is_zerogpu() and "torch" in self.model.engines
+        plan = zerogpu.PLAN if shared else device.choose(settings, self.model.engines)
         path = weights.present(self.model, settings)
         checksum = "" if path is None else weights.weights_sha256(path, settings)
         return (Execution(checksum, plan.engine, plan.device, plan.precision),)
@@ -177,7 +179,7 @@ class LocalNetwork(Provider):
 
 def model_status(model: Model, settings: Settings) -> Status:
     """Return the status of a model on this machine; fast, and without network access."""
-    if not torch_is_installed():
+    if "torch" in model.engines and not torch_is_installed():
         return Status("unavailable", Message("not set up here", owner="; run pip install torch transformers"))
     try:
         # With "auto" everywhere some device always fits, and probing the devices takes a second.

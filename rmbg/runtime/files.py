@@ -9,6 +9,11 @@ from pathlib import Path
 
 from rmbg.errors import OutputError, printable
 
+_PACKAGE = Path(__file__).resolve().parents[1]
+
+#: Example photos and mattes: in a checkout beside the package, otherwise in it.
+EXAMPLES = next((folder for folder in (_PACKAGE / "examples", _PACKAGE.parent / "examples") if folder.is_dir()), _PACKAGE)
+
 #: Longest chain of symbolic links that is followed; the limit of Linux.
 MAX_LINKS = 40
 

@@ -5,7 +5,7 @@ import torch
 
 from rmbg.networks.birefnet import SWIN_T, UNUSED, BiRefNet, deform_conv2d, image_patches, shifted_window_mask
 from rmbg.networks.isnet import ISNet
-from rmbg.networks.load import WrongTensorsError, fold_batch_norms, load
+from rmbg.networks.load import WrongTensorsError, fold_batch_norms, load, unwrapped
 from tests.networks.rule import rule_weights
 
 
@@ -62,6 +62,23 @@ def test_unused_tensors_are_accepted_by_name_only(network, weights):
     load(network, weights, ("side2.",))
     with pytest.raises(WrongTensorsError, match=r"with side2\.weight"):
         load(network, weights, ())
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["a.weight", "b"], ["a.weight", "b"]),
+        (["module.a.weight", "module.b"], ["a.weight", "b"]),
+        (["module._orig_mod.net.a.weight", "module._orig_mod.net.b"], ["a.weight", "b"]),
+        (["model.a", "model.c"], ["model.a", "model.c"]),  # the name in the network
+        (["module.x", "module.y"], ["x", "y"]),  # of another network
+        (["module.a.weight", "b"], ["module.a.weight", "b"]),  # b is in the network
+        (["module.x", "y"], ["module.x", "y"]),
+        ([], []),
+    ],
+)
+def test_prefixes_of_wrappers_are_removed(names, expected):
+    assert list(unwrapped(dict.fromkeys(names), {"a.weight", "b", "model.c"})) == expected
 
 
 def test_deformable_convolution_without_offsets_is_a_convolution():

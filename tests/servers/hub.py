@@ -93,9 +93,9 @@ class Hub:
             return refuse(request, *REFUSALS[self.fault])
         if repository not in self.files:
             return refuse(request, 404, "RepoNotFound")
-        if name not in self.files[repository]:
-            return refuse(request, 404, "EntryNotFound")
         commit = self.commit if revision == "main" else revision
+        if name not in self.files[repository]:
+            return refuse(request, 404, "EntryNotFound", commit)
         self.send(request, self.files[repository][name], commit, span, body)
 
     def send(self, request: BaseHTTPRequestHandler, data: bytes, commit: str, span: str | None, body: bool) -> None:
@@ -125,8 +125,10 @@ class Hub:
             self.fault = None
 
 
-def refuse(request: BaseHTTPRequestHandler, status: int, code: str | None) -> None:
+def refuse(request: BaseHTTPRequestHandler, status: int, code: str | None, commit: str | None = None) -> None:
     request.send_response(status)
+    if commit:
+        request.send_header("X-Repo-Commit", commit)
     if code:
         request.send_header("X-Error-Code", code)
     request.send_header("Content-Length", "0")

@@ -18,6 +18,7 @@ from rmbg.billing.quote import Estimate
 from rmbg.errors import OptionError
 from rmbg.providers import ready_providers
 from rmbg.runtime.cancellation import CancellationToken
+from rmbg.runtime.files import EXAMPLES
 from rmbg.runtime.messages import Message, megabytes
 from rmbg.settings import Settings
 from rmbg.ui.components import providers, viewer
@@ -28,7 +29,6 @@ from rmbg.ui.lanes import DEVICE, SERVICES_AT_ONCE
 from rmbg.ui.languages import t
 from rmbg.ui.runs import INSTANT, PRIVATE, buttons, run_number, stopping
 from rmbg.ui.session import Session
-from rmbg.ui.tabs.remove import EXAMPLES
 from rmbg.ui.templates import render
 
 #: Name of this tab in the consent of a visitor, and prefix of its element ids.

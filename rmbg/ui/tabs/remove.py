@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from rmbg.images import encode
+from rmbg.runtime.files import EXAMPLES
 from rmbg.settings import Settings
 from rmbg.ui.components import load_photo, providers, rendering, viewer
 from rmbg.ui.components.inputs import photo_input
@@ -26,11 +27,6 @@ from rmbg.ui.templates import render
 
 #: Longest side of an example on the page, in pixels.
 EXAMPLE_SIDE = 160
-
-PACKAGE = Path(__file__).resolve().parents[2]
-
-#: Photos and mattes: in a checkout beside the package, otherwise in it.
-EXAMPLES = next((folder for folder in (PACKAGE / "examples", PACKAGE.parent / "examples") if folder.is_dir()), PACKAGE)
 
 
 @dataclass(frozen=True)
