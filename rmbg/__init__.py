@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from rmbg.images.photo import Photo, open_photo
     from rmbg.matting.edges import AlphaMatting, EdgeSettings
     from rmbg.matting.retouch import Stroke
-    from rmbg.providers import list_providers
+    from rmbg.providers import list_providers, open_model
     from rmbg.remove import remove_background
     from rmbg.render.finishing import Finishing
     from rmbg.replace import replace_background
@@ -52,6 +52,7 @@ __all__ = [
     "ServiceError",
     "Stroke",
     "__version__",
+    "open_model",
     "open_photo",
     "list_providers",
     "remove_background",
@@ -68,6 +69,7 @@ _MODULES = {
     "Stroke": "rmbg.matting.retouch",
     "__version__": "rmbg.version",
     "list_providers": "rmbg.providers",
+    "open_model": "rmbg.providers",
     "open_photo": "rmbg.images.photo",
     "remove_background": "rmbg.remove",
     "replace_background": "rmbg.replace",

@@ -23,6 +23,7 @@ from packaging.requirements import Requirement
 from PIL import Image
 
 from rmbg.version import __version__
+from tests.onnx_files import color_network
 from tests.pictures import examples
 from tests.security.server import Server
 from tests.sentences import sentence
@@ -112,6 +113,7 @@ def test_metadata_and_files(wheel):
         assert requirement.specifier == app.get(requirement.name, requirement.specifier) or requirement.extras, requirement
     pictures = sorted(name for name in names if name.startswith("rmbg/examples/") and "/im/" in name)
     assert [Path(name).name for name in pictures] == [path.name for path in examples()]
+    assert {name.replace("/im/", "/gt/").replace(".jpg", ".png") for name in pictures} <= set(names)
     assert {name.split("/")[0] for name in names} == {"rmbg", metadata.split("/")[0]}
     source = {p.relative_to(ROOT).as_posix() for p in (ROOT / "rmbg").rglob("*") if p.is_file() and p.suffix != ".pyc"}
     assert not {name for name in source if not name.endswith("README.md")} - set(names), "files are missing in the wheel"
@@ -128,6 +130,12 @@ def test_commands_run_from_the_package(environment, tmp_path):
     command[2:] = [str(examples()[0]), str(tmp_path / "other.png"), "--provider", "birefnet"]
     done = subprocess.run(command, cwd=tmp_path, env=clean, capture_output=True, text=True)
     assert done.returncode == 1 and "needs torch, which is not installed" in sentence(done.stderr.strip())
+    (tmp_path / "network.onnx").write_bytes(color_network(64))
+    command[2:] = [str(examples()[0]), str(tmp_path / "own.png"), "--model", "network.onnx"]
+    done = subprocess.run(
+        command, cwd=tmp_path, env={**clean, "RMBG_DATA": str(tmp_path / "data")}, capture_output=True, text=True
+    )
+    assert done.returncode == 0 and "on the examples" in done.stderr, "an ONNX file needs no torch"
     server = Server(tmp_path / "server", cwd=tmp_path)
     server.command[:-4] = [str(environment / "rmbg"), "serve"]
     server.env = {**{k: v for k, v in server.env.items() if not k.startswith("PYTHON")}, "PYTHONUNBUFFERED": "1"}

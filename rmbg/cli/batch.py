@@ -15,7 +15,7 @@ from rmbg.batch.plan import Plan, Recipe
 from rmbg.billing.cost import dollars
 from rmbg.cli import output
 from rmbg.cli.options import parse_alpha_matting, parse_background_or_preset, parse_edges, parse_finishing
-from rmbg.cli.remove import add_result_arguments, parse_options
+from rmbg.cli.remove import add_result_arguments, open_provider, parse_options
 from rmbg.cli.terminal import confirm
 from rmbg.errors import OptionError, RmbgError, printable
 from rmbg.images import encode
@@ -63,7 +63,7 @@ def run(arguments: argparse.Namespace, token: CancellationToken) -> None:
         raise OptionError(f"--jobs is {arguments.jobs}; it must be between 1 and {MAX_JOBS}.")
     check_alpha_matting(alpha_matting, settings)
     with open_job(arguments.input, arguments.output, settings, hosts=tuple(arguments.allow_host)) as job:
-        provider = job.provider(arguments.provider, options)
+        provider = job.provider(open_provider(arguments, settings, token), options)
         recipe = Recipe(
             provider,
             provider.info.parse_options(options),

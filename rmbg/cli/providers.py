@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from rmbg.billing.quote import quote
 from rmbg.cli import output
 from rmbg.cli.terminal import print_table
-from rmbg.providers import PROVIDERS, load_plugins
+from rmbg.providers import PROVIDERS, add_own_models, load_plugins
 from rmbg.providers.base import ProviderInfo, describe
 from rmbg.runtime.cancellation import CancellationToken
 from rmbg.settings import Settings
@@ -26,6 +26,7 @@ def run(arguments: argparse.Namespace, token: CancellationToken) -> None:
         output.write_text(f"{markdown([provider.info for provider in PROVIDERS.values()])}\n")
         return
     settings = Settings.from_environ()
+    add_own_models(settings)
     failures = load_plugins()
     entries = [(provider.info, provider.status(settings)) for provider in PROVIDERS.values()]
     if arguments.json:

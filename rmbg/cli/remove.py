@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from rmbg.cli import output
 from rmbg.cli.options import (
@@ -19,7 +20,7 @@ from rmbg.cli.options import (
 from rmbg.cli.terminal import ProgressLine, read_photo
 from rmbg.errors import OptionError, printable
 from rmbg.images import encode
-from rmbg.providers import find
+from rmbg.providers import find, open_model
 from rmbg.remove import keep_if_paid, remove_background
 from rmbg.render.picture import View
 from rmbg.runtime import files
@@ -45,6 +46,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def add_result_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the result, which ``remove`` and ``batch`` share."""
     parser.add_argument("--provider", default="auto", metavar="ID", help="see 'rmbg providers' (default: auto)")
+    parser.add_argument(
+        "--model",
+        metavar="MODEL",
+        help="model of your own, instead of a provider: FILE.safetensors, FILE.onnx, a folder with one, or an id on the hub",
+    )
+    parser.add_argument(
+        "--model-option",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="setting of --model, such as size=512 or mean=0.5,0.5,0.5; may be repeated",
+    )
+    parser.add_argument("--force", action="store_true", help="use --model even if it scores badly on the examples")
     parser.add_argument(
         "--background",
         metavar="WHAT",
@@ -73,9 +87,9 @@ def run(arguments: argparse.Namespace, token: CancellationToken) -> None:
     options = parse_options(arguments.option)
     background, finishing = parse_background_or_preset(arguments, settings), parse_finishing(arguments)
     edges, alpha_matting = parse_edges(arguments), parse_alpha_matting(arguments)
-    if arguments.mask is not None and (arguments.provider != "auto" or options):
-        raise OptionError("--mask is used instead of a provider. Omit it, or omit --provider and --option.")
-    provider = find(arguments.provider, settings, options).info
+    if arguments.mask is not None and (arguments.provider != "auto" or arguments.model or options):
+        raise OptionError("--mask is used instead of a provider. Omit it, or omit --provider, --model and --option.")
+    provider = find(open_provider(arguments, settings, token), settings, options).info
     photo = read_photo(arguments.input, settings)
     if arguments.crop is None and finishing.canvas is None:  # the size of a cropped result is not known in advance
         encode.check_size(output_format, photo.width, photo.height)
@@ -106,6 +120,29 @@ def run(arguments: argparse.Namespace, token: CancellationToken) -> None:
             output.report(note)
 
 
+def open_provider(arguments: argparse.Namespace, settings: Settings, token: CancellationToken) -> str:
+    """Return the id of the provider of a command. A model of ``--model`` is opened, and its description printed."""
+    if arguments.model is None:
+        if arguments.model_option or arguments.force:
+            raise OptionError("--model-option and --force need --model. Add it.")
+        provider: str = arguments.provider
+        return provider
+    if arguments.provider != "auto":
+        raise OptionError("--model is used instead of --provider. Omit one of them.")
+    given: dict[str, Any] = parse_options(arguments.model_option, "--model-option")
+    line = ProgressLine(log=True)
+    info = open_model(
+        arguments.model,
+        {**given, "force": True} if arguments.force else given,
+        progress=line,
+        cancelled=token.cancelled,
+        settings=settings,
+    )
+    line.clear()
+    output.report(info.model)
+    return info.id
+
+
 def _output_format(arguments: argparse.Namespace) -> encode.Format:
     encode.check_quality(arguments.quality)
     if arguments.format:
@@ -129,12 +166,12 @@ def _check_target(arguments: argparse.Namespace) -> None:
         files.check_writable(arguments.output)
 
 
-def parse_options(pairs: list[str]) -> dict[str, str]:
-    """Parse the values of ``--option NAME=VALUE``."""
+def parse_options(pairs: list[str], argument: str = "--option") -> dict[str, str]:
+    """Parse the values of ``--option NAME=VALUE``, or of another argument of this form."""
     options = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals or not name:
-            raise OptionError(f"--option {printable(pair, 60)!r} must have the form NAME=VALUE.")
+            raise OptionError(f"{argument} {printable(pair, 60)!r} must have the form NAME=VALUE.")
         options[name] = value
     return options

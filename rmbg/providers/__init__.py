@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import functools
+import os
 import re
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rmbg.errors import NotReadyError, OptionError, alternatives, printable
-from rmbg.inference.catalog import MODELS
+from rmbg.inference.catalog import MODELS, OWN
 from rmbg.providers import entry_points
-from rmbg.providers.base import Option, Provider, ProviderInfo, RequestContext, Status
+from rmbg.providers.base import Option, Provider, ProviderInfo, RequestContext, Status, never_cancelled, no_progress
 from rmbg.providers.builtin import Builtin
 from rmbg.providers.cascade import Cascade
 from rmbg.providers.fal import Fal
@@ -34,6 +37,7 @@ __all__ = [
     "find",
     "list_providers",
     "load_plugins",
+    "open_model",
 ]
 
 #: The providers of this package, followed by those of plug-ins after a call of `load_plugins`.
@@ -52,6 +56,9 @@ PROVIDERS[CASCADE.info.id] = CASCADE
 
 #: Free providers in order of quality; ``auto`` selects the first that is ready.
 AUTO = ("rmbg-2.0", "birefnet", "rmbg-1.4", "birefnet-lite", "builtin")
+
+#: Models that this process has opened with `open_model`, by id. The page does not list them, but finds them.
+OPENED: dict[str, Provider] = {}
 
 #: Held while plug-ins are loaded. A plug-in that is being imported may call `find` or `list_providers` in the same thread.
 _plugins_lock = threading.RLock()
@@ -78,6 +85,7 @@ def load_plugins() -> tuple[str, ...]:
 def list_providers() -> list[ProviderInfo]:
     """Return the `ProviderInfo` of every provider in registry order, those of plug-ins last."""
     load_plugins()
+    add_own_models(Settings.from_environ())
     return [provider.info for provider in PROVIDERS.values()]
 
 
@@ -91,6 +99,10 @@ def find(name: str, settings: Settings | None = None, options: Mapping[str, Any]
     OptionError
         If the id is unknown; the message names similar ones.
     """
+    if OWN in name or options:  # options may name the steps of a cascade
+        add_own_models(settings or Settings.from_environ())
+    if name in OPENED:
+        return OPENED[name]
     if name == "auto":
         settings = settings or Settings.from_environ()
         return next(PROVIDERS[i] for i in AUTO if PROVIDERS[i].status(settings).state == "ready")
@@ -120,6 +132,71 @@ def ready_providers(ids: Sequence[str], settings: Settings, keys: Mapping[str, s
         if not status.usable and not (keys or {}).get(provider.info.id):
             raise NotReadyError(Message("{title} is not ready: {text}.", title=provider.info.title, text=status.text))
     return providers
+
+
+def open_model(
+    source: str | os.PathLike[str],
+    options: Mapping[str, Any] | None = None,
+    *,
+    progress: Callable[[float | None, str], None] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+    settings: Settings | None = None,
+) -> ProviderInfo:
+    """Open a model of your own, and return the `ProviderInfo` of its provider.
+
+    The id of the provider, ``model:NAME``, is valid in this process from then on.
+
+    Parameters
+    ----------
+    source : str or path
+        ``FILE.safetensors`` of an architecture of this package, ``FILE.onnx`` of a segmentation network, a folder with one of
+        them, or the id of a repository on the Hugging Face Hub.
+    options : mapping of str to value, optional
+        ``size``, ``mean``, ``std``, ``resampling``, ``minmax_normalize``, ``patch_order``, ``force``. They have precedence over
+        the files beside the weights. What is left open is chosen by the score on the examples.
+    progress : callable (fraction or None, text), optional
+    cancelled : callable () -> bool, optional
+        Called between steps; CancelledError is raised once it returns True.
+    settings : Settings, optional
+        By default those of the environment.
+
+    Raises
+    ------
+    RmbgError
+        If it is not such a model, or it scores badly on the examples in all ways and is not forced.
+
+    Examples
+    --------
+    >>> from rmbg import open_model, remove_background
+    >>> cutout = remove_background("photo.jpg", open_model("network.onnx").id)  # doctest: +SKIP
+    """
+    known = next((model for model in MODELS.values() if model.hub == str(source)), None)
+    if known is not None and not options:
+        return PROVIDERS[known.id].info
+    from rmbg.providers import own  # deferred: most programs have no own models
+
+    context = RequestContext(
+        settings or Settings.from_environ(), progress=progress or no_progress, cancelled=cancelled or never_cancelled
+    )
+    provider = own.opened(str(source), options or {}, context)
+    OPENED[provider.info.id] = provider
+    return provider.info
+
+
+def add_own_models(settings: Settings) -> None:
+    """Add the models in RMBG_MODELS to the registry.
+
+    A folder is read once, as the page is built from the registry. Raises OptionError if it cannot be read.
+    """
+    if settings.models is not None:
+        _add_folder(settings.models)
+
+
+@functools.cache
+def _add_folder(folder: Path) -> None:
+    from rmbg.providers import own  # deferred: most programs have no own models
+
+    PROVIDERS.update({provider.info.id: provider for provider in own.in_folder(folder)})
 
 
 def file_name(provider: str) -> str:

@@ -16,7 +16,7 @@ import gradio as gr
 
 from rmbg.errors import RmbgError
 from rmbg.inference.model_cache import release_memory
-from rmbg.providers import load_plugins
+from rmbg.providers import add_own_models, load_plugins
 from rmbg.providers.builtin import warm_up
 from rmbg.settings import Settings
 from rmbg.ui import operations, sign_in, visit
@@ -58,6 +58,7 @@ NO_BUDGET = "rmbg: RMBG_SERVER_KEYS=1 lets visitors spend on this server's keys 
 def build() -> gr.Blocks:
     """Return the complete app, not yet launched."""
     settings = Settings.from_environ()
+    add_own_models(settings)
     workspace()  # sets the folder of Gradio's temporary files
     for failure in load_plugins():
         log.warning("%s", failure)

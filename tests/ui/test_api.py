@@ -22,8 +22,8 @@ from tests.servers.removebg import RemoveBg
 #: Parameters of the API that have another name than the option of the command line.
 NAMES = {"input": "image", "option": "options", "yes": "confirm_paid", "alpha_matting_method": "alpha_matting"}
 
-#: Options of the command line that are no parameters: those of its own files, and what the owner of a server decides.
-OWN = {"output", "out", "json", "jobs", "ray", "retry", "allow_host"}
+#: Options of the command line that are no parameters: those of its own files and models, and what the owner decides.
+OWN = {"output", "out", "json", "jobs", "ray", "retry", "allow_host", "model", "model_option", "force"}
 
 
 @pytest.fixture(scope="module")
