@@ -15,8 +15,9 @@ import pytest
 import yaml
 from PIL import Image
 
-from rmbg.providers import PROVIDERS
+from rmbg.providers import OPENED, PROVIDERS
 from tests.benchmark.fakes import Fake
+from tests.onnx_files import color_network
 from tests.pictures import iou, scene
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -39,6 +40,8 @@ BLOCKS = {
     ("docs/tutorial-plugin.md", "toml"): 1,
     ("docs/tutorial-plugin.md", "python"): 1,
     ("docs/how-to/python.md", "python"): 1,
+    ("docs/how-to/own-models.md", "python"): 1,
+    ("docs/how-to/own-models.md", "toml"): 1,
     ("docs/how-to/rembg.md", "python"): 1,
     ("docs/how-to/comfyui.md", "python"): 1,
     ("docs/how-to/api.md", "python"): 2,
@@ -96,6 +99,18 @@ def test_package(folder, monkeypatch):
     assert 0.5 < foreground.max() <= 1 and iou(matte[1].numpy(), scene(120, 160)[1]) > 0.8
     inside = matte[0] == 1
     assert (foreground[0] - photo)[inside].abs().max() < 0.02, "the colors of the subject"
+
+
+def test_own_model(folder, capsys):
+    """The network needs values from 0 to 1; the settings of the page are read from beside it, and make it worse."""
+    Path("network.onnx").write_bytes(color_network("side", weight=(20, -20, 0), bias=-2))
+    (code,), (settings,) = (examples("docs/how-to/own-models.md", language) for language in ("python", "toml"))
+    Path("model.toml").write_text(settings + "force = true\n")
+    names: dict = {}
+    exec(code, names)
+    assert names["cutout"].provider == "model:network" and names["cutout"].width == 160
+    assert "ONNX, 64 x 64, mean 0.485 0.456 0.406" in capsys.readouterr().out
+    OPENED.clear()
 
 
 def test_gradio_client(app, folder, monkeypatch):
