@@ -5,8 +5,9 @@
 replaces ``from rembg import new_session, remove``. Differences: colors of soft edges are decontaminated, also without
 ``decontaminate`` and alpha matting; ``vitmatte`` computes large photos in tiles instead of at 1024 x 1024, by the checkpoint
 ``small-composition-1k``; a photo without a subject raises NoSubjectError instead of an empty picture; sessions share their
-loaded networks; the default model ``bria-rmbg`` is RMBG 2.0 only once its weights are downloaded; the model ``sam`` is SAM 2,
-and takes one point or one rectangle as ``sam_prompt``.
+loaded networks; without a model name the best free provider that is ready runs, as the weights of ``bria-rmbg`` need an
+accepted license here; the model ``sam`` is SAM 2, and takes one point or one rectangle as ``sam_prompt``; the model
+``u2net_cloth_seg`` returns one cutout of all clothes; a ``model_path`` may be anywhere.
 
 https://github.com/danielgatis/rembg/blob/main/rembg/bg.py
 """
@@ -22,23 +23,37 @@ from PIL import Image
 from rmbg.cutout import Cutout
 from rmbg.images.encode import FORMATS, encode
 from rmbg.images.photo import Photo, open_photo
-from rmbg.inference.catalog import VITMATTE
+from rmbg.inference.catalog import IMAGENET_MEAN, IMAGENET_STD, VITMATTE
 from rmbg.matting.edges import AlphaMatting
-from rmbg.providers import find
+from rmbg.providers import find, open_model
 from rmbg.remove import check_alpha_matting, keep_if_paid, remove_background
 from rmbg.settings import Settings
 
-#: Provider for each of rembg's models that exists here under another name. Its general-purpose models select ``auto``, and so
-#: does its default, since the weights of RMBG 2.0 need an accepted license here: ``auto`` runs it once they are downloaded.
+#: Provider for each of rembg's models that has another name here.
 MODELS = {
-    "bria-rmbg": "auto",
+    "bria-rmbg": "rmbg-2.0",
     "birefnet-general": "birefnet",
     "birefnet-general-fp16": "birefnet",
     "birefnet-general-lite": "birefnet-lite",
     "sam": "sam2",
-    **dict.fromkeys(("u2net", "u2netp", "u2net_human_seg", "silueta"), "auto"),
-    **dict.fromkeys(("isnet-general-use", "isnet-anime", "birefnet-portrait"), "auto"),
+    "u2net_human_seg": "u2net-human-seg",
+    "u2net_cloth_seg": "u2net-cloth-seg",
 }
+
+#: Input size, mean and standard deviation of the models that run the file `model_path`, as in rembg.
+CUSTOM_MODELS: dict[str, dict[str, Any]] = {
+    "u2net_custom": {"size": 320, "mean": IMAGENET_MEAN, "std": IMAGENET_STD},
+    "dis_custom": {"size": 1024, "mean": (0.5, 0.5, 0.5), "std": (1.0, 1.0, 1.0)},
+    "ben_custom": {"size": 1024, "mean": (0.5, 0.5, 0.5), "std": (1.0, 1.0, 1.0)},
+}
+
+#: Models of rembg that are services and not available here.
+SERVICES = ("withoutbg", "atlascloud")
+
+
+class _Default(str):
+    """The default model of rembg, of a caller who has not chosen one."""
+
 
 #: Standard deviation and radius of the Gaussian of `post_process_mask`, in pixels, and its threshold.
 SIGMA, RADIUS, THRESHOLD = 2.0, 2, 127
@@ -60,23 +75,34 @@ class Session:
     provider: str
 
 
-def new_session(model_name: str = "bria-rmbg", *args: Any, sess_opts: Any = None, **kwargs: Any) -> Session:
+def new_session(model_name: str = _Default("bria-rmbg"), *args: Any, sess_opts: Any = None, **kwargs: Any) -> Session:
     """Return a session for a model of rembg or for a provider of this package.
 
     Parameters
     ----------
     model_name : str
-        A key of `MODELS`, ``auto`` or the id of a provider, such as ``rmbg-2.0``. The services among the providers charge for
-        each picture.
+        A model of rembg, ``auto`` or the id of a provider, such as ``rmbg-2.0``; by default ``auto``. The services among the
+        providers charge for each picture.
+    model_path : str
+        Keyword for ``u2net_custom``, ``dis_custom`` and ``ben_custom``: the ONNX file.
     *args, sess_opts, **kwargs
         Accepted for compatibility and not used.
 
     Raises
     ------
     ValueError
-        If there is no such model.
+        If there is no such model, or a custom one has no `model_path`.
+    RmbgError
+        If the file of a custom model cannot be used.
     """
-    provider = MODELS.get(model_name, model_name)
+    if model_name in SERVICES:
+        raise ValueError(f"The model {model_name!r} of rembg is a service that is not available here.")
+    if model_name in CUSTOM_MODELS:
+        if not kwargs.get("model_path"):
+            raise ValueError(f"The model {model_name!r} needs model_path, the path of an ONNX file.")
+        options = {**CUSTOM_MODELS[model_name], "resampling": "lanczos", "minmax_normalize": True, "force": True}
+        return Session(model_name, open_model(kwargs["model_path"], options).id)
+    provider = "auto" if isinstance(model_name, _Default) else MODELS.get(model_name, model_name)
     find(provider)  # raises OptionError, which is a ValueError
     return Session(model_name, provider)
 

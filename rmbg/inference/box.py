@@ -25,6 +25,8 @@ def add_margin(box: Box) -> Box:
 def crop(rgb: np.ndarray, box: Box) -> np.ndarray:
     """Crop a photo, uint8 (H, W, 3), to a box: uint8 (height, width, 3) of the box, black outside the photo."""
     left, top, right, bottom = box
+    if box == (0, 0, rgb.shape[1], rgb.shape[0]):
+        return rgb
     result = np.zeros((bottom - top, right - left, 3), np.uint8)
     in_photo, in_box = _overlap(box, *rgb.shape[:2])
     result[in_box] = rgb[in_photo]
@@ -33,6 +35,8 @@ def crop(rgb: np.ndarray, box: Box) -> np.ndarray:
 
 def paste(alpha: np.ndarray, box: Box, height: int, width: int) -> np.ndarray:
     """Inverse of `crop` for the alpha of a crop, uint8 (height, width) of the box: uint8 (H, W), 0 outside the box."""
+    if box == (0, 0, width, height):
+        return alpha
     result = np.zeros((height, width), np.uint8)
     in_photo, in_box = _overlap(box, height, width)
     result[in_photo] = alpha[in_box]

@@ -68,6 +68,8 @@ class Model:
         Normalization after scaling to [0, 1].
     resampling : {"plain", "antialiased", "lanczos"}
         Resizing of the photo to the input, see ``rmbg.inference.preprocess``.
+    classes : int
+        Channels of the output of an ONNX file. If there are several, the first is the background, and the mask is the rest.
     letterbox : bool
         True if the photo is not stretched to the input but placed in the middle of it, with black beside or above it.
     minmax_normalize : bool
@@ -102,6 +104,7 @@ class Model:
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
     resampling: Literal["plain", "antialiased", "lanczos"] = "antialiased"
+    classes: int = 1
     letterbox: bool = False
     minmax_normalize: bool = False
     seconds: float | None = None
@@ -111,7 +114,7 @@ class Model:
     def engines(self) -> tuple[str, ...]:
         """Supported engines; there are no OpenVINO graphs of SAM 2 and ViTMatte."""
         if self.architecture == "onnx":
-            return "openvino", "onnxruntime"
+            return ("openvino", "onnxruntime") if self.classes == 1 else ("openvino",)
         return ("torch",) if self.architecture in ("sam2", "vitmatte") else ("openvino", "torch")
 
     @property
@@ -384,26 +387,162 @@ VITMATTE = Model(
     std=(0.5, 0.5, 0.5),
 )
 
+_RMBG_1_4 = Model(
+    id="rmbg-1.4",
+    title="RMBG-1.4",
+    network="IS-Net, 44 million parameters",
+    best_for="fast general use",
+    hub="briaai/RMBG-1.4",
+    megabytes=176,
+    license="Non-commercial use only, unless you have an agreement with BRIA.",
+    license_url="https://bria.ai/bria-huggingface-model-license-agreement/",
+    architecture="isnet",
+    mean=(0.5, 0.5, 0.5),
+    std=(1.0, 1.0, 1.0),
+    resampling="plain",
+    minmax_normalize=True,
+    seconds=1.2,
+)
+
+#: IS-Net and U2-Net. Their authors publish them as pickles only, which are programs; all but the anime network are taken from
+#: the files of rembg, https://github.com/danielgatis/rembg/tree/main/rembg/sessions, which has the checksums as well.
+_REMBG = "https://github.com/danielgatis/rembg/releases/download/v0.0.0/"
+_APACHE = "Apache 2.0; free for any use, including commercial use."
+_U2NET = Model(
+    id="u2net",
+    title="U2-Net",
+    network="U2-Net, 44 million parameters",
+    best_for="reproducing earlier results",
+    url=f"{_REMBG}u2net.onnx",
+    checksum="md5:60024c5c889badc19c04ad937298a77b",
+    megabytes=176,
+    license=_APACHE,
+    license_url="https://github.com/xuebinqin/U-2-Net/blob/master/LICENSE",
+    architecture="onnx",
+    size=320,
+    resampling="lanczos",
+    minmax_normalize=True,
+)
+_U2NETS = (
+    _U2NET,
+    replace(
+        _U2NET,
+        id="u2netp",
+        title="U2-Net small",
+        network="U2-Net, 1.1 million parameters",
+        best_for="smallest download",
+        url=f"{_REMBG}u2netp.onnx",
+        checksum="md5:8e83ca70e441ab06c318d82300c84806",
+        megabytes=5,
+    ),
+    replace(
+        _U2NET,
+        id="u2net-human-seg",
+        title="U2-Net human",
+        best_for="people, quickly",
+        url=f"{_REMBG}u2net_human_seg.onnx",
+        checksum="md5:c09ddc2e0104f800e3e1bb4652583d1f",
+    ),
+    replace(
+        _U2NET,
+        id="u2net-cloth-seg",
+        title="U2-Net cloth",
+        best_for="clothes without wearer",
+        url=f"{_REMBG}u2net_cloth_seg.onnx",
+        checksum="md5:2434d1f3cb744e0e49386c906e5a08bb",
+        license="MIT; free for any use, including commercial use.",
+        license_url="https://github.com/levindabhi/cloth-segmentation/blob/main/LICENSE",
+        size=768,
+        mean=(0.5, 0.5, 0.5),
+        std=(0.5, 0.5, 0.5),
+        minmax_normalize=False,
+        classes=4,
+    ),
+    replace(
+        _U2NET,
+        id="silueta",
+        title="Silueta",
+        network="U2-Net, reduced to a quarter",
+        best_for="small download",
+        url=f"{_REMBG}silueta.onnx",
+        checksum="md5:55e59e0d8062d2f5d013f4725ee84782",
+        megabytes=44,
+    ),
+)
+_ISNETS = (
+    replace(
+        _RMBG_1_4,
+        id="isnet-general-use",
+        title="IS-Net general",
+        best_for="free general use",
+        hub="",
+        url=f"{_REMBG}isnet-general-use.onnx",
+        checksum="md5:fc16ebd8b0c10d971d3513d564d01e29",
+        megabytes=179,
+        license=_APACHE,
+        license_url="https://github.com/xuebinqin/DIS/blob/main/LICENSE.md",
+        architecture="onnx",
+        seconds=None,
+    ),
+    replace(
+        _RMBG_1_4,
+        id="isnet-anime",
+        title="IS-Net anime",
+        network="IS-Net trained on anime, 44 million parameters",
+        best_for="anime, quickly",
+        hub="skytnt/anime-seg",
+        megabytes=204,
+        license=_APACHE,
+        license_url="https://github.com/SkyTNT/anime-segmentation/blob/main/LICENSE",
+        mean=(0.0, 0.0, 0.0),
+        std=(1.0, 1.0, 1.0),
+        letterbox=True,
+        minmax_normalize=False,
+        seconds=None,
+    ),
+)
+
+#: Networks with several views of the photo. The inputs are those of the published pipelines.
+_BEN2 = Model(
+    id="ben2",
+    title="BEN2",
+    network="BEN2, 94 million parameters",
+    best_for="fine hair",
+    hub="PramaLLC/BEN2",
+    megabytes=381,
+    license="MIT; free for any use, including commercial use.",
+    license_url="https://github.com/PramaLLC/BEN2/blob/main/LICENSE",
+    architecture="ben2",
+    resampling="lanczos",
+    minmax_normalize=True,
+)
+_BOX_SEGMENTER = Model(
+    id="finegrain-box",
+    title="Finegrain box segmenter",
+    network="MVANet, 94 million parameters",
+    best_for="objects in boxes",
+    hub="finegrain/finegrain-box-segmenter",
+    revision="v0.1",
+    megabytes=381,
+    license="MIT; free for any use, including commercial use.",
+    license_url="https://huggingface.co/finegrain/finegrain-box-segmenter",
+    architecture="mvanet",
+)
+
+#: Networks whose weights are published as pickles only. Conversions of them are own models, see `rmbg.inference.own_models`.
+CONVERTED = (
+    *(replace(_U2NET, architecture=architecture) for architecture in ("u2net", "u2netp")),
+    replace(_U2NETS[3], architecture="u2net-cloth", classes=1),
+    replace(
+        _BEN2, id="inspyrenet", network="InSPyReNet, 91 million parameters", architecture="inspyrenet", resampling="antialiased"
+    ),
+)
+
 #: Models of providers by id.
 MODELS = {
     model.id: model
     for model in (
-        Model(
-            id="rmbg-1.4",
-            title="RMBG-1.4",
-            network="IS-Net, 44 million parameters",
-            best_for="fast general use",
-            hub="briaai/RMBG-1.4",
-            megabytes=176,
-            license="Non-commercial use only, unless you have an agreement with BRIA.",
-            license_url="https://bria.ai/bria-huggingface-model-license-agreement/",
-            architecture="isnet",
-            mean=(0.5, 0.5, 0.5),
-            std=(1.0, 1.0, 1.0),
-            resampling="plain",
-            minmax_normalize=True,
-            seconds=1.2,
-        ),
+        _RMBG_1_4,
         Model(
             id="rmbg-2.0",
             title="RMBG-2.0",
@@ -435,6 +574,10 @@ MODELS = {
         ),
         *_BIREFNETS_SINCE_2025,
         *_BIREFNETS_OF_2024,
+        _BEN2,
+        _BOX_SEGMENTER,
+        *_ISNETS,
+        *_U2NETS,
     )
 }
 

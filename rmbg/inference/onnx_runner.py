@@ -29,7 +29,7 @@ class OnnxRunner(OpenVinoRunner):
     """A network in an ONNX file on OpenVINO."""
 
     def compile(self, model: Model, file: WeightsFile, plan: Plan) -> Any:
-        return core().compile_model(read_graph(file.path, model.size, model.width or model.size), "CPU", config(plan))
+        return core().compile_model(read_graph(file.path, *model.input_shape(0, 0), model.classes), "CPU", config(plan))
 
     def run(self, images: np.ndarray, check: Callable[[], None] | None = None) -> np.ndarray:
         """Compute masks, float32 (N, h, w) in [0, 1], of normalized images, float32 (N, 3, H, W)."""
@@ -84,7 +84,7 @@ class OnnxRuntimeRunner:
         return probabilities(outputs[index].squeeze(axes).astype(np.float32))
 
 
-def read_graph(path: Path, height: int, width: int) -> Any:
+def read_graph(path: Path, height: int, width: int, classes: int = 1) -> Any:
     """Read an ONNX file as a graph with an input, float32 (1, 3, height, width), and the mask, (1, 1, h, w), as its output.
 
     Parameters
@@ -92,6 +92,8 @@ def read_graph(path: Path, height: int, width: int) -> Any:
     path : Path
     height, width : int
         Of the input.
+    classes : int
+        Channels of the output. If there are several, the mask is the probability of all but the first, the background.
 
     Returns
     -------
@@ -122,6 +124,12 @@ def read_graph(path: Path, height: int, width: int) -> Any:
     for target in entry.output(0).get_target_inputs():
         target.replace_source_output(node.output(0))
     outputs = [result.input_value(0) for result in graph.get_results()]
+    if classes > 1:
+        logits = next((output for output in outputs if _shape(output)[1:2] == (classes,)), None)
+        if logits is None:
+            raise failure(path, f"has no output of {classes} channels. Download it again.")
+        background = opset15.gather(opset15.softmax(opset15.convert(logits, np.float32), 1), [0], 1)
+        return ov.Model([opset15.subtract(np.float32(1), background)], [image])
     names = [output.get_any_name() for output in graph.outputs]
     index, axes = find_mask(path, names, [_shape(output) for output in outputs])
     mask = opset15.convert(outputs[index], np.float32)

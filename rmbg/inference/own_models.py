@@ -23,7 +23,7 @@ import numpy as np
 from rmbg.errors import ModelError, OptionError, printable, reason
 from rmbg.images.photo import open_photo
 from rmbg.inference import hub, preprocess, weights
-from rmbg.inference.catalog import IMAGENET_MEAN, IMAGENET_STD, MODELS, OWN, Model, build, renamed
+from rmbg.inference.catalog import CONVERTED, IMAGENET_MEAN, IMAGENET_STD, MODELS, OWN, Model, build, renamed
 from rmbg.inference.engines import import_torch
 from rmbg.inference.model_cache import MODEL_CACHE
 from rmbg.inference.model_settings import CONFIG, PATCH_ORDERS, PREPROCESSOR, STRIDE, described, parse
@@ -234,7 +234,7 @@ def find_candidates(path: Path, given: Mapping[str, Any]) -> list[Model]:
 
 
 def fitting_models(path: Path) -> list[Model]:
-    """Return the models of the catalog whose networks have the tensors of a checkpoint.
+    """Return the models of the catalog, and of `CONVERTED`, whose networks have the tensors of a checkpoint.
 
     Raises
     ------
@@ -256,8 +256,8 @@ def fitting_models(path: Path) -> list[Model]:
     except (SafetensorError, OSError) as error:
         raise failure(path, f"is not a safetensors file, or it is incomplete ({reason(error)}). Export it again.") from None
     definitions: dict[Model, list[Model]] = {}  # models of the catalog by what their networks are built from
-    for model in MODELS.values():
-        if "openvino" in model.engines:
+    for model in (*MODELS.values(), *CONVERTED):
+        if model.engines == ("openvino", "torch"):
             origin: dict[str, Any] = {name: getattr(UNKNOWN, name) for name in ORIGIN}
             definition = replace(model.network_only, **origin, width=None, dynamic=None)
             if model.patch_order is not None:  # it has no effect on the tensors

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-# Parts of the names of tensors in the checkpoint that inference does not need: the five coarser side outputs.
-UNUSED = tuple(f"side{level}." for level in range(2, 7))
+# Parts of the names of tensors in checkpoints that inference does not need: the five coarser side outputs, and the encoder of
+# the ground truth in training.
+UNUSED = (*(f"side{level}." for level in range(2, 7)), "gt_encoder.")
 
 
 class ConvBlock(nn.Module):

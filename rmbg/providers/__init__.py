@@ -19,7 +19,7 @@ from rmbg.providers.cascade import Cascade
 from rmbg.providers.fal import Fal
 from rmbg.providers.gigarouter import Gigarouter
 from rmbg.providers.huggingface import HuggingFace
-from rmbg.providers.local import LocalNetwork
+from rmbg.providers.local import BoxNetwork, LocalNetwork
 from rmbg.providers.removebg import RemoveBg
 from rmbg.providers.runware import RUNWARE_REMBG_1_4, RUNWARE_RMBG_2
 from rmbg.providers.sam2 import SAM2
@@ -43,7 +43,10 @@ __all__ = [
 #: The providers of this package, followed by those of plug-ins after a call of `load_plugins`.
 PROVIDERS: dict[str, Provider] = {
     "builtin": Builtin(),
-    **{model.id: SAM2 if model is SAM2.model else LocalNetwork(model) for model in MODELS.values()},
+    **{model.id: LocalNetwork(model) for model in MODELS.values()},
+    # Those that take a prompt keep their places among the networks.
+    "sam2": SAM2,
+    "finegrain-box": BoxNetwork(MODELS["finegrain-box"]),
     "fal-rmbg-2.0": Fal(),
     "runware-rmbg-2.0": RUNWARE_RMBG_2,
     "runware-rembg-1.4": RUNWARE_REMBG_1_4,

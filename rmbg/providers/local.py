@@ -11,10 +11,11 @@ import numpy as np
 
 from rmbg.billing import quote
 from rmbg.cutout import Cutout
-from rmbg.errors import NotReadyError
+from rmbg.errors import NotReadyError, OptionError, printable
 from rmbg.images.photo import Photo
 from rmbg.images.pixels import shrink_photo
 from rmbg.inference import device, hub, inventory, preprocess, weights, zerogpu
+from rmbg.inference.box import Box, add_margin, crop, paste
 from rmbg.inference.catalog import MODELS, Model
 from rmbg.inference.engines import Plan, torch_is_installed
 from rmbg.inference.model_cache import MODEL_CACHE
@@ -29,6 +30,8 @@ PREVIEW_RATIO = 1.5
 
 #: Plan of a cutout whose matte is no result of a network.
 NO_PLAN = Plan("", "", "")
+
+BOX = Option("box", "Box", "", "left,top,right,bottom of a box around the subject, as fractions of width and height.")
 
 DATA_USE = "The photo stays on this machine. The weights are downloaded once from the Hugging Face Hub."
 DATA_USE_OF_URL = "The photo stays on this machine. The weights are downloaded once from {host}."
@@ -156,16 +159,24 @@ class LocalNetwork(Provider):
         model = self._on_engine(self.model.size, self.model.size, context.settings)
         MODEL_CACHE.warm_up(model, context.settings, context.progress, context.check)
 
+    def region(self, options: Mapping[str, Any], height: int, width: int) -> Box:
+        """Part of a photo that the network processes."""
+        return 0, 0, width, height
+
     def cut(self, photo: Photo, options: Mapping[str, Any], context: RequestContext) -> Cutout:
         timer = Timer()
-        model = self._on_engine(photo.height, photo.width, context.settings)
-        images = preprocess.prepare(model, photo.flattened())
+        rgb = crop(photo.flattened(), self.region(options, photo.height, photo.width))
+        height, width = rgb.shape[:2]
+        model = self._on_engine(height, width, context.settings)
+        images = preprocess.prepare(model, rgb)
         with on_device(context, timer):
             masks, plan = MODEL_CACHE.predict(model, images, context.settings, context.progress, context.check, timer)
         context.check()
 
         def matte(sized: Photo) -> np.ndarray:
-            return preprocess.alpha(model, masks[0], sized.height, sized.width) * np.float32(1 / 255)
+            left, top, right, bottom = box = self.region(options, sized.height, sized.width)
+            alpha = preprocess.alpha(model, masks[0], bottom - top, right - left)
+            return paste(alpha, box, sized.height, sized.width) * np.float32(1 / 255)
 
         return local_cutout(self.info.id, photo, matte, timer, context, plan)
 
@@ -175,6 +186,52 @@ class LocalNetwork(Provider):
             return self.model
         engine, _ = device.choose_engine_and_device(settings, self.model.engines)
         return self.model.static(height, width) if engine == "openvino" else self.model
+
+
+class BoxNetwork(LocalNetwork):
+    """Network that segments the object in a box, or the subject of the whole photo."""
+
+    options = (BOX,)
+
+    def region(self, options: Mapping[str, Any], height: int, width: int) -> Box:
+        fractions = parse_box(options["box"])
+        left, top, right, bottom = (0.0, 0.0, 1.0, 1.0) if fractions is None else map(float, fractions)
+        # At least one pixel, also of a smaller copy of the photo.
+        right, bottom = max(right * width, left * width + 1), max(bottom * height, top * height + 1)
+        return add_margin((int(left * width), int(top * height), int(right), int(bottom)))
+
+
+def parse_fractions(text: str, name: str, count: int) -> np.ndarray | None:
+    """Parse `count` comma-separated numbers in [0, 1] as float32; None for empty text.
+
+    Raises
+    ------
+    OptionError
+        If the count or a value is wrong; the message begins with the option's `name`.
+    """
+    if not text.strip():
+        return None
+    try:
+        values = np.array([float(part) for part in text.split(",")], np.float32)
+    except ValueError:
+        values = np.array([], np.float32)
+    if len(values) != count or not ((values >= 0) & (values <= 1)).all():
+        raise OptionError(f"{name} is {printable(text, 60)!r}; it must be {count} numbers from 0 to 1, separated by commas.")
+    return values
+
+
+def parse_box(text: str) -> np.ndarray | None:
+    """Parse the option `BOX` as float32 (left, top, right, bottom) in [0, 1]; None for empty text.
+
+    Raises
+    ------
+    OptionError
+        If the box is invalid or empty.
+    """
+    box = parse_fractions(text, "box", 4)
+    if box is not None and (box[0] >= box[2] or box[1] >= box[3]):
+        raise OptionError(f"box is {printable(text, 60)!r}; left must be less than right, and top less than bottom.")
+    return box
 
 
 def model_status(model: Model, settings: Settings) -> Status:

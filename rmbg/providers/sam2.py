@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rmbg.cutout import Cutout
-from rmbg.errors import NoSubjectError, OptionError, printable
+from rmbg.errors import NoSubjectError
 from rmbg.images.photo import Photo
 from rmbg.inference import preprocess
 from rmbg.inference.catalog import MODELS
@@ -26,7 +26,7 @@ from rmbg.inference.engines import Plan
 from rmbg.inference.model_cache import MODEL_CACHE
 from rmbg.matting.guided_filter import upsample_guided
 from rmbg.providers.base import Option, RequestContext
-from rmbg.providers.local import LocalNetwork, local_cutout, on_device
+from rmbg.providers.local import BOX, LocalNetwork, local_cutout, on_device, parse_box, parse_fractions
 from rmbg.runtime.telemetry import Timer
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ MODEL = MODELS["sam2"]
 
 OPTIONS = (
     Option("point", "Point", "", "x,y of a point on the subject, as fractions of width and height; 0.5,0.5 is the center."),
-    Option("box", "Box", "", "left,top,right,bottom of a box around the subject, as fractions of width and height."),
+    BOX,
     Option(
         "grid",
         "Grid",
@@ -62,11 +62,7 @@ class Sam2(LocalNetwork):
 
     def cut(self, photo: Photo, options: Mapping[str, Any], context: RequestContext) -> Cutout:
         timer = Timer()
-        point, box = parse_fractions(options["point"], "point", 2), parse_fractions(options["box"], "box", 4)
-        if box is not None and (box[0] >= box[2] or box[1] >= box[3]):
-            raise OptionError(
-                f"box is {printable(options['box'], 60)!r}; left must be less than right, and top less than bottom."
-            )
+        point, box = parse_fractions(options["point"], "point", 2), parse_box(options["box"])
         rgb = photo.flattened()
         points = point_grid(options["grid"]) if point is None else point[None]
         with on_device(context, timer):
@@ -118,25 +114,6 @@ def mask_at(photo: Photo, point: tuple[float, float], context: RequestContext) -
     rgb = photo.flattened()
     masks, _ = predict(rgb, np.array([point], np.float32), None, context, Timer())
     return upsample_guided(1 / (1 + np.exp(-best_mask(masks))), rgb)
-
-
-def parse_fractions(text: str, name: str, count: int) -> np.ndarray | None:
-    """Parse `count` comma-separated numbers in [0, 1] as float32; None for empty text.
-
-    Raises
-    ------
-    OptionError
-        If the count or a value is wrong; the message begins with the option's `name`.
-    """
-    if not text.strip():
-        return None
-    try:
-        values = np.array([float(part) for part in text.split(",")], np.float32)
-    except ValueError:
-        values = np.array([], np.float32)
-    if len(values) != count or not ((values >= 0) & (values <= 1)).all():
-        raise OptionError(f"{name} is {printable(text, 60)!r}; it must be {count} numbers from 0 to 1, separated by commas.")
-    return values
 
 
 def point_grid(side: int) -> np.ndarray:

@@ -149,7 +149,7 @@ def test_file_of_the_user_is_never_deleted(rmbg, hub, tmp_path, monkeypatch):
     ("arguments", "expected"),
     [
         (["get"], "get needs the id of a network; choose from rmbg-1.4"),
-        (["get", "u3net"], "'u3net' has no weights to download; choose from rmbg-1.4"),
+        (["get", "u3net"], "'u3net' has no weights to download; choose from u2net, u2netp"),
         (["check", "sam2", "--json"], "--json is for the list"),
         (["sam2"], "invalid choice: 'sam2'"),
     ],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import io
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -16,12 +17,13 @@ import pytest
 from PIL import Image
 from scipy.fft import dctn
 
-from rmbg.compat.rembg import MODELS, new_session, remove
+from rmbg.compat.rembg import CUSTOM_MODELS, SERVICES, new_session, remove
 from rmbg.errors import NotReadyError
 from rmbg.matting.edges import AlphaMatting
 from rmbg.matting.matte import make_trimap
-from rmbg.providers import PROVIDERS
+from rmbg.providers import PROVIDERS, find
 from tests.benchmark.fakes import Fake
+from tests.onnx_files import color_network
 from tests.pictures import examples, iou, truth
 
 PATH = next(path for path in examples() if path.stem == "teapot")
@@ -167,9 +169,52 @@ def test_colors_are_decontaminated_except_with_putalpha(photo, cutout):
 def test_sessions():
     assert new_session().provider == "auto" and new_session("builtin").provider == "builtin"
     assert new_session("rmbg-2.0", sess_opts=None, providers=["CPUExecutionProvider"]).provider == "rmbg-2.0"
-    assert {provider for provider in MODELS.values() if provider != "auto"} <= set(PROVIDERS)
     with pytest.raises(ValueError, match="There is no provider 'other'"):
         new_session("other")
+    with pytest.raises(ValueError, match="'withoutbg' of rembg is a service that is not available here"):
+        new_session("withoutbg", api_key="some-key")
+
+
+#: Provider with the network of each model of rembg.
+NETWORKS = {
+    "birefnet-general": "birefnet",
+    "birefnet-general-fp16": "birefnet",
+    "birefnet-general-lite": "birefnet-lite",
+    "birefnet-portrait": "birefnet-portrait",
+    "birefnet-dis": "birefnet-dis",
+    "birefnet-hrsod": "birefnet-hrsod",
+    "birefnet-cod": "birefnet-cod",
+    "birefnet-massive": "birefnet-massive",
+    "bria-rmbg": "rmbg-2.0",
+    "isnet-anime": "isnet-anime",
+    "isnet-general-use": "isnet-general-use",
+    "sam": "sam2",
+    "silueta": "silueta",
+    "u2net": "u2net",
+    "u2net_cloth_seg": "u2net-cloth-seg",
+    "u2net_human_seg": "u2net-human-seg",
+    "u2netp": "u2netp",
+}
+
+
+def test_models_of_rembg_select_their_networks():
+    assert {name: new_session(name).provider for name in NETWORKS} == NETWORKS
+
+
+@pytest.mark.parametrize("name", CUSTOM_MODELS)
+def test_custom_models_run_their_file(name, tmp_path, photo, monkeypatch):
+    """The network of the file separates red from green, at any size; the settings are those of rembg."""
+    monkeypatch.setenv("RMBG_DATA", str(tmp_path))
+    path = tmp_path / "network.onnx"
+    path.write_bytes(color_network("size"))
+    session = new_session(name, model_path=str(path))
+    model = find(session.provider).model
+    assert session.provider.startswith("model:") and model.size == CUSTOM_MODELS[name]["size"]
+    assert (model.mean, model.std) == (CUSTOM_MODELS[name]["mean"], CUSTOM_MODELS[name]["std"])
+    mask = np.asarray(remove(photo, session=session, only_mask=True))
+    assert mask.shape == (photo.height, photo.width) and mask.min() == 0 and mask.max() >= 254
+    with pytest.raises(ValueError, match="needs model_path"):
+        new_session(name)
 
 
 def perceptual_hash(image: Image.Image) -> np.ndarray:
@@ -213,10 +258,15 @@ def test_prompts_of_sam(photo, monkeypatch):
             remove(photo, session=session, sam_prompt=prompt)
 
 
+def published_models(folder: Path) -> set[str]:
+    """Names of the models of a copy of rembg."""
+    sources = [path.read_text(encoding="utf-8") for path in (folder / "rembg" / "sessions").glob("[!_]*.py")]
+    found = [re.search(r"def name\(cls.*?return \"([^\"]+)\"", source, re.DOTALL) for source in sources]
+    return {match[1] for match in found if match}
+
+
 def published_signatures(folder: Path) -> dict[str, inspect.Signature]:
-    """Signatures of ``remove`` and ``new_session`` in the sources of the latest rembg, without its requirements."""
-    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(folder), "rembg"]
-    subprocess.run(install, check=True)
+    """Signatures of ``remove`` and ``new_session`` of a copy of rembg."""
     names: dict[str, Any] = {}
     for path, name in (("bg.py", "remove"), ("session_factory.py", "new_session")):
         tree = ast.parse((folder / "rembg" / path).read_text(encoding="utf-8"))
@@ -229,9 +279,11 @@ def published_signatures(folder: Path) -> dict[str, inspect.Signature]:
     return {name: inspect.signature(names[name]) for name in ("remove", "new_session")}
 
 
-@pytest.mark.long
-def test_signatures_of_the_published_rembg(tmp_path):
-    """Only the sources are installed; the requirements have hundreds of megabytes."""
+def test_names_and_signatures_are_those_of_the_published_rembg(tmp_path):
+    """Only the sources of the latest version are installed; the requirements have hundreds of megabytes."""
+    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(tmp_path), "rembg"]
+    subprocess.run(install, check=True)
+    assert published_models(tmp_path) == {*NETWORKS, *CUSTOM_MODELS, *SERVICES}
     theirs = published_signatures(tmp_path)
     for ours in (remove, new_session):
         found = [(p.name, p.kind, p.default) for p in inspect.signature(ours).parameters.values()]

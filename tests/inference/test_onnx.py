@@ -47,6 +47,20 @@ def predict(path: Path, settings: Settings) -> tuple[np.ndarray, Plan]:
     return ModelCache().predict(replace(locate(str(path)), size=SIZE), IMAGES, settings, no_progress, lambda: None)
 
 
+def test_mask_of_classes_is_all_but_the_background(tmp_path, settings):
+    path = tmp_path / "net.onnx"
+    weight = np.random.default_rng(2).normal(0, 5, (4, 3, 1, 1)).astype(np.float32)
+    convolution = node("Conv", ["image", "weight"], ["logits"], kernel_shape=[1, 1])
+    shapes = [("image", "float32", (1, 3, "h", "w"))], [("logits", "float32", (1, 4, "h", "w"))]
+    path.write_bytes(model(*shapes, [convolution], [tensor("weight", weight)]))
+    several = replace(locate(str(path)), size=SIZE, classes=4)
+    masks, _ = ModelCache().predict(several, IMAGES, settings, no_progress, lambda: None)
+    exponentials = np.exp(np.einsum("kc,nchw->nkhw", weight[:, :, 0, 0], IMAGES))
+    assert np.abs(masks - (1 - exponentials[:, 0] / exponentials.sum(1))).max() < 1e-5
+    with pytest.raises(ModelError, match="has no output of 3 channels"):
+        ModelCache().predict(replace(several, classes=3), IMAGES, settings, no_progress, lambda: None)
+
+
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
 def test_mask(tmp_path, settings, name, engine):

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from rmbg.errors import CancelledError, ModelError, OptionError
 from rmbg.inference import model_settings, own_models
-from rmbg.inference.catalog import IMAGENET_MEAN, IMAGENET_STD, MODELS, build
+from rmbg.inference.catalog import CONVERTED, IMAGENET_MEAN, IMAGENET_STD, MODELS, build
 from rmbg.inference.model_settings import described, parse
 from rmbg.inference.own_models import find_candidates, in_folder, locate, measure
 from rmbg.settings import Settings
@@ -243,7 +243,8 @@ def test_invalid_settings_beside_the_weights(tmp_path, name, text):
 # Architecture.
 
 
-NETWORKS = {(model.architecture, model.backbone): model for model in MODELS.values() if "openvino" in model.engines}
+DEFINED = [model for model in (*MODELS.values(), *CONVERTED) if model.engines == ("openvino", "torch")]
+NETWORKS = {(model.architecture, model.backbone): model for model in DEFINED}
 
 
 @pytest.mark.parametrize("network", NETWORKS, ids=str)
@@ -255,7 +256,7 @@ def test_architecture_is_found_by_the_tensors(tmp_path, network, prefix):
     assert {(one.architecture, one.backbone) for one in found} == {network}
     settings = [(one.patch_order, one.mean, one.std, one.resampling, one.minmax_normalize) for one in found]
     assert len(settings) == len(set(settings)), "each is measured once"
-    for model in MODELS.values():
+    for model in DEFINED:
         if (model.architecture, model.backbone) == network:
             assert (model.patch_order, model.mean, model.std, model.resampling, model.minmax_normalize) in settings
 

@@ -14,6 +14,7 @@ from rmbg.errors import ModelError, OptionError
 from rmbg.images.photo import Photo
 from rmbg.inference import catalog, inventory
 from rmbg.inference.catalog import MODELS, build
+from rmbg.inference.engines import Plan
 from rmbg.inference.model_cache import MODEL_CACHE
 from rmbg.providers import PROVIDERS, find
 from rmbg.providers.base import RequestContext
@@ -64,6 +65,27 @@ def test_cutout_holds_provider_engine_and_device(settings, photo):
     assert "Running rmbg-1.4 on cpu" in messages
     (network,) = (network for network in inventory.networks(settings) if network.seconds is not None)
     assert network.model.id == "rmbg-1.4" and network.seconds == round(cutout.warm_seconds, 3)
+
+
+def test_box_network_processes_the_box_with_its_margin(settings, monkeypatch):
+    rgb = np.zeros((100, 200, 3), np.uint8)
+    rgb[48:, 45:155] = 255  # the box and its margin of 5 % on each side
+    images, run = [], Plan("torch", "cpu", "fp32")
+
+    def predict(model, image, *arguments):
+        images.append(image)
+        return np.ones((1, 64, 64), np.float32), run
+
+    monkeypatch.setattr(MODEL_CACHE, "predict", predict)
+    cutout = remove_background(Photo(rgb), "finegrain-box", {"box": "0.25,0.5,0.75,1"}, settings=settings)
+    assert images[0][0, :, :-5].min() > 2, "white, and black below the photo"
+    assert images[0][0, :, -1].max() < 0
+    assert cutout.matte[48:, 45:155].min() == 1 and cutout.matte.sum() == 52 * 110
+    whole = remove_background(Photo(rgb), "finegrain-box", settings=settings)
+    assert whole.matte.min() == 1
+    for box in ("0.5,0,0.5,1", "0,0,1", "0,0,1,2"):
+        with pytest.raises(OptionError, match=r"^box is"):
+            remove_background(Photo(rgb), "finegrain-box", {"box": box}, settings=settings)
 
 
 def test_remove_command_runs_a_local_network(folder, tmp_path, monkeypatch, capsys):
