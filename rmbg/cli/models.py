@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 from typing import Any
 
 from rmbg.cli import output
@@ -66,9 +65,15 @@ def _list(found: list[Network], *, as_json: bool) -> None:
     rows = [("ID", "BEST FOR", "SIZE", "LICENSE", "ON DISK", "SECONDS")]
     for network in found:
         model, seconds = network.model, "" if network.seconds is None else f"{network.seconds:.2f}"
-        license = re.split("[;:,]", model.license)[0].rstrip(".")
         rows.append(
-            (model.id, model.best_for, f"{model.megabytes} MB", license, "no" if network.path is None else "yes", seconds)
+            (
+                model.id,
+                model.best_for,
+                f"{model.megabytes} MB",
+                model.short_license,
+                "no" if network.path is None else "yes",
+                seconds,
+            )
         )
     print_table(rows)
     count = sum(network.path is not None for network in found)

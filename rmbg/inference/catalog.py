@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -160,6 +161,11 @@ class Model:
 
         rows, columns = min(GRAPH_SHAPES, key=distance)
         return replace(self, dynamic=None, size=rows, width=columns)
+
+    @property
+    def short_license(self) -> str:
+        """Name of the license, or the first words of its terms."""
+        return re.split("[;:,]", self.license)[0].rstrip(".")
 
     @property
     def page(self) -> str:

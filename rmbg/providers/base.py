@@ -156,10 +156,13 @@ class Status:
         license has to be accepted first.
     text : str
         Description of the state, as the end of the sentence "NAME is not ready: ...".
+    brief : str
+        The same in a word for lists, such as the megabytes of a download; by default `text`.
     """
 
     state: Literal["ready", "download", "key", "licence", "unavailable"]
     text: str
+    brief: str = ""
 
     @property
     def usable(self) -> bool:

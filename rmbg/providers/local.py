@@ -256,5 +256,5 @@ def model_status(model: Model, settings: Settings) -> Status:
     downloads = Message("downloads {size} MB on first use", size=model.megabytes)
     if model.gated:
         text = Message("{downloads}, after the license at {page} is accepted", downloads=downloads, page=model.page)
-        return Status("download", text)
-    return Status("download", downloads)
+        return Status("download", text, brief=f"{model.megabytes} MB")
+    return Status("download", downloads, brief=f"{model.megabytes} MB")

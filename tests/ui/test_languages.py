@@ -135,7 +135,7 @@ def test_first_page_has_no_text_beside_the_catalog(brackets):
     with speaking(brackets):
         config: Any = app.config
     data = " ".join(f"{p.info.title} {p.info.id} {p.info.model} {p.info.input_size}" for p in PROVIDERS.values())
-    data += " " + " ".join(model.title for model in DOWNLOADS.values())
+    data += " " + " ".join(f"{model.title} {model.short_license}" for model in DOWNLOADS.values())
     data += " RMBG Studio Python Gradio NVIDIA MB px"
     names = set(re.findall(r"[^\W\d_]{3,}", data))
     found = []

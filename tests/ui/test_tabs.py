@@ -36,7 +36,7 @@ def test_every_tab_is_reached_by_arrow_keys_on_a_phone(page):
         assert page.evaluate("document.activeElement.innerText.trim()") == name, "the focus follows"
         assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), f"{name} scrolls sideways"
     cards = page.locator("#providers .card")
-    assert cards.count() > 10
+    assert cards.count() > 5
     assert page.evaluate("[...document.querySelectorAll('.card')].every((card) => card.scrollWidth <= card.clientWidth)")
     page.keyboard.press("ArrowRight")
     wait_for_tab(page, "Remove")
@@ -83,7 +83,7 @@ def test_compare_offers_a_second_provider(page):
     page.wait_for_selector("#second-provider", state="hidden", timeout=WAIT)
     assert page.locator("#compare-providers .token").all_inner_texts() == [
         "Built-in · quick first cutouts",
-        "BiRefNet lite · fast fine edges · downloads 178 MB on first use",
+        "BiRefNet lite · fast fine edges · 178 MB",
     ]
     page.wait_for_function("document.querySelector('#price').innerText.includes('Free of charge')", timeout=WAIT)
     page.click("#compare-providers .token:has-text('BiRefNet lite') .token-remove")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,6 +13,7 @@ from gradio.data_classes import GradioRootModel
 
 from rmbg.billing import api_keys
 from rmbg.billing.quote import quote
+from rmbg.inference.catalog import MODELS
 from rmbg.providers import AUTO, PROVIDERS, find
 from rmbg.providers.base import Option, ProviderInfo, Status
 from rmbg.settings import Settings
@@ -122,7 +122,7 @@ def _choice(info: ProviderInfo, status: Status, settings: Settings) -> str:
     if info.kind == "remote":
         parts.append(t(str(quote(info, {}, settings))))
     if status.state != "ready":
-        parts.append(status_text(status))
+        parts.append(status.brief or status_text(status))
     return " · ".join(parts)
 
 
@@ -168,11 +168,12 @@ def expected(info: ProviderInfo, settings: Settings) -> str:
 
 
 def cards(settings: Settings) -> str:
-    """Return a card for each provider: status, price, license, recipient of the photo, model."""
+    """Return a card for each provider but the published networks: status, price, license, recipient of the photo, model."""
     groups = [("On this server" if _shared(settings) else "On this computer", "local"), ("Services", "remote")]
     rows = [
         (replace(p.info, pixels=data_use(p.info, settings)), _shown(p.status(settings)), expected(p.info, settings))
-        for p in PROVIDERS.values()
+        for name, p in PROVIDERS.items()
+        if name not in MODELS
     ]
     return render("providers.html", groups=[(name, [row for row in rows if row[0].kind == kind]) for name, kind in groups])
 
@@ -388,15 +389,14 @@ def refresh_second_provider(settings: Settings) -> tuple[str, Any]:
 
 
 def offers(settings: Settings) -> list[tuple[str, str]]:
-    """Return (text, id) of the local providers that are downloaded on first use, fastest first."""
+    """Return (text, id) of the networks of `AUTO` that are downloaded on first use, fastest first."""
     found = []
-    for name, provider in PROVIDERS.items():
-        info, status = provider.info, provider.status(settings)
-        if info.kind == "local" and status.state == "download":
-            seconds = "" if info.seconds is None else ", " + t("about {seconds} s", seconds=f"{info.seconds:g}")
-            text = f"{info.title}: {status_text(status)}{seconds}. {t(info.license)}"
-            found.append((info.seconds or math.inf, text, name))
-    return [(text, name) for _, text, name in sorted(found, key=lambda offer: offer[0])[:OFFERED]]
+    for name in AUTO:
+        info, status = PROVIDERS[name].info, PROVIDERS[name].status(settings)
+        if status.state == "download" and info.seconds is not None:
+            seconds = t("about {seconds} s", seconds=f"{info.seconds:g}")
+            found.append((info.seconds, f"{info.title}: {status_text(status)}, {seconds}. {t(info.license)}", name))
+    return [(text, name) for _, text, name in sorted(found)[:OFFERED]]
 
 
 def add(chosen: str | None, ids: list[str]) -> list[str]:
