@@ -26,6 +26,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.memory import process_memory
+from rmbg.inference.catalog import MODELS
 
 FOLDER = Path(tempfile.gettempdir()) / "rmbg-benchmarks"
 PARTS = ("loop", "rembg", "memory", "large", "listing", "million")
@@ -74,7 +75,7 @@ def rembg(arguments: argparse.Namespace) -> None:
     if not peers.installed("onnx", "rembg", "watchdog"):
         print("rembg is not installed: pip install -r benchmarks/requirements.txt")
         return
-    peers.weights(FOLDER, "rmbg-1.4")
+    peers.weights(FOLDER, MODELS["rmbg-1.4"])
     peers.onnx_file(FOLDER)
     source = photos("medium", arguments.photos, (1500, 1000))
     environment = {**os.environ, "U2NET_HOME": str(FOLDER), "MODEL_CHECKSUM_DISABLED": "1"}
@@ -149,7 +150,7 @@ def million(arguments: argparse.Namespace) -> None:
 
     if not torch.cuda.is_available():
         return
-    peers.weights(FOLDER, "rmbg-1.4")  # the built-in network runs on the CPU
+    peers.weights(FOLDER, MODELS["rmbg-1.4"])  # the built-in network runs on the CPU
     rate = max(arguments.photos / measure("batch", "rmbg-1.4", source)["seconds"] for _ in range(arguments.rounds))
     hours = 1e6 / rate / 3600
     print(

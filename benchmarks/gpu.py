@@ -46,7 +46,7 @@ def main() -> None:
 def measure(name: str, arguments: argparse.Namespace) -> None:
     """Print the times of one network in all forms and batch sizes."""
     device, precision = arguments.device, torch_precision(arguments.device)
-    path = peers.weights(FOLDER, name)
+    path = peers.weights(FOLDER, MODELS[name])
     runner = TorchRunner(MODELS[name], WeightsFile(path, ""), Plan("torch", device, precision), lambda fraction, text: None)
     forms = {"eager fp32": (peers.eager(name).to(device), torch.float32), precision: (runner.network, DTYPES[precision])}
     if arguments.compile:

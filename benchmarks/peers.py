@@ -17,9 +17,9 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from rmbg.inference.catalog import MODELS, build
+from rmbg.inference.catalog import MODELS, Model, build
 from rmbg.networks.load import load
-from tests.networks.rule import rule_weights
+from tests.networks.rule import inspyrenet_weights, rule_weights
 
 Forward = Callable[[np.ndarray], np.ndarray]
 
@@ -29,13 +29,16 @@ def installed(*names: str) -> bool:
     return all(importlib.util.find_spec(name) for name in names)
 
 
-def weights(folder: Path, name: str) -> Path:
-    """Path of a synthetic checkpoint of model `name` in `folder`, which can be used as RMBG_WEIGHTS."""
-    path = folder / f"{name}.safetensors"
+def weights(folder: Path, model: Model) -> Path:
+    """Path of a synthetic checkpoint of a model in `folder`, which can be used as RMBG_WEIGHTS."""
+    path = folder / f"{model.id}.safetensors"
     if not path.exists():
-        network, _ = build(MODELS[name])
+        network, _ = build(model)
+        tensors = network.state_dict()
         folder.mkdir(parents=True, exist_ok=True)
-        save_file(rule_weights(network.state_dict(), 1), path)
+        save_file(
+            inspyrenet_weights(tensors, model.size) if model.architecture == "inspyrenet" else rule_weights(tensors, 1), path
+        )
     return path
 
 

@@ -194,7 +194,7 @@ def forward(arguments: argparse.Namespace) -> None:
     image = np.random.default_rng(0).uniform(-1, 1, (1, 3, 1024, 1024)).astype(np.float32)
     lines = []
     for name in ("rmbg-1.4", "rmbg-2.0"):
-        peers.weights(FOLDER, name)
+        peers.weights(FOLDER, MODELS[name])
         programs: dict[str, Any] = {"rmbg": lambda n=name: ours(n, image)}
         eager = peers.torch_forward(name)
         programs["torch fp32"] = lambda run=eager: run(image)
@@ -210,7 +210,7 @@ def whole(arguments: argparse.Namespace) -> None:
     """Compare the pipelines with an IS-Net from JPEG to PNG, with foreground estimation on our side."""
     from benchmarks import peers
 
-    peers.weights(FOLDER, "rmbg-1.4")
+    peers.weights(FOLDER, MODELS["rmbg-1.4"])
     matte = photos.matte((1024, 1024), arguments.photos)
     compare_pipelines("whole", "JPEG to PNG with IS-Net and foreground", lambda data: cut("rmbg-1.4", data, matte), arguments)
 
@@ -221,7 +221,7 @@ def start(arguments: argparse.Namespace) -> None:
 
     lines = []
     for name in ("rmbg-1.4", "rmbg-2.0"):
-        peers.weights(FOLDER, name)
+        peers.weights(FOLDER, MODELS[name])
         for blob in (FOLDER / "data" / "engines").glob(f"{name}-*"):
             blob.unlink()
         (FOLDER / "data" / "checksums.json").unlink(missing_ok=True)
@@ -236,7 +236,7 @@ def memory(arguments: argparse.Namespace) -> None:
     from benchmarks import peers
 
     for name in ("rmbg-1.4", "rmbg-2.0"):
-        peers.weights(FOLDER, name)
+        peers.weights(FOLDER, MODELS[name])
         report(name, "1.5 MP", 1, arguments.photos)  # compiles the model if necessary
         print(f"{name} at 24 MP: {describe(report(name, '24 MP', 1, arguments.photos))}", flush=True)
     print(f"rmbg-1.4, 200 pictures in a row: {describe(report('rmbg-1.4', '1.5 MP', 200, arguments.photos))}", flush=True)
@@ -258,7 +258,7 @@ def accuracy(arguments: argparse.Namespace) -> None:
 
     for name in ("builtin", "rmbg-1.4", "rmbg-2.0"):
         if name != "builtin":
-            peers.weights(FOLDER, name)
+            peers.weights(FOLDER, MODELS[name])
         levels = [np.abs(alpha(name, photo) - alpha(name, photo, RMBG_PRECISION="fp32")).mean() for photo in chosen]
         print(f"{name}, {len(levels)} photos: alpha differs by {np.mean(levels):.2f} of 255, by {max(levels):.2f} at worst")
 

@@ -38,6 +38,24 @@ def rule_weights(tensors: Mapping[str, Tensor], seed: int) -> dict[str, Tensor]:
     }
 
 
+def inspyrenet_weights(tensors: Mapping[str, Tensor], base_size: int) -> dict[str, Tensor]:
+    """Synthetic checkpoint of an InSPyReNet, scaled so that logits are near zero and regions have features of usual magnitude.
+
+    With the rule alone, the sums over all positions exceed 1e4, and all later sigmoids saturate. The thresholds are those that
+    training starts from.
+    """
+    scaled = rule_weights(tensors, 1)
+    for name in scaled:
+        if name.endswith("threshold"):
+            scaled[name] = torch.full((1,), 0.5)
+    for level in range(3):
+        for layer in ("conv_key.0", "conv_value.0"):
+            scaled[f"attention{level}.{layer}.conv.weight"] /= (base_size >> level) ** 2
+    for layer in ("decoder.conv5", *(f"attention{level}.conv_out4" for level in range(3))):
+        scaled[f"{layer}.conv.weight"] /= 16
+    return scaled
+
+
 def network_input(seed: int, height: int, width: int) -> Tensor:
     """Random input: float32 (1, 3, height, width) in [-1, 1]."""
     values = np.random.default_rng([seed, 99]).uniform(-1, 1, (1, 3, height, width))

@@ -14,35 +14,17 @@ import torch
 from rmbg.inference.catalog import MODELS, build
 from rmbg.inference.engines import Plan
 from rmbg.networks.load import fold_batch_norms, load
-from tests.networks.rule import network_input, rule_weights
+from tests.networks.rule import inspyrenet_weights, network_input
 
 BASE_SIZE = 128
 GOLDEN = np.load(Path(__file__).with_name("inspyrenet_golden.npz"))
-
-
-def weights(tensors):
-    """Synthetic weights, scaled so that logits are near zero and regions have features of usual magnitude.
-
-    With the rule alone, the sums over all positions exceed 1e4, and all later sigmoids saturate. The thresholds are those that
-    training starts from.
-    """
-    scaled = rule_weights(tensors, 1)
-    for name in scaled:
-        if name.endswith("threshold"):
-            scaled[name] = torch.full((1,), 0.5)
-    for level in range(3):
-        for layer in ("conv_key.0", "conv_value.0"):
-            scaled[f"attention{level}.{layer}.conv.weight"] /= (BASE_SIZE >> level) ** 2
-    for layer in ("decoder.conv5", *(f"attention{level}.conv_out4" for level in range(3))):
-        scaled[f"{layer}.conv.weight"] /= 16
-    return scaled
 
 
 @pytest.fixture(scope="module")
 def network():
     network, unused = build(replace(MODELS["rmbg-1.4"], architecture="inspyrenet", size=BASE_SIZE))
     tables = {f"backbone.layers.{level}.blocks.0.attn.relative_position_index": torch.zeros(1) for level in range(4)}
-    load(network, weights(network.state_dict()) | tables, unused)
+    load(network, inspyrenet_weights(network.state_dict(), BASE_SIZE) | tables, unused)
     fold_batch_norms(network)
     return network.requires_grad_(False)
 
