@@ -96,14 +96,19 @@ def record(part: str, figures: Sequence[float | None], details: Sequence[str] = 
     STORE.write_text(json.dumps({**_stored(), part: entry}, indent=1))
 
 
+def machine() -> str:
+    """Processor, memory, and versions of torch, OpenVINO and Python."""
+    found = journal.describe()
+    versions = ", ".join(f"{name} {found[name]}" for name in ("torch", "openvino", "Python") if name in found)
+    return f"{found['Processor']}, {found.get('Memory', '')}, {versions}"
+
+
 def table() -> str:
     """Markdown table of the stored figures of this machine and code."""
     under, stored = conditions(), _stored()
     valid = {part: stored[part] for part in ROWS if stored.get(part, {}).get("under") == under}
-    found = journal.describe()
-    versions = ", ".join(f"{name} {found[name]}" for name in ("torch", "openvino", "Python") if name in found)
     dates = " and ".join(sorted({entry["date"] for entry in valid.values()}))
-    lines = [f"{found['Processor']}, {found.get('Memory', '')}, {versions}, {dates}", ""]
+    lines = [f"{machine()}, {dates}", ""]
     lines += ["| what | measured | wanted | held | command |", "|---|---|---|---|---|"]
     for part, row in ROWS.items():
         figures = valid.get(part, {}).get("figures", [None] * len(row.units))
