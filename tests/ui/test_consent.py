@@ -21,6 +21,9 @@ from tests.benchmark.fakes import Fake
 from tests.pictures import scene
 from tests.sentences import sentence
 
+#: Values of the key fields.
+NO_KEYS = ("",) * len(key_names())
+
 FAR = Charge("far", "Far", Decimal("0.02"))
 
 
@@ -62,11 +65,11 @@ def test_late_event_of_a_selection_keeps_the_consent_that_a_run_of_it_has_reques
 
 def test_late_event_of_a_selection_keeps_the_consent_that_a_comparison_of_it_has_requested(far, upload):
     session, settings = Session(), Settings.from_environ()
-    chosen, free = ([name in names for name in PROVIDERS] for names in (("builtin", "far"), ("builtin", "auto")))
-    compare_run.check_request(upload, session, False, *chosen)
-    assert compare_run.invalidate(settings, session, upload, *chosen) == (gr.skip(), gr.skip())
+    chosen, free = ["builtin", "far"], ["builtin"]
+    compare_run.check_request(upload, session, False, chosen, *NO_KEYS)
+    assert compare_run.invalidate(settings, session, upload, chosen) == (gr.skip(), gr.skip())
     assert session.consent.pending(compare_run.PLACE)
-    assert compare_run.invalidate(settings, session, upload, *free) == (gr.update(visible=False), "")
+    assert compare_run.invalidate(settings, session, upload, free) == (gr.update(visible=False), "")
     assert not session.consent.pending(compare_run.PLACE)
     session.close()
 
@@ -115,8 +118,7 @@ def test_removal_without_consent_is_not_sent(far, upload):
 
 def test_comparison_without_consent_is_not_sent(far, upload):
     session = Session()
-    choice = (*(name in ("builtin", "far") for name in PROVIDERS), *("" for _ in key_names()))
-    updates = list(compare_run.begin(None, upload, session, False, *choice, paid=True))
+    updates = list(compare_run.begin(None, upload, session, False, ["builtin", "far"], *NO_KEYS, paid=True))
     assert "Press Compare again." in updates[-1][-1] and not far.calls
     session.close()
 
@@ -130,13 +132,11 @@ def test_consent_for_one_photo_does_not_cover_two(far, upload, tmp_path):
         assert consent.covers([times(charge, 1)]) and not consent.covers([times(charge, 2)])
     Image.fromarray(scene(60, 90)[0]).save(tmp_path / "cup.png")
     session = Session()
-    checks = [name in ("builtin", "far") for name in PROVIDERS]
-    assert "about $0.02." in compare_run.check_request(upload, session, False, *checks)[1]
+    request = upload, session, False, ["builtin", "far"], *NO_KEYS
+    assert "about $0.02." in compare_run.check_request(*request)[1]
     session.consent.accept(compare_run.PLACE)
     session.added = [Upload(str(tmp_path / "cup.png"), "cup.png")]
-    updates = list(compare_run.begin(None, upload, session, False, *checks, *("" for _ in key_names()), paid=True))
+    updates = list(compare_run.begin(None, *request, paid=True))
     assert "Press Compare again." in updates[-1][-1] and not far.calls
-    assert (
-        "your 2 photos to Far. Expected charge: about $0.04." in compare_run.check_request(upload, session, False, *checks)[1]
-    )
+    assert "your 2 photos to Far. Expected charge: about $0.04." in compare_run.check_request(*request)[1]
     session.close()

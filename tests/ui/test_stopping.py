@@ -29,8 +29,8 @@ def fake(own_data, monkeypatch) -> Fake:
 
 @pytest.fixture
 def choice(fake) -> tuple:
-    """Values of the provider checkboxes and key fields, with the paid provider and a free one checked."""
-    return (*(name in ("builtin", "far") for name in PROVIDERS), *("" for _ in key_names()))
+    """Selected providers, of which one is paid for, and values of the key fields."""
+    return ["builtin", "far"], *("" for _ in key_names())
 
 
 def test_comparison_cancelled_in_the_queue_does_not_run(fake, choice, tmp_path):
@@ -38,7 +38,7 @@ def test_comparison_cancelled_in_the_queue_does_not_run(fake, choice, tmp_path):
     upload, session = Upload(str(tmp_path / "mug.png"), "mug.png"), Session()
 
     def compare(*, stop: bool) -> str:
-        compare_run.check_request(upload, session, False, *choice[: len(PROVIDERS)])
+        compare_run.check_request(upload, session, False, *choice)
         run = compare_run.confirm(session)[0]
         if stop:
             compare_actions.stop(session)

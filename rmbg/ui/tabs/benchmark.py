@@ -78,7 +78,7 @@ def build(session: gr.State, settings: Settings) -> None:
     # Changing the data set or the selection invalidates the consent.
     hide_consent = partial(providers.hide, PLACE)
     changes = [source.input, archive.change, selected.input]
-    gr.on(changes, hide_consent, session, [consent, message], **INSTANT)
+    gr.on(changes, hide_consent, session, [consent, message], trigger_mode="always_last", **INSTANT)
     # Separate limits, so that local benchmarks do not wait for those that use services.
     for button, begin, action, limit in (
         (start, _begin, measure, 1),

@@ -143,7 +143,7 @@ def build(session: gr.State, settings: Settings) -> Parts:
         "outputs": [offer.panel, price, consent, message],
         **INSTANT,
     }
-    selected.input(select, **changed)
+    selected.input(select, trigger_mode="always_last", **changed)  # providers may be selected faster than this is answered
     counted: dict[str, Any] = {"inputs": [session, photo, selected], "outputs": price, **INSTANT}
     photo.change(priced, **counted)
     listing: dict[str, Any] = {"outputs": [photo, added, consent, message], **INSTANT}
