@@ -320,8 +320,17 @@ def selection(prefix: str, settings: Settings, count: int = 1) -> gr.Dropdown:
         label="Providers",
         elem_id=f"{prefix}-providers",
     )
-    gr.on(None, lambda: gr.update(choices=choices(settings)), None, field, **INSTANT)  # at page load: see `refresh`
+    shown = _statuses(settings)
+
+    def refreshed() -> Any:
+        return gr.skip() if _statuses(settings) == shown else gr.update(choices=choices(settings))
+
+    gr.on(None, refreshed, None, field, **INSTANT)  # at page load: see `refresh`
     return field
+
+
+def _statuses(settings: Settings) -> dict[str, Status]:
+    return {name: provider.status(settings) for name, provider in PROVIDERS.items()}
 
 
 def preselected(settings: Settings, count: int) -> list[str]:
