@@ -429,6 +429,21 @@ _U2NET = Model(
     resampling="lanczos",
     minmax_normalize=True,
 )
+_U2NET_CLOTH = replace(
+    _U2NET,
+    id="u2net-cloth-seg",
+    title="U2-Net cloth",
+    best_for="clothes without wearer",
+    url=f"{_REMBG}u2net_cloth_seg.onnx",
+    checksum="md5:2434d1f3cb744e0e49386c906e5a08bb",
+    license="MIT; free for any use, including commercial use.",
+    license_url="https://github.com/levindabhi/cloth-segmentation/blob/main/LICENSE",
+    size=768,
+    mean=(0.5, 0.5, 0.5),
+    std=(0.5, 0.5, 0.5),
+    minmax_normalize=False,
+    classes=4,
+)
 _U2NETS = (
     _U2NET,
     replace(
@@ -449,21 +464,7 @@ _U2NETS = (
         url=f"{_REMBG}u2net_human_seg.onnx",
         checksum="md5:c09ddc2e0104f800e3e1bb4652583d1f",
     ),
-    replace(
-        _U2NET,
-        id="u2net-cloth-seg",
-        title="U2-Net cloth",
-        best_for="clothes without wearer",
-        url=f"{_REMBG}u2net_cloth_seg.onnx",
-        checksum="md5:2434d1f3cb744e0e49386c906e5a08bb",
-        license="MIT; free for any use, including commercial use.",
-        license_url="https://github.com/levindabhi/cloth-segmentation/blob/main/LICENSE",
-        size=768,
-        mean=(0.5, 0.5, 0.5),
-        std=(0.5, 0.5, 0.5),
-        minmax_normalize=False,
-        classes=4,
-    ),
+    _U2NET_CLOTH,
     replace(
         _U2NET,
         id="silueta",
@@ -538,7 +539,7 @@ _BOX_SEGMENTER = Model(
 #: Networks whose weights are published as pickles only. Conversions of them are own models, see `rmbg.inference.own_models`.
 CONVERTED = (
     *(replace(_U2NET, architecture=architecture) for architecture in ("u2net", "u2netp")),
-    replace(_U2NETS[3], architecture="u2net-cloth", classes=1),
+    replace(_U2NET_CLOTH, architecture="u2net-cloth", classes=1),
     replace(
         _BEN2, id="inspyrenet", network="InSPyReNet, 91 million parameters", architecture="inspyrenet", resampling="antialiased"
     ),

@@ -9,12 +9,15 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rmbg.errors import NotReadyError, RmbgError
 from rmbg.inference.catalog import Model
 from rmbg.runtime.messages import NOT_SET_UP, Message, OwnerMessage
 from rmbg.settings import Settings
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfFileMetadata
 
 Progress = Callable[[float | None, str], None]
 
@@ -82,32 +85,14 @@ def download(model: Model, revision: str, settings: Settings, progress: Progress
     NotReadyError
         If the download fails for another reason; the message has the remedy.
     """
-    from huggingface_hub import hf_hub_download
-
+    text = Message("Downloading {model} ({size} MB)", model=model.id, size=model.megabytes)
     with _errors_as_sentences(model, revision, settings):
-        return Path(
-            hf_hub_download(
-                model.hub,
-                model.file,
-                revision=revision,
-                cache_dir=_cache_folder(settings),
-                endpoint=endpoint(settings),
-                token=token(settings) or False,
-                local_files_only=offline(settings),
-                tqdm_class=progress_bar(
-                    Message("Downloading {model} ({size} MB)", model=model.id, size=model.megabytes), progress
-                ),
-            )
-        )
+        return _cached_file(model, revision, settings, text, progress)
 
 
 def size(model: Model, settings: Settings) -> int:
     """Bytes of a file on the hub that is not downloaded yet; raises NotReadyError as `download`."""
-    from huggingface_hub import get_hf_file_metadata, hf_hub_url
-
-    with _errors_as_sentences(model, model.revision, settings):
-        url = hf_hub_url(model.hub, model.file, revision=model.revision, endpoint=endpoint(settings))
-        return get_hf_file_metadata(url, token=token(settings) or False, endpoint=endpoint(settings)).size or 0
+    return _metadata(model, model.revision, settings).size or 0
 
 
 def download_if_present(model: Model, revision: str, settings: Settings) -> None:
@@ -115,12 +100,20 @@ def download_if_present(model: Model, revision: str, settings: Settings) -> None
 
     The cache also records that a commit does not have a file, which is then not requested again.
     """
-    from huggingface_hub import errors, hf_hub_download, try_to_load_from_cache
+    from huggingface_hub import errors, try_to_load_from_cache
 
     known = try_to_load_from_cache(model.hub, model.file, cache_dir=_cache_folder(settings), revision=revision)
     if known is not None or offline(settings):
         return
     with _errors_as_sentences(model, revision, settings), contextlib.suppress(errors.RemoteEntryNotFoundError):
+        _cached_file(model, revision, settings, "", lambda fraction, text: None)
+
+
+def _cached_file(model: Model, revision: str, settings: Settings, text: str, progress: Progress) -> Path:
+    """Download a file into the hub's cache, or find it there; raises the errors of huggingface_hub."""
+    from huggingface_hub import hf_hub_download
+
+    return Path(
         hf_hub_download(
             model.hub,
             model.file,
@@ -128,14 +121,23 @@ def download_if_present(model: Model, revision: str, settings: Settings) -> None
             cache_dir=_cache_folder(settings),
             endpoint=endpoint(settings),
             token=token(settings) or False,
-            tqdm_class=progress_bar("", lambda fraction, text: None),
+            local_files_only=offline(settings),
+            tqdm_class=progress_bar(text, progress),
         )
+    )
+
+
+def _metadata(model: Model, revision: str, settings: Settings) -> HfFileMetadata:
+    """Size and checksum of a file, requested from the hub; raises NotReadyError as `download`."""
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+
+    with _errors_as_sentences(model, revision, settings):
+        url = hf_hub_url(model.hub, model.file, revision=revision, endpoint=endpoint(settings))
+        return get_hf_file_metadata(url, token=token(settings) or False, endpoint=endpoint(settings))
 
 
 def published_sha256(model: Model, path: Path, settings: Settings) -> str | None:
     """Checksum that the hub publishes for a downloaded file, None if it is not available."""
-    from huggingface_hub import get_hf_file_metadata, hf_hub_url
-
     if path.is_symlink():
         # The cache stores the file under its checksum. Only the first link is followed, as the stored file may itself be a
         # link into a store that several repositories share, which uses other names.
@@ -143,10 +145,7 @@ def published_sha256(model: Model, path: Path, settings: Settings) -> str | None
     elif offline(settings):
         return None
     else:  # a system without symbolic links
-        revision = path.parent.name
-        with _errors_as_sentences(model, revision, settings):
-            url = hf_hub_url(model.hub, model.file, revision=revision, endpoint=endpoint(settings))
-            name = get_hf_file_metadata(url, token=token(settings) or False, endpoint=endpoint(settings)).etag or ""
+        name = _metadata(model, path.parent.name, settings).etag or ""
     return name if re.fullmatch("[0-9a-f]{64}", name) else None
 
 

@@ -336,7 +336,8 @@ def _statuses(settings: Settings) -> dict[str, Status]:
 def preselected(settings: Settings, count: int) -> list[str]:
     """Return the ids of at most `count` free providers that are ready: the best one and the fastest ones."""
     ready = [name for name in AUTO if PROVIDERS[name].status(settings).state == "ready"]
-    return [*ready[:1], *ready[1:][1 - count :]] if count > 1 else ready[-1:]
+    best = ready[:1] if count > 1 else []
+    return best + ready[len(best) :][len(best) - count :]
 
 
 def key_names() -> list[str]:
@@ -402,7 +403,8 @@ def offers(settings: Settings) -> list[tuple[str, str]]:
     found = []
     for name in AUTO:
         info, status = PROVIDERS[name].info, PROVIDERS[name].status(settings)
-        if status.state == "download" and info.seconds is not None:
+        if status.state == "download":
+            assert info.seconds is not None
             seconds = t("about {seconds} s", seconds=f"{info.seconds:g}")
             found.append((info.seconds, f"{info.title}: {status_text(status)}, {seconds}. {t(info.license)}", name))
     return [(text, name) for _, text, name in sorted(found)[:OFFERED]]

@@ -64,7 +64,8 @@ def check_request(upload: Upload | None, session: Session, blind: bool, ids: lis
         try:
             ready_providers(ids, settings, keys_by_id(keys))
         except RmbgError as error:
-            problem = visitor_text(error)
+            advice = t("Enter a key under “Your keys” if it needs one, or remove it from the selection.")
+            problem = f"{visitor_text(error)} {advice}"
     if problem:
         return gr.skip(), viewer.notice(problem), gr.skip(), *buttons(False)
     expected = charges(ids, settings, count)
