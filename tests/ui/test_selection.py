@@ -15,10 +15,10 @@ from tests.sentences import sentence
 
 @pytest.fixture
 def settings(tmp_path) -> Settings:
-    """Of a machine with the weights of four networks."""
+    """Of a machine with the weights of four networks, and a key of one service."""
     for name in ("rmbg-1.4", "rmbg-2.0", "birefnet-lite", "toonout"):
         (tmp_path / MODELS[name].file_name).write_bytes(b"weights")
-    return Settings(weights=tmp_path, data=tmp_path, environ={"HF_HOME": str(tmp_path)})
+    return Settings(weights=tmp_path, data=tmp_path, environ={"HF_HOME": str(tmp_path), "FAL_KEY": "a:b"})
 
 
 def test_best_and_fastest_providers_are_selected(settings, tmp_path):
@@ -39,7 +39,8 @@ def test_this_machine_comes_before_services_and_ready_ones_first(settings):
     assert kinds == sorted(kinds), "local before remote"
     texts = dict((name, text) for text, name in listed)
     assert texts["ben2"] == "BEN2 · fine hair · 381 MB"
-    assert texts["fal-rmbg-2.0"] == "fal: RMBG 2.0 · $0.018 listed · needs a key"
+    assert texts["fal-rmbg-2.0"] == "fal: RMBG 2.0 · $0.018 listed"
+    assert texts["runware-rmbg-2.0"] == "Runware: RMBG 2.0 · $0.018 listed · needs a key"
 
 
 @pytest.mark.parametrize("value", ["builtin", [1], {"path": "/etc/passwd"}, [["builtin"]], [{"path": "/etc/passwd"}], True])
