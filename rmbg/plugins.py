@@ -1,6 +1,6 @@
 """Interface of plug-ins: what a package that adds a provider imports.
 
-A plug-in is an instance of a subclass of `Provider` or `Remote`, and an entry point of the group ``rmbg.providers`` whose name
+A plug-in is an instance of a subclass of `Provider`, `Remote` or `Service`, and an entry point of the group ``rmbg.providers`` whose name
 is the id of the provider. ``docs/tutorial-plugin.md`` builds one.
 
 The interface has a version of its own, `VERSION`, which follows Semantic Versioning: the first number is increased when a name
@@ -25,11 +25,12 @@ from rmbg.inference.engines import Plan
 from rmbg.net.client import Request, Response
 from rmbg.providers.base import Execution, Option, Provider, ProviderInfo, RequestContext, Status
 from rmbg.providers.local import local_cutout, on_device
-from rmbg.providers.remote import EncodedPhoto, PaidCall, ProviderResult, Remote, download, http_failure
+from rmbg.providers.remote import EncodedPhoto, PaidCall, ProviderResult, Remote, download, http_failure, picture
+from rmbg.providers.service import Jobs, Service
 from rmbg.runtime.telemetry import Timer
 from rmbg.settings import Settings
 
-VERSION = "1.0"
+VERSION = "1.1"
 
 __all__ = [
     "CancelledError",
@@ -37,6 +38,7 @@ __all__ = [
     "Cutout",
     "EncodedPhoto",
     "Execution",
+    "Jobs",
     "ModelError",
     "NoSubjectError",
     "NotReadyError",
@@ -56,6 +58,7 @@ __all__ = [
     "Response",
     "RmbgError",
     "ServiceError",
+    "Service",
     "Settings",
     "Status",
     "Timer",
@@ -64,4 +67,5 @@ __all__ = [
     "http_failure",
     "local_cutout",
     "on_device",
+    "picture",
 ]

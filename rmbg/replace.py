@@ -21,7 +21,7 @@ from rmbg.images.encode import FORMATS, encode
 from rmbg.images.photo import Photo, open_photo
 from rmbg.providers import fal
 from rmbg.providers.base import Option, RequestContext, never_cancelled, no_progress
-from rmbg.providers.remote import PaidCall, encode_photo, open_result, service_info
+from rmbg.providers.remote import PaidCall, encode_photo, open_result, picture, service_info
 from rmbg.runtime import telemetry
 from rmbg.runtime.messages import Message
 from rmbg.settings import Settings
@@ -142,7 +142,7 @@ def replace_background(
     limit = max(settings.max_bytes, 4 * photo.width * photo.height) * 3 // 2 * count
     with (
         telemetry.call(INFO.id) as call,
-        PaidCall(INFO, "fal", checked, context, limit) as service,
+        PaidCall(INFO, "fal", checked, context, limit, fal.RMBG_2.account) as service,
     ):
         arguments = {
             "image_url": fal.image_url(service, encoded_photo),
@@ -190,13 +190,13 @@ def _fetch_pictures(service: PaidCall, urls: list[Any], name: str) -> tuple[tupl
     last_error: RmbgError | None = None
     for number, url in enumerate(urls, start=1):
         try:
-            picture = open_result(fal.fetch_image(service, url), "fal", service.settings)
+            result = open_result(picture(service, url), "fal", service.settings)
         except CancelledError:
             raise
         except RmbgError as error:
             last_error = error
             continue
-        pictures.append(dataclasses.replace(picture, name=f"{name}-{number}"))
+        pictures.append(dataclasses.replace(result, name=f"{name}-{number}"))
     if not pictures and last_error is not None:
         raise last_error
     return tuple(pictures), len(urls) - len(pictures)

@@ -58,7 +58,7 @@ class Settings:
     photo_hosts : tuple of str
         Hosts on this machine, with ports, from which the address field of the page may load photos.
     result_hosts : tuple of str
-        Additional hosts from which results may be fetched.
+        Hosts on this machine, with ports, from which results of services may be fetched.
     allow_hosts : tuple of str
         Host names at which the page is served, in addition to those of this machine.
     session_bytes, storage_bytes : int

@@ -14,7 +14,8 @@ from PIL import Image
 from rmbg import remove_background
 from rmbg.cutout import Cutout
 from rmbg.net import client
-from rmbg.providers import fal, runware
+from rmbg.providers import runware
+from rmbg.providers import service as service_module
 from rmbg.settings import Settings
 from tests.servers.fal import FAL_FAULTS, Fal
 from tests.servers.removebg import REMOVEBG_FAULTS, RemoveBg
@@ -102,7 +103,7 @@ def short_delays(monkeypatch):
     monkeypatch.setattr(client, "BACKOFF", 0.01)
     monkeypatch.setattr(client, "MAX_BACKOFF", 0.02)
     monkeypatch.setattr(client, "MAX_RETRY_AFTER", 0.5)
-    monkeypatch.setattr(fal, "POLL_INTERVAL", 0.01)
+    monkeypatch.setattr(service_module, "POLL_INTERVAL", 0.01)
     monkeypatch.setattr(runware, "POLL_INTERVAL", 0.01)
 
 

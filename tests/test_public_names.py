@@ -53,6 +53,7 @@ PLUGIN_NAMES = {
     "1.0": "CancelledError Cost Cutout EncodedPhoto Execution ModelError NoSubjectError NotReadyError Option OptionError "
     "PaidCall Photo PhotoError Plan Price Provider ProviderInfo ProviderResult Remote Request RequestContext Response "
     "RmbgError ServiceError Settings Status Timer VERSION download http_failure local_cutout on_device",
+    "1.1": "Jobs Service picture",
 }
 
 

@@ -118,8 +118,8 @@ class ServiceClient:
 
     Attributes
     ----------
-    name : str
-        Name of the service in messages.
+    name, account : str
+        Name of the service, and address of its pages about keys and credits, in messages.
     key : str
         API key, which is sent only in headers of requests to the service itself.
     cost : Cost or None
@@ -127,8 +127,9 @@ class ServiceClient:
         from responses or the price list.
     """
 
-    def __init__(self, name: str, exchange: Exchange, *, key: str = "", max_bytes: int) -> None:
+    def __init__(self, name: str, exchange: Exchange, *, key: str = "", max_bytes: int, account: str = "") -> None:
         self.name = name
+        self.account = account
         self.key = key
         self.exchange = exchange
         exchange.service = name

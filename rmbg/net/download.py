@@ -42,7 +42,6 @@ def fetch(
     url: str,
     *,
     max_bytes: int,
-    hosts: Iterable[str] | None = None,
     loopback_hosts: Iterable[str] = (),
     deadline: float = 20.0,
     plain_http: bool = False,
@@ -56,11 +55,9 @@ def fetch(
         An https URL.
     max_bytes : int
         Size limit; a larger download is aborted.
-    hosts : iterable of str, optional
-        Allowed hosts of the URL and of each redirect: ``host`` on the default port of the scheme, ``host:port``, or
-        ``.domain`` for all subdomains, each with an optional ``/path`` prefix. None allows any host with a public address.
     loopback_hosts : iterable of str
-        Hosts, in the same format, that may be on this machine and may use plain http.
+        Hosts that may be on this machine and may use plain http, in the format of `matches`. All others have to have a public
+        address.
     deadline : float
         Time limit of the download, including redirects, in seconds.
     plain_http : bool
@@ -82,7 +79,7 @@ def fetch(
     def read(response: httpx.Response) -> bytes:
         return b"".join(_chunks(response, max_bytes))
 
-    return _follow(url, read, exchange, hosts, loopback_hosts, plain_http)
+    return _follow(url, read, exchange, loopback_hosts, plain_http)
 
 
 def fetch_file(
@@ -135,14 +132,13 @@ def fetch_file(
         start = path.stat().st_size if path.exists() else 0
         headers = {"Range": f"bytes={start}-"} if start else {}
         statuses = (200, 206, 416) if start else (200,)
-        complete = _follow(url, read, Exchange(deadline), None, loopback_hosts, headers=headers, statuses=statuses)
+        complete = _follow(url, read, Exchange(deadline), loopback_hosts, headers=headers, statuses=statuses)
 
 
 def _follow(
     url: str,
     read: Callable[[httpx.Response], T],
     exchange: Exchange,
-    hosts: Iterable[str] | None,
     loopback_hosts: Iterable[str],
     plain_http: bool = False,
     headers: dict[str, str] | None = None,
@@ -151,14 +147,13 @@ def _follow(
     """Follow the redirects of `url`, and return what `read` makes of the response."""
     from rmbg.net.transport import open_client  # deferred, as httpx takes a tenth of a second to import
 
-    allowed = None if hosts is None else tuple(hosts)
     local = tuple(loopback_hosts)
     target = parse(url)
     found: list[T] = []
     with open_client(exchange, headers={**HEADERS, **(headers or {})}) as client:
         for _ in range(MAX_REDIRECTS + 1):
             exchange.loopback = matches(target, local)
-            check(target, allowed, exchange.loopback, plain_http)
+            check(target, exchange.loopback, plain_http)
             redirect = _get(client, target, statuses, lambda response: found.append(read(response)))
             if redirect is None:
                 return found[0]
@@ -184,7 +179,11 @@ def parse(url: str) -> httpx.URL:
 
 
 def matches(url: httpx.URL, hosts: Iterable[str]) -> bool:
-    """True if `url` matches an entry of `hosts`, in the format of `fetch`."""
+    """True if `url` matches an entry of `hosts`.
+
+    An entry is ``host`` on the default port of the scheme, ``host:port``, or ``.domain`` for all subdomains, with an optional
+    ``/path`` prefix.
+    """
     # A path with ".." could leave the allowed prefix.
     path = "/" if ".." in url.path.split("/") else url.path
     host = f"[{url.host}]" if ":" in url.host else url.host
@@ -200,10 +199,8 @@ def matches(url: httpx.URL, hosts: Iterable[str]) -> bool:
     return False
 
 
-def check(url: httpx.URL, hosts: tuple[str, ...] | None, loopback: bool, plain_http: bool = False) -> None:
-    """Raise InputError if `url` is not allowed; `loopback` is True if it may be on this machine."""
-    if hosts is not None and not matches(url, hosts):
-        raise InputError(Message("{host} is not one of the hosts that are allowed here.", host=url.host))
+def check(url: httpx.URL, loopback: bool, plain_http: bool = False) -> None:
+    """Raise InputError if `url` is not encrypted; `loopback` is True if it may be on this machine."""
     if url.scheme != "https" and not (plain_http or loopback):
         raise InputError(Message("The address at {host} is not encrypted. Use an https address.", host=url.host))
     if loopback and url.scheme == "http" and not plain_http and not is_this_machine(url.host):

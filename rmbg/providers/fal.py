@@ -1,4 +1,4 @@
-"""fal: BRIA's RMBG 2.0, through the job queue or by a direct request.
+"""fal: its endpoints, through the job queue or by a direct request.
 
 Each job has its own URLs. Its result can be fetched repeatedly, and it can be cancelled. Submission is not idempotent, so a
 job is submitted once.
@@ -14,7 +14,8 @@ import json
 import urllib.parse
 from collections.abc import Callable, Mapping
 from decimal import Decimal
-from typing import Any, NamedTuple
+from types import MappingProxyType
+from typing import Any
 
 from rmbg.billing.cost import Cost
 from rmbg.billing.quote import PRICES, amount
@@ -23,28 +24,15 @@ from rmbg.net.client import Request, Response, ServiceClient
 from rmbg.net.download import check, matches, parse
 from rmbg.net.exchange import Exchange
 from rmbg.providers.base import Option, advanced, choice
-from rmbg.providers.remote import (
-    ERROR_TEXTS,
-    EncodedPhoto,
-    PaidCall,
-    ProviderResult,
-    Remote,
-    download,
-    from_data_uri,
-    http_failure,
-    service_info,
-)
+from rmbg.providers.remote import EncodedPhoto, PaidCall, ProviderResult, Remote, http_failure, picture, service_info
+from rmbg.providers.service import job_urls, poll
+from rmbg.runtime.messages import Message
 
-REMOVE = "fal-ai/bria/background/remove"
-
-#: Hosts of fal's files. The last one is restricted to a folder, as other parties use the same host.
-HOSTS = (".fal.media", "fal.media", "storage.googleapis.com/falserverless/")
+#: Hosts of fal's storage, to which its upload token may be sent.
+HOSTS = (".fal.media", "fal.media")
 
 #: Deadline of the price request, in seconds.
 PRICE_SECONDS = 4.0
-
-#: First and longest interval between two polls of a job, in seconds.
-POLL_INTERVAL, MAX_POLL_INTERVAL = 0.25, 2.0
 
 #: Prefixes of ``error_type`` for failures of an accepted job on fal's side; these are not billed. Other errors of a result
 #: request, such as an invalid key or the rate limit, do not concern the job.
@@ -58,47 +46,45 @@ JOB_FAILURES = (
     "client_",
 )
 
-ERRORS = {
-    **dict.fromkeys((401, 403), "fal rejected the API key. Check it at fal.ai/dashboard/keys."),
-    402: "The fal account of this API key has no balance left. Top it up at fal.ai/dashboard/billing.",
-    422: ERROR_TEXTS[4],
-    4: "fal rejected the request (HTTP {status}){detail}",
-}
 
-#: Deadline of a cancellation request, in seconds.
-CANCEL_SECONDS = 4.0
+def finish(
+    call: PaidCall, urls: list[str], headers: Mapping[str, str], failure: Callable[..., RmbgError], progress: str = ""
+) -> Response:
+    """Poll a job until it is complete and return its result; the job is cancelled if polling fails.
 
+    The result is fetched again unless an error is the outcome of the job itself. The same response can be a temporary fault.
+    It is the outcome if the state of the job had an error, which is an optional field, or if it is repeated.
 
-class Job(NamedTuple):
-    """URLs of a submitted job, which are its handle if they are separated by spaces."""
-
-    status: str
-    result: str
-    cancel: str
-
-
-def parse_job(call: PaidCall, response: Response, queue: str) -> Job:
-    """Read the job from the response to its submission.
-
-    The API key is sent to its URLs, so they must lie below the URL of the queue.
+    Parameters
+    ----------
+    call : PaidCall
+    urls : list of str
+        URLs of the state, the result, and the cancellation, if there is one.
+    headers : mapping
+        With the key of the service.
+    failure : callable (call, response, step=...) -> RmbgError
+        Returns the error of a response.
+    progress : str
+        Replaces the progress messages.
     """
-    urls = [str(response.json(name) or "") for name in ("status_url", "response_url", "cancel_url")]
-    if not all(urls):
-        raise ServiceError("fal accepted the photo, but its response has no job.")
-    for url in urls:
-        if not url.startswith(queue + "/") or ".." in url:
-            host = call.sanitize(urllib.parse.urlsplit(url).hostname or "an unknown host", 60)
-            raise ServiceError(f"fal returned a URL outside its queue, on {host}; the key is not sent there.")
-    return Job(*urls)
 
+    def complete(response: Response) -> bool:
+        # A failed job is complete as well, and its error is in the result.
+        if response.json("status") == "COMPLETED":
+            return True
+        text = progress_text(call, response)
+        call.progress(progress or text)
+        return False
 
-def resumed_job(call: PaidCall, queue: str) -> Job | None:
-    """Return the job that an earlier process has submitted; None if there is none with URLs below that of the queue."""
-    urls = call.context.job.handle.split(" ") if call.context.job else []
-    if len(urls) != 3 or not all(url.startswith(queue + "/") and ".." not in url for url in urls):
-        return None
-    call.cost = Cost(None, "unknown")
-    return Job(*urls)
+    state, result, *cancel = urls
+    stop = Request("PUT", cancel[0], headers) if cancel else None
+    response = poll(call, Request("GET", state, headers), complete, failure, stop)
+    failures = itertools.count(2 if response.json("error") or response.json("error_type") else 1)
+
+    def final(response: Response) -> bool:
+        return error_detail(response)[1].startswith(JOB_FAILURES) and next(failures) >= 2
+
+    return call.checked(call.fetch_result(Request("GET", result, headers), final), failure, step="result")
 
 
 def progress_text(call: PaidCall, response: Response) -> str:
@@ -110,53 +96,9 @@ def progress_text(call: PaidCall, response: Response) -> str:
     if status != "IN_PROGRESS":
         raise ServiceError(f"fal returned an unknown job status: {call.sanitize(status or 'none', 40)}.")
     messages = [str(entry.get("message", "")) for entry in response.objects("logs")]
-    return f"fal is processing the photo: {call.sanitize(messages[-1], 80)}" if messages else "fal is processing the photo"
-
-
-def finish(
-    call: PaidCall, job: Job, headers: Mapping[str, str], failure: Callable[..., ServiceError], progress: str = ""
-) -> Response:
-    """Poll a job until it is complete and return its result; the job is cancelled if polling fails.
-
-    The result is fetched again unless an error is the outcome of the job itself. The same response can be a temporary fault.
-    It is the outcome if the state of the job had an error, which is an optional field, or if it is repeated.
-
-    Parameters
-    ----------
-    call : PaidCall
-    job : Job
-    headers : mapping
-        With the key of the service.
-    failure : callable (call, response, step=...) -> ServiceError
-        Returns the error of a response.
-    progress : str
-        Replaces the progress messages.
-    """
-
-    def fetch(url: str, step: str, final: Callable[[Response], bool]) -> Response:
-        return call.checked(call.fetch_result(Request("GET", url, headers), final), failure, step=step)
-
-    interval = POLL_INTERVAL
-    try:
-        # A failed job is complete as well, and its error is in the result.
-        while (state := fetch(job.status, "status", lambda response: False)).json("status") != "COMPLETED":
-            text = progress_text(call, state)
-            call.progress(progress or text)
-            call.pause(interval)
-            interval = min(interval * 1.4, MAX_POLL_INTERVAL)
-    except BaseException:  # the result is no longer used
-        if job.cancel:
-            with contextlib.suppress(RmbgError), call.side_client(CANCEL_SECONDS) as side_client:
-                side_client.send(Request("PUT", job.cancel, headers))
-        raise
-    if not progress:
-        call.progress("Downloading the result from fal")
-    failures = itertools.count(2 if state.json("error") or state.json("error_type") else 1)
-    return fetch(
-        job.result,
-        "result",
-        lambda response: error_detail(response)[1].startswith(JOB_FAILURES) and next(failures) >= 2,
-    )
+    if messages:
+        return f"fal is processing the photo: {call.sanitize(messages[-1], 80)}"
+    return Message("{service} is processing the photo", service="fal")
 
 
 def failure(client: ServiceClient, response: Response, *, step: str) -> ServiceError:
@@ -171,11 +113,9 @@ def failure(client: ServiceClient, response: Response, *, step: str) -> ServiceE
     failed = step in ("run", "result") and kind.startswith(JOB_FAILURES)
     if status != 422 and (rejected or failed):
         client.mark_rejected()
-    if status == 403 and any(word in detail.lower() for word in ("balance", "locked")):
-        return ServiceError(ERRORS[402])
-    if status >= 500 and kind:
-        return ServiceError(f"fal failed (HTTP {status}, {client.sanitize(kind, 40)}){client.error_detail(detail)}")
-    return http_failure(client, response, detail, ERRORS)
+    if status == 403 and "locked" in detail:
+        kind = "balance"  # an account without balance is locked
+    return http_failure(client, response, detail, code=kind)
 
 
 def error_detail(response: Response) -> tuple[str, str]:
@@ -187,6 +127,9 @@ def error_detail(response: Response) -> tuple[str, str]:
         return "; ".join(str(entry.get("msg") or entry.get("type") or "") for entry in entries), kind
     return str(detail or ""), kind
 
+
+#: URLs of the state, the result and the cancellation of a job in the response to its submission.
+JOB_URLS = (("status_url",), ("response_url",), ("cancel_url",))
 
 OPTIONS = advanced(
     choice(
@@ -212,31 +155,44 @@ OPTIONS = advanced(
 
 
 class Fal(Remote):
-    """RMBG 2.0 at fal."""
+    """Endpoint of fal; `fields` are those of ``ProviderInfo`` that differ between the endpoints.
+
+    Parameters
+    ----------
+    id : str
+    options : tuple of Option
+        Arguments of the endpoint in addition to the picture and `OPTIONS`.
+    constants : mapping
+        Arguments without an option.
+    """
 
     service = "fal"
+    account = "fal.ai/dashboard"
     resumes = "by handle"
-    info = service_info(
-        "fal-rmbg-2.0",
-        title="fal: RMBG 2.0",
-        model=REMOVE,
-        license="BRIA's RMBG 2.0, trained on licensed pictures; the price includes commercial use.",
-        license_url="https://fal.ai/models/fal-ai/bria/background/remove",
-        pixels="The photo is sent to fal.ai. The request disables the storage of photo and result.",
-        seconds=4.0,
-        input_size="1024 x 1024",
-        supports=("soft alpha", "queue", "cancel"),
-        options=OPTIONS,
-        key_name="FAL_KEY",
-    )
+
+    def __init__(
+        self, id: str, options: tuple[Option, ...] = (), constants: Mapping[str, Any] = MappingProxyType({}), **fields: Any
+    ) -> None:
+        self.arguments, self.constants = tuple(option.name for option in options), constants
+        self.info = service_info(
+            id,
+            pixels="The photo is sent to fal.ai. The request disables the storage of photo and result.",
+            license_url=f"https://fal.ai/models/{fields['model']}",
+            supports=("soft alpha", "queue", "cancel"),
+            options=(*options, *OPTIONS),
+            key_name="FAL_KEY",
+            **fields,
+        )
 
     def request_result(self, call: PaidCall, encoded_photo: EncodedPhoto) -> ProviderResult:
         arguments = {
             "image_url": image_url(call, encoded_photo),
             "sync_mode": call.options["sync_mode"],
+            **self.constants,
+            **{name: call.options[name] for name in self.arguments},
         }
-        response = run(call, REMOVE, arguments)
-        return ProviderResult(fetch_image(call, response.json("image", "url")))
+        response = run(call, self.info.model, arguments)
+        return ProviderResult(picture(call, response.json("image", "url")))
 
 
 def run(call: PaidCall, endpoint: str, arguments: Mapping[str, Any], count: int = 1) -> Response:
@@ -265,19 +221,15 @@ def run(call: PaidCall, endpoint: str, arguments: Mapping[str, Any], count: int 
 
     if call.options["mode"] == "direct":
         run_url = call.url("RMBG_FAL_URL", "https://fal.run")
-        call.progress("fal is processing the photo")
+        call.progress(Message("{service} is processing the photo", service="fal"))
         response = post(run_url, "run")
     else:
         queue = call.url("RMBG_FAL_QUEUE_URL", "https://queue.fal.run")
-        job = resumed_job(call, queue)
-        if job is None:
-            call.progress("Sending the photo to fal")
-            job = parse_job(call, post(queue, "submit"), queue)
-            if call.context.job:
-                call.context.job.keep(" ".join(job))
-        response = finish(call, job._replace(status=f"{job.status}?logs=true"), headers, failure)
+        call.progress(Message("Sending the photo to {service}", service="fal"))
+        state, *urls = job_urls(call, queue, lambda: post(queue, "submit"), JOB_URLS)
+        response = finish(call, [f"{state}?logs=true", *urls], headers, failure)
     if not (response.json("image") or response.json("images")):
-        raise ServiceError("The response of fal has no picture.")
+        raise ServiceError(Message("The response of {service} has no picture.", service="fal"))
     call.cost = _cost(call, response, endpoint, count)
     return response
 
@@ -307,7 +259,9 @@ def image_url(call: PaidCall, encoded_photo: EncodedPhoto) -> str:
         raise ServiceError("The response of fal's storage has no upload token.")
     base = parse(base_url)
     loopback = matches(base, call.settings.result_hosts)
-    check(base, HOSTS + call.settings.result_hosts, loopback)
+    if not (loopback or matches(base, HOSTS)):
+        raise ServiceError(f"fal's storage is on {base.host}, which is not a host of fal. Use inline as the photo upload.")
+    check(base, loopback)
     headers = {
         "Authorization": f"{token_type} {token}",
         "Content-Type": encoded_photo.mime,
@@ -321,16 +275,6 @@ def image_url(call: PaidCall, encoded_photo: EncodedPhoto) -> str:
     if not response.ok or not isinstance(access_url, str):
         raise ServiceError(f"The upload to fal's storage failed (HTTP {response.status}).")
     return access_url
-
-
-def fetch_image(call: PaidCall, url: Any) -> bytes:
-    """Return the file of an image in a response, which is inline or in fal's storage."""
-    if not isinstance(url, str):
-        raise ServiceError(f"The response of {call.name} has no picture.")
-    if url.startswith("data:"):
-        return from_data_uri(call, url)
-    call.progress("Downloading the result from fal")
-    return download(call, url, HOSTS)
 
 
 def _cost(call: PaidCall, response: Response, endpoint: str, count: int) -> Cost:
@@ -353,3 +297,13 @@ def _unit_price(response: Response, endpoint: str) -> Decimal | None:
         if row.get("endpoint_id", endpoint) == endpoint and row.get("currency", "USD") == "USD":
             return amount(row.get("unit_price"))
     return None
+
+
+RMBG_2 = Fal(
+    "fal-rmbg-2.0",
+    title="fal: RMBG 2.0",
+    model="fal-ai/bria/background/remove",
+    license="BRIA's RMBG 2.0, trained on licensed pictures; the price includes commercial use.",
+    seconds=4.0,
+    input_size="1024 x 1024",
+)

@@ -14,7 +14,8 @@ from urllib.parse import urlsplit
 from rmbg.errors import NotReadyError, ServiceError
 from rmbg.net.client import Request, Response, ServiceClient
 from rmbg.providers import fal
-from rmbg.providers.remote import EncodedPhoto, PaidCall, ProviderResult, Remote, http_failure, service_info
+from rmbg.providers.remote import EncodedPhoto, PaidCall, ProviderResult, Remote, http_failure, picture, service_info
+from rmbg.runtime.messages import Message
 
 MODEL = "briaai/RMBG-2.0"
 HUB, ROUTER = "https://huggingface.co", "https://router.huggingface.co"
@@ -52,7 +53,7 @@ class HuggingFace(Remote):
             raise NotReadyError("A Hugging Face token begins with hf_. Create one with permission to call Inference Providers.")
         hub = call.url("RMBG_HF_URL", HUB)
         headers = {"Authorization": f"Bearer {call.key}"}
-        call.progress("Sending the photo to Hugging Face")
+        call.progress(Message("Sending the photo to {service}", service=call.name))
         request = Request("GET", f"{hub}/api/models/{MODEL}?expand=inferenceProviderMapping")
         response = call.checked(call.send(request), failure, step="submit")
         url = f"{ROUTER if hub == HUB else hub}/fal-ai/{endpoint(response)}{QUEUE}"
@@ -60,8 +61,8 @@ class HuggingFace(Remote):
         request = Request("POST", url, headers, json=arguments, pays=True)
         job = job_url(call.checked(call.send(request), failure, step="submit"), hub)
         text = "fal is processing the photo for Hugging Face"
-        response = fal.finish(call, fal.Job(f"{job}/status{QUEUE}", f"{job}{QUEUE}", ""), headers, failure, text)
-        return ProviderResult(fal.fetch_image(call, response.json("image", "url")))
+        response = fal.finish(call, [f"{job}/status{QUEUE}", f"{job}{QUEUE}"], headers, failure, text)
+        return ProviderResult(picture(call, response.json("image", "url")))
 
 
 def endpoint(response: Response) -> str:

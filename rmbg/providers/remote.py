@@ -46,14 +46,25 @@ def service_info(id: str, **fields: Any) -> ProviderInfo:
 
 #: Messages of error responses by status, or by its first digit.
 ERROR_TEXTS = {
+    **dict.fromkeys((401, 403), "{service} rejected the API key. Check it at {account}."),
+    402: "The {service} account of this API key has no credits left. Add credits at {account}.",
     429: "The rate limit of {service} for this API key is exceeded; {hint}.",
     3: "{service} redirected the request. Redirects are not followed, as photo and key would be sent to another URL.",
     4: "{service} rejected the photo or the options{detail}",
-    5: "{service} failed (HTTP {status}){detail}",
+    5: "{service} failed ({code}){detail}",
 }
 
 
-def http_failure(client: ServiceClient, response: Response, detail: Any = "", texts: Mapping[int, str] = {}) -> ServiceError:
+#: Statuses by words in error codes, which services combine with various HTTP statuses.
+STATUSES = {"apikey": 401, "credit": 402, "balance": 402, "quota": 402, "ratelimit": 429}
+
+#: Prefixes of error codes of invalid requests.
+INVALID = ("invalid", "missing", "unsupported")
+
+
+def http_failure(
+    client: ServiceClient, response: Response, detail: Any = "", texts: Mapping[int, str] = {}, *, code: Any = ""
+) -> ServiceError:
     """Return the error of a response with an error status.
 
     Parameters
@@ -64,11 +75,15 @@ def http_failure(client: ServiceClient, response: Response, detail: Any = "", te
         Explanation in the response.
     texts : mapping of int to str
         Messages of the service, which take precedence over `ERROR_TEXTS`.
+    code : Any
+        Error code in the response.
     """
-    texts, status = {**ERROR_TEXTS, **texts}, response.status
-    text = texts.get(status) or texts[max(3, min(status // 100, 5))]
-    values = {"hint": retry_hint(response), "detail": client.error_detail(detail)}
-    return ServiceError(Message(text, service=client.name, status=status, **values))
+    texts, status, lower = {**ERROR_TEXTS, **texts}, response.status, str(code).lower()
+    status = next((status for word, status in STATUSES.items() if word in lower), 400 if lower.startswith(INVALID) else status)
+    text = texts.get(status) or texts[status // 100 if 300 <= status < 500 else 5]
+    reason = ", ".join(filter(None, ["" if response.ok else f"HTTP {response.status}", client.sanitize(code, 40)]))
+    values = {"hint": retry_hint(response), "detail": client.error_detail(detail), "account": client.account}
+    return ServiceError(Message(text, service=client.name, code=reason, **values))
 
 
 class PaidCall(ServiceClient):
@@ -86,6 +101,8 @@ class PaidCall(ServiceClient):
     context : RequestContext
     max_bytes : int
         Limit for the size of a response.
+    account : str
+        Address of the pages about keys and credits, in messages.
 
     Raises
     ------
@@ -96,12 +113,18 @@ class PaidCall(ServiceClient):
     """
 
     def __init__(
-        self, info: ProviderInfo, service: str, options: Mapping[str, Any], context: RequestContext, max_bytes: int
+        self,
+        info: ProviderInfo,
+        service: str,
+        options: Mapping[str, Any],
+        context: RequestContext,
+        max_bytes: int,
+        account: str = "",
     ) -> None:
         self.info, self.options, self.context, self.settings = info, options, context, context.settings
         self._key = api_keys.find(info.key_name, service, context.key, self.settings)
         exchange = Exchange(self.settings.remote_seconds, context.cancelled, guarded=False)
-        super().__init__(service, exchange, key=self._key.value, max_bytes=max_bytes)
+        super().__init__(service, exchange, key=self._key.value, max_bytes=max_bytes, account=account)
 
     def __enter__(self) -> PaidCall:
         price = quote(self.info, self.options, self.settings)
@@ -214,6 +237,9 @@ class Remote(Provider):
     #: Name of the service in messages.
     service: str
 
+    #: Address of its pages about keys and credits, in messages.
+    account: str = "its website"
+
     def status(self, settings: Settings) -> Status:
         if api_keys.available(self.info.key_name, settings):
             return READY
@@ -249,7 +275,7 @@ class Remote(Provider):
         # A result has at most the size of its uncompressed pixels in base64.
         limit = max(context.settings.max_bytes, 4 * photo.width * photo.height) * 3 // 2
         result: ProviderResult | None = None
-        call = PaidCall(self.info, self.service, options, context, limit)
+        call = PaidCall(self.info, self.service, options, context, limit, self.account)
         try:
             with call:
                 result = self.request_result(call, encoded_photo)
@@ -286,27 +312,23 @@ def encode_photo(photo: Photo, *, keep_alpha: bool = False) -> EncodedPhoto:
     return EncodedPhoto(out.getvalue(), "image/jpeg")
 
 
-def download(call: PaidCall, url: Any, hosts: tuple[str, ...]) -> bytes:
+def download(call: PaidCall, url: Any) -> bytes:
     """Download a result from a URL in a response, without the API key.
 
-    Parameters
-    ----------
-    call : PaidCall
-    url : Any
-    hosts : tuple of str
-        Allowed hosts of the service, in addition to those of ``RMBG_RESULT_HOSTS``.
+    Any public https host is allowed, as the result is paid for; those of this machine
+    have to be in ``RMBG_RESULT_HOSTS``.
 
     Raises
     ------
     ServiceError
-        If the host is not allowed or the download fails.
+        If the download fails.
     """
+    call.progress(Message("Downloading the result from {service}", service=call.name))
     for attempt in range(1, RESULT_ATTEMPTS + 1):
         try:
             return fetch(
                 str(url),
                 max_bytes=call.max_bytes,
-                hosts=hosts + call.settings.result_hosts,
                 loopback_hosts=call.settings.result_hosts,
                 deadline=max(call.exchange.remaining, 0.01),
                 cancelled=call.exchange.cancelled,
@@ -321,6 +343,23 @@ def download(call: PaidCall, url: Any, hosts: tuple[str, ...]) -> bytes:
                 ) from None
             call.pause(pause)
     raise AssertionError("the last attempt returns or raises")
+
+
+def picture(call: PaidCall, value: Any) -> bytes:
+    """Return the file of a picture in a response: base64, a data URI, or a URL from which it is downloaded.
+
+    It may be the value of ``url`` or ``b64_json`` of an object, as in OpenAI's API.
+
+    Raises
+    ------
+    ServiceError
+        If there is none.
+    """
+    if isinstance(value, dict):
+        value = value.get("b64_json") or value.get("url")
+    if not isinstance(value, str) or not value:
+        raise ServiceError(Message("The response of {service} has no picture.", service=call.name))
+    return download(call, value) if value.startswith(("https:", "http:")) else from_data_uri(call, value)
 
 
 def from_data_uri(client: ServiceClient, text: Any) -> bytes:
@@ -338,6 +377,11 @@ def open_result(data: bytes, service: str, settings: Settings) -> Photo:
     except PhotoError as error:
         reason = str(error).partition(". ")[0].rstrip(".")  # without the advice, which is for uploads
         raise ServiceError(f"The result of {service} cannot be used: {reason}.") from None
+
+
+def no_subject(service: str) -> NoSubjectError:
+    """Return the error of a photo in which a service found no subject."""
+    return NoSubjectError(Message("{service} found no subject in the photo. Try another provider.", service=service))
 
 
 def read_matte(result: ProviderResult, photo: Photo, service: str, settings: Settings) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -366,7 +410,7 @@ def read_matte(result: ProviderResult, photo: Photo, service: str, settings: Set
         floor = np.float32(result.floor / 255)
         matte = np.clip((matte - floor) / (1 - floor), 0, 1)
     if float(matte.max()) < 0.02:
-        raise NoSubjectError(Message("{service} found no subject in the photo. Try another provider.", service=service))
+        raise no_subject(service)
     if matte.shape == photo.rgb.shape[:2]:
         return matte, ()
     note = Message(

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
@@ -21,39 +20,22 @@ from rmbg.net.client import Request, Response, ServiceClient
 from rmbg.net.download import parse
 from rmbg.providers.base import Option, advanced, choice
 from rmbg.providers.remote import (
-    ERROR_TEXTS,
+    INVALID,
     EncodedPhoto,
     PaidCall,
     ProviderResult,
     Remote,
-    download,
     encode_photo,
-    from_data_uri,
+    http_failure,
+    picture,
     service_info,
 )
 from rmbg.runtime.messages import Message
 
 
-@dataclass(frozen=True)
-class TaskState:
-    """State of a task.
-
-    Attributes
-    ----------
-    item : mapping or None
-        Result; None until the task is complete.
-    known : bool
-        False if the response does not mention the task.
-    conflict : bool
-        True if a task with this UUID had been accepted before.
-    """
-
-    item: Mapping[str, Any] | None = None
-    known: bool = True
-    conflict: bool = False
-
-
-def read_response(client: ServiceClient, response: Response, task_id: str, *, accepted: bool) -> TaskState:
+def read_response(
+    client: ServiceClient, response: Response, task_id: str, *, accepted: bool, body: Any = None
+) -> tuple[Mapping[str, Any] | None, bool]:
     """Read the state of task `task_id` from a response.
 
     A response of any HTTP status may have both data and errors. Items are identified by their UUID, as their type differs
@@ -66,65 +48,52 @@ def read_response(client: ServiceClient, response: Response, task_id: str, *, ac
     task_id : str
     accepted : bool
         True if an earlier response has shown that Runware accepted the task.
+    body : Any
+        Body of the original response, if `response` is an item of the archive.
+
+    Returns
+    -------
+    item : mapping or None
+        Result; None until the task is complete.
+    known : bool
+        False if the response does not mention the task.
 
     Raises
     ------
     ServiceError
         If the task failed or the response is invalid. ``client.cost`` is None if the task cannot have been charged.
     """
-    body = response.json()
+    body = response.json() if body is None else body
     if not isinstance(body, dict):
-        raise failure(client, response.status, {}, accepted=accepted)
-    if isinstance(body.get("error"), dict):  # some failures have a single error instead of a list
-        raise failure(client, response.status, body["error"], accepted=accepted)
-    state = outcome(client, body, response.status, task_id, accepted=accepted)
-    if not response.ok and state.item is None and not state.conflict:
-        raise failure(client, response.status, {}, accepted=accepted)
-    return state
-
-
-def outcome(client: ServiceClient, body: Mapping[str, Any], status: int, task_id: str, *, accepted: bool) -> TaskState:
-    """Return the state of task `task_id` from the data and errors of a response body."""
-    errors = [error for error in _items(body, "errors") if error.get("taskUUID") in (task_id, None)]
+        raise failure(client, response, {}, accepted=accepted)
     data = [item for item in _items(body, "data") if item.get("taskUUID") == task_id]
     for item in data:  # before the errors, as an existing result is paid for
         if isinstance(item.get("response"), dict):  # an archive item, which contains the original response
-            return outcome(client, item["response"], status, task_id, accepted=accepted)
-        if any(item.get(name) for name in ("imageURL", "imageBase64Data", "imageDataURI")):
-            return TaskState(item)
-    if any(error.get("code") == "conflictTaskUUID" for error in errors):
-        return TaskState(conflict=True)
-    if errors:
-        raise failure(client, status, errors[0], accepted=accepted)
-    return TaskState(known=bool(data))
+            return read_response(client, response, task_id, accepted=accepted, body=item["response"])
+        if any(item.get(name) for name in PICTURES):
+            return item, True
+    errors = [error for error in _items(body, "errors") if error.get("taskUUID") in (task_id, None)]
+    if isinstance(body.get("error"), dict):  # some failures have a single error instead of a list
+        errors.insert(0, body["error"])
+    if any(error.get("code") == "conflictTaskUUID" for error in errors):  # the task had been accepted before
+        return None, True
+    if errors or not response.ok:
+        raise failure(client, response, errors[0] if errors else {}, accepted=accepted)
+    return None, bool(data)
 
 
-def failure(client: ServiceClient, status: int, error: Mapping[str, Any], *, accepted: bool) -> ServiceError:
+def failure(client: ServiceClient, response: Response, error: Mapping[str, Any], *, accepted: bool) -> ServiceError:
     """Return the error of a task, and mark the call as rejected if it cannot have been charged.
 
     Error codes are an open list, so their prefixes and the HTTP status are evaluated. Rejected requests are not charged. It is
     not documented if a task that failed later is charged.
     """
     code = str(error.get("code") or "")
-    lower = code.lower()
-    detail_text = client.error_detail(error.get("message"))
-    rejected = status in (400, 401, 402, 403, 404, 405, 413, 422, 429) or 300 <= status < 400
-    if not accepted and (rejected or lower.startswith(("invalid", "missing", "unsupported"))):
+    if not accepted and (300 <= response.status < 500 or code.lower().startswith(INVALID)):
         client.mark_rejected()
-    if "apikey" in lower or status in (401, 403):
-        return ServiceError("Runware rejected the API key. Check it at my.runware.ai.")
-    if status == 402 or any(word in lower for word in ("credit", "balance", "quota")):
-        return ServiceError("The Runware account of this API key has no credits left. Add credits at my.runware.ai.")
-    if status == 429 or "ratelimit" in lower:
-        return ServiceError("The rate limit of Runware for this API key is exceeded. Try again later.")
-    if lower.startswith(("invalid", "missing", "unsupported")) or status in (400, 413, 422):
-        return ServiceError(Message(ERROR_TEXTS[4], service="Runware", detail=detail_text))
-    if 300 <= status < 400:
-        return ServiceError(Message(ERROR_TEXTS[3], service="Runware"))
-    name = client.sanitize(code, 40) or f"HTTP {status}"
-    if status == 200 and not code:
-        return ServiceError("The response of Runware has no result.")
-    return ServiceError(f"Runware failed ({name}){detail_text}")
+    if response.status == 200 and not code:
+        return ServiceError(Message("The response of {service} has no picture.", service="Runware"))
+    return http_failure(client, response, error.get("message"), code=code)
 
 
 def cost_of(item: Mapping[str, Any], options: Mapping[str, Any], listed: Decimal) -> Cost:
@@ -140,7 +109,8 @@ def _items(body: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
     return [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
 
 
-HOSTS = ("im.runware.ai",)
+#: Fields of an item with its picture.
+PICTURES = ("imageBase64Data", "imageDataURI", "imageURL")
 
 #: First and longest interval between two polls of a task, in seconds.
 POLL_INTERVAL, MAX_POLL_INTERVAL = 1.0, 4.0
@@ -188,6 +158,7 @@ class Runware(Remote):
     """Model at Runware; `fields` are those of ``ProviderInfo`` that differ between the models."""
 
     service = "Runware"
+    account = "my.runware.ai"
     resumes = "by id"
 
     def __init__(self, id: str, options: tuple[Option, ...], **fields: Any) -> None:
@@ -217,16 +188,15 @@ class Runware(Remote):
         url = call.url("RMBG_RUNWARE_URL", "https://api.runware.ai/v1")
         headers, options = {"Authorization": f"Bearer {call.key}"}, call.options
         task_id = call.context.job.id if call.context.job else str(uuid.uuid4())
-        call.progress("Sending the photo to Runware")
+        call.progress(Message("Sending the photo to {service}", service="Runware"))
         body = [task(self.info.model, task_id, encoded_photo, options)]
-        state = read_response(
-            call, call.send(Request("POST", url, headers, json=body, pays=True, repeatable=True)), task_id, accepted=False
-        )
-        item = state.item or self._poll(call, url, headers, task_id)
+        response = call.send(Request("POST", url, headers, json=body, pays=True, repeatable=True))
+        item, _ = read_response(call, response, task_id, accepted=False)
+        item = item or self._poll(call, url, headers, task_id)
         call.cost = cost_of(item, options, PRICES[self.info.id].counted)
         mask = options.get("returnOnlyMask", False)
         return ProviderResult(
-            self._result_file(call, item),
+            picture(call, next(item[name] for name in PICTURES if item.get(name))),
             mask=mask,
             floor=0 if mask else color(options.get("rgba", "0,0,0,0"))[3],  # a mask has no background color
             own_alpha=options.get("preserveAlpha", False),
@@ -235,29 +205,25 @@ class Runware(Remote):
     def _poll(self, call: PaidCall, url: str, headers: Mapping[str, str], task_id: str) -> Mapping[str, Any]:
         """Poll an accepted task until it is complete and return its item."""
         interval, unknown = POLL_INTERVAL, 0
+
+        def state(kind: str) -> tuple[Mapping[str, Any] | None, bool]:
+            body = [{"taskType": kind, "taskUUID": task_id}]
+            response = call.fetch_result(Request("POST", url, headers, json=body))
+            return read_response(call, response, task_id, accepted=True)
+
         while unknown < MAX_UNKNOWN_POLLS:
-            call.progress("Runware is processing the photo")
+            call.progress(Message("{service} is processing the photo", service="Runware"))
             call.pause(interval)
             interval = min(interval * 1.5, MAX_POLL_INTERVAL)
-            body = [{"taskType": "getResponse", "taskUUID": task_id}]
-            state = read_response(call, call.fetch_result(Request("POST", url, headers, json=body)), task_id, accepted=True)
-            if state.item is not None:
-                return state.item
-            unknown = 0 if state.known else unknown + 1
+            item, known = state("getResponse")
+            if item is not None:
+                return item
+            unknown = 0 if known else unknown + 1
         # getResponse may not cover tasks that were completed synchronously; the archive does.
-        body = [{"taskType": "getTaskDetails", "taskUUID": task_id}]
-        state = read_response(call, call.fetch_result(Request("POST", url, headers, json=body)), task_id, accepted=True)
-        if state.item is None:
+        item, _ = state("getTaskDetails")
+        if item is None:
             raise ServiceError("Runware accepted the photo but no longer has the task.")
-        return state.item
-
-    def _result_file(self, call: PaidCall, item: Mapping[str, Any]) -> bytes:
-        """Return the image file of an item, which is inline or at a URL."""
-        for name in ("imageBase64Data", "imageDataURI"):
-            if item.get(name):
-                return from_data_uri(call, item[name])
-        call.progress("Downloading the result from Runware")
-        return download(call, item["imageURL"], HOSTS)
+        return item
 
 
 def task(model: str, task_id: str, encoded_photo: EncodedPhoto, options: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,8 +6,6 @@ import gzip
 import re
 import shutil
 import socket
-import ssl
-import subprocess
 import threading
 
 import pytest
@@ -15,7 +13,7 @@ import pytest
 from rmbg.errors import CancelledError, InputError, RmbgError, ServiceError
 from rmbg.net import transport
 from rmbg.net.download import fetch, matches, parse
-from tests.servers.web import Exchange, Web
+from tests.servers.web import Exchange, Web, tls_contexts
 
 BODY = b"\x89PNG" + bytes(2000)
 
@@ -116,21 +114,12 @@ def test_hosts_and_path_prefixes_are_matched_exactly():
         assert not matches(parse(bad), hosts), bad
 
 
-def test_host_outside_the_list_is_rejected(web):
-    with pytest.raises(InputError, match=r"127\.0\.0\.1 is not one of the hosts"):
-        get(web.url + "/photo.png", hosts=("v3.fal.media",))
-    assert not web.seen
-
-
 def test_redirect_targets_are_checked(web):
     here = route(web, "/here", lambda x: x.send(302, Location="/photo.png"))
     assert get(here) == BODY
     inside = route(web, "/inside", lambda x: x.send(301, Location="http://192.168.0.1/"))
     with pytest.raises(InputError, match="private network"):
         get(inside, plain_http=True)
-    elsewhere = route(web, "/elsewhere", lambda x: x.send(301, Location="https://example.com/"))
-    with pytest.raises(InputError, match=r"example\.com is not one of"):
-        get(elsewhere, hosts=server_of(elsewhere))
     file = route(web, "/file", lambda x: x.send(301, Location="file:///etc/passwd"))
     with pytest.raises(InputError, match="not a valid web address"):
         get(file)
@@ -252,15 +241,7 @@ def test_connection_uses_the_checked_address(web, monkeypatch):
 
 @pytest.mark.skipif(not shutil.which("openssl"), reason="needs the openssl command to make a certificate")
 def test_certificate_is_verified_against_the_host_name(tmp_path, monkeypatch):
-    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
-         "-subj", "/CN=photos.example", "-addext", "subjectAltName=DNS:photos.example", "-keyout", key, "-out", certificate],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    server.load_cert_chain(certificate, key)
-    trusted_context = ssl.create_default_context(cafile=str(certificate))
+    server, trusted_context = tls_contexts(tmp_path, "photos.example")
     monkeypatch.setattr(transport, "getaddrinfo", lambda h, p, **_: [(2, 1, 6, "", ("127.0.0.1", p))])
     with Web({"/a": lambda x: x.send(200, BODY)}, tls=server) as web:
         good, bad = f"https://photos.example:{web.port}/a", f"https://other.example:{web.port}/a"

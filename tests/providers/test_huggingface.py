@@ -84,8 +84,8 @@ def test_pending_job_ends_at_the_deadline_or_by_cancellation(router, tmp_path):
     assert len(router.seen) <= requests + 1  # polling has stopped
 
 
-def test_result_on_a_foreign_host_is_not_downloaded(router, tmp_path, monkeypatch):
+def test_result_on_a_private_host_is_not_downloaded(router, tmp_path, monkeypatch):
     router.picture_host = "127.0.0.2:1"
     monkeypatch.setattr(Router, "_url", lambda self, made, arguments: self.publish(made))
-    with pytest.raises(ServiceError, match=r"127\.0\.0\.2 is not one of the hosts"):
+    with pytest.raises(ServiceError, match=r"127\.0\.0\.2 is not encrypted"):
         cut(router, tmp_path)

@@ -322,7 +322,7 @@ def test_service(tmp_path, plugins, monkeypatch, green, rmbg):
             monkeypatch.setenv("MASKS_KEY", key)
             status, out, error = rmbg("remove", green, tmp_path / "out.png", "--provider", "masks", "--json")
             assert status == expected and "secret" not in out + error, error
-            assert out or error == "rmbg: Masks rejected the photo or the options: wrong key. Nothing was charged.\n"
+            assert out or error == "rmbg: Masks rejected the API key. Check it at its website. Nothing was charged.\n"
     assert json.loads(out)["cost"] == {"usd": 0.01, "basis": "charged"}
     status, out, _ = rmbg("spent", "--json")
     assert json.loads(out)["providers"][0] | {"provider": "masks", "usd": 0.01} == json.loads(out)["providers"][0]

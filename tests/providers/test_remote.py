@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
+import shutil
 import sqlite3
 from decimal import Decimal
 
@@ -13,9 +14,10 @@ import pytest
 from rmbg.billing import ledger
 from rmbg.billing.cost import Cost
 from rmbg.errors import CancelledError, NoSubjectError, NotReadyError, OptionError, RmbgError, ServiceError
+from rmbg.net import transport
 from tests.remote import PROTOCOLS, cut, debug_log, picture, settings, short_delays  # noqa: F401
 from tests.servers.service import KEY, PICTURE_FAULTS, Service, cut_out, once
-from tests.servers.web import Web, until
+from tests.servers.web import Web, tls_contexts, until
 
 pytestmark = pytest.mark.usefixtures("short_delays")
 
@@ -243,22 +245,44 @@ def test_fault_while_the_result_is_downloaded(protocol, name, tmp_path):
         assert all("authorization" not in seen.headers for seen in service.seen if seen.path.startswith("/files"))
 
 
-def test_result_on_a_foreign_host_is_not_downloaded(tmp_path):
-    for protocol, url in (("fal queue", {"sync_mode": False}), ("Runware", {"outputType": "URL"})):
-        with Web() as other, PROTOCOLS[protocol].server() as service:
-            service.picture_host = f"127.0.0.2:{other.port}"
-            outcome = attempt(service, tmp_path / protocol, protocol, **url)
-            check_fault(service, tmp_path / protocol, outcome)
-            assert "127.0.0.2 is not one of the hosts" in str(outcome) and not other.seen
-            service.picture_host = f"localhost:{service.port}"  # not in RMBG_RESULT_HOSTS
-            assert "localhost is not one of the hosts" in str(attempt(service, tmp_path / f"{protocol} 2", protocol, **url))
+URL_RESULTS = (("fal queue", {"sync_mode": False}), ("Runware", {"outputType": "URL"}))
+
+
+@pytest.mark.parametrize(("protocol", "url"), URL_RESULTS)
+def test_result_on_a_private_host_is_not_downloaded(protocol, url, tmp_path):
+    with Web() as other, PROTOCOLS[protocol].server() as service:
+        for number, host in enumerate((f"127.0.0.2:{other.port}", f"localhost:{service.port}", "10.0.0.1", "169.254.169.254")):
+            for scheme, reason in (("http", "is not encrypted"), ("https", "in a private network or on this machine")):
+                service.jobs.clear()
+                service.picture_host, service.picture_scheme = host, scheme
+                folder = tmp_path / f"{number} {scheme}"
+                outcome = attempt(service, folder, protocol, **url)
+                check_fault(service, folder, outcome)
+                assert reason in str(outcome) and not other.seen
+
+
+@pytest.mark.skipif(not shutil.which("openssl"), reason="needs the openssl command to make a certificate")
+@pytest.mark.parametrize(("protocol", "url"), URL_RESULTS)
+def test_paid_result_on_any_public_host_is_downloaded_without_the_key(protocol, url, tmp_path, monkeypatch):
+    resolve = transport._resolve
+    monkeypatch.setattr(transport, "_resolve", lambda host, *rest: resolve(host.replace("results.example", "127.0.0.1"), *rest))
+    for name, value in (("is_loopback", False), ("is_own", False), ("is_public", True)):
+        monkeypatch.setattr(transport, name, lambda address, value=value: value)
+    server, client = tls_contexts(tmp_path, "results.example")
+    monkeypatch.setattr(transport, "_tls", lambda: client)
+    with PROTOCOLS[protocol].server() as service, Web(tls=server) as host:
+        service.picture_host, service.picture_scheme = f"results.example:{host.port}", "https"
+        host.answer = lambda exchange: exchange.send(200, service.files[exchange.path][0], "image/png")
+        cutout = cut(service, tmp_path, protocol, **url)
+        assert np.abs(cutout.matte - expected_matte(picture())).max() < 0.01
+        assert host.seen and not any(secret in str(seen.headers) for seen in host.seen for secret in KEY.split(":"))
 
 
 def test_plain_http_result_requires_an_allowed_loopback_host(tmp_path):
     with PROTOCOLS["Runware"].server() as service:
         outcome = attempt(service, tmp_path, "Runware", outputType="URL", RMBG_RESULT_HOSTS="")
         check_fault(service, tmp_path, outcome)
-        assert "not one of the hosts" in str(outcome)
+        assert "is not encrypted" in str(outcome)
 
 
 def test_key_is_not_sent_to_fal_urls_on_a_foreign_host(tmp_path):

@@ -358,7 +358,7 @@ GATEWAY_FAULTS = [500, 504]
 #: Short delays between retries and polls.
 QUICK = {
     "net__client__BACKOFF": 0.05,
-    "providers__fal__POLL_INTERVAL": 0.1,
+    "providers__service__POLL_INTERVAL": 0.1,
     "providers__runware__POLL_INTERVAL": 0.1,
 }
 

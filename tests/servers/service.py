@@ -64,6 +64,7 @@ class Service(Web):
         self.picture: bytes | None = None
         self.picture_kind = "image/png"
         self.picture_host: str | None = None
+        self.picture_scheme = "http"
 
     def inject_fault(self, step: str, exchange: Exchange) -> bool:
         """Run the fault of this step; True if there is one and it has sent the response."""
@@ -84,7 +85,7 @@ class Service(Web):
         """Store a result file and return its URL."""
         path = f"/files/{next(self._numbers)}.png"
         self.files[path] = (data, self.picture_kind)
-        return f"http://{self.picture_host or f'127.0.0.1:{self.port}'}{path}"
+        return f"{self.picture_scheme}://{self.picture_host or f'127.0.0.1:{self.port}'}{path}"
 
     def send_file(self, exchange: Exchange) -> None:
         if not self.inject_fault("picture", exchange):
