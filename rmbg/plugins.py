@@ -1,7 +1,7 @@
 """Interface of plug-ins: what a package that adds a provider imports.
 
-A plug-in is an instance of a subclass of `Provider`, `Remote` or `Service`, and an entry point of the group ``rmbg.providers`` whose name
-is the id of the provider. ``docs/tutorial-plugin.md`` builds one.
+A plug-in is an instance of a subclass of `Provider`, `Remote` or `Service`, and an entry point of the group ``rmbg.providers``
+whose name is the id of the provider. ``docs/tutorial-plugin.md`` builds one.
 
 The interface has a version of its own, `VERSION`, which follows Semantic Versioning: the first number is increased when a name
 is removed or changed incompatibly, the second one when a name is added. Other modules may change in any version of the package.

@@ -142,7 +142,7 @@ def replace_background(
     limit = max(settings.max_bytes, 4 * photo.width * photo.height) * 3 // 2 * count
     with (
         telemetry.call(INFO.id) as call,
-        PaidCall(INFO, "fal", checked, context, limit, fal.RMBG_2.account) as service,
+        PaidCall(INFO, "fal", checked, context, limit, fal.Fal.account) as service,
     ):
         arguments = {
             "image_url": fal.image_url(service, encoded_photo),

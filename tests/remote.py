@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import logging
 from pathlib import Path
@@ -14,10 +15,11 @@ from PIL import Image
 from rmbg import remove_background
 from rmbg.cutout import Cutout
 from rmbg.net import client
-from rmbg.providers import runware
+from rmbg.providers import PROVIDERS, runware, services
 from rmbg.providers import service as service_module
 from rmbg.settings import Settings
 from tests.servers.fal import FAL_FAULTS, Fal
+from tests.servers.ordinary import ORDINARY_FAULTS, Bria, Photoroom, Recraft, Replicate, WithoutBg
 from tests.servers.removebg import REMOVEBG_FAULTS, RemoveBg
 from tests.servers.runware import RUNWARE_FAULTS, Runware
 from tests.servers.service import KEY, Fault, Service
@@ -38,9 +40,36 @@ PROTOCOLS = {
     "Runware": Protocol("runware-rmbg-2.0", {}, Runware, RUNWARE_FAULTS),
     "Runware async": Protocol("runware-rembg-1.4", {"deliveryMethod": "async"}, Runware, RUNWARE_FAULTS),
     "remove.bg": Protocol("removebg", {}, RemoveBg, REMOVEBG_FAULTS),
+    "Pixian": Protocol("pixian", {}, RemoveBg, REMOVEBG_FAULTS),
+    "Photoroom": Protocol("photoroom", {}, Photoroom, ORDINARY_FAULTS),
+    "Recraft": Protocol("recraft", {}, Recraft, ORDINARY_FAULTS),
+    "withoutBG": Protocol("withoutbg", {}, WithoutBg, ORDINARY_FAULTS),
+    "BRIA": Protocol("bria-rmbg-2.0", {}, Bria, ORDINARY_FAULTS),
+    "BRIA job": Protocol("bria-rmbg-2.0", {"sync": False}, Bria, ORDINARY_FAULTS),
+    "Replicate": Protocol("replicate-birefnet", {}, Replicate, ORDINARY_FAULTS),
 }
 
-KEY_NAMES = ("FAL_KEY", "RUNWARE_API_KEY", "REMOVEBG_API_KEY", "GIGAROUTER_API_KEY")
+#: Protocols that submit a job and poll its state.
+JOB_PROTOCOLS = ("fal queue", "BRIA job", "Replicate")
+
+KEY_NAMES = tuple({provider.info.key_name: 0 for provider in PROVIDERS.values() if getattr(provider.info, "key_name", "")})
+
+#: Paths of the services below the URL of a loopback server, by the environment variable of their base URL.
+PATHS = {
+    "RMBG_FAL_URL": "run",
+    "RMBG_FAL_QUEUE_URL": "queue",
+    "RMBG_FAL_API_URL": "api",
+    "RMBG_FAL_REST_URL": "rest",
+    "RMBG_RUNWARE_URL": "v1",
+    "RMBG_REMOVEBG_URL": "v1.0",
+    "RMBG_PIXIAN_URL": "v1.0",
+    "RMBG_GIGAROUTER_URL": "v1",
+    "RMBG_PHOTOROOM_URL": "photoroom",
+    "RMBG_RECRAFT_URL": "recraft",
+    "RMBG_WITHOUTBG_URL": "withoutbg",
+    "RMBG_BRIA_URL": "bria",
+    "RMBG_REPLICATE_URL": "replicate",
+}
 
 
 def picture(width: int = 96, height: int = 64) -> bytes:
@@ -56,15 +85,8 @@ def picture(width: int = 96, height: int = 64) -> bytes:
 
 def environment(service: Service, folder: Path, **more: str) -> dict[str, str]:
     """Return environment variables that point every provider to `service`."""
-    url = service.url
     return {
-        "RMBG_FAL_URL": f"{url}/run",
-        "RMBG_FAL_QUEUE_URL": f"{url}/queue",
-        "RMBG_FAL_API_URL": f"{url}/api",
-        "RMBG_FAL_REST_URL": f"{url}/rest",
-        "RMBG_RUNWARE_URL": f"{url}/v1",
-        "RMBG_REMOVEBG_URL": f"{url}/v1.0",
-        "RMBG_GIGAROUTER_URL": f"{url}/v1",
+        **{variable: f"{service.url}/{path}" for variable, path in PATHS.items()},
         "RMBG_RESULT_HOSTS": f"127.0.0.1:{service.port}",
         "RMBG_DATA": str(folder),
         "RMBG_MAX_BYTES": "1_000_000",
@@ -104,6 +126,7 @@ def short_delays(monkeypatch):
     monkeypatch.setattr(client, "MAX_BACKOFF", 0.02)
     monkeypatch.setattr(client, "MAX_RETRY_AFTER", 0.5)
     monkeypatch.setattr(service_module, "POLL_INTERVAL", 0.01)
+    monkeypatch.setattr(services.Bria, "jobs", dataclasses.replace(services.Bria.jobs, interval=0.01))
     monkeypatch.setattr(runware, "POLL_INTERVAL", 0.01)
 
 

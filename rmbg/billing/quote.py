@@ -36,7 +36,7 @@ class Price:
     setting : str or None
         Field of ``Settings`` with the owner's negotiated price, which overrides `usd` if it is set.
     units, images : callable (options) -> number
-        Number of units charged for one call, and number of images that it returns.
+        Number of units charged for one call, None if it is unknown, and number of images that the call returns.
     """
 
     usd: Decimal | None
@@ -45,40 +45,66 @@ class Price:
     source: str
     counted: Decimal
     setting: str | None = None
-    units: Callable[[Mapping[str, Any]], Decimal] = lambda options: Decimal(1)
+    units: Callable[[Mapping[str, Any]], Decimal | None] = lambda options: Decimal(1)
     images: Callable[[Mapping[str, Any]], int] = lambda options: 1
+
+
+def _unknown(source: str, counted: str, *, seen: str = "2026-11", **more: Any) -> Price:
+    return Price(None, "unknown", seen, source, Decimal(counted), **more)
 
 
 def _listed(usd: str, source: str, *, seen: str = "2026-11", basis: Basis = "listed", **more: Any) -> Price:
     return Price(Decimal(usd), basis, seen, source, Decimal(usd), **more)
 
 
-#: remove.bg credits per picture by size; other sizes take one credit.
-CREDITS = {"preview": Decimal("0.25")}
+def _preview_quarter(options: Mapping[str, Any]) -> Decimal:
+    """Credits for a picture: a quarter for the size ``preview``, otherwise one."""
+    return Decimal("0.25") if options.get("size") == "preview" else Decimal(1)
+
+
+#: Variants of BiRefNet with a listed price at Runware.
+PRICED_VARIANTS = ("matting", "general", "massive", "portrait")
 
 
 #: Prices by provider id. Update the month and the source together with a price.
 PRICES: dict[str, Price] = {
     "fal-rmbg-2.0": _listed("0.018", "https://fal.ai/models/fal-ai/bria/background/remove"),
+    # Listed as $0 per second of computation, which contradicts the charges that users report.
+    "fal-birefnet": _unknown("https://fal.ai/models/fal-ai/birefnet/v2", "0.005"),
+    # Per megapixel; photos are sent with at most one.
+    "fal-ben2": _listed("0.025", "https://fal.ai/models/fal-ai/ben/v2/image"),
+    "fal-pixelcut": _listed("0.016", "https://fal.ai/models/pixelcut/background-removal"),
+    "fal-ideogram": _listed("0.01", "https://fal.ai/models/fal-ai/ideogram/remove-background"),
+    "fal-sam-3": _listed("0.005", "https://fal.ai/models/fal-ai/sam-3/image"),
     "fal-replace": _listed(
         "0.023",
         "https://fal.ai/models/fal-ai/bria/background/replace",
         units=lambda options: Decimal(int(options.get("num_images", 1))),
         images=lambda options: int(options.get("num_images", 1)),
     ),
+    "runware-birefnet": _listed(
+        "0.0006",
+        "https://runware.ai/docs/models/birefnet-matting",
+        units=lambda options: Decimal(1) if options.get("variant", "matting") in PRICED_VARIANTS else None,
+    ),
     "runware-rmbg-2.0": _listed("0.018", "https://runware.ai/docs/models/bria-rmbg-v2-0"),
     "runware-rembg-1.4": _listed("0.0013", "https://runware.ai/docs/models/rembg-v1-4"),
+    "runware-ideogram": _listed("0.01", "https://runware.ai/docs/models/ideogram-remove-background"),
+    "bria-rmbg-2.0": _listed("0.018", "https://bria.ai/pricing", seen="2026-09"),
+    "photoroom": _listed("0.02", "https://www.photoroom.com/api/pricing", seen="2026-05", units=_preview_quarter),
+    # A credit is said to be a fraction of a cent; the price list could not be read.
+    "pixian": _unknown(
+        "https://pixian.ai/pricing", "0.01", units=lambda options: Decimal(0) if options.get("test") else Decimal(1)
+    ),
+    "recraft": _listed("0.01", "https://www.recraft.ai/docs/api-reference/pricing"),
+    # EUR 0.05 to 0.10, depending on the volume, by reports of others.
+    "withoutbg": _unknown("https://withoutbg.com/pricing", "0.12"),
+    # Seconds of a GPU; the hardware of the model could not be found.
+    "replicate-birefnet": _unknown("https://replicate.com/pricing", "0.01"),
     # $0.02 to $0.05 a credit, depending on the volume; RMBG_REMOVEBG_CREDIT_USD overrides it. A full-size picture takes one.
-    "removebg": _listed(
-        "0.05",
-        "https://www.remove.bg/pricing",
-        setting="removebg_credit_usd",
-        units=lambda options: CREDITS.get(str(options.get("size")), Decimal(1)),
-    ),
+    "removebg": _listed("0.05", "https://www.remove.bg/pricing", setting="removebg_credit_usd", units=_preview_quarter),
     # Hugging Face passes on the price of its inference provider, fal, and reports no charge in the response.
-    "hf-rmbg-2.0": Price(
-        None, "unknown", "2026-11", "https://huggingface.co/docs/inference-providers/pricing", Decimal("0.018")
-    ),
+    "hf-rmbg-2.0": _unknown("https://huggingface.co/docs/inference-providers/pricing", "0.018"),
     "gigarouter-rmbg-1.4": _listed("0.000047", "https://gigarouter.ai/models", basis="estimated"),
 }
 
@@ -204,7 +230,9 @@ def quote(info: Priced, options: Mapping[str, Any], settings: Settings) -> Quote
     own = None if price.setting is None else getattr(settings, price.setting)
     if own is not None:
         usd = counted = own
-    cost = Cost(None, "unknown") if usd is None else Cost(units * usd, price.basis)
+    if units is None or (usd is None and units != 0):
+        return Quote(Cost(None, "unknown"), counted, price.images(options), seen=info.price_seen)
+    cost = Cost(units * (usd or 0), price.basis if usd is not None else "listed")
     return Quote(cost, units * counted, price.images(options), seen=info.price_seen)
 
 

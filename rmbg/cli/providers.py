@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from rmbg.billing.quote import quote
 from rmbg.cli import output
 from rmbg.cli.terminal import print_table
-from rmbg.providers import PROVIDERS, add_own_models, load_plugins
+from rmbg.providers import AUTO, PROVIDERS, add_own_models, load_plugins
 from rmbg.providers.base import ProviderInfo, describe
 from rmbg.runtime.cancellation import CancellationToken
 from rmbg.settings import Settings
@@ -41,7 +41,11 @@ def run(arguments: argparse.Namespace, token: CancellationToken) -> None:
 
 
 def markdown(infos: Sequence[ProviderInfo]) -> str:
-    """Return the README's table of providers in Markdown, which does not depend on the machine and its plug-ins."""
+    """Return the README's table of the services and the networks of ``auto`` in Markdown.
+
+    It does not depend on the machine and its plug-ins.
+    """
+    infos = [info for info in infos if info.kind == "remote" or info.id in AUTO]
     # With keys for all services, which a price may depend on.
     settings = Settings(environ={info.key_name: "key" for info in infos if info.key_name})
     rows = ["| id | model | best for | a picture costs | license | your photo |", "|---|---|---|---|---|---|"]

@@ -16,12 +16,12 @@ from rmbg.providers import entry_points
 from rmbg.providers.base import Option, Provider, ProviderInfo, RequestContext, Status, never_cancelled, no_progress
 from rmbg.providers.builtin import Builtin
 from rmbg.providers.cascade import Cascade
-from rmbg.providers.fal import RMBG_2 as FAL_RMBG_2
+from rmbg.providers.fal import FAL
 from rmbg.providers.huggingface import HuggingFace
 from rmbg.providers.local import BoxNetwork, LocalNetwork
-from rmbg.providers.runware import RUNWARE_REMBG_1_4, RUNWARE_RMBG_2
+from rmbg.providers.runware import RUNWARE
 from rmbg.providers.sam2 import SAM2
-from rmbg.providers.services import Gigarouter, RemoveBg
+from rmbg.providers.services import SERVICES
 from rmbg.runtime.messages import Message
 from rmbg.settings import Settings
 
@@ -46,12 +46,7 @@ PROVIDERS: dict[str, Provider] = {
     # Those that take a prompt keep their places among the networks.
     "sam2": SAM2,
     "finegrain-box": BoxNetwork(MODELS["finegrain-box"]),
-    "fal-rmbg-2.0": FAL_RMBG_2,
-    "runware-rmbg-2.0": RUNWARE_RMBG_2,
-    "runware-rembg-1.4": RUNWARE_REMBG_1_4,
-    "removebg": RemoveBg(),
-    "hf-rmbg-2.0": HuggingFace(),
-    "gigarouter-rmbg-1.4": Gigarouter(),
+    **{provider.info.id: provider for provider in (*FAL, *RUNWARE, *SERVICES, HuggingFace())},
 }
 CASCADE = Cascade(PROVIDERS)
 PROVIDERS[CASCADE.info.id] = CASCADE

@@ -19,13 +19,23 @@ from typing import Any
 
 from rmbg.billing.cost import Cost
 from rmbg.billing.quote import PRICES, amount
-from rmbg.errors import RmbgError, ServiceError
+from rmbg.errors import OptionError, RmbgError, ServiceError, check_text
+from rmbg.images.photo import Photo
 from rmbg.net.client import Request, Response, ServiceClient
 from rmbg.net.download import check, matches, parse
 from rmbg.net.exchange import Exchange
 from rmbg.providers.base import Option, advanced, choice
-from rmbg.providers.remote import EncodedPhoto, PaidCall, ProviderResult, Remote, http_failure, picture, service_info
-from rmbg.providers.service import job_urls, poll
+from rmbg.providers.remote import (
+    EncodedPhoto,
+    PaidCall,
+    ProviderResult,
+    Remote,
+    encode_photo,
+    http_failure,
+    picture,
+    service_info,
+)
+from rmbg.providers.service import Path, job_urls, poll, saved_urls
 from rmbg.runtime.messages import Message
 
 #: Hosts of fal's storage, to which its upload token may be sent.
@@ -163,7 +173,11 @@ class Fal(Remote):
     options : tuple of Option
         Arguments of the endpoint in addition to the picture and `OPTIONS`.
     constants : mapping
-        Arguments without an option.
+        Arguments without an option; those that are None are not sent.
+    image : Path
+        Picture in the response.
+    max_side : int or None
+        See `encode_photo`.
     """
 
     service = "fal"
@@ -171,28 +185,33 @@ class Fal(Remote):
     resumes = "by handle"
 
     def __init__(
-        self, id: str, options: tuple[Option, ...] = (), constants: Mapping[str, Any] = MappingProxyType({}), **fields: Any
+        self,
+        id: str,
+        options: tuple[Option, ...] = (),
+        constants: Mapping[str, Any] = MappingProxyType({}),
+        image: Path = ("image", "url"),
+        max_side: int | None = None,
+        **fields: Any,
     ) -> None:
-        self.arguments, self.constants = tuple(option.name for option in options), constants
-        self.info = service_info(
-            id,
-            pixels="The photo is sent to fal.ai. The request disables the storage of photo and result.",
-            license_url=f"https://fal.ai/models/{fields['model']}",
-            supports=("soft alpha", "queue", "cancel"),
-            options=(*options, *OPTIONS),
-            key_name="FAL_KEY",
-            **fields,
-        )
+        self.names, self.constants, self.image, self.max_side = [option.name for option in options], constants, image, max_side
+        common = {
+            "pixels": "The photo is sent to fal.ai. The request disables the storage of photo and result.",
+            "license_url": f"https://fal.ai/models/{fields['model']}",
+            "seconds": 4.0,
+            "input_size": "1024 x 1024",
+            "supports": ("soft alpha", "queue", "cancel"),
+            "key_name": "FAL_KEY",
+        }
+        self.info = service_info(id, options=(*options, *OPTIONS), **common | fields)
+
+    def prepare(self, photo: Photo, options: Mapping[str, Any]) -> EncodedPhoto:
+        return encode_photo(photo, max_side=self.max_side)
 
     def request_result(self, call: PaidCall, encoded_photo: EncodedPhoto) -> ProviderResult:
-        arguments = {
-            "image_url": image_url(call, encoded_photo),
-            "sync_mode": call.options["sync_mode"],
-            **self.constants,
-            **{name: call.options[name] for name in self.arguments},
-        }
-        response = run(call, self.info.model, arguments)
-        return ProviderResult(picture(call, response.json("image", "url")))
+        given = {"sync_mode": call.options["sync_mode"], **{name: call.options[name] for name in self.names}, **self.constants}
+        arguments = {name: value for name, value in given.items() if value is not None}
+        response = run(call, self.info.model, {"image_url": image_url(call, encoded_photo), **arguments})
+        return ProviderResult(picture(call, response.json(*self.image)), mask=self.image[0] == "masks")
 
 
 def run(call: PaidCall, endpoint: str, arguments: Mapping[str, Any], count: int = 1) -> Response:
@@ -225,10 +244,13 @@ def run(call: PaidCall, endpoint: str, arguments: Mapping[str, Any], count: int 
         response = post(run_url, "run")
     else:
         queue = call.url("RMBG_FAL_QUEUE_URL", "https://queue.fal.run")
-        call.progress(Message("Sending the photo to {service}", service="fal"))
-        state, *urls = job_urls(call, queue, lambda: post(queue, "submit"), JOB_URLS)
+        urls = saved_urls(call, queue, len(JOB_URLS))
+        if not urls:
+            call.progress(Message("Sending the photo to {service}", service="fal"))
+            urls = job_urls(call, queue, post(queue, "submit"), JOB_URLS)
+        state, *urls = urls
         response = finish(call, [f"{state}?logs=true", *urls], headers, failure)
-    if not (response.json("image") or response.json("images")):
+    if not any(response.json(name) for name in ("image", "images", "masks")):
         raise ServiceError(Message("The response of {service} has no picture.", service="fal"))
     call.cost = _cost(call, response, endpoint, count)
     return response
@@ -279,16 +301,18 @@ def image_url(call: PaidCall, encoded_photo: EncodedPhoto) -> str:
 
 def _cost(call: PaidCall, response: Response, endpoint: str, count: int) -> Cost:
     """Return billed units times the unit price of fal; the listed price replaces what fal does not report."""
-    listed = PRICES[call.info.id].counted
+    listed = PRICES[call.info.id].usd
     units = amount(response.headers.get("x-fal-billable-units"))
     if units is None:
-        return Cost(count * listed, "listed")
+        return Cost(None, "unknown") if listed is None else Cost(count * listed, "listed")
     price = None
     with contextlib.suppress(RmbgError), call.side_client(PRICE_SECONDS) as side_client:
         api = call.url("RMBG_FAL_API_URL", "https://api.fal.ai")
         url = f"{api}/v1/models/pricing?endpoint_id={urllib.parse.quote(endpoint, safe='')}"
         price = _unit_price(side_client.send(Request("GET", url, {"Authorization": f"Key {call.key}"})), endpoint)
-    return Cost(units * listed, "listed") if price is None else Cost(units * price, "charged")
+    if price is not None:
+        return Cost(units * price, "charged")
+    return Cost(None, "unknown") if listed is None else Cost(units * listed, "listed")
 
 
 def _unit_price(response: Response, endpoint: str) -> Decimal | None:
@@ -299,11 +323,84 @@ def _unit_price(response: Response, endpoint: str) -> Decimal | None:
     return None
 
 
-RMBG_2 = Fal(
-    "fal-rmbg-2.0",
-    title="fal: RMBG 2.0",
-    model="fal-ai/bria/background/remove",
-    license="BRIA's RMBG 2.0, trained on licensed pictures; the price includes commercial use.",
-    seconds=4.0,
-    input_size="1024 x 1024",
+class Sam3(Fal):
+    """Endpoint that segments what a text describes, with a hard edge."""
+
+    def check(self, options: Mapping[str, Any]) -> None:
+        if not check_text(options["prompt"], "The prompt").strip():
+            raise OptionError("fal: SAM 3 needs the option prompt: what to keep, such as prompt=dog.")
+
+
+FAL = (
+    Fal(
+        "fal-rmbg-2.0",
+        title="fal: RMBG 2.0",
+        model="fal-ai/bria/background/remove",
+        license="BRIA's RMBG 2.0, trained on licensed pictures; the price includes commercial use.",
+    ),
+    Fal(
+        "fal-birefnet",
+        (
+            choice(
+                "model",
+                "Variant",
+                (
+                    "General Use (Light)",
+                    "General Use (Light 2K)",
+                    "General Use (Heavy)",
+                    "Matting",
+                    "Portrait",
+                    "General Use (Dynamic)",
+                ),
+                "By the names of fal. Matting: soft edges; Portrait: people; Dynamic: inputs of 256 to 2304 pixels.",
+            ),
+            choice(
+                "operating_resolution",
+                "Input size",
+                ("1024x1024", "2048x2048", "2304x2304"),
+                "2304x2304 requires General Use (Dynamic).",
+            ),
+            Option("refine_foreground", "Refine the colors", True, "fal estimates the foreground colors.", advanced=True),
+        ),
+        {"output_format": "png"},
+        title="fal: BiRefNet",
+        model="fal-ai/birefnet/v2",
+        license="The network is MIT; the terms of the service apply as well.",
+        input_size="1024 to 2304 pixels",
+    ),
+    Fal(
+        "fal-ben2",
+        constants={"sync_mode": None},
+        max_side=1024,
+        title="fal: BEN2",
+        model="fal-ai/ben/v2/image",
+        license="The network is MIT; the terms of the service apply as well.",
+    ),
+    Fal(
+        "fal-pixelcut",
+        constants={"output_format": "rgba"},
+        title="fal: Pixelcut",
+        model="pixelcut/background-removal",
+        license="Pixelcut's terms as a partner of fal; commercial use is permitted.",
+        input_size="full size",
+    ),
+    Fal(
+        "fal-ideogram",
+        title="fal: Ideogram",
+        model="fal-ai/ideogram/remove-background",
+        license="Ideogram's terms for its API.",
+        license_url="https://ideogram.ai/legal/api-tos",
+        input_size="full size",
+    ),
+    Sam3(
+        "fal-sam-3",
+        (Option("prompt", "What to keep", "", "A noun in English, such as: red car."),),
+        {"apply_mask": False, "output_format": "png"},
+        ("masks", 0, "url"),
+        title="fal: SAM 3",
+        model="fal-ai/sam-3/image",
+        license="SAM License of Meta: also commercial use; no military or nuclear use.",
+        license_url="https://github.com/facebookresearch/sam3/blob/main/LICENSE",
+        supports=("text prompt", "queue", "cancel"),
+    ),
 )

@@ -204,9 +204,14 @@ class EncodedPhoto:
         return "photo." + self.mime.removeprefix("image/"), self.data, self.mime
 
     @property
+    def base64(self) -> str:
+        """The file in base64."""
+        return base64.b64encode(self.data).decode()
+
+    @property
     def data_uri(self) -> str:
         """The file as a base64 data URI."""
-        return f"data:{self.mime};base64,{base64.b64encode(self.data).decode()}"
+        return f"data:{self.mime};base64,{self.base64}"
 
 
 @dataclass(frozen=True)
@@ -300,12 +305,27 @@ class Remote(Provider):
         )
 
 
-def encode_photo(photo: Photo, *, keep_alpha: bool = False) -> EncodedPhoto:
-    """Encode a photo for a request; its own transparency is flattened on white unless `keep_alpha` is True."""
+def encode_photo(
+    photo: Photo, *, keep_alpha: bool = False, max_side: int | None = None, lossless_pixels: int = LOSSLESS_PIXELS
+) -> EncodedPhoto:
+    """Encode a photo for a request.
+
+    Parameters
+    ----------
+    photo : Photo
+    keep_alpha : bool
+        Send the photo's own transparency, which is flattened on white otherwise.
+    max_side : int or None
+        Longest side in pixels to which a larger photo is reduced.
+    lossless_pixels : int
+        Largest number of pixels of a photo that is sent as PNG.
+    """
     out = io.BytesIO()
     own_alpha = photo.alpha if keep_alpha else None
     image = Image.fromarray(photo.flattened() if own_alpha is None else np.dstack([photo.rgb, own_alpha]))
-    if image.mode == "RGBA" or photo.width * photo.height <= LOSSLESS_PIXELS:
+    if max_side is not None:
+        image.thumbnail((max_side, max_side), Image.Resampling.LANCZOS)
+    if image.mode == "RGBA" or image.width * image.height <= lossless_pixels:
         image.save(out, "PNG", compress_level=4)
         return EncodedPhoto(out.getvalue(), "image/png")
     image.save(out, "JPEG", quality=95, subsampling=0)

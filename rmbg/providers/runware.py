@@ -1,4 +1,4 @@
-"""Runware: RMBG 2.0 and RemBG 1.4, at the same URL.
+"""Runware: its models for background removal, at the same URL.
 
 A response may hold data and errors of several tasks.
 
@@ -154,6 +154,30 @@ REMBG = (
 )
 
 
+#: Models by variant of BiRefNet. https://runware.ai/docs/models
+VARIANTS = {
+    "matting": "runware:112@9",
+    "general": "runware:112@5",
+    "portrait": "runware:112@10",
+    "massive": "runware:112@8",
+    "base": "runware:112@1",
+    "dis": "runware:112@3",
+    "cod": "runware:112@2",
+    "hrsod": "runware:112@7",
+    "512": "runware:112@6",
+}
+
+BIREFNET = (
+    choice(
+        "variant",
+        "Variant",
+        tuple(VARIANTS),
+        "matting: soft edges; general: products; portrait: people; massive: many scales; cod: camouflage; 512: small and fast. "
+        "Runware lists the prices of the first four.",
+    ),
+)
+
+
 class Runware(Remote):
     """Model at Runware; `fields` are those of ``ProviderInfo`` that differ between the models."""
 
@@ -161,7 +185,7 @@ class Runware(Remote):
     account = "my.runware.ai"
     resumes = "by id"
 
-    def __init__(self, id: str, options: tuple[Option, ...], **fields: Any) -> None:
+    def __init__(self, id: str, options: tuple[Option, ...] = (), **fields: Any) -> None:
         self.info = service_info(
             id,
             pixels="The photo is sent to runware.ai. Results of type URL are stored there until they expire.",
@@ -189,7 +213,9 @@ class Runware(Remote):
         headers, options = {"Authorization": f"Bearer {call.key}"}, call.options
         task_id = call.context.job.id if call.context.job else str(uuid.uuid4())
         call.progress(Message("Sending the photo to {service}", service="Runware"))
-        body = [task(self.info.model, task_id, encoded_photo, options)]
+        body = [
+            task(VARIANTS[options["variant"]] if "variant" in options else self.info.model, task_id, encoded_photo, options)
+        ]
         response = call.send(Request("POST", url, headers, json=body, pays=True, repeatable=True))
         item, _ = read_response(call, response, task_id, accepted=False)
         item = item or self._poll(call, url, headers, task_id)
@@ -274,21 +300,40 @@ def color(text: str) -> tuple[int, int, int, int]:
     return red, green, blue, alpha
 
 
-RUNWARE_RMBG_2 = Runware(
-    "runware-rmbg-2.0",
-    BRIA,
-    title="Runware: RMBG 2.0",
-    model="bria:2@1",
-    license="BRIA's RMBG 2.0; the price includes commercial use.",
-    license_url="https://runware.ai/docs/models/bria-rmbg-v2-0",
-    seconds=3.0,
-)
-RUNWARE_REMBG_1_4 = Runware(
-    "runware-rembg-1.4",
-    REMBG,
-    title="Runware: RemBG 1.4",
-    model="runware:109@1",
-    license="Runware's terms; the price includes commercial use.",
-    license_url="https://runware.ai/docs/models/rembg-v1-4",
-    seconds=2.0,
+RUNWARE = (
+    Runware(
+        "runware-birefnet",
+        BIREFNET,
+        title="Runware: BiRefNet",
+        model="runware:112",
+        license="The network is MIT; the terms of the service apply as well.",
+        license_url="https://runware.ai/docs/models/birefnet-matting",
+        seconds=5.0,
+    ),
+    Runware(
+        "runware-rmbg-2.0",
+        BRIA,
+        title="Runware: RMBG 2.0",
+        model="bria:2@1",
+        license="BRIA's RMBG 2.0; the price includes commercial use.",
+        license_url="https://runware.ai/docs/models/bria-rmbg-v2-0",
+        seconds=3.0,
+    ),
+    Runware(
+        "runware-rembg-1.4",
+        REMBG,
+        title="Runware: RemBG 1.4",
+        model="runware:109@1",
+        license="Runware's terms; the price includes commercial use.",
+        license_url="https://runware.ai/docs/models/rembg-v1-4",
+        seconds=2.0,
+    ),
+    Runware(
+        "runware-ideogram",
+        title="Runware: Ideogram",
+        model="ideogram:remove-background@0",
+        license="Ideogram's terms for its API.",
+        license_url="https://ideogram.ai/legal/api-tos",
+        seconds=5.0,
+    ),
 )

@@ -10,13 +10,25 @@ import contextlib
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from rmbg.billing.cost import Cost
 from rmbg.billing.quote import quote
 from rmbg.errors import RmbgError, ServiceError
+from rmbg.images.photo import Photo
 from rmbg.net.client import Request, Response, ServiceClient
-from rmbg.providers.remote import EncodedPhoto, PaidCall, ProviderResult, Remote, http_failure, no_subject, picture
+from rmbg.providers.remote import (
+    LOSSLESS_PIXELS,
+    EncodedPhoto,
+    PaidCall,
+    ProviderResult,
+    Remote,
+    encode_photo,
+    http_failure,
+    no_subject,
+    picture,
+)
 from rmbg.runtime.messages import Message
 
 #: Names and indices that lead to a value in a JSON response.
@@ -44,6 +56,8 @@ class Jobs:
         State of a job with a result.
     running : tuple of str
         States of a job without an outcome; any other state is a failure.
+    interval : float or None
+        Seconds between two polls, for a service that limits their rate.
     """
 
     url: Path
@@ -51,6 +65,7 @@ class Jobs:
     done: str
     running: tuple[str, ...]
     cancel: Path | None = None
+    interval: float | None = None
 
 
 class Service(Remote):
@@ -71,8 +86,12 @@ class Service(Remote):
         Picture in the response: base64, a data URI or a URL. Empty if the body of the response is the picture.
     mask : bool
         True if the picture is the matte in gray levels, False if the matte is its alpha.
-    code, detail : Path
-        Error code and explanation in an error response; the explanation may be an object with ``title`` and ``detail``.
+    code : Path
+        Error code in an error response.
+    details : tuple of Path
+        Explanations in an error response, each a text or an object with ``title`` and ``detail``; the first one is shown.
+    texts : mapping of int to str
+        Error messages by status, which replace those of `http_failure`.
     no_subject : tuple of str
         Error codes of photos without a subject.
     billed : tuple of int
@@ -80,7 +99,11 @@ class Service(Remote):
     reports_failures : bool
         True if an error of any status with an explanation is not charged.
     jobs : Jobs or None
-        Set if the response to the request is a job.
+        Set if the response to the request may be a job.
+    max_side, lossless_pixels : int
+        See `encode_photo`.
+    alpha_option : str
+        Name of the option that sends the photo's own alpha, which the service then applies; empty if there is none.
     """
 
     base: tuple[str, str]
@@ -89,11 +112,19 @@ class Service(Remote):
     image: Path = ()
     mask = False
     code: Path = ("code",)
-    detail: Path = ("message",)
+    details: tuple[Path, ...] = (("message",), ("detail",), ("error",))
+    texts: Mapping[int, str] = MappingProxyType({})
     no_subject: tuple[str, ...] = ()
     billed: tuple[int, ...] = ()
     reports_failures = False
     jobs: Jobs | None = None
+    max_side: int | None = None
+    lossless_pixels = LOSSLESS_PIXELS
+    alpha_option = ""
+
+    def prepare(self, photo: Photo, options: Mapping[str, Any]) -> EncodedPhoto:
+        keep_alpha = options.get(self.alpha_option, False)
+        return encode_photo(photo, keep_alpha=keep_alpha, max_side=self.max_side, lossless_pixels=self.lossless_pixels)
 
     @abstractmethod
     def body(self, encoded_photo: EncodedPhoto, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -113,7 +144,8 @@ class Service(Remote):
         response = self._run_job(call, base, headers, post, self.jobs) if self.jobs else post()
         call.cost = self.cost(call, response)
         image = picture(call, response.json(*self.image)) if self.image else response.body
-        return ProviderResult(image, mask=self.is_mask(call, image))
+        own_alpha = call.options.get(self.alpha_option, False)
+        return ProviderResult(image, mask=self.is_mask(call, image), own_alpha=own_alpha)
 
     def before(self, call: PaidCall, base: str, headers: Mapping[str, str]) -> None:
         """Send free requests that have to precede the paid one."""
@@ -131,15 +163,21 @@ class Service(Remote):
 
         After an error of a gateway in front of the service, the charge is unknown.
         """
-        code, detail = str(response.json(*self.code) or ""), response.json(*self.detail)
-        if isinstance(detail, dict):
-            detail = " ".join(str(detail[name]) for name in ("title", "detail") if detail.get(name))
+        code, detail = str(response.json(*self.code) or ""), self._explanation(response)
         rejected = 300 <= response.status < 500 and response.status not in self.billed
         if step == "submit" and (rejected or (self.reports_failures and bool(code or detail))):
             client.mark_rejected()
         if code in self.no_subject:
             return no_subject(client.name)
-        return http_failure(client, response, detail, code=code)
+        return http_failure(client, response, detail, self.texts, code=code)
+
+    def _explanation(self, response: Response) -> str:
+        for value in (response.json(*path) for path in self.details):
+            if isinstance(value, dict):
+                value = " ".join(str(value[name]) for name in ("title", "detail") if value.get(name))
+            if isinstance(value, str) and value:
+                return value
+        return ""
 
     def _run_job(
         self, call: PaidCall, base: str, headers: Mapping[str, str], post: Callable[[], Response], jobs: Jobs
@@ -147,34 +185,40 @@ class Service(Remote):
         def complete(response: Response) -> bool:
             state = response.json(*jobs.state)
             if state not in (jobs.done, *jobs.running):
-                detail = call.error_detail(response.json(*self.detail))
+                detail = call.error_detail(self._explanation(response))
                 raise ServiceError(Message("{service} could not process the photo{detail}", service=call.name, detail=detail))
             if state != jobs.done:
                 call.progress(Message("{service} is processing the photo", service=call.name))
             return bool(state == jobs.done)
 
         paths = (jobs.url, jobs.cancel) if jobs.cancel else (jobs.url,)
-        url, *cancel = job_urls(call, base, post, paths)
-        stop = Request("POST", cancel[0], headers) if cancel else None
-        return poll(call, Request("GET", url, headers), complete, self.failure, stop)
+        urls = saved_urls(call, base, len(paths))
+        if not urls:
+            response = post()
+            if response.json(*self.image):
+                return response
+            urls = job_urls(call, base, response, paths)
+        stop = Request("POST", urls[1], headers) if jobs.cancel else None
+        return poll(call, Request("GET", urls[0], headers), complete, self.failure, stop, interval=jobs.interval)
 
 
-def job_urls(call: PaidCall, base: str, post: Callable[[], Response], paths: tuple[Path, ...]) -> list[str]:
-    """Return the URLs of the job that an earlier process has submitted, or else submit one.
+def saved_urls(call: PaidCall, base: str, count: int) -> list[str]:
+    """Return the `count` URLs of the job that an earlier process has submitted; an empty list if there is none."""
+    urls = call.context.job.handle.split(" ") if call.context.job else []
+    if len(urls) != count or not all(_is_below(url, base) for url in urls):
+        return []
+    call.cost = Cost(None, "unknown")
+    return urls
 
-    The URLs are those at `paths` in the response of `post`, separated by spaces as the handle of the job. The API key is sent
-    to them, so they have to be below the base URL.
+
+def job_urls(call: PaidCall, base: str, response: Response, paths: tuple[Path, ...]) -> list[str]:
+    """Return the URLs of a job at `paths` in the response to its submission, and store them as its handle.
 
     Raises
     ------
     ServiceError
-        If the response does not contain them, or one is elsewhere.
+        If they are missing, or not below the base URL, as the key is sent to them.
     """
-    urls = call.context.job.handle.split(" ") if call.context.job else []
-    if len(urls) == len(paths) and all(_is_below(url, base) for url in urls):
-        call.cost = Cost(None, "unknown")
-        return urls
-    response = post()
     urls = [str(response.json(*path) or "") for path in paths]
     if not all(urls):
         raise ServiceError(Message("{service} accepted the photo, but its response has no job.", service=call.name))
@@ -198,13 +242,19 @@ def poll(
     complete: Callable[[Response], bool],
     failure: Callable[..., RmbgError],
     cancel: Request | None = None,
+    *,
+    interval: float | None = None,
 ) -> Response:
-    """Repeat a request for the state of a job until `complete` returns True for its response; cancel the job if that fails."""
-    interval = POLL_INTERVAL
+    """Repeat a request for the state of a job until `complete` returns True for its response; cancel the job if that fails.
+
+    The pauses between two polls grow from `interval` seconds, by default `POLL_INTERVAL`, to `MAX_POLL_INTERVAL` or `interval`.
+    """
+    interval = interval or POLL_INTERVAL
+    limit = max(MAX_POLL_INTERVAL, interval)
     try:
         while not complete(response := call.checked(call.fetch_result(request), failure, step="status")):
             call.pause(interval)
-            interval = min(interval * 1.4, MAX_POLL_INTERVAL)
+            interval = min(interval * 1.4, limit)
         return response
     except BaseException:  # the result is no longer used
         if cancel is not None:

@@ -13,9 +13,10 @@ import pytest
 
 from rmbg.billing import ledger
 from rmbg.billing.cost import Cost
+from rmbg.billing.quote import PRICES
 from rmbg.errors import CancelledError, NoSubjectError, NotReadyError, OptionError, RmbgError, ServiceError
 from rmbg.net import transport
-from tests.remote import PROTOCOLS, cut, debug_log, picture, settings, short_delays  # noqa: F401
+from tests.remote import JOB_PROTOCOLS, KEY_NAMES, PATHS, PROTOCOLS, cut, debug_log, picture, settings, short_delays  # noqa: F401
 from tests.servers.service import KEY, PICTURE_FAULTS, Service, cut_out, once
 from tests.servers.web import Web, tls_contexts, until
 
@@ -61,7 +62,7 @@ def test_photo_is_cut_out(protocol, service, tmp_path):
     cutout = cut(service, tmp_path, protocol, progress=lambda fraction, text: messages.append(text))
     assert len(service.jobs) == 1 and cutout.provider == PROTOCOLS[protocol].provider
     assert np.abs(cutout.matte - expected_matte(picture())).max() < 0.01
-    assert cutout.cost.usd is not None and ledger_row(tmp_path)[0] == cutout.cost.basis
+    assert ledger_row(tmp_path)[0] == cutout.cost.basis
     assert any("Sending" in text or "processing" in text for text in messages) and not cutout.notes
 
 
@@ -76,6 +77,13 @@ def test_cost_and_basis_of_each_protocol(tmp_path):
         "Runware": Cost(Decimal("0.018"), "charged"),
         "Runware async": Cost(Decimal("0.0013"), "charged"),
         "remove.bg": Cost(Decimal("0.05"), "listed"),  # the service reports credits; their price depends on the plan
+        "Pixian": Cost(None, "unknown"),
+        "Photoroom": Cost(Decimal("0.02"), "listed"),
+        "Recraft": Cost(Decimal("0.01"), "listed"),
+        "withoutBG": Cost(None, "unknown"),
+        "BRIA": Cost(Decimal("0.018"), "listed"),
+        "BRIA job": Cost(Decimal("0.018"), "listed"),
+        "Replicate": Cost(None, "unknown"),
     }
 
 
@@ -91,7 +99,7 @@ def test_result_of_another_size_is_resized_to_the_photo(protocol, service, tmp_p
 
 def test_key_of_the_request_overrides_the_environment(protocol, service, tmp_path):
     service.key = "visitors-own-key"
-    assert cut(service, tmp_path, protocol, key=" visitors-own-key\n").cost.usd
+    assert cut(service, tmp_path, protocol, key=" visitors-own-key\n").cost
     assert ledger.of(settings(service, tmp_path)).spent_today() == 0
 
 
@@ -99,7 +107,7 @@ def test_key_of_the_request_overrides_the_environment(protocol, service, tmp_pat
 
 
 def test_nothing_is_sent_without_a_key(protocol, service, tmp_path):
-    none = {"FAL_KEY": "", "RUNWARE_API_KEY": "", "REMOVEBG_API_KEY": ""}
+    none = dict.fromkeys(KEY_NAMES, "")
     with pytest.raises(NotReadyError, match=r"needs a key\. Enter your own\. On the command line, set"):
         cut(service, tmp_path, protocol, **none)
     with pytest.raises(NotReadyError, match=r"is not a valid .* API key"):
@@ -113,16 +121,15 @@ def test_server_keys_are_refused_to_visitors_unless_enabled(protocol, service, t
     with pytest.raises(NotReadyError, match="needs your own key here"):
         cut(service, tmp_path, protocol, SPACE_ID="user/rmbg")
     assert not service.seen
-    assert cut(service, tmp_path, protocol, RMBG_SHARED="1", RMBG_SERVER_KEYS="1").cost.usd
+    assert cut(service, tmp_path, protocol, RMBG_SHARED="1", RMBG_SERVER_KEYS="1").cost
     with pytest.raises(NotReadyError, match=r"limit of \$0\.001 a day .* midnight UTC"):
         cut(service, tmp_path, protocol, RMBG_SHARED="1", RMBG_SERVER_KEYS="1", RMBG_DAILY_BUDGET_USD="0.001")
     assert len(service.jobs) == 1
-    assert cut(service, tmp_path, protocol, key=KEY, RMBG_SHARED="1", RMBG_DAILY_BUDGET_USD="0.001").cost.usd
+    assert cut(service, tmp_path, protocol, key=KEY, RMBG_SHARED="1", RMBG_DAILY_BUDGET_USD="0.001").cost
 
 
 def test_plain_http_address_is_rejected_before_sending(protocol, service, tmp_path):
-    http = "http://example.com"
-    where = dict.fromkeys(("RMBG_FAL_URL", "RMBG_FAL_QUEUE_URL", "RMBG_RUNWARE_URL", "RMBG_REMOVEBG_URL"), http)
+    where = dict.fromkeys(PATHS, "http://example.com")
     with pytest.raises(OptionError, match=r"is not an https address.* Nothing was charged"):
         cut(service, tmp_path, protocol, **where)
 
@@ -208,32 +215,46 @@ def test_runware_task_is_repeated_after_a_lost_response(protocol, step, name, ke
         assert len(sent) == 2 and sent[0] == sent[1]
 
 
-QUEUE_CASES = [
-    (step, name) for step in ("status", "result") for name in PROTOCOLS["fal queue"].faults if name != "422 with the picture"
+JOB_CASES = [
+    (protocol, step, name)
+    for protocol in JOB_PROTOCOLS
+    for step in (("status", "result") if protocol == "fal queue" else ("status",))
+    for name in PROTOCOLS[protocol].faults
+    if name != "422 with the picture"
 ]
 
 
-@pytest.mark.parametrize(("step", "name"), QUEUE_CASES)
-def test_queue_fault_after_the_job_was_accepted(step, name, tmp_path):
-    with PROTOCOLS["fal queue"].server() as service:
-        service.faults[step] = PROTOCOLS["fal queue"].faults[name]
-        outcome = attempt(service, tmp_path, "fal queue", RMBG_REMOTE_SECONDS=deadline(name), RMBG_MAX_BYTES="200_000")
+@pytest.mark.parametrize(("protocol", "step", "name"), JOB_CASES)
+def test_fault_after_a_job_was_accepted(protocol, step, name, tmp_path):
+    with PROTOCOLS[protocol].server() as service:
+        service.faults[step] = PROTOCOLS[protocol].faults[name]
+        outcome = attempt(service, tmp_path, protocol, RMBG_REMOTE_SECONDS=deadline(name), RMBG_MAX_BYTES="200_000")
         check_fault(service, tmp_path, outcome)
         assert isinstance(outcome, ServiceError) and len(service.jobs) == 1
         # The state of the job is unknown, as no response about it arrives.
-        assert outcome.cost == Cost(None, "unknown") and (step == "result" or service.cancelled)
+        assert outcome.cost == Cost(None, "unknown")
+        assert service.cancelled or step == "result" or protocol == "BRIA job", "BRIA has no request for it"
         del service.faults[step]
         service.jobs.clear()
-        service.faults[step] = once(PROTOCOLS["fal queue"].faults[name], step)
+        service.faults[step] = once(PROTOCOLS[protocol].faults[name], step)
         if name in ("503", "gateway error page", "dropped connection", "truncated body"):
-            assert cut(service, tmp_path, "fal queue").cost.usd  # the request is retried and succeeds
+            assert cut(service, tmp_path, protocol).cost  # the request is retried and succeeds
             assert len(service.jobs) == 1
 
 
-@pytest.mark.parametrize("protocol", ["fal queue", "fal direct", "Runware", "Runware async"])
+@pytest.mark.parametrize("protocol", ["BRIA job", "Replicate"])
+def test_failed_job_has_an_unknown_charge(protocol, tmp_path):
+    with PROTOCOLS[protocol].server() as service:
+        service.failed = True
+        outcome = attempt(service, tmp_path, protocol)
+        check_fault(service, tmp_path, outcome)
+        assert "could not process the photo: It failed." in str(outcome) and outcome.cost == Cost(None, "unknown")
+
+
+@pytest.mark.parametrize("protocol", ["fal queue", "fal direct", "Runware", "Runware async", "BRIA", "BRIA job", "Replicate"])
 @pytest.mark.parametrize("name", PICTURE_FAULTS)
 def test_fault_while_the_result_is_downloaded(protocol, name, tmp_path):
-    url = {"sync_mode": False} if protocol.startswith("fal") else {"outputType": "URL"}
+    url = {"fal": {"sync_mode": False}, "Runware": {"outputType": "URL"}}.get(protocol.split()[0], {})
     with PROTOCOLS[protocol].server() as service:
         service.faults["picture"] = PICTURE_FAULTS[name]
         outcome = attempt(service, tmp_path, protocol, RMBG_REMOTE_SECONDS=deadline(name), RMBG_MAX_BYTES="200_000", **url)
@@ -241,11 +262,11 @@ def test_fault_while_the_result_is_downloaded(protocol, name, tmp_path):
         assert isinstance(outcome, ServiceError)
         if name != "slow bytes":  # on a busy machine this deadline may pass before the job exists
             assert len(service.jobs) == 1
-            assert outcome.cost.basis == "charged" and "You were charged" in str(outcome)
+            assert outcome.cost.basis == ("charged" if url else PRICES[PROTOCOLS[protocol].provider].basis)
         assert all("authorization" not in seen.headers for seen in service.seen if seen.path.startswith("/files"))
 
 
-URL_RESULTS = (("fal queue", {"sync_mode": False}), ("Runware", {"outputType": "URL"}))
+URL_RESULTS = (("fal queue", {"sync_mode": False}), ("Runware", {"outputType": "URL"}), ("BRIA", {}), ("Replicate", {}))
 
 
 @pytest.mark.parametrize(("protocol", "url"), URL_RESULTS)
@@ -285,20 +306,22 @@ def test_plain_http_result_requires_an_allowed_loopback_host(tmp_path):
         assert "is not encrypted" in str(outcome)
 
 
-def test_key_is_not_sent_to_fal_urls_on_a_foreign_host(tmp_path):
-    with Web() as other, PROTOCOLS["fal queue"].server() as service:
+@pytest.mark.parametrize("protocol", JOB_PROTOCOLS)
+def test_key_is_not_sent_to_urls_of_jobs_on_a_foreign_host(protocol, tmp_path):
+    with Web() as other, PROTOCOLS[protocol].server() as service:
         service.host_of_urls = f"127.0.0.1:{other.port}"
-        outcome = attempt(service, tmp_path, "fal queue")
+        outcome = attempt(service, tmp_path, protocol)
         check_fault(service, tmp_path, outcome)
         assert "key is not sent there" in str(outcome) and outcome.cost == Cost(None, "unknown")
         assert not other.seen
 
 
 def test_result_without_transparency_or_without_subject(protocol, service, tmp_path):
-    service.picture = cut_out(picture(), form="JPEG")
-    outcome = attempt(service, tmp_path / "a", protocol)
-    assert "without transparency" in str(outcome) and outcome.cost
-    check_fault(service, tmp_path / "a", outcome)
+    if protocol != "withoutBG":  # whose results are masks
+        service.picture = cut_out(picture(), form="JPEG")
+        outcome = attempt(service, tmp_path / "a", protocol)
+        assert "without transparency" in str(outcome) and outcome.cost
+        check_fault(service, tmp_path / "a", outcome)
     import io
 
     from PIL import Image
@@ -389,7 +412,7 @@ def test_invalid_cost_is_unknown_and_the_result_is_kept(reported, tmp_path):
 
 @pytest.mark.parametrize(
     ("protocol", "step"),
-    [*((protocol, "submit") for protocol in PROTOCOLS), ("fal queue", "status"), ("Runware async", "status")],
+    [*((protocol, "submit") for protocol in PROTOCOLS), *((name, "status") for name in (*JOB_PROTOCOLS, "Runware async"))],
 )
 def test_cancellation_leaves_the_charge_unknown(protocol, step, tmp_path):
     with PROTOCOLS[protocol].server() as service:
@@ -398,7 +421,7 @@ def test_cancellation_leaves_the_charge_unknown(protocol, step, tmp_path):
             service.faults[step] = lambda s, x: x.hang()
         elif protocol == "fal queue":
             service.faults[step] = lambda s, x: x.send_json(202, {"status": "IN_PROGRESS"})
-        paths = [("removebg", "/v1"), ("requests/", "/v1")][step == "status"]
+        paths = [("removebg", "/v1"), ("requests/", "/v1", "/job-")][step == "status"]
 
         def cancelled() -> bool:
             many = 1 if step == "submit" else 2
@@ -407,5 +430,5 @@ def test_cancellation_leaves_the_charge_unknown(protocol, step, tmp_path):
         outcome = attempt(service, tmp_path, protocol, cancelled=cancelled)
         check_fault(service, tmp_path, outcome)
         assert isinstance(outcome, CancelledError) and outcome.cost == Cost(None, "unknown")
-        if protocol == "fal queue" and step == "status":
+        if protocol in ("fal queue", "Replicate") and step == "status":
             assert until(lambda: len(service.cancelled) == 1)
