@@ -129,8 +129,8 @@ class Recipe:
 
 
 def inference_of(provider: Provider, options: Mapping[str, Any]) -> str:
-    """Fingerprint of a provider and its complete options."""
-    return _fingerprint(provider.info.id, dict(options))
+    """Fingerprint of a provider and its complete options, and of the files of own models."""
+    return _fingerprint(provider.info.id, dict(options), *provider.checksums(options, Settings.from_environ()))
 
 
 def _fingerprint(*values: Any) -> str:

@@ -177,19 +177,12 @@ def measure(
     ModelError
         If the file cannot be used, or its score is below `MIN_SCORE` on all examples and it is not forced.
     """
-    given = {name: parse(name, value) for name, value in options.items()}
     if model.hub and weights.present(model, settings) is None and not hub.offline(settings):
         model = replace(model, megabytes=round(hub.size(model, settings) / 1e6))
-    file = weights.fetch(model, settings, progress)
-    if model.hub:
-        for name in (CONFIG, PREPROCESSOR):
-            hub.download_if_present(replace(model, file=name), file.path.parent.name, settings)
-    given = {**described(file.path), **given}
-    force = given.pop("force", False)
-    key = hashlib.sha256(json.dumps([file.sha256, given], sort_keys=True).encode()).hexdigest()
+    path, given, force, key = _identify(model, options, settings, progress)
     measured = _stored(settings, key)
     if measured is None:
-        candidates = find_candidates(file.path, given)
+        candidates = find_candidates(path, given)
         scored = [MeasuredModel(one, score(model, one, settings, progress, check)) for one in candidates]
         measured = max(scored, key=lambda one: one.score)
         _store(settings, key, measured)
@@ -201,6 +194,25 @@ def measure(
         )
         raise ModelError(OwnerMessage(text, NOT_SET_UP))
     return measured
+
+
+def checksum(model: Model, options: Mapping[str, Any], settings: Settings) -> str:
+    """Return a checksum of the weights and settings of an own model, which determine its mattes; raises as `measure`."""
+    return _identify(model, options, settings, _no_progress)[3]
+
+
+def stored(model: Model, settings: Settings) -> MeasuredModel | None:
+    """Return what is stored of a model from `in_folder`, without reading its weights; None if it is not measured.
+
+    Raises
+    ------
+    ModelError
+        If its settings are invalid.
+    """
+    if model.path is None or weights.known(model.path, settings.data) is None:
+        return None
+    measured = _stored(settings, checksum(model, {}, settings))
+    return None if measured is None else replace(measured, model=_with_origin(measured.model, model))
 
 
 def find_candidates(path: Path, given: Mapping[str, Any]) -> list[Model]:
@@ -309,6 +321,21 @@ def examples(settings: Settings) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         photo = min(folder.iterdir())
         truth = open_photo(folder.parent / "gt" / f"{photo.stem}.png", settings=settings)
         yield open_photo(photo, settings=settings).flattened(), truth.rgb[..., 0] / np.float32(255)
+
+
+def _identify(
+    model: Model, options: Mapping[str, Any], settings: Settings, progress: Progress
+) -> tuple[Path, dict[str, Any], bool, str]:
+    """File of a model, its settings and whether it is forced, and the checksum of file and settings; raises as `measure`."""
+    options = {name: parse(name, value) for name, value in options.items()}
+    file = weights.fetch(model, settings, progress)
+    if model.hub:
+        for name in (CONFIG, PREPROCESSOR):
+            hub.download_if_present(replace(model, file=name), file.path.parent.name, settings)
+    given = {**described(file.path), **options}
+    force = given.pop("force", False)
+    key = hashlib.sha256(json.dumps([file.sha256, given], sort_keys=True).encode()).hexdigest()
+    return file.path, given, force, key
 
 
 def _model(name: str, *, path: Path | None = None, hub: str = "") -> Model:

@@ -76,15 +76,20 @@ def sha256(path: Path, data: Path, trailer: int = 0) -> str:
         If the file cannot be read.
     """
     state = State.of(path)
-    stored = _entries(data).get(str(path))
-    if stored is not None and stored.state == state:
-        return stored.sha256
+    if (digest := known(path, data)) is not None:
+        return digest
     now = time.time_ns()
     digest = _content_sha256(path, state.size - trailer)
     settled = max(state.modified, state.changed) < now - SETTLED_NS
     if settled and State.of(path) == state:
         remember(path, digest, data, state)
     return digest
+
+
+def known(path: Path, data: Path) -> str | None:
+    """Return the stored checksum of a file in its present state, None if it would have to be read; raises OSError."""
+    stored = _entries(data).get(str(path))
+    return stored.sha256 if stored is not None and stored.state == State.of(path) else None
 
 
 def _content_sha256(path: Path, size: int) -> str:

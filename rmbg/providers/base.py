@@ -323,6 +323,16 @@ class Provider(ABC):
         """
         return (Execution(self.info.model),)
 
+    def checksums(self, options: Mapping[str, Any], settings: Settings) -> tuple[str, ...]:
+        """Return a checksum of each own model that a call with these options may run, as their ids do not identify them.
+
+        Raises
+        ------
+        ModelError
+            If a file cannot be read.
+        """
+        return ()
+
     def warm_up(self, context: RequestContext) -> None:  # noqa: B027 - most providers have nothing to warm up
         """Load the network and run it once if it has not run in this process, so that the next run takes its usual time.
 

@@ -420,6 +420,10 @@ class Cascade(Provider):
         ready = [self._registry[name] for name in self.steps if self._registry[name].status(settings).state == "ready"]
         return tuple(execution for provider in ready for execution in provider.executions(settings))
 
+    def checksums(self, options: Mapping[str, Any], settings: Settings) -> tuple[str, ...]:
+        steps = [self._registry[name] for name in self.parse_steps(options["steps"])]
+        return tuple(checksum for provider in steps for checksum in provider.checksums({}, settings))
+
     def cut(self, photo: Photo, options: Mapping[str, Any], context: RequestContext) -> Cutout:
         if context.key:
             raise OptionError("The cascade uses the keys of the environment. Omit the key, or choose a single service.")

@@ -11,7 +11,7 @@ from rmbg.cutout import Cutout
 from rmbg.images.photo import Photo
 from rmbg.inference import own_models, weights
 from rmbg.inference.catalog import Model
-from rmbg.providers.base import RequestContext, Status
+from rmbg.providers.base import Execution, RequestContext, Status
 from rmbg.providers.local import LocalNetwork, on_device
 from rmbg.runtime.messages import Message
 from rmbg.runtime.telemetry import Timer
@@ -58,6 +58,14 @@ class OwnModel(LocalNetwork):
         if self.model.path is not None and weights.present(self.model, settings) is None:
             return Status("unavailable", Message("its file is missing"))
         return super().status(settings)
+
+    def executions(self, settings: Settings) -> tuple[Execution, ...]:
+        revision = "".join(self.checksums({}, settings))
+        return tuple(replace(execution, revision=revision) for execution in super().executions(settings))
+
+    def checksums(self, options: Mapping[str, Any], settings: Settings) -> tuple[str, ...]:
+        present = weights.present(self._own, settings) is not None
+        return (own_models.checksum(self._own, self._given, settings),) if present else ()
 
     def warm_up(self, context: RequestContext) -> None:
         self.measure(context)

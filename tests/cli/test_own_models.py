@@ -50,6 +50,25 @@ def test_batch(rmbg, red, tmp_path):
             assert iou(np.asarray(mask.convert("L")) / 255, scene(300, 400)[1]) > 0.9
 
 
+def test_batch_with_another_model_of_the_same_name(rmbg, red, tmp_path):
+    """The results of both are not mixed, and those of the same model are kept."""
+    (tmp_path / "in").mkdir()
+    save_scene(tmp_path / "in" / "a.png")
+    arguments = ["--mask-only", "--force", "--model", red, "--model-option", "mean=0", "--model-option", "std=1"]
+
+    def run():
+        status, _, errors = rmbg("batch", tmp_path / "in", tmp_path / "out", *arguments)
+        with Image.open(tmp_path / "out/a.png") as mask:
+            return status, "The settings have changed. 1 of 1 photos" in errors, np.asarray(mask.convert("L")).mean() > 250
+
+    assert run() == (0, False, False)
+    red.write_bytes(color_network("side", weight=(0, 0, 0), bias=9))  # all is foreground
+    assert run() == (0, True, True)
+    assert run() == (0, False, True)
+    red.with_suffix(".toml").write_text("resampling = 'plain'")
+    assert run() == (0, True, True)
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [

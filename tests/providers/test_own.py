@@ -81,6 +81,24 @@ def test_models_of_the_folder_are_listed_and_run(folder, photo):
     assert find("cascade:model:Red-one,builtin").info.id.startswith("cascade")
 
 
+def test_a_changed_file_is_another_model(folder):
+    """For the batch and the benchmark, which keep the results of the same model, also of a step of a cascade."""
+    cascade, settings = find("cascade:model:Red-one,builtin"), Settings.from_environ()
+
+    def identities():
+        (execution,) = find("model:Red-one").executions(settings)
+        return (execution.revision, *cascade.checksums(cascade.info.parse_options({}), settings))
+
+    before = identities()
+    assert before == identities() == (before[0],) * 2
+    (folder / "Red one.onnx").write_bytes(color_network(64, weight=(0, 0, 0), bias=5))
+    changed = identities()
+    (folder / "Red one.toml").write_text("size = 64\nforce = true")
+    assert len({before, changed, identities()}) == 3
+    (folder / "Red one.onnx").unlink()
+    assert identities() == ("",)
+
+
 def test_only_names_of_models_are_accepted(folder, tmp_path):
     (tmp_path / "other.onnx").write_bytes(RED)
     names = [f"model:{tmp_path}/other.onnx", "model:../other", "model:other", "model:", str(folder / "blank.onnx"), "a/b"]
