@@ -12,9 +12,8 @@ from rmbg.benchmark.run import run as run_benchmark
 from rmbg.benchmark.summary import Summary, summarize, unknown_charges, without_figures
 from rmbg.billing.cost import dollars
 from rmbg.cli import output
-from rmbg.cli.compare import make_folder
+from rmbg.cli.compare import add_provider_arguments, make_folder, select_ids
 from rmbg.cli.terminal import ProgressLine, confirm, print_table
-from rmbg.compare.comparison import parse_ids
 from rmbg.errors import OptionError, RmbgError
 from rmbg.metrics.quality import METRICS
 from rmbg.providers import find, ready_providers
@@ -24,7 +23,7 @@ from rmbg.settings import Settings
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dataset", metavar="DATASET", help="folder or zip with CATEGORY/im/* and CATEGORY/gt/*")
-    parser.add_argument("--providers", required=True, metavar="A,B", help="ids of the providers; see 'rmbg providers'")
+    add_provider_arguments(parser)
     parser.add_argument("--out", required=True, metavar="DIR", help="folder for the results; an interrupted run resumes there")
     parser.add_argument(
         "--retry", action="store_true", help="repeat failed requests of unknown charge, which may then be charged twice"
@@ -36,9 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, token: CancellationToken) -> None:
     settings = Settings.from_environ()
     progress = ProgressLine()
-    ids = [provider.info.id for provider in ready_providers(parse_ids(arguments.providers), settings)]
+    ids = [provider.info.id for provider in ready_providers(select_ids(arguments, settings, token), settings)]
     if not ids:
-        raise OptionError("--providers is empty. Pass at least one provider id.")
+        raise OptionError("--providers is empty. Pass at least one provider id, or --model.")
     dataset = open_dataset(arguments.dataset, settings=settings, progress=progress)
     journal = Journal(make_folder(arguments.out), settings)
     confirm(expected_charge(dataset, ids, journal, settings, retry=arguments.retry), yes=arguments.yes)

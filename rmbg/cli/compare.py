@@ -9,13 +9,14 @@ from typing import Any
 
 from rmbg.billing.quote import estimate
 from rmbg.cli import output
+from rmbg.cli.remove import add_model_arguments, open_models
 from rmbg.cli.terminal import ProgressLine, confirm, print_table, read_photo
 from rmbg.compare.agreement import Agreement, agreement, difference
 from rmbg.compare.comparison import Outcome, compare, parse_ids, select_providers
 from rmbg.compare.export import contact_sheet, table_csv
 from rmbg.errors import CancelledError, OptionError, OutputError, RmbgError
 from rmbg.images import encode
-from rmbg.providers import file_name
+from rmbg.providers import file_name, find
 from rmbg.remove import keep_if_paid
 from rmbg.render import backgrounds
 from rmbg.runtime import files
@@ -25,7 +26,7 @@ from rmbg.settings import Settings
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("input", metavar="IN", help="input picture, or - for standard input")
-    parser.add_argument("--providers", required=True, metavar="A,B,C", help="ids of the providers; see 'rmbg providers'")
+    add_provider_arguments(parser)
     parser.add_argument("--out", required=True, metavar="DIR", help="folder for the cutouts, the contact sheet and the table")
     parser.add_argument("--reference", metavar="ID", help="provider that the others are compared with (default: the first)")
     parser.add_argument(
@@ -35,9 +36,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print the results as one JSON object")
 
 
+def add_provider_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options that select several providers, see `select_ids`."""
+    parser.add_argument("--providers", default="", metavar="A,B,C", help="ids of the providers; see 'rmbg providers'")
+    add_model_arguments(parser, several=True)
+
+
+def select_ids(arguments: argparse.Namespace, settings: Settings, token: CancellationToken) -> list[str]:
+    """Return the ids of ``--providers``, and of the models of ``--model``, which are opened.
+
+    Raises
+    ------
+    OptionError
+        If an id is unknown, or a model has the id of another provider.
+    """
+    ids = list(dict.fromkeys(find(name, settings).info.id for name in parse_ids(arguments.providers)))
+    for name in open_models(arguments.model, arguments, settings, token):
+        if name in ids:
+            raise OptionError(f"{name} is given twice. Omit one of them, or rename the model with the same name.")
+        ids.append(name)
+    return ids
+
+
 def run(arguments: argparse.Namespace, token: CancellationToken) -> None:
     settings = Settings.from_environ()
-    providers = select_providers(parse_ids(arguments.providers), settings)
+    providers = select_providers(select_ids(arguments, settings, token), settings)
     ids = [provider.info.id for provider in providers]
     reference = arguments.reference or ids[0]
     if reference not in ids:

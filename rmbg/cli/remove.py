@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,19 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def add_result_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the result, which ``remove`` and ``batch`` share."""
     parser.add_argument("--provider", default="auto", metavar="ID", help="see 'rmbg providers' (default: auto)")
-    parser.add_argument(
-        "--model",
-        metavar="MODEL",
-        help="model of your own, instead of a provider: FILE.safetensors, FILE.onnx, a folder with one, or an id on the hub",
-    )
-    parser.add_argument(
-        "--model-option",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="setting of --model, such as size=512 or mean=0.5,0.5,0.5; may be repeated",
-    )
-    parser.add_argument("--force", action="store_true", help="use --model even if it scores badly on the examples")
+    add_model_arguments(parser)
     parser.add_argument(
         "--background",
         metavar="WHAT",
@@ -78,6 +67,26 @@ def add_result_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_finishing_arguments(parser)
     add_edge_arguments(parser)
+
+
+def add_model_arguments(parser: argparse.ArgumentParser, *, several: bool = False) -> None:
+    """Add ``--model`` and its options; `several` models are a list, and run beside the providers."""
+    parser.add_argument(
+        "--model",
+        action="append" if several else "store",
+        default=[] if several else None,
+        metavar="MODEL",
+        help=f"model of your own, {'beside the providers' if several else 'instead of a provider'}: FILE.safetensors, "
+        f"FILE.onnx, a folder with one, or an id on the hub{'; may be repeated' if several else ''}",
+    )
+    parser.add_argument(
+        "--model-option",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help=f"setting of {'each ' if several else ''}--model, such as size=512 or mean=0.5,0.5,0.5; may be repeated",
+    )
+    parser.add_argument("--force", action="store_true", help="use --model even if it scores badly on the examples")
 
 
 def run(arguments: argparse.Namespace, token: CancellationToken) -> None:
@@ -121,26 +130,30 @@ def run(arguments: argparse.Namespace, token: CancellationToken) -> None:
 
 
 def open_provider(arguments: argparse.Namespace, settings: Settings, token: CancellationToken) -> str:
-    """Return the id of the provider of a command. A model of ``--model`` is opened, and its description printed."""
-    if arguments.model is None:
-        if arguments.model_option or arguments.force:
-            raise OptionError("--model-option and --force need --model. Add it.")
-        provider: str = arguments.provider
-        return provider
-    if arguments.provider != "auto":
+    """Return the id of the provider of a command, which may be a model of ``--model``, see `open_models`."""
+    if arguments.model is not None and arguments.provider != "auto":
         raise OptionError("--model is used instead of --provider. Omit one of them.")
+    opened = open_models([] if arguments.model is None else [arguments.model], arguments, settings, token)
+    return opened[0] if opened else arguments.provider
+
+
+def open_models(
+    models: Sequence[str], arguments: argparse.Namespace, settings: Settings, token: CancellationToken
+) -> list[str]:
+    """Open the models of ``--model`` with the options of a command, print their descriptions, and return their ids."""
+    if not models and (arguments.model_option or arguments.force):
+        raise OptionError("--model-option and --force need --model. Add it.")
     given: dict[str, Any] = parse_options(arguments.model_option, "--model-option")
-    line = ProgressLine(log=True)
-    info = open_model(
-        arguments.model,
-        {**given, "force": True} if arguments.force else given,
-        progress=line,
-        cancelled=token.cancelled,
-        settings=settings,
-    )
-    line.clear()
-    output.report(info.model)
-    return info.id
+    if arguments.force:
+        given["force"] = True
+    ids = []
+    for model in models:
+        line = ProgressLine(log=True)
+        info = open_model(model, given, progress=line, cancelled=token.cancelled, settings=settings)
+        line.clear()
+        output.report(info.model)
+        ids.append(info.id)
+    return ids
 
 
 def _output_format(arguments: argparse.Namespace) -> encode.Format:

@@ -1,8 +1,10 @@
-"""``--model`` of remove and batch."""
+"""``--model`` of remove, batch, compare and benchmark."""
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import subprocess
 
 import numpy as np
@@ -11,6 +13,7 @@ from PIL import Image
 
 from rmbg.inference import own_models
 from rmbg.providers import OPENED
+from tests.benchmark.fakes import make_dataset
 from tests.command import command, save_scene
 from tests.onnx_files import color_network
 from tests.pictures import iou, scene
@@ -48,6 +51,54 @@ def test_batch(rmbg, red, tmp_path):
     for name in "ab":
         with Image.open(tmp_path / "out" / f"{name}.png") as mask:
             assert iou(np.asarray(mask.convert("L")) / 255, scene(300, 400)[1]) > 0.9
+
+
+def test_compare_with_providers(rmbg, red, tmp_path):
+    other = tmp_path / "other.onnx"
+    other.write_bytes(color_network(64, weight=(20, -20, 0), bias=-4))
+    photo, out = save_scene(tmp_path / "in.png"), tmp_path / "out"
+    arguments = ["compare", photo, "--out", out, "--json", "--model", red, "--model", other, "--model-option", "size=96"]
+    status, printed, errors = rmbg(*arguments, "--providers", "builtin,builtin", "--reference", "model:red")
+    assert status == 1 and "has a fixed input of 64 x 64. Omit the size." in errors, "the setting is used for both"
+    status, printed, errors = rmbg(*arguments[:-2], "--providers", "builtin,builtin", "--reference", "model:red")
+    assert status == 0 and errors.count(" scores ") == 2
+    results = {line["provider"]: line for line in json.loads(printed)["results"]}
+    assert list(results) == ["builtin", "model:red", "model:other"] and results["model:other"]["iou"] > 90
+    assert (out / "in-model-red.png").exists() and (out / "in-difference-model-red-model-other.png").exists()
+    assert rmbg(*arguments[:-4])[0] == 0, "without providers"
+
+
+def test_benchmark(rmbg, red, tmp_path):
+    data, out = make_dataset(tmp_path / "set", count=1, categories=("shop",)), tmp_path / "out"
+
+    def run(*settings):
+        arguments = [word for setting in ("mean=0", "std=1", *settings) for word in ("--model-option", setting)]
+        status, printed, errors = rmbg("benchmark", data, "--model", red, "--out", out, "--json", "--force", *arguments)
+        assert status == 0, errors
+        assert [row["provider"] for row in json.loads(printed)["results"]] == ["model:red"]
+        return (out / "journal.jsonl").read_text().count('"event": "got"')
+
+    assert (run(), run(), run("size=96")) == (1, 1, 2), "the result of the same settings is kept"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["compare", "PHOTO", "--model", "RED", "--model", "FOLDER"], "model:red is given twice"),
+        (["benchmark", "FOLDER", "--model", "RED", "--model", "RED"], "model:red is given twice"),
+        (["compare", "PHOTO", "--providers", "builtin", "--force"], "need --model"),
+        (["compare", "PHOTO"], "Choose at least one provider"),
+        (["benchmark", "FOLDER"], "--providers is empty"),
+    ],
+)
+def test_wrong_usage_of_several(rmbg, red, tmp_path, arguments, message):
+    folder = tmp_path / "red"
+    folder.mkdir()
+    shutil.copy(red, folder / "model.onnx")
+    words = [{"PHOTO": save_scene(tmp_path / "in.png"), "RED": red, "FOLDER": folder}.get(word, word) for word in arguments]
+    status, printed, errors = rmbg(*words, "--out", tmp_path / "out")
+    assert (status, printed) == (2, "") and message in sentence(errors.splitlines()[-1])
+    assert not (tmp_path / "out").exists()
 
 
 def test_batch_with_another_model_of_the_same_name(rmbg, red, tmp_path):
