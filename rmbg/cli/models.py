@@ -1,4 +1,4 @@
-"""List the published networks with use, size and license; get, remove or check their weights."""
+"""List the published networks and own models with use, size and license; get, remove or check their weights."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from typing import Any
 from rmbg.cli import output
 from rmbg.cli.download import download
 from rmbg.cli.terminal import print_table
-from rmbg.errors import OptionError, alternatives
-from rmbg.inference import weights
-from rmbg.inference.catalog import DOWNLOADS
+from rmbg.errors import NotReadyError, OptionError, alternatives
+from rmbg.inference import own_models, weights
 from rmbg.inference.inventory import Network, networks
 from rmbg.runtime.cancellation import CancellationToken
 from rmbg.runtime.messages import megabytes
@@ -27,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=ACTIONS,
         metavar="ACTION",
         help="get: download the weights of NAME; remove: delete the download, but no file in RMBG_WEIGHTS; "
-        "check: compare its checksum; without ACTION, all networks are listed",
+        "check: compare its checksum, or find the architecture of an own model; without ACTION, all networks are listed",
     )
     parser.add_argument("name", nargs="?", metavar="NAME", help="id of a network")
     parser.add_argument("--json", action="store_true", help="print the list as one JSON object")
@@ -35,26 +34,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, token: CancellationToken) -> None:
     settings = Settings.from_environ()
+    found = networks(settings)
     if arguments.action is None:
-        _list(networks(settings), as_json=arguments.json)
+        _list(found, as_json=arguments.json)
         return
     if arguments.json:
         raise OptionError("--json is for the list of the networks. Omit it.")
-    if arguments.name not in DOWNLOADS:
-        known = alternatives(arguments.name or "", DOWNLOADS)
+    models = {network.model.id: network.model for network in found}
+    if arguments.name not in models:
+        known = alternatives(arguments.name or "", models)
         raise OptionError(
             f"{arguments.action} needs the id of a network; choose from {known}."
             if arguments.name is None
             else f"{arguments.name!r} has no weights to download; choose from {known}."
         )
-    model = DOWNLOADS[arguments.name]
+    model = models[arguments.name]
+    if model.path is not None and arguments.action != "check":
+        raise NotReadyError(f"{model.id} is your own file {model.path}. Replace or delete it yourself.")
     if arguments.action == "get":
         download(model, settings)
     elif arguments.action == "remove":
         size = weights.remove(model, settings)
         output.write_text(f"Deleted the weights of {model.id} ({megabytes(size)}).\n")
     else:
-        output.write_text(f"{weights.check(model, settings)}\n")
+        checked = weights.check(model, settings)
+        if model.path is not None:
+            checked += f" Its architecture is {own_models.find_candidates(model.path, {})[0].network}."
+        output.write_text(f"{checked}\n")
 
 
 def _list(found: list[Network], *, as_json: bool) -> None:
@@ -68,7 +74,7 @@ def _list(found: list[Network], *, as_json: bool) -> None:
         rows.append(
             (
                 model.id,
-                model.best_for,
+                network.use,
                 f"{model.megabytes} MB",
                 model.short_license,
                 "no" if network.path is None else "yes",
@@ -84,6 +90,8 @@ def _as_json(network: Network) -> dict[str, Any]:
     model = network.model
     return {
         **{name: getattr(model, name) for name in ("id", "title", "best_for", "megabytes")},
+        "network": model.network,
+        "score": network.score,
         "licence": model.license,
         "licence_url": model.license_url,
         "path": None if network.path is None else str(network.path),

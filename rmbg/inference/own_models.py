@@ -59,7 +59,7 @@ ORIGIN = (
 )
 
 #: Model whose origin is added later.
-UNKNOWN = Model("", "", "own model", "", 0, "Not stated; see the source of the model.", "", "onnx")
+UNKNOWN = Model("", "", "own model", "own model", 0, "Not stated; see the source of the model.", "", "onnx")
 
 _lock = threading.Lock()
 

@@ -269,7 +269,7 @@ def check(model: Model, settings: Settings) -> str:
         digest = _content_sha256(path, path.stat().st_size)
     except OSError as error:
         raise ModelError(f"{path} cannot be read ({error.strerror}). Check its permissions.") from None
-    if path == _file_in_folder(model, settings):
+    if model.path is not None or path == _file_in_folder(model, settings):
         return f"The weights of {model.id} are your own file {path} without a published checksum; its sha256 is {digest}."
     genuine = _is_genuine(model, path, digest, settings)
     if genuine is None:
@@ -321,15 +321,20 @@ def weights_sha256(path: Path, settings: Settings) -> str:
 def _own_sha256(path: Path, settings: Settings) -> str:
     """Checksum of an own model; that of an ONNX file includes its external data."""
     digest = weights_sha256(path, settings)
-    if path.suffix.lower() != ".onnx":
-        return digest
-    from rmbg.inference.onnx_file import external_files  # deferred, as most programs have no ONNX files
-
-    external = external_files(path)
+    external = own_files(path)[1:]
     if not external:
         return digest
     digests = [digest, *(weights_sha256(file, settings) for file in external)]
     return hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+def own_files(path: Path) -> tuple[Path, ...]:
+    """Return the file of an own model, and the external data of an ONNX file; raises ModelError as `external_files`."""
+    if path.suffix.lower() != ".onnx":
+        return (path,)
+    from rmbg.inference.onnx_file import external_files  # deferred, as most programs have no ONNX files
+
+    return (path, *external_files(path))
 
 
 def _file_in_folder(model: Model, settings: Settings) -> Path | None:

@@ -16,7 +16,7 @@ from rmbg.images.photo import Photo
 from rmbg.images.pixels import shrink_photo
 from rmbg.inference import device, hub, inventory, preprocess, weights, zerogpu
 from rmbg.inference.box import Box, add_margin, crop, paste
-from rmbg.inference.catalog import MODELS, Model
+from rmbg.inference.catalog import MODELS, OWN, Model
 from rmbg.inference.engines import Plan, torch_is_installed
 from rmbg.inference.model_cache import MODEL_CACHE
 from rmbg.matting.foreground import finish
@@ -85,7 +85,7 @@ def local_cutout(
     def cutout(sized: Photo, alpha: np.ndarray) -> Cutout:
         alpha, foreground = finish(sized, alpha)
         seconds, timings = timer.stop()
-        if sized is photo and provider in MODELS:
+        if sized is photo and (provider in MODELS or provider.startswith(OWN)):
             inventory.record_seconds(provider, timings.warm, context.settings)
         return Cutout(
             photo=sized,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 
@@ -11,13 +13,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rmbg.inference import own_models
+from rmbg.inference import own_models, weights
 from rmbg.providers import OPENED
 from tests.benchmark.fakes import make_dataset
 from tests.command import command, save_scene
 from tests.onnx_files import color_network
 from tests.pictures import iou, scene
 from tests.sentences import sentence
+
+
+def columns(printed, name):
+    """Cells of the row of a table that begins with a name."""
+    return re.split("  +", next(line for line in printed.splitlines() if line.startswith(f"{name} ")))
 
 
 @pytest.fixture
@@ -146,6 +153,38 @@ def test_force(rmbg, red, tmp_path):
     path = tmp_path / "blank.onnx"
     path.write_bytes(color_network(64, weight=(0, 0, 0), bias=3))
     assert rmbg("remove", save_scene(tmp_path / "in.png"), tmp_path / "out.png", "--model", path, "--force")[0] == 0
+
+
+def test_models_of_the_folder_are_known_to_models(rmbg, red, tmp_path, monkeypatch):
+    monkeypatch.setattr(weights, "SETTLED_NS", -(10**12))  # checksums of new files are stored
+    monkeypatch.setenv("RMBG_MODELS", str(red.parent))
+    monkeypatch.setenv("RMBG_DATA", str(tmp_path / "data"))
+    (red.parent / "broken.onnx").write_bytes(b"no network")
+    (red.parent / "red.toml").write_text("mean = 0\nstd = 1")
+    *_, license, present = columns(rmbg("models")[1], "model:broken")
+    assert (license, present) == ("Not stated", "yes")
+    assert columns(rmbg("models")[1], "model:red")[1] == "own model" and not (tmp_path / "data").exists(), "no file is read"
+
+    assert rmbg("remove", save_scene(tmp_path / "in.png"), tmp_path / "out.png", "--model", red)[0] == 0
+    _, use, size, _, _, seconds = columns(rmbg("models")[1], "model:red")
+    assert re.fullmatch(r"ONNX, [89]\d\.\d of 100 on the examples", use) and size == "1 MB" and float(seconds) >= 0
+    entry = json.loads(rmbg("models", "--json")[1])["models"][-1]
+    assert (entry["id"], entry["network"], entry["path"]) == ("model:red", "ONNX", str(red))
+    assert entry["bytes"] == red.stat().st_size and 80 < entry["score"] <= 100
+
+    status, printed, errors = rmbg("models", "check", "model:red")
+    digest = hashlib.sha256(red.read_bytes()).hexdigest()
+    assert (status, errors) == (0, "") and printed.endswith(f"its sha256 is {digest}. Its architecture is ONNX.\n")
+    for action, name, text in (
+        ("check", "broken", "is not an ONNX model"),
+        ("get", "red", f"model:red is your own file {red}. "),
+        ("remove", "red", f"model:red is your own file {red}. "),
+    ):
+        status, printed, errors = rmbg("models", action, f"model:{name}")
+        assert (status, printed) == (1, "") and text in sentence(errors.strip())
+    assert red.exists() and "choose from model:red" in rmbg("models", "get", "model:rad")[2]
+    (red.parent / "red.toml").write_text("size = 'x'")
+    assert columns(rmbg("models")[1], "model:red")[1] == "own model", "invalid settings have no score"
 
 
 def test_models_of_the_folder_are_listed(red):

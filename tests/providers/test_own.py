@@ -14,6 +14,7 @@ import rmbg.providers
 from rmbg import list_providers, open_model, remove_background
 from rmbg.errors import ModelError, NotReadyError, OptionError
 from rmbg.inference import own_models
+from rmbg.inference.inventory import networks
 from rmbg.providers import OPENED, PROVIDERS, find
 from rmbg.settings import Settings
 from tests.conftest import launched
@@ -79,6 +80,13 @@ def test_models_of_the_folder_are_listed_and_run(folder, photo):
     (folder / "blank.toml").write_text("force = true")
     assert remove_background(photo, "model:blank").matte.min() > 0.9
     assert find("cascade:model:Red-one,builtin").info.id.startswith("cascade")
+
+
+def test_seconds_of_a_run_are_stored(folder, photo):
+    settings = Settings.from_environ()
+    cutout = remove_background(photo, "model:Red-one")
+    (seconds,) = (network.seconds for network in networks(settings) if network.model.id == "model:Red-one")
+    assert seconds == pytest.approx(cutout.warm_seconds, abs=0.001)
 
 
 def test_a_changed_file_is_another_model(folder):

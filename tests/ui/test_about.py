@@ -13,6 +13,7 @@ from rmbg.settings import Settings
 from rmbg.ui.app import build
 from rmbg.ui.languages import speaking
 from rmbg.ui.tabs import about
+from tests.onnx_files import color_network
 
 
 @pytest.mark.parametrize("variables", [{}, {"RMBG_ENGINE": "torch"}, {"RMBG_DEVICE": "cpu"}, {"RMBG_ENGINE": "openvino"}])
@@ -44,6 +45,18 @@ def test_about_lists_the_networks(tmp_path):
     assert "belegen 2 MB" in table
     broken = about.networks(Settings(weights=tmp_path / "missing"))
     assert "not set up here" in broken and "RMBG_WEIGHTS" not in broken
+
+
+def test_about_lists_own_models(tmp_path):
+    """Without the path of the file and without links, as they have no page."""
+    (tmp_path / "mine.onnx").write_bytes(color_network())
+    settings = Settings(models=tmp_path, data=tmp_path / "data", environ={"HF_HOME": str(tmp_path)})
+    with speaking("de"):
+        row = about.networks(settings).split("<tr>")[-1].partition("</tbody>")[0]
+    assert "<code>model:mine</code>" in row and "eigenes Modell" in row and "1 MB" in row and "Ja" in row
+    assert "href" not in row and str(tmp_path) not in row
+    broken = about.networks(Settings(models=tmp_path / "missing", data=tmp_path))
+    assert "not set up here" in broken and "RMBG_MODELS" not in broken
 
 
 def test_networks_are_listed_anew_when_the_tab_is_opened():

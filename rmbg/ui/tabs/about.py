@@ -8,7 +8,7 @@ from functools import partial
 
 import gradio as gr
 
-from rmbg.errors import NotReadyError
+from rmbg.errors import NotReadyError, RmbgError
 from rmbg.inference import inventory
 from rmbg.inference.device import choose_engine, choose_engine_and_device
 from rmbg.inference.engines import import_torch
@@ -54,10 +54,10 @@ def build(tab: gr.Tab, settings: Settings) -> None:
 
 
 def networks(settings: Settings) -> str:
-    """Return the table of the published networks: use, size, license, and seconds on this machine."""
+    """Return the table of the published networks and own models: use, size, license, and seconds on this machine."""
     try:
         found = inventory.networks(settings)
-    except NotReadyError as error:
+    except RmbgError as error:
         return render("note.html", text=visitor_text(error))
     size = megabytes(sum(network.size for network in found))
     return render("networks.html", networks=found, size=size, place=providers.place(settings))
