@@ -51,6 +51,9 @@ PROVIDERS: dict[str, Provider] = {
 CASCADE = Cascade(PROVIDERS)
 PROVIDERS[CASCADE.info.id] = CASCADE
 
+#: Ids of the providers of this package; the others in `PROVIDERS` are own models and plug-ins.
+PACKAGED = frozenset(PROVIDERS)
+
 #: Free providers in order of quality; ``auto`` selects the first that is ready.
 AUTO = ("rmbg-2.0", "birefnet", "rmbg-1.4", "birefnet-lite", "builtin")
 

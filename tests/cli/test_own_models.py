@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from rmbg.inference import own_models, weights
-from rmbg.providers import OPENED
+from rmbg.providers import OPENED, PACKAGED, PROVIDERS
 from tests.benchmark.fakes import make_dataset
 from tests.command import command, save_scene
 from tests.onnx_files import color_network
@@ -36,6 +36,8 @@ def red(tmp_path, monkeypatch):
     path.write_bytes(color_network("side", weight=(20, -20, 0), bias=-2))
     yield path
     OPENED.clear()
+    for name in set(PROVIDERS) - PACKAGED:  # from RMBG_MODELS
+        del PROVIDERS[name]
 
 
 def test_remove_prints_the_score(rmbg, red, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,8 @@ from rmbg.inference import own_models
 from rmbg.inference.inventory import networks
 from rmbg.providers import OPENED, PROVIDERS, find
 from rmbg.settings import Settings
+from rmbg.ui.components.providers import cards, choices
+from tests.benchmark.fakes import Fake
 from tests.conftest import launched
 from tests.onnx_files import color_network
 from tests.pictures import iou, scene
@@ -80,6 +83,22 @@ def test_models_of_the_folder_are_listed_and_run(folder, photo):
     (folder / "blank.toml").write_text("force = true")
     assert remove_background(photo, "model:blank").matte.min() > 0.9
     assert find("cascade:model:Red-one,builtin").info.id.startswith("cascade")
+
+
+def test_own_models_and_plugins_are_the_last_group(folder, monkeypatch):
+    """Ready ones first, whether they run on this machine or are services."""
+    for fake in (Fake("other", "remote", "0.01"), Fake("plain")):
+        monkeypatch.setitem(PROVIDERS, fake.info.id, fake)
+    list_providers()
+    (folder / "blank.onnx").unlink()
+    settings = Settings.from_environ()
+    listed = choices(settings)
+    ids = [name for _, name in listed]
+    assert ids[-4:] == ["other", "plain", "model:Red-one", "model:blank"]
+    assert PROVIDERS[ids[-5]].info.kind == "remote" and listed[-2][0] == "Red-one · own model"
+    headings = re.findall(r"<h3>(.*?)</h3>|<code>(model:.*?|fal-rmbg-2.0|plain)</code>", cards(settings))
+    found = [heading or name for heading, name in headings]
+    assert found == ["On this computer", "Services", "fal-rmbg-2.0", "Own models and plug-ins", "plain", *ids[-2:]]
 
 
 def test_seconds_of_a_run_are_stored(folder, photo):

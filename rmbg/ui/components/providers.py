@@ -14,7 +14,7 @@ from gradio.data_classes import GradioRootModel
 from rmbg.billing import api_keys
 from rmbg.billing.quote import quote
 from rmbg.inference.catalog import MODELS
-from rmbg.providers import AUTO, PROVIDERS, find
+from rmbg.providers import AUTO, PACKAGED, PROVIDERS, find
 from rmbg.providers.base import Option, ProviderInfo, Status
 from rmbg.settings import Settings
 from rmbg.ui.guard.checks import public_hosts
@@ -107,12 +107,17 @@ def update(prefix: str, session: Session) -> Any:
 def choices(settings: Settings) -> list[tuple[str, str]]:
     """Return the choices of the dropdown as (title, strength, price of a service and status; id).
 
-    Providers of this machine come before services; in each group the ready ones come first.
+    Providers of this machine come before services, and own models and plug-ins last; in each group the ready ones come first.
     """
     states = ("ready", "download", "key", "licence", "unavailable")
     found = [(p.info, p.status(settings)) for p in PROVIDERS.values()]
-    found.sort(key=lambda entry: (entry[0].kind == "remote", states.index(entry[1].state)))
+    found.sort(key=lambda entry: (_group(entry[0]), states.index(entry[1].state)))
     return [(_choice(info, status, settings), info.id) for info, status in found]
+
+
+def _group(info: ProviderInfo) -> int:
+    """Place of the group of a provider: 0 for this machine, 1 for services, 2 for own models and plug-ins."""
+    return int(info.kind == "remote") if info.id in PACKAGED else 2
 
 
 def _choice(info: ProviderInfo, status: Status, settings: Settings) -> str:
@@ -169,13 +174,15 @@ def expected(info: ProviderInfo, settings: Settings) -> str:
 
 def cards(settings: Settings) -> str:
     """Return a card for each provider but the published networks: status, price, license, recipient of the photo, model."""
-    groups = [("On this server" if _shared(settings) else "On this computer", "local"), ("Services", "remote")]
+    groups = ["On this server" if _shared(settings) else "On this computer", "Services", "Own models and plug-ins"]
     rows = [
         (replace(p.info, pixels=data_use(p.info, settings)), _shown(p.status(settings)), expected(p.info, settings))
         for name, p in PROVIDERS.items()
         if name not in MODELS
     ]
-    return render("providers.html", groups=[(name, [row for row in rows if row[0].kind == kind]) for name, kind in groups])
+    return render(
+        "providers.html", groups=[(name, [row for row in rows if _group(row[0]) == i]) for i, name in enumerate(groups)]
+    )
 
 
 def data_use(info: ProviderInfo, settings: Settings) -> str:
