@@ -6,8 +6,8 @@ replaces ``from rembg import new_session, remove``. Differences: colors of soft 
 ``decontaminate`` and alpha matting; ``vitmatte`` computes large photos in tiles instead of at 1024 x 1024, by the checkpoint
 ``small-composition-1k``; a photo without a subject raises NoSubjectError instead of an empty picture; sessions share their
 loaded networks; without a model name the best free provider that is ready runs, as the weights of ``bria-rmbg`` need an
-accepted license here; the model ``sam`` is SAM 2, and takes one point or one rectangle as ``sam_prompt``; the model
-``u2net_cloth_seg`` returns one cutout of all clothes; a ``model_path`` may be anywhere.
+accepted license here; the model ``sam`` takes one point or one rectangle as ``sam_prompt``, and finds the subject without one;
+the model ``u2net_cloth_seg`` returns one cutout of all clothes; a ``model_path`` may be anywhere.
 
 https://github.com/danielgatis/rembg/blob/main/rembg/bg.py
 """
@@ -35,7 +35,6 @@ MODELS = {
     "birefnet-general": "birefnet",
     "birefnet-general-fp16": "birefnet",
     "birefnet-general-lite": "birefnet-lite",
-    "sam": "sam2",
     "u2net_human_seg": "u2net-human-seg",
     "u2net_cloth_seg": "u2net-cloth-seg",
 }
@@ -180,7 +179,7 @@ def remove(
         matting = AlphaMatting(*thresholds, method=_vitmatte(vitmatte_model) if vitmatte else "closed-form")
     settings = Settings.from_environ()
     photo, provider = open_photo(source, settings=settings), session.provider if session else "auto"
-    options = _sam_options(kwargs["sam_prompt"], photo) if provider == "sam2" and kwargs.get("sam_prompt") else {}
+    options = _sam_options(kwargs["sam_prompt"], photo) if provider in ("sam", "sam2") and kwargs.get("sam_prompt") else {}
     check_alpha_matting(matting, settings)
     cutout = remove_background(photo, provider, options, settings=settings)
     with keep_if_paid([cutout], settings):

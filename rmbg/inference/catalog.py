@@ -17,6 +17,9 @@ T = TypeVar("T")
 #: Start of the ids of models that are not in the catalog.
 OWN = "model:"
 
+#: Architectures that are prompted by points or a box after the photo.
+SEGMENT_ANYTHING = ("sam", "sam2")
+
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -71,8 +74,8 @@ class Model:
         Resizing of the photo to the input, see ``rmbg.inference.preprocess``.
     classes : int
         Channels of the output of an ONNX file. If there are several, the first is the background, and the mask is the rest.
-    letterbox : bool
-        True if the photo is not stretched to the input but placed in the middle of it, with black beside or above it.
+    letterbox : {"center", "corner"} or None
+        Place of the photo in the input if it is not stretched to it: the middle, or the top left corner. The rest is zero.
     minmax_normalize : bool
         True if the mask is stretched so that its minimum becomes 0 and its maximum 1.
     seconds : float or None
@@ -89,7 +92,7 @@ class Model:
     license: str
     license_url: str
     architecture: Literal[
-        "isnet", "u2net", "u2netp", "u2net-cloth", "inspyrenet", "mvanet", "ben2", "birefnet", "sam2", "vitmatte", "onnx"
+        "isnet", "u2net", "u2netp", "u2net-cloth", "inspyrenet", "mvanet", "ben2", "birefnet", "sam", "sam2", "vitmatte", "onnx"
     ]
     backbone: Literal["swin_l", "swin_t"] | None = None
     patch_order: Literal["columns", "colors"] | None = None
@@ -106,17 +109,17 @@ class Model:
     std: tuple[float, float, float] = IMAGENET_STD
     resampling: Literal["plain", "antialiased", "lanczos"] = "antialiased"
     classes: int = 1
-    letterbox: bool = False
+    letterbox: Literal["center", "corner"] | None = None
     minmax_normalize: bool = False
     seconds: float | None = None
     path: Path | None = None
 
     @property
     def engines(self) -> tuple[str, ...]:
-        """Supported engines; there are no OpenVINO graphs of SAM 2 and ViTMatte."""
+        """Supported engines; there are no OpenVINO graphs of Segment Anything and ViTMatte."""
         if self.architecture == "onnx":
             return ("openvino", "onnxruntime") if self.classes == 1 else ("openvino",)
-        return ("torch",) if self.architecture in ("sam2", "vitmatte") else ("openvino", "torch")
+        return ("torch",) if self.architecture in (*SEGMENT_ANYTHING, "vitmatte") else ("openvino", "torch")
 
     @property
     def own(self) -> bool:
@@ -128,7 +131,7 @@ class Model:
         """The model without its description and preprocessing, which the loaded network does not depend on."""
         described: dict[str, Any] = dict.fromkeys(("title", "network", "best_for", "license", "license_url"), "")
         prepared: dict[str, Any] = {"mean": IMAGENET_MEAN, "std": IMAGENET_STD, "resampling": "antialiased"}
-        return replace(self, **described, **prepared, letterbox=False, minmax_normalize=False, seconds=None)
+        return replace(self, **described, **prepared, letterbox=None, minmax_normalize=False, seconds=None)
 
     @property
     def input_size(self) -> str:
@@ -503,7 +506,7 @@ _ISNETS = (
         license_url="https://github.com/SkyTNT/anime-segmentation/blob/main/LICENSE",
         mean=(0.0, 0.0, 0.0),
         std=(1.0, 1.0, 1.0),
-        letterbox=True,
+        letterbox="center",
         minmax_normalize=False,
         seconds=None,
     ),
@@ -534,6 +537,30 @@ _BOX_SEGMENTER = Model(
     license="MIT; free for any use, including commercial use.",
     license_url="https://huggingface.co/finegrain/finegrain-box-segmenter",
     architecture="mvanet",
+)
+
+_SAM2 = Model(
+    id="sam2",
+    title="SAM 2",
+    network="SAM 2.1, 46 million parameters",
+    best_for="one chosen object",
+    hub="facebook/sam2.1-hiera-small",
+    megabytes=184,
+    license=_APACHE,
+    license_url="https://www.apache.org/licenses/LICENSE-2.0",
+    architecture="sam2",
+    seconds=12.0,
+)
+_SAM = replace(
+    _SAM2,
+    id="sam",
+    title="SAM",
+    network="SAM ViT-B, 94 million parameters",
+    hub="facebook/sam-vit-base",
+    megabytes=375,
+    architecture="sam",
+    letterbox="corner",
+    seconds=None,
 )
 
 #: Networks whose weights are published as pickles only. Conversions of them are own models, see `rmbg.inference.own_models`.
@@ -567,18 +594,8 @@ MODELS = {
         ),
         _BIREFNET,
         _BIREFNET_LITE,
-        Model(
-            id="sam2",
-            title="SAM 2",
-            network="SAM 2.1, 46 million parameters",
-            best_for="one chosen object",
-            hub="facebook/sam2.1-hiera-small",
-            megabytes=184,
-            license="Apache 2.0; free for any use, including commercial use.",
-            license_url="https://www.apache.org/licenses/LICENSE-2.0",
-            architecture="sam2",
-            seconds=12.0,
-        ),
+        _SAM2,
+        _SAM,
         *_BIREFNETS_SINCE_2025,
         *_BIREFNETS_OF_2024,
         _BEN2,

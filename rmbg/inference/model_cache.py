@@ -18,7 +18,7 @@ import numpy as np
 from rmbg.errors import ModelError, RmbgError
 from rmbg.inference import device as devices
 from rmbg.inference import weights, zerogpu
-from rmbg.inference.catalog import Model
+from rmbg.inference.catalog import SEGMENT_ANYTHING, Model
 from rmbg.inference.engines import Plan, check_output, import_torch, on_streams
 from rmbg.inference.weights import Progress, WeightsFile
 from rmbg.runtime.messages import Message
@@ -55,7 +55,7 @@ def open_on_engine(model: Model, file: WeightsFile, plan: Plan, settings: Settin
     import_torch()
     from rmbg.inference import torch_runner
 
-    kinds = {"sam2": torch_runner.Sam2Runner, "vitmatte": torch_runner.VitMatteRunner}
+    kinds = {**dict.fromkeys(SEGMENT_ANYTHING, torch_runner.SamRunner), "vitmatte": torch_runner.VitMatteRunner}
     return kinds.get(model.architecture, torch_runner.TorchRunner)(model, file, plan, progress)
 
 

@@ -29,16 +29,17 @@ def prepare(model: Model, rgb: np.ndarray) -> np.ndarray:
         Of ``model.input_shape``.
     """
     height, width = model.input_shape(*rgb.shape[:2])
-    rows, columns = _place(model, *rgb.shape[:2])
+    rows, columns = place(model, *rgb.shape[:2])
     size = rows.stop - rows.start, columns.stop - columns.start
-    pixels = np.zeros((height, width, 3), np.float32)
     if model.resampling == "plain":
-        pixels[rows, columns] = resize_plain(rgb, *size)
+        pixels = resize_plain(rgb, *size)
     else:
-        pixels[rows, columns] = np.asarray(Image.fromarray(rgb).resize(size[::-1], FILTERS[model.resampling]))
+        pixels = np.asarray(Image.fromarray(rgb).resize(size[::-1], FILTERS[model.resampling]))
     scale = 1 / (255 * np.array(model.std, np.float32))
     offset = np.array(model.mean, np.float32) / np.array(model.std, np.float32)
-    return np.ascontiguousarray((pixels * scale - offset).transpose(2, 0, 1)[None])
+    images = np.zeros((1, 3, height, width), np.float32)
+    images[0, :, rows, columns] = (pixels * scale - offset).transpose(2, 0, 1)
+    return images
 
 
 def alpha(model: Model, mask: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -57,7 +58,7 @@ def alpha(model: Model, mask: np.ndarray, height: int, width: int) -> np.ndarray
     uint8 array (height, width)
         Truncated to 8 bits, not rounded, as in the published pipelines.
     """
-    mask = mask[_place(model, height, width)]
+    mask = mask[place(model, height, width)]
     if not model.minmax_normalize:
         small = Image.fromarray((mask * 255).astype(np.uint8))
         return np.asarray(small.resize((width, height), Image.Resampling.BICUBIC))
@@ -78,14 +79,15 @@ def alpha(model: Model, mask: np.ndarray, height: int, width: int) -> np.ndarray
     return result
 
 
-def _place(model: Model, height: int, width: int) -> tuple[slice, slice]:
+def place(model: Model, height: int, width: int) -> tuple[slice, slice]:
     """Rows and columns of the network's input that a photo fills."""
     rows, columns = model.input_shape(height, width)
-    if not model.letterbox:
+    if model.letterbox is None:
         return slice(0, rows), slice(0, columns)
     scale = min(rows / height, columns / width)
-    used = max(1, int(height * scale)), max(1, int(width * scale))
-    top, left = (rows - used[0]) // 2, (columns - used[1]) // 2
+    rounding = 0.5 if model.letterbox == "corner" else 0.0
+    used = max(1, int(height * scale + rounding)), max(1, int(width * scale + rounding))
+    top, left = (0, 0) if model.letterbox == "corner" else ((rows - used[0]) // 2, (columns - used[1]) // 2)
     return slice(top, top + used[0]), slice(left, left + used[1])
 
 

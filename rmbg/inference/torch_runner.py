@@ -1,4 +1,4 @@
-"""Networks on torch, on a GPU or a CPU: IS-Net and BiRefNet, and SAM 2 and ViTMatte as transformers defines them."""
+"""Networks on torch, on a GPU or a CPU: those of `rmbg.networks`, and SAM, SAM 2 and ViTMatte as transformers defines them."""
 
 from __future__ import annotations
 
@@ -98,13 +98,14 @@ class TorchRunner:
     Attributes
     ----------
     plan : Plan
+    model : Model
     memory : int
         Bytes that the network holds.
     """
 
     def __init__(self, model: Model, file: WeightsFile, plan: Plan, progress: Progress) -> None:
         progress(None, Message("Loading {model} on {device}", model=model.id, device=str(plan.device)))
-        self.plan, self.size = plan, model.size
+        self.plan, self.model = plan, model
         self.network: Any = self.place(self.load(model, file))
         self.memory = sum(value.nbytes for value in self.network.state_dict().values())
 
@@ -126,7 +127,7 @@ class TorchRunner:
             return self.network(x.contiguous(memory_format=torch.channels_last)).float().sigmoid()[:, 0].cpu().numpy()
 
 
-#: Blocks of the "small" image encoder. All other hyperparameters are the defaults of transformers, those of "tiny".
+#: Blocks of the "small" image encoder of SAM 2. All other hyperparameters are the defaults of transformers, those of "tiny".
 SMALL_ENCODER = {"blocks_per_stage": [1, 2, 11, 2], "global_attention_blocks": [7, 10, 13]}
 
 #: Point prompts in one batch of the mask decoder.
@@ -142,20 +143,21 @@ class Masks:
     logits : float32 array (prompts, masks, h, w)
         Positive inside the object; h and w are a quarter of the network's input size.
     quality : float32 array (prompts, masks)
-        Predicted IoU of each mask in [0, 1].
+        Predicted IoU of each mask.
     """
 
     logits: np.ndarray
     quality: np.ndarray
 
 
-class Sam2Runner(TorchRunner):
-    """SAM 2 on torch: an image is encoded once and can then be prompted repeatedly."""
+class SamRunner(TorchRunner):
+    """SAM or SAM 2 on torch: an image is encoded once and can then be prompted repeatedly."""
 
     def load(self, model: Model, file: WeightsFile) -> Any:
-        from transformers import Sam2Model
+        from transformers import Sam2Model, SamModel
 
-        return load_transformers(Sam2Model, sam2_config(), model, file)
+        network = SamModel if model.architecture == "sam" else Sam2Model
+        return load_transformers(network, sam_config(model.architecture), model, file)
 
     def place(self, network: Any) -> Any:
         return network.to(self.plan.device, DTYPES[self.plan.precision])
@@ -169,30 +171,33 @@ class Sam2Runner(TorchRunner):
         """Three masks for each point, float (prompts, 2): x and y as fractions of width and height."""
         batches = []
         for start in range(0, len(points), POINTS_PER_BATCH):
-            batch = torch.from_numpy(points[None, start : start + POINTS_PER_BATCH, None] * self.size).float()
+            batch = torch.from_numpy(points[None, start : start + POINTS_PER_BATCH, None] * self.model.size).float()
             labels = torch.ones(batch.shape[:3], dtype=torch.int64)
             batches.append(self._decode(embeddings, input_points=batch, input_labels=labels, multimask_output=True))
         return Masks(np.concatenate([b.logits for b in batches]), np.concatenate([b.quality for b in batches]))
 
     def in_box(self, embeddings: Any, box: np.ndarray) -> Masks:
         """One mask for a box, float (4,): left, top, right, bottom as fractions of width and height."""
-        boxes = torch.from_numpy(box[None, None] * self.size).float()
+        boxes = torch.from_numpy(box[None, None] * self.model.size).float()
         return self._decode(embeddings, input_boxes=boxes, multimask_output=False)
 
     def _decode(self, embeddings: Any, **prompt: Any) -> Masks:
         arguments = {name: value.to(self.plan.device) if hasattr(value, "to") else value for name, value in prompt.items()}
         with torch.inference_mode():
-            # A copy, as the decoder modifies the list of embeddings.
-            output = self.network(image_embeddings=list(embeddings), **arguments)
+            # A copy, as the decoder of SAM 2 modifies its list of embeddings.
+            copied = list(embeddings) if isinstance(embeddings, list) else embeddings
+            output = self.network(image_embeddings=copied, **arguments)
         masks = Masks(output.pred_masks[0].float().cpu().numpy(), output.iou_scores[0].float().cpu().numpy())
-        check_output("sam2", self.plan, masks.logits, masks.quality)
+        check_output(self.model.id, self.plan, masks.logits, masks.quality)
         return masks
 
 
-def sam2_config() -> Any:
-    """Configuration of sam2.1-hiera-small."""
-    from transformers import Sam2Config
+def sam_config(architecture: str) -> Any:
+    """Configuration of sam-vit-base or sam2.1-hiera-small."""
+    from transformers import Sam2Config, SamConfig
 
+    if architecture == "sam":
+        return SamConfig()
     return Sam2Config(vision_config={"backbone_config": {"model_type": "sam2_hiera_det_model", **SMALL_ENCODER}})
 
 

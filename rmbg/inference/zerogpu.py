@@ -16,7 +16,7 @@ import numpy as np
 
 from rmbg.errors import CancelledError, ModelError, NotReadyError, RmbgError, printable, reason
 from rmbg.inference import weights
-from rmbg.inference.catalog import MODELS, Model
+from rmbg.inference.catalog import MODELS, SEGMENT_ANYTHING, Model
 from rmbg.inference.engines import Plan
 from rmbg.runtime.messages import Message
 from rmbg.settings import Settings
@@ -130,7 +130,7 @@ def load_networks(settings: Settings) -> dict[str, str]:
     from rmbg.inference.torch_runner import TorchRunner
 
     for model in MODELS.values():
-        if model.architecture == "sam2":  # not a single call from image to mask
+        if model.architecture in SEGMENT_ANYTHING:  # not a single call from image to mask
             continue
         if model.id not in DOWNLOADED and weights.present(model, settings) is None:
             continue

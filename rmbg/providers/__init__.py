@@ -20,7 +20,7 @@ from rmbg.providers.fal import FAL
 from rmbg.providers.huggingface import HuggingFace
 from rmbg.providers.local import BoxNetwork, LocalNetwork
 from rmbg.providers.runware import RUNWARE
-from rmbg.providers.sam2 import SAM2
+from rmbg.providers.sam import SAM2, SegmentAnything
 from rmbg.providers.services import SERVICES
 from rmbg.runtime.messages import Message
 from rmbg.settings import Settings
@@ -45,6 +45,7 @@ PROVIDERS: dict[str, Provider] = {
     **{model.id: LocalNetwork(model) for model in MODELS.values()},
     # Those that take a prompt keep their places among the networks.
     "sam2": SAM2,
+    "sam": SegmentAnything(MODELS["sam"]),
     "finegrain-box": BoxNetwork(MODELS["finegrain-box"]),
     **{provider.info.id: provider for provider in (*FAL, *RUNWARE, *SERVICES, HuggingFace())},
 }

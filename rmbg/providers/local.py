@@ -16,7 +16,7 @@ from rmbg.images.photo import Photo
 from rmbg.images.pixels import shrink_photo
 from rmbg.inference import device, hub, inventory, preprocess, weights, zerogpu
 from rmbg.inference.box import Box, add_margin, crop, paste
-from rmbg.inference.catalog import MODELS, OWN, Model
+from rmbg.inference.catalog import MODELS, OWN, SEGMENT_ANYTHING, Model
 from rmbg.inference.engines import Plan, torch_is_installed
 from rmbg.inference.model_cache import MODEL_CACHE
 from rmbg.matting.foreground import finish
@@ -143,7 +143,7 @@ class LocalNetwork(Provider):
         )
 
     def status(self, settings: Settings) -> Status:
-        on_gpu = "torch" in self.model.engines and self.model.architecture != "sam2"
+        on_gpu = "torch" in self.model.engines and self.model.architecture not in SEGMENT_ANYTHING
         if zerogpu.is_zerogpu() and on_gpu and self.model.id not in zerogpu.RUNNERS:
             return Status("unavailable", Message("not set up here", owner="; build the Space with rmbg space --preload"))
         return model_status(self.model, settings)

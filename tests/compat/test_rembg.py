@@ -188,7 +188,7 @@ NETWORKS = {
     "bria-rmbg": "rmbg-2.0",
     "isnet-anime": "isnet-anime",
     "isnet-general-use": "isnet-general-use",
-    "sam": "sam2",
+    "sam": "sam",
     "silueta": "silueta",
     "u2net": "u2net",
     "u2net_cloth_seg": "u2net-cloth-seg",
@@ -234,11 +234,11 @@ def test_result_looks_like_the_truth(cutout, photo):
 
 
 class Prompted(Fake):
-    """Provider with the options of SAM 2, which it records."""
+    """Provider with the options of SAM, which it records."""
 
-    def __init__(self) -> None:
-        super().__init__("sam2")
-        self.info = replace(self.info, options=PROVIDERS["sam2"].info.options)
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.info = replace(self.info, options=PROVIDERS[name].info.options)
         self.given: list[dict] = []
 
     def cut(self, photo, options, call):
@@ -246,10 +246,11 @@ class Prompted(Fake):
         return super().cut(photo, options, call)
 
 
-def test_prompts_of_sam(photo, monkeypatch):
-    provider = Prompted()
-    monkeypatch.setitem(PROVIDERS, "sam2", provider)
-    session = new_session("sam")
+@pytest.mark.parametrize("name", ["sam", "sam2"])
+def test_prompts_of_sam(photo, monkeypatch, name):
+    provider = Prompted(name)
+    monkeypatch.setitem(PROVIDERS, name, provider)
+    session = new_session(name)
     remove(photo, session=session, sam_prompt=[{"type": "point", "data": [204, 51], "label": 1}])
     remove(photo, session=session, sam_prompt=[{"type": "rectangle", "data": [0, 51, 408, 600], "label": 0}])
     assert (provider.given[0]["point"], provider.given[1]["box"]) == ("0.5,0.1", "0.0,0.1,1.0,1.0")

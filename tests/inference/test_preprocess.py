@@ -41,9 +41,9 @@ def test_minmax_normalization_of_masks():
 
 @pytest.mark.parametrize(("height", "width"), [(300, 200), (200, 300), (1, 5000)])
 def test_letterboxed_photos_keep_their_ratio(height, width):
-    """The photo fills the input along its longer side, black is beside it, and alpha is that of the photo's part."""
-    model = replace(MODELS["rmbg-1.4"], letterbox=True)
-    image = preprocess.prepare(model, np.full((height, width, 3), 255, np.uint8))[0, 0] + np.float32(0.5)
+    """The photo fills the input along its longer side, zeros are beside it, and alpha is that of the photo's part."""
+    model = replace(MODELS["rmbg-1.4"], letterbox="center")
+    image = preprocess.prepare(model, np.full((height, width, 3), 255, np.uint8))[0, 0]
     filled = np.argwhere(image > 0)
     (top, left), (bottom, right) = filled.min(0), filled.max(0) + 1
     assert max(bottom - top, right - left) == 1024 and len(filled) == (bottom - top) * (right - left)

@@ -149,7 +149,7 @@ def visit(chromium: Any, own_data: None, tmp_path_factory: pytest.TempPathFactor
     path = folder / "photo.png"
     Image.fromarray(scene(HEIGHT, WIDTH)[0]).save(path)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torch_runner, "sam2_config", lambda: small)
+        patch.setattr(torch_runner, "sam_config", lambda architecture: small)
         patch.setenv("RMBG_WEIGHTS", str(folder))
         patch.setenv("RMBG_DEVICE", "cpu")
         with launched() as url, chromium.visit() as page:

@@ -13,7 +13,7 @@ import numpy as np
 from rmbg.errors import NotReadyError, OptionError, RmbgError
 from rmbg.matting.retouch import MAX_STROKES, Stroke, check_strokes, parse_stroke
 from rmbg.providers.base import RequestContext
-from rmbg.providers.sam2 import SAM2, mask_at
+from rmbg.providers.sam import SAM2, mask_at
 from rmbg.runtime.cancellation import CancellationToken
 from rmbg.runtime.messages import Message
 from rmbg.settings import Settings

@@ -1,7 +1,7 @@
-"""SAM 2 as a background remover: prompted by a point or a box, or by a grid of points with automatic selection.
+"""SAM and SAM 2 as background removers: prompted by a point or a box, or by a grid of points with automatic selection.
 
-SAM 2 segments any object and does not rank foreground above background. Without a prompt it is run on a grid of points, and
-the foreground is selected from the predicted masks:
+They segment any object and do not rank foreground above background. Without a prompt they are run on a grid of points, and the
+foreground is selected from the predicted masks:
 
 1. A mask is a candidate if its predicted IoU and its stability (area ratio at two thresholds) are high, if its area is neither
    tiny nor nearly the whole image, and if it does not cover much of the image border, as backgrounds do.
@@ -12,10 +12,13 @@ the foreground is selected from the predicted masks:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from PIL import Image
 
 from rmbg.cutout import Cutout
 from rmbg.errors import NoSubjectError
@@ -30,15 +33,13 @@ from rmbg.providers.local import BOX, LocalNetwork, local_cutout, on_device, par
 from rmbg.runtime.telemetry import Timer
 
 if TYPE_CHECKING:
-    from rmbg.inference.torch_runner import Masks, Sam2Runner  # deferred at run time: importing torch takes seconds
+    from rmbg.inference.torch_runner import Masks, SamRunner  # deferred at run time: importing torch takes seconds
 
 #: Limits for candidates of the foreground. Areas are fractions of the image, the last one is a fraction of its border.
 MIN_PREDICTED_IOU = 0.8
 MIN_STABILITY = 0.85
 MIN_AREA, MAX_AREA = 0.005, 0.9
 MAX_BORDER_COVERAGE = 0.25
-
-MODEL = MODELS["sam2"]
 
 OPTIONS = (
     Option("point", "Point", "", "x,y of a point on the subject, as fractions of width and height; 0.5,0.5 is the center."),
@@ -55,8 +56,8 @@ OPTIONS = (
 )
 
 
-class Sam2(LocalNetwork):
-    """SAM 2 as a background remover."""
+class SegmentAnything(LocalNetwork):
+    """SAM or SAM 2 as a background remover."""
 
     options = OPTIONS
 
@@ -66,7 +67,7 @@ class Sam2(LocalNetwork):
         rgb = photo.flattened()
         points = point_grid(options["grid"]) if point is None else point[None]
         with on_device(context, timer):
-            masks, plan = predict(rgb, points, box, context, timer)
+            masks, plan = self.predict(rgb, points, box, context, timer)
         context.progress(None, "Refining the edge")
         logits = select_foreground(masks) if point is None and box is None else best_mask(masks)
         small = 1 / (1 + np.exp(-logits))
@@ -79,21 +80,44 @@ class Sam2(LocalNetwork):
             plan,
         )
 
+    def predict(
+        self, rgb: np.ndarray, points: np.ndarray, box: np.ndarray | None, context: RequestContext, timer: Timer
+    ) -> tuple[Masks, Plan]:
+        """Return the masks of the object in a box, or else of those at points, and the plan of the network."""
+        images = preprocess.prepare(self.model, rgb)
+        rows, columns = preprocess.place(self.model, *rgb.shape[:2])
+        filled = np.array([columns.stop, rows.stop], np.float32) / self.model.size
 
-def predict(
-    rgb: np.ndarray, points: np.ndarray, box: np.ndarray | None, context: RequestContext, timer: Timer
-) -> tuple[Masks, Plan]:
-    """Return the masks of the object in a box, or else of those at points, and the plan of the network."""
-    images = preprocess.prepare(MODEL, rgb)
+        def prompt(runner: SamRunner) -> Masks:
+            embeddings = runner.run(images, context.check)
+            context.check()
+            if box is None:
+                return runner.at_points(embeddings, points * filled)
+            return runner.in_box(embeddings, box * np.tile(filled, 2))
 
-    def prompt(runner: Sam2Runner) -> Masks:
-        embeddings = runner.run(images, context.check)
+        masks, plan = MODEL_CACHE.run(self.model, prompt, context.settings, context.progress, context.check, timer)
         context.check()
-        return runner.at_points(embeddings, points) if box is None else runner.in_box(embeddings, box)
+        return replace(masks, logits=without_padding(masks.logits, *filled)), plan
 
-    result = MODEL_CACHE.run(MODEL, prompt, context.settings, context.progress, context.check, timer)
-    context.check()
-    return result
+
+def without_padding(logits: np.ndarray, width: float, height: float) -> np.ndarray:
+    """Resize the part of masks that a photo fills to whole pixels.
+
+    Parameters
+    ----------
+    logits : float32 array (prompts, masks, h, w)
+    width, height : float
+        Fractions of `w` and `h`, from the top left corner.
+    """
+    if width == height == 1:
+        return logits
+    right, bottom = width * logits.shape[3], height * logits.shape[2]
+    size = math.ceil(right), math.ceil(bottom)
+    parts = [
+        np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.BILINEAR, box=(0, 0, right, bottom)))
+        for mask in np.concatenate(logits)
+    ]
+    return np.stack(parts).reshape(*logits.shape[:2], *size[::-1])
 
 
 def mask_at(photo: Photo, point: tuple[float, float], context: RequestContext) -> np.ndarray:
@@ -112,7 +136,7 @@ def mask_at(photo: Photo, point: tuple[float, float], context: RequestContext) -
         If the network is not available or was cancelled.
     """
     rgb = photo.flattened()
-    masks, _ = predict(rgb, np.array([point], np.float32), None, context, Timer())
+    masks, _ = SAM2.predict(rgb, np.array([point], np.float32), None, context, Timer())
     return upsample_guided(1 / (1 + np.exp(-best_mask(masks))), rgb)
 
 
@@ -145,7 +169,7 @@ def select_foreground(masks: Masks) -> np.ndarray:
     candidate = (predicted_iou >= MIN_PREDICTED_IOU) & (stability >= MIN_STABILITY)
     candidate &= (area >= MIN_AREA) & (area <= MAX_AREA) & (border <= MAX_BORDER_COVERAGE)
     if not candidate.any():
-        raise NoSubjectError("SAM 2 found no subject in the photo. Give a point or a box, or try another provider.")
+        raise NoSubjectError("No subject was found in the photo. Give a point or a box, or try another provider.")
     inside, logits, area = inside[candidate], logits[candidate], area[candidate]
     rows, columns = np.mgrid[:height, :width]
     centrality = np.exp(-2 * ((rows / height - 0.5) ** 2 + (columns / width - 0.5) ** 2))
@@ -155,4 +179,4 @@ def select_foreground(masks: Masks) -> np.ndarray:
     return logits[(overlap >= 0.5) | (score >= score[best] / 2)].max(0)
 
 
-SAM2 = Sam2(MODEL)
+SAM2 = SegmentAnything(MODELS["sam2"])
