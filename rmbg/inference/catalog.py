@@ -20,6 +20,9 @@ OWN = "model:"
 #: Architectures that are prompted by points or a box after the photo.
 SEGMENT_ANYTHING = ("sam", "sam2")
 
+#: Architectures that run in fp32 by default: in bf16 their masks differ by up to 0.33 and 0.19, see benchmarks/README.md.
+FULL_PRECISION = ("inspyrenet", "mvanet")
+
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 

@@ -8,6 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from rmbg.errors import NotReadyError
+from rmbg.inference.catalog import FULL_PRECISION
 from rmbg.inference.engines import Plan, import_torch, torch_is_installed
 from rmbg.runtime.messages import NOT_SET_UP, OwnerMessage
 from rmbg.settings import Settings
@@ -15,7 +16,7 @@ from rmbg.settings import Settings
 CPU_INFO = Path("/proc/cpuinfo")
 
 
-def choose(settings: Settings, engines: tuple[str, ...] = ("openvino", "torch")) -> Plan:
+def choose(settings: Settings, engines: tuple[str, ...] = ("openvino", "torch"), architecture: str = "") -> Plan:
     """Choose engine, device and precision for a model.
 
     Parameters
@@ -23,6 +24,8 @@ def choose(settings: Settings, engines: tuple[str, ...] = ("openvino", "torch"))
     settings : Settings
     engines : tuple of str
         Engines that can run the model.
+    architecture : str
+        That of the model; those of `FULL_PRECISION` run in fp32 unless the settings name another precision.
 
     Raises
     ------
@@ -35,9 +38,10 @@ def choose(settings: Settings, engines: tuple[str, ...] = ("openvino", "torch"))
     if not torch_is_installed():
         raise _not_set_up("This model needs torch, which is not installed. Run pip install torch transformers.")
     engine, device = choose_engine_and_device(settings, engines)
+    precision = "fp32" if settings.precision == "auto" and architecture in FULL_PRECISION else settings.precision
     if engine == "openvino":
-        return Plan(engine, device, openvino_precision(settings.precision))
-    return Plan(engine, device, settings.precision if settings.precision != "auto" else torch_precision(device))
+        return Plan(engine, device, openvino_precision(precision))
+    return Plan(engine, device, precision if precision != "auto" else torch_precision(device))
 
 
 def _choose_for_onnx(settings: Settings) -> Plan:

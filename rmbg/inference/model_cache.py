@@ -36,7 +36,7 @@ MAX_STREAMS = {"isnet": 8}
 
 def _plan(model: Model, settings: Settings) -> Plan:
     """Engine, device, precision and streams for a network; raises NotReadyError as `devices.choose`."""
-    return on_streams(devices.choose(settings, model.engines), MAX_STREAMS.get(model.architecture, 1))
+    return on_streams(devices.choose(settings, model.engines, model.architecture), MAX_STREAMS.get(model.architecture, 1))
 
 
 def open_on_engine(model: Model, file: WeightsFile, plan: Plan, settings: Settings, progress: Progress) -> Any:
@@ -164,7 +164,7 @@ class ModelCache:
             check()
             progress(None, Message("Waiting for the shared GPU to run {model}", model=model.id))
             with (timer or Timer()).phase("inference"):
-                masks, plan = zerogpu.predict(model, images), zerogpu.PLAN
+                masks, plan = zerogpu.predict(model, images), zerogpu.plan(model)
         else:
             masks, plan = self.run(model, lambda runner: runner.run(images, check), settings, progress, check, timer)
         check_output(model.id, plan, masks)

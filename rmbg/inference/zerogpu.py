@@ -16,7 +16,7 @@ import numpy as np
 
 from rmbg.errors import CancelledError, ModelError, NotReadyError, RmbgError, printable, reason
 from rmbg.inference import weights
-from rmbg.inference.catalog import MODELS, SEGMENT_ANYTHING, Model
+from rmbg.inference.catalog import FULL_PRECISION, MODELS, SEGMENT_ANYTHING, Model
 from rmbg.inference.engines import Plan
 from rmbg.runtime.messages import Message
 from rmbg.settings import Settings
@@ -24,8 +24,6 @@ from rmbg.settings import Settings
 log = logging.getLogger(__name__)
 
 F = TypeVar("F", bound=Callable[..., object])
-
-PLAN = Plan("torch", "cuda", "bf16")
 
 #: Longest duration of a call in seconds. Calls with a shorter one have priority in the queue.
 MAX_SECONDS = 20
@@ -53,6 +51,11 @@ RUNNERS: dict[str, Any] = {}
 def is_zerogpu() -> bool:
     """True on a Space with ZeroGPU."""
     return os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "t", "true")
+
+
+def plan(model: Model) -> Plan:
+    """Engine, device and precision of a network on the shared GPU."""
+    return Plan("torch", "cuda", "fp32" if model.architecture in FULL_PRECISION else "bf16")
 
 
 def on_gpu(function: F) -> F:
@@ -135,7 +138,7 @@ def load_networks(settings: Settings) -> dict[str, str]:
         if model.id not in DOWNLOADED and weights.present(model, settings) is None:
             continue
         try:
-            RUNNERS[model.id] = TorchRunner(model, weights.fetch(model, settings, _no_progress), PLAN, _no_progress)
+            RUNNERS[model.id] = TorchRunner(model, weights.fetch(model, settings, _no_progress), plan(model), _no_progress)
         except RmbgError as error:
             failures[model.id] = str(error)
     return failures

@@ -150,7 +150,7 @@ class LocalNetwork(Provider):
 
     def executions(self, settings: Settings) -> tuple[Execution, ...]:
         shared = zerogpu.is_zerogpu() and "torch" in self.model.engines
-        plan = zerogpu.PLAN if shared else device.choose(settings, self.model.engines)
+        plan = zerogpu.plan(self.model) if shared else device.choose(settings, self.model.engines, self.model.architecture)
         path = weights.present(self.model, settings)
         checksum = "" if path is None else weights.weights_sha256(path, settings)
         return (Execution(checksum, plan.engine, plan.device, plan.precision),)
@@ -241,7 +241,7 @@ def model_status(model: Model, settings: Settings) -> Status:
     try:
         # With "auto" everywhere some device always fits, and probing the devices takes a second.
         if (settings.device, settings.engine, settings.precision) != ("auto", "auto", "auto"):
-            device.choose(settings, model.engines)
+            device.choose(settings, model.engines, model.architecture)
         if weights.present(model, settings):
             return READY
     except NotReadyError as error:

@@ -7,9 +7,11 @@ import sys
 import pytest
 
 from rmbg.errors import NotReadyError
-from rmbg.inference import builtin_runner, device
+from rmbg.inference import builtin_runner, device, model_cache
+from rmbg.inference.catalog import CONVERTED, MODELS
 from rmbg.inference.device import choose, choose_engine_and_device
 from rmbg.providers import PROVIDERS, find
+from rmbg.providers.local import LocalNetwork
 from rmbg.settings import Settings
 from tests.sentences import sentence
 
@@ -50,6 +52,20 @@ def test_bf16_only_where_it_is_faster(monkeypatch, tmp_path, text, precision):
     assert builtin_runner.choose_plan(Settings(precision="bf16")).precision == "bf16"
     assert builtin_runner.choose_plan(Settings(precision="fp32")).precision == "fp32"
     assert builtin_runner.choose_plan(Settings(engine="torch")).precision == "fp32"
+
+
+@pytest.mark.parametrize("engine", ["openvino", "torch"])
+def test_networks_whose_masks_need_fp32(monkeypatch, engine):
+    runner = pytest.importorskip("rmbg.inference.openvino_runner")
+    monkeypatch.setattr(runner, "supported_precisions", lambda: ["fp32", "bf16"])
+    monkeypatch.setattr(device, "bf16_is_fast", lambda cpu_info: True)
+    monkeypatch.setattr(device, "torch_precision", lambda device: "bf16")
+    settings, chosen = Settings(engine=engine, device="cpu"), Settings(engine=engine, device="cpu", precision="bf16")
+    inspyrenet = next(model for model in CONVERTED if model.architecture == "inspyrenet")
+    for model, precision in ((inspyrenet, "fp32"), (MODELS["finegrain-box"], "fp32"), (MODELS["ben2"], "bf16")):
+        assert LocalNetwork(model).executions(settings)[0].precision == precision
+        assert model_cache._plan(model, settings).precision == precision
+        assert model_cache._plan(model, chosen).precision == "bf16"
 
 
 def test_a_precision_of_gpus_does_not_concern_the_built_in_networks(monkeypatch):

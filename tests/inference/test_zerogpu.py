@@ -24,7 +24,7 @@ calls = []
 
 class FakeRunner:
     def __init__(self, model, file, plan, progress):
-        assert plan == Plan("torch", "cuda", "bf16")
+        assert plan == Plan("torch", "cuda", "fp32" if model.id == "finegrain-box" else "bf16")
 
     def run(self, images):
         return images[:, 0]
@@ -77,16 +77,19 @@ def test_networks_are_loaded_at_the_start_and_called(space, package, monkeypatch
             raise NotReadyError("needs a token")
         return SimpleNamespace(path="", sha256="")
 
+    present = "lucida", "finegrain-box"
     monkeypatch.setattr(weights, "fetch", fetch)
-    monkeypatch.setattr(weights, "present", lambda model, settings: Path(model.id) if model.id == "lucida" else None)
+    monkeypatch.setattr(weights, "present", lambda model, settings: Path(model.id) if model.id in present else None)
     assert space.load_networks(Settings()) == {"rmbg-2.0": "needs a token"}
-    assert set(space.RUNNERS) == {"rmbg-1.4", "birefnet", "birefnet-lite", "lucida"}
+    assert set(space.RUNNERS) == {"rmbg-1.4", "birefnet", "birefnet-lite", *present}
     assert PROVIDERS["lucida"].status(Settings()).state == "ready"
     assert PROVIDERS["birefnet-hr"].status(Settings()).state == "unavailable"
     arguments = (IMAGES, Settings(), lambda fraction, text: None, lambda: None)
     masks, plan = model_cache.ModelCache().predict(MODELS["rmbg-1.4"], *arguments)
-    assert masks.shape == (2, 4, 4) and plan == space.PLAN
+    assert masks.shape == (2, 4, 4) and plan == Plan("torch", "cuda", "bf16")
     assert calls == ([] if hasattr(package, "config") else [(20, "rmbg-1.4")]), "the real decorator has no effect here"
+    _, plan = model_cache.ModelCache().predict(MODELS["finegrain-box"], *arguments)
+    assert plan.precision == "fp32"
     calls.clear()
     with pytest.raises(NotReadyError, match=r"rmbg-2\.0 was not loaded when this Space started"):
         model_cache.ModelCache().predict(MODELS["rmbg-2.0"], *arguments)
