@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+from decimal import Decimal
 
 import numpy as np
 import pytest
@@ -12,13 +13,19 @@ from PIL import Image
 
 from rmbg import remove_background
 from rmbg.billing.cost import Cost
+from rmbg.billing.quote import PRICED_VARIANTS, PRICES, quote
+from rmbg.cutout import Cutout
 from rmbg.errors import NotReadyError, OptionError, RmbgError, ServiceError
+from rmbg.images.photo import Photo, open_photo
 from rmbg.providers import PROVIDERS
+from rmbg.providers.base import PaidJob, RequestContext
 from rmbg.providers.remote import LOSSLESS_PIXELS, EncodedPhoto, encode_photo
 from rmbg.providers.runware import task
+from rmbg.providers.services import Replicate
 from rmbg.settings import Settings
+from tests.disc import results, save_photos
 from tests.providers.test_remote import CHARGE_SENTENCE, expected_matte
-from tests.remote import PROTOCOLS, cut, picture, settings, short_delays  # noqa: F401
+from tests.remote import PROTOCOLS, cut, environment, picture, settings, short_delays  # noqa: F401
 from tests.sentences import sentence
 from tests.servers.fal import CDN_TOKEN, Fal
 from tests.servers.runware import Runware
@@ -40,8 +47,6 @@ def translucent() -> bytes:
 
 
 def test_large_photo_is_sent_as_jpeg_and_transparency_is_flattened():
-    from rmbg.images.photo import Photo, open_photo
-
     large = Photo(np.zeros((LOSSLESS_PIXELS // 1000 + 1, 1000, 3), np.uint8))
     assert encode_photo(large).mime == "image/jpeg"
     photo = open_photo(translucent())
@@ -73,6 +78,54 @@ def test_fal_upload_uses_a_storage_token_and_expires(tmp_path):
         assert upload.headers["authorization"] == f"Bearer {CDN_TOKEN}" and upload.headers["content-type"] == "image/png"
         assert "3600" in upload.headers["x-fal-object-lifecycle"]
         assert np.abs(cutout.matte - expected_matte(picture())).max() < 0.01
+
+
+FAL_ENDPOINTS = {
+    "fal-birefnet": (
+        "fal-ai/birefnet/v2",
+        {"model": "Matting", "operating_resolution": "2048x2048", "refine_foreground": False},
+        {"output_format": "png", "sync_mode": True},
+    ),
+    "fal-ben2": ("fal-ai/ben/v2/image", {}, {}),
+    "fal-pixelcut": ("pixelcut/background-removal", {}, {"output_format": "rgba", "sync_mode": True}),
+    "fal-ideogram": ("fal-ai/ideogram/remove-background", {}, {"sync_mode": True}),
+    "fal-sam-3": (
+        "fal-ai/sam-3/image",
+        {"prompt": "red car"},
+        {"apply_mask": False, "output_format": "png", "sync_mode": True},
+    ),
+}
+
+
+@pytest.mark.parametrize("provider", FAL_ENDPOINTS)
+def test_arguments_of_each_fal_endpoint(provider, tmp_path):
+    endpoint, options, constants = FAL_ENDPOINTS[provider]
+    with Fal() as fal:
+        fal.unit_price = 0.011
+        cutout = remove_background(picture(), provider, options, settings=settings(fal, tmp_path))
+        (job,) = fal.jobs
+        assert job["endpoint"] == endpoint and job["arguments"].pop("image_url").startswith("data:image/png")
+        assert job["arguments"] == options | constants
+        assert cutout.cost == Cost(Decimal("0.011"), "charged")
+        assert np.abs(cutout.matte - expected_matte(picture())).max() < 0.01
+        fal.units = None
+        listed = PRICES[provider].usd
+        cost = remove_background(picture(), provider, options, settings=settings(fal, tmp_path)).cost
+        assert cost == (Cost(None, "unknown") if listed is None else Cost(listed, "listed"))
+
+
+def test_sam_3_needs_a_prompt(tmp_path):
+    with Fal() as fal:
+        with pytest.raises(OptionError, match=r"needs the option prompt: what to keep"):
+            remove_background(picture(), "fal-sam-3", settings=settings(fal, tmp_path))
+        assert not fal.seen
+
+
+@pytest.mark.parametrize(("provider", "side"), [("fal-ben2", 1024), ("withoutbg", 1024), ("recraft", 4000)])
+def test_photo_is_reduced_to_the_limit_of_the_service(provider, side):
+    photo = Photo(np.zeros((20, side + 100, 3), np.uint8))
+    sent = PROVIDERS[provider].prepare(photo, PROVIDERS[provider].info.parse_options({}))
+    assert Image.open(io.BytesIO(sent.data)).width == side
 
 
 @pytest.mark.parametrize("step", ["token", "upload"])
@@ -137,6 +190,19 @@ def test_all_parameters_of_runware_109_1_are_sent():
         "alphaMattingErodeSize": 8, "postProcessMask": True, "returnOnlyMask": True, "rgba": [0, 10, 20, 30],
     }  # fmt: skip
     assert request["outputFormat"] == "JPG"
+
+
+def test_model_of_each_birefnet_variant_at_runware(tmp_path):
+    info = PROVIDERS["runware-birefnet"].info
+    (variant,) = [option for option in info.options if option.name == "variant"]
+    with Runware() as service:
+        for name in variant.choices:
+            remove_background(picture(), info.id, {"variant": name}, settings=settings(service, tmp_path))
+            known = quote(info, {"variant": name}, Settings()).cost.usd
+            assert known == (Decimal("0.0006") if name in PRICED_VARIANTS else None)
+        tasks = [job["task"] for job in service.jobs]
+    assert sorted(task["model"] for task in tasks) == sorted(f"runware:112@{n}" for n in (1, 2, 3, 5, 6, 7, 8, 9, 10))
+    assert all("settings" not in task and "providerSettings" not in task for task in tasks)
 
 
 @pytest.mark.parametrize(
@@ -218,6 +284,100 @@ def test_remove_bg_status_names_its_end_of_service():
         Settings.from_environ({"RMBG_REMOVEBG_URL": "https://x.example", "REMOVEBG_API_KEY": "k"})
     )
     assert compatible.text == "ready"
+
+
+# Services with an ordinary wire format
+
+
+BODIES = {
+    "Pixian": ({}, {"size": "full", "channels": "rgba", "test": "false", "format": "png"}),
+    "Photoroom": ({"size": "hd"}, {"size": "hd", "channels": "rgba", "despill": "false", "format": "png"}),
+    "Recraft": ({}, {"response_format": "b64_json"}),
+    "withoutBG": ({}, {}),
+    "BRIA": (
+        {"preserve_alpha": True},
+        {
+            "preserve_alpha": True,
+            "sync": True,
+            "visual_input_content_moderation": False,
+            "visual_output_content_moderation": False,
+        },
+    ),
+    "Replicate": ({}, {"version": Replicate.version}),
+}
+
+
+@pytest.mark.parametrize("protocol", BODIES)
+def test_fields_of_each_request(protocol, tmp_path):
+    options, expected = BODIES[protocol]
+    with PROTOCOLS[protocol].server() as service:
+        cut(service, tmp_path, protocol, **options)
+        assert service.jobs[0]["fields"] == expected
+
+
+@pytest.mark.parametrize("protocol", ["Photoroom", "Pixian"])
+def test_mask_of_a_service(protocol, tmp_path):
+    with PROTOCOLS[protocol].server() as service:
+        cutout = cut(service, tmp_path, protocol, channels="alpha")
+        assert service.jobs[0]["fields"]["channels"] == "alpha"
+        assert np.abs(cutout.matte - expected_matte(picture())).max() < 0.01
+
+
+def test_own_alpha_is_sent_to_bria_and_applied_once(tmp_path):
+    with PROTOCOLS["BRIA"].server() as service:
+        cutout = cut(service, tmp_path, "BRIA", data=translucent(), preserve_alpha=True)
+        assert Image.open(io.BytesIO(service.jobs[0]["data"])).mode == "RGBA"
+    matte = expected_matte(picture())
+    matte[:, :48] *= 100 / 255
+    assert np.abs(cutout.matte - matte).max() < 0.02
+
+
+def test_prices_that_depend_on_options():
+    def usd(provider: str, **options: object) -> Decimal | None:
+        return quote(PROVIDERS[provider].info, options, Settings()).cost.usd
+
+    assert (usd("photoroom"), usd("photoroom", size="preview")) == (Decimal("0.02"), Decimal("0.005"))
+    assert (usd("pixian"), usd("pixian", test=True)) == (None, 0)
+
+
+@pytest.mark.parametrize("protocol", ["BRIA job", "Replicate"])
+def test_job_of_an_earlier_process_is_resumed(protocol, tmp_path):
+    """The job is not submitted again, and a handle with a foreign URL is not used."""
+    provider, options = PROVIDERS[PROTOCOLS[protocol].provider], PROTOCOLS[protocol].options
+    handles: list[str] = []
+
+    def run(handle: str) -> Cutout:
+        job = PaidJob("00000000-0000-4000-8000-000000000000", handle, handles.append)
+        context = RequestContext(settings(service, tmp_path), job=job)
+        return provider.cut(open_photo(picture()), provider.info.parse_options(options), context)
+
+    with PROTOCOLS[protocol].server() as service:
+        run("")
+        assert len(handles) == len(service.jobs) == 1
+        cutout = run(handles[0])
+        assert len(service.jobs) == 1 and np.abs(cutout.matte - expected_matte(picture())).max() < 0.01
+        run(handles[0].replace("127.0.0.1", "127.0.0.2"))
+        assert len(service.jobs) == 2
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_service_in_command_batch_and_comparison(protocol, tmp_path, monkeypatch, rmbg):
+    photos = save_photos(tmp_path / "photos", 2)
+    provider, options = PROTOCOLS[protocol].provider, PROTOCOLS[protocol].options
+    given = [word for name, value in options.items() for word in ("--option", f"{name}={value}")]
+    with PROTOCOLS[protocol].server() as service:
+        for variable, value in environment(service, tmp_path / "data", RMBG_REMOTE_SECONDS="60").items():
+            monkeypatch.setenv(variable, value)
+        photo = next(path for path in photos.rglob("*") if path.is_file())
+        status, _, error = rmbg("remove", photo, tmp_path / "out.png", "--provider", provider, *given)
+        assert status == 0, error
+        assert Image.open(tmp_path / "out.png").mode == "RGBA" and len(service.jobs) == 1
+        assert rmbg("batch", photos, tmp_path / "out", "--provider", provider, *given, "--yes")[0] == 0
+        assert len(results(tmp_path / "out")) == 2 and len(service.jobs) == 3
+        status, out, error = rmbg(
+            "compare", photo, "--providers", f"builtin,{provider}", "--out", tmp_path / "compared", "--yes"
+        )
+        assert status == 0 and len(service.jobs) == 4 and provider in out, error
 
 
 # gigarouter

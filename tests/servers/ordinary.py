@@ -10,6 +10,7 @@ from typing import Any
 from PIL import Image
 
 from tests.servers.removebg import form_fields
+from tests.servers.runware import with_alpha_of
 from tests.servers.service import FAULTS, Service
 from tests.servers.web import Exchange
 
@@ -134,7 +135,10 @@ class Bria(Ordinary):
         exchange.send_json(202, {"request_id": job["id"], "status_url": url})
 
     def result(self, job: dict[str, Any]) -> dict[str, Any]:
-        return {"image_url": self.publish(self.made(job["data"]))}
+        made = self.made(job["data"])
+        if job["fields"]["preserve_alpha"]:
+            made = with_alpha_of(job["data"], made)
+        return {"image_url": self.publish(made)}
 
     def send_state(self, exchange: Exchange, job: dict[str, Any]) -> None:
         if job["polls"] > 0:

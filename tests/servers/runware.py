@@ -16,7 +16,9 @@ from tests.servers.web import Exchange
 
 Task = dict[str, Any]
 
-PRICES = {"bria:2@1": 0.018, "runware:109@1": 0.0013}
+PRICES = {"bria:2@1": 0.018, "runware:109@1": 0.0013} | {
+    f"runware:112@{number}": 0.0006 for number in (1, 2, 3, 5, 6, 7, 8, 9, 10)
+}
 
 
 class Runware(Service):
@@ -117,7 +119,7 @@ class Runware(Service):
         self.form = {"PNG": "PNG", "WEBP": "WEBP", "JPG": "JPEG"}[task.get("outputFormat", "JPG")]
         made = self.made(source, mask=settings.get("returnOnlyMask", False))
         if task.get("providerSettings", {}).get("bria", {}).get("preserveAlpha"):
-            made = _with_alpha_of(source, made)
+            made = with_alpha_of(source, made)
         item = {
             "taskType": "imageBackgroundRemoval",  # as in the examples; the schema says removeBackground
             "taskUUID": task["taskUUID"],
@@ -137,7 +139,7 @@ class Runware(Service):
         return [item], []
 
 
-def _with_alpha_of(source: bytes, made: bytes) -> bytes:
+def with_alpha_of(source: bytes, made: bytes) -> bytes:
     image = Image.open(io.BytesIO(made)).convert("RGBA")
     own = np.asarray(Image.open(io.BytesIO(source)).convert("RGBA"))[..., 3] / 255.0
     image.putalpha(Image.fromarray(np.rint(np.asarray(image)[..., 3] * own).astype(np.uint8)))
