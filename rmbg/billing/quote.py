@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import KW_ONLY, dataclass
+from datetime import date
 from decimal import ROUND_CEILING, Decimal, InvalidOperation
 from typing import Any, Literal
 
@@ -15,6 +16,9 @@ MONTHLY_IMAGES = 100_000
 
 #: Upper limit of a plausible charge for a picture, in dollars or in the service's own units.
 MAX_AMOUNT = 1000
+
+#: Months after which the price of a service may have changed.
+MAX_AGE = 6
 
 
 @dataclass(frozen=True)
@@ -128,6 +132,21 @@ def monthly(cost: Cost, images: int = MONTHLY_IMAGES) -> Decimal | None:
     return None if cost.usd is None else cost.usd * images
 
 
+def read_in(month: str, today: date | None = None) -> str:
+    """Return a text with the month of a price: ``seen 2026-11``, or ``price of 2026-05`` if it is older than six months.
+
+    Parameters
+    ----------
+    month : str
+        YYYY-MM, of which the first day counts; empty for an empty text.
+    today : date, optional
+    """
+    today = today or date.today()
+    year, index = divmod(12 * today.year + today.month - 1 - MAX_AGE, 12)
+    old = f"{month}-01" < f"{year}-{index + 1:02}-{today.day:02}"
+    return Message("price of {month}" if old else "seen {month}", month=month) if month else ""
+
+
 @dataclass(frozen=True)
 class Priced:
     """Fields of ``ProviderInfo`` that determine the price.
@@ -175,7 +194,7 @@ class Quote:
     local : bool
         True if the provider runs on this machine.
     seen : str
-        Month in which the price was read (YYYY-MM), or empty.
+        Month in which the price was read (YYYY-MM), the first one of several prices, or empty.
     most : Decimal or None
         Highest price in dollars, if it depends on the photo.
     recipients : str
@@ -194,8 +213,8 @@ class Quote:
         """Return a text such as ``$0.018 listed``, ``$0.00003 estimated`` or ``price unknown``."""
         return Message("price unknown") if self.cost.usd is None else _at_most(str(self.cost), self.most)
 
-    def details(self) -> str:
-        """Return the price, its basis and the cost of a month: ``$0.018 a picture (listed, seen 2026-11), ...``."""
+    def details(self, today: date | None = None) -> str:
+        """Return the price, its basis and the cost of a month: ``$0.018 a picture (listed, seen 2026-11), ...``, see `read_in`."""
         if self.cost.usd is None:
             return Message("price unknown before the call")
         usd = dollars(self.cost.usd)
@@ -203,7 +222,7 @@ class Quote:
             return Message("about {usd} a picture of this machine's time (estimated)", usd=usd)
         basis: str = Message(self.cost.basis)
         if self.seen:
-            basis = Message("{basis}, seen {month}", basis=basis, month=self.seen)
+            basis = Message("{basis}, {month}", basis=basis, month=read_in(self.seen, today))
         price: str = Message("{usd} a picture", usd=usd) if self.images == 1 else usd
         if self.most is not None:
             price = _at_most(Message("{price} on average", price=price), self.most)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
+from datetime import date
 
-from rmbg.billing.quote import quote
+from rmbg.billing.quote import quote, read_in
 from rmbg.cli import output
 from rmbg.cli.terminal import print_table
 from rmbg.providers import AUTO, PROVIDERS, add_own_models, load_plugins
@@ -35,7 +36,7 @@ def run(arguments: argparse.Namespace, token: CancellationToken) -> None:
             output.report(failure)
         return
     rows = [("ID", "STATUS", "PRICE", "MODEL")]
-    rows += [(info.id, status.text, price(info, settings), info.model) for info, status in entries]
+    rows += [(info.id, status.text, dated_price(info, settings), info.model) for info, status in entries]
     print_table(rows)
     output.write_text("".join(f"{failure}\n" for failure in failures))
 
@@ -60,3 +61,9 @@ def markdown(infos: Sequence[ProviderInfo]) -> str:
 def price(info: ProviderInfo, settings: Settings) -> str:
     """Expected price of one image; local providers have none, because it depends on the machine."""
     return "own hardware" if info.kind == "local" else str(quote(info, {}, settings))
+
+
+def dated_price(info: ProviderInfo, settings: Settings, today: date | None = None) -> str:
+    """Return `price` with its month, see `read_in`; `today` is the current date by default."""
+    month = "" if info.kind == "local" else read_in(quote(info, {}, settings).seen, today)
+    return f"{price(info, settings)}, {month}" if month else price(info, settings)

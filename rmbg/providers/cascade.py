@@ -95,7 +95,8 @@ def quote_steps(providers: Iterable[Provider], threshold: float, limit: Decimal,
     """
     expected, most, own, reached = Decimal(0), Decimal(0), Decimal(0), Decimal(1)
     services: list[str] = []
-    first, unknown, seen = "", False, ""
+    months: list[str] = []
+    first, unknown = "", False
     for provider in providers:
         info = provider.info
         price = quote(info, info.parse_options({}), settings)
@@ -107,7 +108,7 @@ def quote_steps(providers: Iterable[Provider], threshold: float, limit: Decimal,
             first = first or ("" if services else info.title)
         else:
             services.append(info.title)
-            seen = max(seen, price.seen)
+            months += [price.seen] if price.seen else []
             unknown |= price.cost.usd is None
             # A failed step costs nothing, so that a later one may be within the limit although the sum is not.
             expected += usd if most + price.reserve <= limit else 0
@@ -118,7 +119,7 @@ def quote_steps(providers: Iterable[Provider], threshold: float, limit: Decimal,
     most = min(most, limit)
     recipients = ", then ".join(services) + (f", if the result of {first} is doubtful" if first else "")
     cost = Cost(None, "unknown") if unknown else Cost(expected, "estimated")
-    return Quote(cost, most, seen=seen, most=None if unknown else most, recipients=recipients)
+    return Quote(cost, most, seen=min(months, default=""), most=None if unknown else most, recipients=recipients)
 
 
 def doubtful_share(threshold: float, table: Sequence[tuple[float, float]] = BUILTIN_SHARES) -> Decimal:

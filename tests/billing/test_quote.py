@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import date
 from decimal import Decimal
 
 import pytest
 
 from rmbg.billing.cost import Cost, dollars
-from rmbg.billing.quote import Estimate, estimate, quote
+from rmbg.billing.quote import Estimate, estimate, quote, read_in
 from rmbg.providers import PROVIDERS
 from rmbg.replace import INFO as REPLACE
 from rmbg.settings import Settings
@@ -42,7 +43,10 @@ def test_prices(name, options, credit, usd, reserve):
 def test_several_pictures():
     price = quote(REPLACE, {"num_images": 3}, DEFAULT)
     assert (price.cost, price.reserve, price.images) == (Cost(Decimal("0.069"), "listed"), Decimal("0.069"), 3)
-    assert price.details() == f"$0.069 (listed, seen {REPLACE.price_seen}), $2,300 for 100,000 a month"
+    month = REPLACE.price_seen
+    today = date.fromisoformat(f"{month}-20")
+    assert price.details(today) == f"$0.069 (listed, seen {month}), $2,300 for 100,000 a month"
+    assert price.details(today.replace(year=today.year + 1)).startswith(f"$0.069 (listed, price of {month})")
 
 
 def test_own_hardware_is_estimated_and_not_charged():
@@ -55,9 +59,19 @@ def test_own_hardware_is_estimated_and_not_charged():
 def test_text_of_quotes_and_estimates():
     assert str(quote(info("fal-rmbg-2.0"), {}, DEFAULT)) == "$0.018 listed"
     assert str(quote(info("hf-rmbg-2.0"), {}, DEFAULT)) == "price unknown"
-    assert quote(info("fal-rmbg-2.0"), {}, DEFAULT).details().startswith("$0.018 a picture (listed, seen 20")
+    assert quote(info("fal-rmbg-2.0"), {}, DEFAULT).details(date(2026, 11, 20)).startswith("$0.018 a picture (listed, seen 20")
     charge = estimate([(info("fal-rmbg-2.0"), 2), (info("hf-rmbg-2.0"), 1), (info("removebg"), 0)], DEFAULT)
     assert str(charge) == "about $0.036 and an unknown price at Hugging Face: RMBG 2.0"
+
+
+@pytest.mark.parametrize(
+    ("month", "today", "text"),
+    [("2026-11", date(2026, 11, 1), "seen 2026-11"), ("2026-11", date(2027, 5, 1), "seen 2026-11"),
+     ("2026-11", date(2027, 5, 2), "price of 2026-11"), ("2026-05", date(2026, 12, 31), "price of 2026-05"),
+     ("2026-07", date(2027, 1, 1), "seen 2026-07"), ("", date(2026, 11, 1), "")],
+)  # fmt: skip
+def test_prices_age(month, today, text):
+    assert read_in(month, today) == text
 
 
 @pytest.mark.parametrize(
