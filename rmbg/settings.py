@@ -41,6 +41,8 @@ class Settings:
         Names of the plug-ins that are loaded; None for all that are installed.
     models : Path or None
         Folder with own checkpoints and ONNX files, which are listed as ``model:NAME``.
+    prices : Path or None
+        File with the owner's prices of services; None for ``prices.toml`` in the data folder, if it exists.
     max_pixels, max_bytes : int
         Limits of a photo, checked before decoding.
     hourly_usd : Decimal
@@ -87,6 +89,7 @@ class Settings:
     weights: Path | None = None
     plugins: tuple[str, ...] | None = None
     models: Path | None = None
+    prices: Path | None = None
     max_pixels: int = 64_000_000
     max_bytes: int = 40_000_000
     hourly_usd: Decimal = HOURLY_USD
@@ -125,15 +128,15 @@ class Settings:
             If a value is invalid; the message names the variable.
         """
         env = os.environ if environ is None else environ
-        weights, models, switch = env.get("RMBG_WEIGHTS", "").strip(), env.get("RMBG_MODELS", "").strip(), ("0", "1")
-        mega = 1_000_000
+        switch, mega = ("0", "1"), 1_000_000
         return cls(
             device=env.get("RMBG_DEVICE", "").strip().lower() or cls.device,
             engine=_choice(env, "RMBG_ENGINE", cls.engine, "auto", "torch", "openvino", "onnxruntime"),
             precision=_choice(env, "RMBG_PRECISION", cls.precision, "auto", "fp32", "bf16", "fp16"),
-            weights=Path(weights) if weights else None,
+            weights=_path(env, "RMBG_WEIGHTS"),
             plugins=_list(env, "RMBG_PLUGINS") if "RMBG_PLUGINS" in env else None,
-            models=Path(models) if models else None,
+            models=_path(env, "RMBG_MODELS"),
+            prices=_path(env, "RMBG_PRICES"),
             max_pixels=_positive_int(env, "RMBG_MAX_PIXELS", cls.max_pixels),
             max_bytes=_positive_int(env, "RMBG_MAX_BYTES", cls.max_bytes),
             hourly_usd=_dollars(env, "RMBG_HOURLY_USD", HOURLY_USD, MAX_HOURLY_USD) or Decimal(0),
@@ -163,6 +166,11 @@ class Settings:
 def _invalid(name: str, value: str, expected: str) -> OptionError:
     """Return the error for the value of a variable; `expected` is the end of the sentence."""
     return OptionError(OwnerMessage(f"{name} is {printable(value, 60)!r}; it must be {expected}", INVALID))
+
+
+def _path(env: Mapping[str, str], name: str) -> Path | None:
+    text = env.get(name, "").strip()
+    return Path(text) if text else None
 
 
 def _choice(env: Mapping[str, str], name: str, default: str, *choices: str) -> str:

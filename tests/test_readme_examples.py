@@ -15,7 +15,9 @@ import pytest
 import yaml
 from PIL import Image
 
+from rmbg.billing.quote import quote
 from rmbg.providers import OPENED, PROVIDERS
+from rmbg.settings import Settings
 from tests.benchmark.fakes import Fake
 from tests.onnx_files import color_network
 from tests.pictures import iou, scene
@@ -42,6 +44,7 @@ BLOCKS = {
     ("docs/how-to/python.md", "python"): 1,
     ("docs/how-to/own-models.md", "python"): 1,
     ("docs/how-to/own-models.md", "toml"): 1,
+    ("docs/how-to/prices.md", "toml"): 1,
     ("docs/how-to/rembg.md", "python"): 1,
     ("docs/how-to/comfyui.md", "python"): 1,
     ("docs/how-to/api.md", "python"): 2,
@@ -111,6 +114,14 @@ def test_own_model(folder, capsys):
     assert names["cutout"].provider == "model:network" and names["cutout"].width == 160
     assert "ONNX, 64 x 64, mean 0.485 0.456 0.406" in capsys.readouterr().out
     OPENED.clear()
+
+
+def test_own_prices(folder):
+    (text,) = examples("docs/how-to/prices.md", "toml")
+    Path("prices.toml").write_text(text)
+    settings = Settings(data=folder)
+    prices = [quote(PROVIDERS[name].info, {}, settings) for name in ("runware-rmbg-2.0", "removebg")]
+    assert [(str(price.cost.usd), price.seen) for price in prices] == [("0.012", "2026-11"), ("0.09", "2026-10")]
 
 
 def test_gradio_client(app, folder, monkeypatch):

@@ -37,6 +37,7 @@ def test_defaults():
         ("RMBG_WEIGHTS", "  ", "weights", None),
         ("RMBG_MODELS", " /models ", "models", Path("/models")),
         ("RMBG_MODELS", "", "models", None),
+        ("RMBG_PRICES", " /prices.toml ", "prices", Path("/prices.toml")),
         ("RMBG_ENGINE", "onnxruntime", "engine", "onnxruntime"),
         ("RMBG_MAX_PIXELS", "1", "max_pixels", 1),
         ("RMBG_MAX_PIXELS", "100_000_000", "max_pixels", 100_000_000),

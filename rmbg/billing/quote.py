@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from datetime import date
 from decimal import ROUND_CEILING, Decimal, InvalidOperation
+from functools import cache
+from pathlib import Path
 from typing import Any, Literal
 
 from rmbg.billing.cost import Basis, Cost, dollars
-from rmbg.runtime.messages import Message
-from rmbg.settings import Settings
+from rmbg.errors import OptionError, alternatives, printable, reason
+from rmbg.runtime.files import read_toml
+from rmbg.runtime.messages import Message, OwnerMessage
+from rmbg.settings import INVALID, Settings
 
 MONTHLY_IMAGES = 100_000
 
@@ -19,6 +24,9 @@ MAX_AMOUNT = 1000
 
 #: Months after which the price of a service may have changed.
 MAX_AGE = 6
+
+#: File in the data folder with the owner's prices, see `Settings.prices`.
+OWN_PRICES = "prices.toml"
 
 
 @dataclass(frozen=True)
@@ -38,7 +46,7 @@ class Price:
     counted : Decimal
         Amount that one image counts against the budget until its cost is known.
     setting : str or None
-        Field of ``Settings`` with the owner's negotiated price, which overrides `usd` if it is set.
+        Field of ``Settings`` with the owner's negotiated price, which overrides `usd` and that of ``prices.toml`` if it is set.
     units, images : callable (options) -> number
         Number of units charged for one call, None if it is unknown, and number of images that the call returns.
     """
@@ -120,6 +128,57 @@ def amount(value: Any) -> Decimal | None:
     except InvalidOperation:
         return None
     return number if number.is_finite() and 0 <= number <= MAX_AMOUNT else None
+
+
+def price_of(info: Priced, settings: Settings) -> Price | None:
+    """Return the price of a provider: the owner's, or else that of the price list; None for own hardware.
+
+    Raises
+    ------
+    OptionError
+        If the file of the owner's prices is invalid.
+    """
+    price = info.price
+    if price is None:
+        return None
+    own = None if price.setting is None else getattr(settings, price.setting)
+    if own is not None:
+        return replace(price, usd=own, counted=own, seen="")
+    fields = _own_prices(settings.prices or settings.data / OWN_PRICES, required=settings.prices is not None).get(info.id)
+    return price if fields is None else replace(price, **fields)
+
+
+@cache
+def _own_prices(path: Path, *, required: bool) -> Mapping[str, Mapping[str, Any]]:
+    """Fields of `Price` by the id of the service, in a file that is read once; empty if it may be missing."""
+    try:
+        return {name: _own_price(name, entry) for name, entry in read_toml(path).items()}
+    except OSError as error:
+        if isinstance(error, FileNotFoundError) and not required:
+            return {}
+        problem = f"cannot be read: {reason(error)}. Correct RMBG_PRICES or make the file readable."
+    except OptionError as error:
+        problem = f"is invalid: {error}."
+    except ValueError as error:
+        problem = f"is not a TOML file ({reason(error)}). Correct or delete it."
+    raise OptionError(OwnerMessage(f"The price list {path} {problem}", INVALID))
+
+
+def _own_price(name: str, entry: Any) -> dict[str, Any]:
+    """Check an entry of the owner's prices; OptionError if it is invalid."""
+    if name not in PRICES:
+        raise OptionError(f"there is no price of {printable(name, 40)!r}; choose from {alternatives(name, PRICES)}")
+    if not isinstance(entry, dict) or not {"usd", "seen"} <= set(entry) <= {"usd", "seen", "source"}:
+        raise OptionError(f"{name} must have usd and seen, and may have source")
+    usd, seen, source = amount(entry["usd"]), entry["seen"], entry.get("source", OWN_PRICES)
+    if usd is None:
+        text = printable(str(entry["usd"]), 40)
+        raise OptionError(f"usd of {name} is {text!r}; it must be an amount of dollars from 0 to {MAX_AMOUNT}")
+    if not (isinstance(seen, str) and re.fullmatch("[0-9]{4}-(0[1-9]|1[0-2])", seen)):
+        raise OptionError(f"seen of {name} is {printable(str(seen), 40)!r}; it must be a month such as 2026-11")
+    if not isinstance(source, str):
+        raise OptionError(f"source of {name} is {printable(str(source), 40)!r}; it must be text")
+    return {"usd": usd, "counted": usd, "basis": "listed", "seen": seen, "source": source}
 
 
 def own_hardware(seconds: float, hourly_usd: Decimal) -> Cost:
@@ -214,7 +273,10 @@ class Quote:
         return Message("price unknown") if self.cost.usd is None else _at_most(str(self.cost), self.most)
 
     def details(self, today: date | None = None) -> str:
-        """Return the price, its basis and the cost of a month: ``$0.018 a picture (listed, seen 2026-11), ...``, see `read_in`."""
+        """Return the price, its basis, its month (see `read_in`) and the cost of a month.
+
+        Such as ``$0.018 a picture (listed, seen 2026-11), $1,800 for 100,000 a month``.
+        """
         if self.cost.usd is None:
             return Message("price unknown before the call")
         usd = dollars(self.cost.usd)
@@ -238,21 +300,18 @@ def quote(info: Priced, options: Mapping[str, Any], settings: Settings) -> Quote
     options : mapping
         Validated options of the provider; missing options have their defaults.
     settings : Settings
-        Contains the price of an hour of this machine and the owner's price of a credit.
+        Contains the price of an hour of this machine and the owner's prices.
     """
     if info.pricing is not None:
         return info.pricing(options, settings)
-    price = info.price
+    price = price_of(info, settings)
     if price is None:
         return Quote(own_hardware(info.seconds or 1.0, settings.hourly_usd), Decimal(0), local=True)
-    usd, counted, units = price.usd, price.counted, price.units(options)
-    own = None if price.setting is None else getattr(settings, price.setting)
-    if own is not None:
-        usd = counted = own
-    if units is None or (usd is None and units != 0):
-        return Quote(Cost(None, "unknown"), counted, price.images(options), seen=info.price_seen)
-    cost = Cost(units * (usd or 0), price.basis if usd is not None else "listed")
-    return Quote(cost, units * counted, price.images(options), seen=info.price_seen)
+    units = price.units(options)
+    if units is None or (price.usd is None and units != 0):
+        return Quote(Cost(None, "unknown"), price.counted, price.images(options))
+    cost = Cost(units * (price.usd or 0), "listed" if price.usd is None else price.basis)
+    return Quote(cost, units * price.counted, price.images(options), seen="" if price.usd is None else price.seen)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from rmbg.errors import OptionError, printable, reason
 from rmbg.inference.onnx_file import failure
+from rmbg.runtime.files import read_toml
 
 #: Settings of a model, in ``model.toml`` and as options.
 OPTIONS = ("size", "mean", "std", "resampling", "minmax_normalize", "patch_order", "force")
@@ -44,14 +45,11 @@ def described(path: Path) -> dict[str, Any]:
         raise failure(path, f"has an invalid configuration: {error}") from None
     if toml is None:
         return found
-    import tomlkit
-
     try:
-        entries = tomlkit.parse(toml.read_text(encoding="utf-8")).unwrap()
-        return found | {name: parse(name, value) for name, value in entries.items()}
+        return found | {name: parse(name, value) for name, value in read_toml(toml).items()}
     except OptionError as error:
         raise failure(toml, f"is invalid: {error}") from None
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise failure(toml, f"is not a TOML file ({reason(error)}). Correct or delete it.") from None
 
 

@@ -362,14 +362,14 @@ class Provider(ABC):
 
 def describe(info: ProviderInfo, status: Status, settings: Settings) -> dict[str, Any]:
     """Return a provider as a JSON object, for ``rmbg providers --json`` and the API."""
-    usd = quote(info, {}, settings).cost.usd
+    price = quote(info, {}, settings)
     return {
         **{name: getattr(info, name) for name in ("id", "title", "kind", "model")},
         "status": {"state": status.state, "text": status.text},
         "price": {
-            "usd": None if info.kind == "local" or usd is None else float(usd),
-            "basis": info.price.basis if info.price else "estimated",
-            "seen": info.price_seen or None,
+            "usd": None if info.kind == "local" or price.cost.usd is None else float(price.cost.usd),
+            "basis": price.cost.basis,
+            "seen": price.seen or None,
         },
         "licence": info.license,
         "licence_url": info.license_url,

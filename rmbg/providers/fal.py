@@ -18,7 +18,7 @@ from types import MappingProxyType
 from typing import Any
 
 from rmbg.billing.cost import Cost
-from rmbg.billing.quote import PRICES, amount
+from rmbg.billing.quote import amount
 from rmbg.errors import OptionError, RmbgError, ServiceError, check_text
 from rmbg.images.photo import Photo
 from rmbg.net.client import Request, Response, ServiceClient
@@ -301,7 +301,7 @@ def image_url(call: PaidCall, encoded_photo: EncodedPhoto) -> str:
 
 def _cost(call: PaidCall, response: Response, endpoint: str, count: int) -> Cost:
     """Return billed units times the unit price of fal; the listed price replaces what fal does not report."""
-    listed = PRICES[call.info.id].usd
+    listed = call.price.usd
     units = amount(response.headers.get("x-fal-billable-units"))
     if units is None:
         return Cost(None, "unknown") if listed is None else Cost(count * listed, "listed")

@@ -18,7 +18,7 @@ from PIL import Image
 
 from rmbg.billing import api_keys, ledger, recovery
 from rmbg.billing.cost import Cost, dollars
-from rmbg.billing.quote import PRICES, quote
+from rmbg.billing.quote import PRICES, Price, price_of, quote
 from rmbg.cutout import Cutout
 from rmbg.errors import InputError, NoSubjectError, OptionError, PhotoError, RmbgError, ServiceError
 from rmbg.images.photo import Photo, open_photo
@@ -148,6 +148,13 @@ class PaidCall(ServiceClient):
             raise self._with_charge(error) from None
         if isinstance(error, KeyboardInterrupt):
             raise KeyboardInterrupt(f"Stopped. {self._charge()}") from None
+
+    @property
+    def price(self) -> Price:
+        """Price of the service: the owner's, or that of the price list."""
+        price = price_of(self.info, self.settings)
+        assert price is not None, "a service has a price"
+        return price
 
     def progress(self, text: str) -> None:
         """Report a step of unknown duration."""

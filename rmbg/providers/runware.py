@@ -13,7 +13,7 @@ from decimal import Decimal
 from typing import Any
 
 from rmbg.billing.cost import Cost
-from rmbg.billing.quote import PRICES, amount
+from rmbg.billing.quote import amount
 from rmbg.errors import InputError, OptionError, ServiceError, printable
 from rmbg.images.photo import Photo
 from rmbg.net.client import Request, Response, ServiceClient
@@ -219,7 +219,7 @@ class Runware(Remote):
         response = call.send(Request("POST", url, headers, json=body, pays=True, repeatable=True))
         item, _ = read_response(call, response, task_id, accepted=False)
         item = item or self._poll(call, url, headers, task_id)
-        call.cost = cost_of(item, options, PRICES[self.info.id].counted)
+        call.cost = cost_of(item, options, call.price.counted)
         mask = options.get("returnOnlyMask", False)
         return ProviderResult(
             picture(call, next(item[name] for name in PICTURES if item.get(name))),

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rmbg.billing.cost import Cost
-from rmbg.billing.quote import PRICES, amount
+from rmbg.billing.quote import amount
 from rmbg.errors import NotReadyError, PhotoError
 from rmbg.images.photo import Photo
 from rmbg.net.client import Request, Response
@@ -84,10 +84,10 @@ class RemoveBg(RemoveBgProtocol):
 
     def cost(self, call: PaidCall, response: Response) -> Cost:
         # The price of a credit depends on the user's plan.
-        credits, price = amount(response.headers.get("x-credits-charged")), call.settings.removebg_credit_usd
+        credits = amount(response.headers.get("x-credits-charged"))
         if credits is None:
             return Cost(None, "unknown")
-        return Cost(credits * PRICES["removebg"].counted, "listed") if price is None else Cost(credits * price, "charged")
+        return Cost(credits * call.price.counted, "listed" if call.price is self.info.price else "charged")
 
     def status(self, settings: Settings) -> Status:
         status = super().status(settings)

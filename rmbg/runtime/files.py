@@ -1,4 +1,4 @@
-"""Atomic file writing."""
+"""Atomic file writing, and TOML files."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import secrets
 import stat
 from pathlib import Path
+from typing import Any
 
 from rmbg.errors import OutputError, printable
 
@@ -121,3 +122,20 @@ def _write_error(path: Path, error: OSError) -> OutputError:
 
 def _printable(path: Path) -> str:
     return printable(str(path), 120)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Return the contents of a TOML file.
+
+    Raises
+    ------
+    OSError, ValueError
+        If the file cannot be read, or is not TOML.
+    """
+    import tomlkit  # deferred: most processes read no TOML
+    from tomlkit.exceptions import TOMLKitError
+
+    try:
+        return tomlkit.parse(path.read_text(encoding="utf-8")).unwrap()
+    except (TOMLKitError, RecursionError) as error:
+        raise ValueError(str(error)) from None
