@@ -27,6 +27,7 @@ COMMANDS = {
     "batch": "Remove the backgrounds of many pictures in a folder, zip or list; an interrupted batch resumes.",
     "benchmark": "Measure quality, speed and cost of providers on a data set with ground-truth mattes.",
     "providers": "List the providers with status, price and model.",
+    "prices": "List the prices of the services, cheapest first, each alone and after the built-in network.",
     "spent": "List the spending by remote provider and project it to a month.",
     "models": "List the published networks with use, size and license; get, remove or check their weights.",
     "download": "Download the weights of a local model before its first use.",

@@ -47,7 +47,9 @@ def test_help(rmbg, monkeypatch, command):
     check(f"{command}.txt", " ".join(printed.split()).replace(" --", "\n--") + "\n")
 
 
-@pytest.mark.parametrize("command", ["remove", "compare", "batch", "benchmark", "providers", "models", "spent", "replace"])
+@pytest.mark.parametrize(
+    "command", ["remove", "compare", "batch", "benchmark", "providers", "models", "prices", "spent", "replace"]
+)
 def test_json(rmbg, monkeypatch, tmp_path, command):
     (tmp_path / "in").mkdir()
     photo = save_scene(tmp_path / "in" / "photo.png")
@@ -59,6 +61,7 @@ def test_json(rmbg, monkeypatch, tmp_path, command):
         "benchmark": [make_dataset(tmp_path / "set"), "--providers", "builtin", "--out", tmp_path / "out"],
         "providers": [],
         "models": [],
+        "prices": [],
         "spent": [],
         "replace": [photo, tmp_path / "out.png", "--prompt", "on a table"],
     }
