@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import importlib.metadata
 import re
+from datetime import date
+from decimal import Decimal
 
 import pytest
 
+from rmbg.billing.quote import OWN_PRICES
 from rmbg.inference import builtin_runner, device, inventory
 from rmbg.inference.catalog import DOWNLOADS
 from rmbg.settings import Settings
@@ -64,4 +67,21 @@ def test_networks_are_listed_anew_when_the_tab_is_opened():
     config = build().config
     ids = {component["props"].get("elem_id"): component["id"] for component in config["components"]}
     (tab,) = (c["id"] for c in config["components"] if c["type"] == "tabitem" and c["props"].get("id") == "about")
-    assert [[tab, "select"]] in [event["targets"] for event in config["dependencies"] if event["outputs"] == [ids["networks"]]]
+    outputs = [ids["networks"], ids["prices"]]
+    assert [[tab, "select"]] in [event["targets"] for event in config["dependencies"] if event["outputs"] == outputs]
+
+
+def test_about_lists_the_prices_of_services(tmp_path):
+    entries = (("removebg", 2, "2026-05", "javascript:alert(1)"), ("fal-rmbg-2.0", "'0.001'", "2026-11", "https://a.example/p"))
+    text = "".join(f"[{name!r}]\nusd = {usd}\nseen = {seen!r}\nsource = {note!r}\n" for name, usd, seen, note in entries)
+    (tmp_path / OWN_PRICES).write_text(text)
+    settings = Settings(data=tmp_path, hourly_usd=Decimal(36))
+    with speaking("de"):
+        table = about.prices(settings, date(2026, 12, 1))
+    rows = {name: row for name, row in re.findall("<code>(.*?)</code>(.*?)</tr>", table, re.DOTALL)}
+    ids = list(rows)
+    assert ids[0] == "gigarouter-rmbg-1.4" and ids.index("removebg") < ids.index("hf-rmbg-2.0")
+    cells = [cell.strip() for cell in re.findall("<td[^>]*>(.*?)</td>", rows["removebg"])]
+    assert cells == ["$2.00", "$2,000", "$200,000", "$0.52", "Listenpreis, Preis von 2026-05", "javascript:alert(1)"]
+    assert ">Listenpreis, Stand 2026-11<" in rows["fal-rmbg-2.0"] and 'href="https://a.example/p"' in rows["fal-rmbg-2.0"]
+    assert ">unbekannt<" in rows["hf-rmbg-2.0"] and "$0" not in rows["hf-rmbg-2.0"] and "26 % der Fotos" in table

@@ -16,6 +16,7 @@ from PIL import Image
 
 import rmbg
 from rmbg.billing.cost import Cost
+from rmbg.billing.quote import PRICES
 from rmbg.errors import PhotoError
 from rmbg.inference.catalog import DOWNLOADS
 from rmbg.providers import PROVIDERS
@@ -136,6 +137,7 @@ def test_first_page_has_no_text_beside_the_catalog(brackets):
         config: Any = app.config
     data = " ".join(f"{p.info.title} {p.info.id} {p.info.model} {p.info.input_size}" for p in PROVIDERS.values())
     data += " " + " ".join(f"{model.title} {model.short_license}" for model in DOWNLOADS.values())
+    data += " ".join(price.source for price in PRICES.values())
     data += " RMBG Studio Python Gradio NVIDIA MB px"
     names = set(re.findall(r"[^\W\d_]{3,}", data))
     found = []

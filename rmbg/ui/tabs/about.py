@@ -1,18 +1,23 @@
-"""The About tab: providers with license and price, published networks, privacy, this machine, versions."""
+"""The About tab: providers with license and price, published networks, prices, privacy, this machine, versions."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import platform
-from functools import partial
+from datetime import date
 
 import gradio as gr
 
+from rmbg.billing.cost import dollars
+from rmbg.billing.quote import monthly, projection, quote, read_in
 from rmbg.errors import NotReadyError, RmbgError
 from rmbg.inference import inventory
 from rmbg.inference.device import choose_engine, choose_engine_and_device
 from rmbg.inference.engines import import_torch
-from rmbg.runtime.messages import megabytes
+from rmbg.providers import PROVIDERS
+from rmbg.providers.cascade import THRESHOLD, doubtful_share
+from rmbg.providers.prices import ServicePrice, service_prices
+from rmbg.runtime.messages import Message, megabytes
 from rmbg.runtime.threads import cpu_count
 from rmbg.settings import Settings
 from rmbg.ui.components import providers
@@ -38,7 +43,10 @@ def build(tab: gr.Tab, settings: Settings) -> None:
     gr.HTML(providers.cards(settings), elem_classes="bare", elem_id="providers")
     gr.Markdown(f"## {t('Networks')}")
     table = gr.HTML(networks(settings), elem_classes="bare", elem_id="networks")
-    tab.select(partial(networks, settings), None, table, **INSTANT)  # weights may have been downloaded
+    gr.Markdown(f"## {t('Prices')}")
+    costs = gr.HTML(prices(settings), elem_classes="bare", elem_id="prices")
+    # Weights may have been downloaded, and prices may have become old.
+    tab.select(lambda: (networks(settings), prices(settings)), None, [table, costs], **INSTANT)
     gr.Markdown(
         render(
             "about.md",
@@ -61,6 +69,33 @@ def networks(settings: Settings) -> str:
         return render("note.html", text=visitor_text(error))
     size = megabytes(sum(network.size for network in found))
     return render("networks.html", networks=found, size=size, place=providers.place(settings))
+
+
+def prices(settings: Settings, today: date | None = None) -> str:
+    """Return the table of the prices of services, see `rmbg.cli.prices`; `today` is the current date by default."""
+    builtin = quote(PROVIDERS["builtin"].info, {}, settings)
+    return render(
+        "prices.html",
+        rows=[(price, _cells(price, today), _host(price.source)) for price in service_prices(settings)],
+        percent=f"{100 * doubtful_share(THRESHOLD):.0f}",
+        builtin=builtin,
+        monthly=projection(builtin.cost),
+    )
+
+
+def _cells(price: ServicePrice, today: date | None) -> list[str]:
+    """Amounts of a service, and the basis of its price with the month."""
+    cost = price.cost
+    basis: str = Message(cost.basis)
+    if price.seen:
+        basis = Message("{basis}, {month}", basis=basis, month=read_in(price.seen, today))
+    return [*map(dollars, (cost.usd, monthly(cost, 1000), monthly(cost), price.after_builtin.usd)), basis]
+
+
+def _host(source: str) -> str:
+    """Host of a source that is a web page; empty for another text."""
+    scheme, _, rest = source.partition("://")
+    return rest.partition("/")[0] if scheme in ("https", "http") else ""
 
 
 def machine(settings: Settings) -> str:
