@@ -6,7 +6,6 @@ import base64
 import csv
 import io
 import json
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -19,6 +18,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from rmbg.benchmark.journal import Journal, Result, describe
+from rmbg.benchmark.plot import ScatterPlot, scatter
 from rmbg.benchmark.summary import PictureRow, Row, Summary
 from rmbg.billing.cost import dollars
 from rmbg.images.pixels import blend
@@ -62,79 +62,6 @@ PUBLISHED_RESULTS = (
     PublishedResult("Remove.bg API", 95, {"ecommerce": 96, "headshots": 95, "creative": 93}, Decimal("0.05")),
     PublishedResult("RMBG-2.0 on an A100", 93, {"ecommerce": 96, "headshots": 92, "creative": 89}, Decimal("0.0004")),
 )
-
-
-#: Edges of the area of a scatter plot, and its size, in the units of the SVG.
-LEFT, RIGHT, TOP, BOTTOM = 52, 536, 18, 294
-WIDTH, HEIGHT = 560, 340
-
-
-@dataclass(frozen=True)
-class ScatterPlot:
-    """Scatter plot with a logarithmic x axis; the template ``scatter.svg`` draws it.
-
-    Attributes
-    ----------
-    title : str
-        Also the text alternative of the plot.
-    x_title : str
-    x_ticks, y_ticks : list of (float, str)
-        Position and label of each grid line.
-    points : list of (float, float, str, str, float)
-        Center of each circle, the short text in it, label and composite.
-    missing : list of str
-        Labels of the providers without a point.
-    """
-
-    title: str
-    x_title: str
-    x_ticks: list[tuple[float, str]]
-    y_ticks: list[tuple[float, str]]
-    points: list[tuple[float, float, str, str, float]]
-    missing: list[str]
-
-
-def scatter(
-    rows: Sequence[Row], title: str, x_title: str, value: Callable[[Row], float | Decimal | None], unit: str
-) -> ScatterPlot:
-    """Lay out a plot of the composites of `rows`, from best to worst, against `value`; `unit` precedes labels of the x axis."""
-    found, missing = [], []
-    for rank, row in enumerate(rows, 1):
-        x, y, label = value(row), row.means["composite"], provider_title(row.provider)
-        if x and y is not None:
-            found.append((float(x), y, str(rank), label))
-        else:
-            missing.append(label)
-    if not found:
-        return ScatterPlot(title, x_title, [], [], [], missing)
-    low, high = _decades([x for x, *_ in found])
-    levels = _levels([y for _, y, *_ in found])
-
-    def to_x(value: float) -> float:
-        return LEFT + (math.log10(value) - low) / (high - low) * (RIGHT - LEFT)
-
-    def to_y(value: float) -> float:
-        return BOTTOM - (value - levels[0]) / (levels[-1] - levels[0]) * (BOTTOM - TOP)
-
-    x_ticks = [(to_x(10.0**power), f"{unit}{10.0**power:,.10g}") for power in range(low, high + 1)]
-    points = [(to_x(x), to_y(y), mark, label, y) for x, y, mark, label in found]
-    return ScatterPlot(title, x_title, x_ticks, [(to_y(level), str(level)) for level in levels], points, missing)
-
-
-def _decades(values: list[float]) -> tuple[int, int]:
-    """Exponents of the powers of ten below the smallest and above the largest value."""
-    low, high = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
-    return low, max(high, low + 1)
-
-
-def _levels(values: list[float]) -> range:
-    """Round levels of a score that enclose `values`: at most six steps, both ends included."""
-    low, high = max(0.0, min(values) - 1), min(100.0, max(values) + 1)
-    for step in (1, 2, 5, 10, 20):
-        bottom, top = math.floor(low / step) * step, math.ceil(high / step) * step
-        if top - bottom <= 6 * step:
-            break
-    return range(bottom, top + 1, step)
 
 
 #: Longest side of a thumbnail in pixels.
@@ -233,7 +160,6 @@ def render_report(
     style = (Path(__file__).parent / "assets" / "report.css").read_text(encoding="utf-8")
     shown = summary.pictures[:limit]
     template = environment("rmbg.benchmark").get_template("report.html")
-    by_cost = scatter(summary.rows, "Quality against cost", "US dollars for 100,000 pictures", lambda row: row.monthly_usd, "$")
     return template.render(
         style=Markup(style),
         dataset=summary.dataset.name,
@@ -241,15 +167,23 @@ def render_report(
         leaderboard=_leaderboard(summary),
         published=_published(),
         published_source=SOURCE,
-        size=(WIDTH, HEIGHT),
-        area=(LEFT, RIGHT, TOP, BOTTOM),
-        plots=[by_cost, scatter(summary.rows, "Quality against time", "seconds a picture", lambda row: row.seconds, "")],
+        plots=[
+            _plot(summary, "Quality against cost", "US dollars for 100,000 pictures", lambda row: row.monthly_usd, "$"),
+            _plot(summary, "Quality against time", "seconds a picture", lambda row: row.seconds),
+        ],
         categories=_categories(summary),
         standard_metrics=_standard_metrics(summary.rows),
         pictures=[(row, _figures(row, summary.providers, thumbnails(row))) for row in shown],
         more_pictures=len(summary.pictures) - len(shown),
         environment=[*machine.items(), *models],
     )
+
+
+def _plot(
+    summary: Summary, title: str, x_title: str, value: Callable[[Row], float | Decimal | None], unit: str = ""
+) -> ScatterPlot:
+    points = ((provider_title(row.provider), value(row), row.means["composite"]) for row in summary.rows)
+    return scatter(points, title, x_title, "composite", unit)
 
 
 def provider_title(name: str) -> str:
@@ -374,6 +308,15 @@ def write_report(summary: Summary, journal: Journal, *, settings: Settings | Non
     files.write(journal.folder / "results.json", json.dumps(to_json(summary, hardware, created), indent=1).encode())
     files.write(journal.folder / "report.html", html.encode())
     return journal.folder / "report.html"
+
+
+def newest_results(folder: Path) -> dict[str, Any] | None:
+    """Return the contents of the newest results.json in the subfolders of `folder`; None if there is none."""
+    try:
+        path = max(folder.glob("*/results.json"), key=lambda path: path.stat().st_mtime, default=None)
+        return None if path is None else json.loads(path.read_bytes())
+    except (OSError, ValueError):  # removed or replaced meanwhile
+        return None
 
 
 def to_csv(summary: Summary) -> str:

@@ -11,7 +11,7 @@ import pytest
 
 from rmbg.benchmark.dataset import open_dataset
 from rmbg.benchmark.journal import Journal
-from rmbg.benchmark.report import _levels, render_report, to_csv, write_report
+from rmbg.benchmark.report import render_report, to_csv, write_report
 from rmbg.benchmark.run import run
 from rmbg.benchmark.summary import bootstrap, mean_cost, summarize
 from rmbg.billing.cost import Cost, dollars
@@ -130,10 +130,3 @@ def test_the_interval_covers_the_mean_and_narrows():
     assert few[0] < 85 < few[1] and many[0] < 85 < many[1]
     assert many[1] - many[0] < few[1] - few[0]
     assert bootstrap([80]) is None
-
-
-@pytest.mark.parametrize("values", [[0.0], [100.0, 100.0], [48.7, 93.8], [93.1, 93.4], [0.0, 100.0]])
-def test_the_levels_of_a_plot_hold_all_values(values):
-    levels = _levels(values)
-    assert levels[0] <= min(values) and levels[-1] >= max(values)
-    assert 2 <= len(levels) <= 7

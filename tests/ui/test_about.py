@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
+import os
 import re
 from datetime import date
 from decimal import Decimal
@@ -67,7 +69,7 @@ def test_networks_are_listed_anew_when_the_tab_is_opened():
     config = build().config
     ids = {component["props"].get("elem_id"): component["id"] for component in config["components"]}
     (tab,) = (c["id"] for c in config["components"] if c["type"] == "tabitem" and c["props"].get("id") == "about")
-    outputs = [ids["networks"], ids["prices"]]
+    outputs = [ids["networks"], ids["prices"], ids["quality"]]
     assert [[tab, "select"]] in [event["targets"] for event in config["dependencies"] if event["outputs"] == outputs]
 
 
@@ -85,3 +87,28 @@ def test_about_lists_the_prices_of_services(tmp_path):
     assert cells == ["$2.00", "$2,000", "$200,000", "$0.52", "Listenpreis, Preis von 2026-05", "javascript:alert(1)"]
     assert ">Listenpreis, Stand 2026-11<" in rows["fal-rmbg-2.0"] and 'href="https://a.example/p"' in rows["fal-rmbg-2.0"]
     assert ">unbekannt<" in rows["hf-rmbg-2.0"] and "$0" not in rows["hf-rmbg-2.0"] and "26 % der Fotos" in table
+
+
+def test_about_plots_the_last_benchmark_of_a_private_server(tmp_path, monkeypatch):
+    monkeypatch.setenv("RMBG_DATA", str(tmp_path))
+    assert about.quality() == ""
+    for number, name in enumerate(("older", "newer")):
+        path = tmp_path / "benchmarks" / name / "results.json"
+        path.parent.mkdir(parents=True)
+        rows = [("builtin", 1.1, 91.0), ("removebg", 5000, 95.5), ("hf-rmbg-2.0", None, 93.0)]
+        leaderboard = [{"provider": id, "usd_100000": usd, "composite": score} for id, usd, score in rows]
+        path.write_text(json.dumps({"data_set": name, "made": "2026-11-25 10:00 UTC", "leaderboard": leaderboard}))
+        os.utime(path, (number, number))
+    with speaking("de"):
+        plot = about.quality()
+    assert "2026-11-25 10:00 UTC mit dem Datensatz newer" in plot and 'aria-label="Qualität und Kosten"' in plot
+    assert re.findall(r'<li value="(.)">(.*?)</li>', plot) == [
+        ("1", "Built-in: 91.0, $1.1"),
+        ("2", "remove.bg and compatible: 95.5, $5,000"),
+    ]
+    assert "weil ein Wert fehlt: Hugging Face: RMBG 2.0." in plot
+    monkeypatch.setenv("RMBG_SHARED", "1")
+    assert about.quality() == ""
+    monkeypatch.delenv("RMBG_SHARED")
+    path.write_text("{")
+    assert about.quality() == ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal
 
 import numpy as np
@@ -50,6 +51,19 @@ def comparison(own_data):
 
     yield make
     session.close()
+
+
+def test_agreement_of_three_results_is_plotted_against_their_cost(comparison):
+    text = compare_view.table(made := comparison({"builtin": 50, "rmbg-1.4": 52, "birefnet": 90}), "builtin")
+    ious = made.consensus()
+    assert re.findall(r'<li value=".">(.*?)</li>', text) == [
+        f"{title}: {ious[name]:.1f}, $1,000"
+        for name, title in (("rmbg-1.4", "RMBG-1.4"), ("builtin", "Built-in"), ("birefnet", "BiRefNet"))
+    ]
+    assert "no measured quality" in text and 'role="img" aria-label="Agreement against cost"' in text
+    assert "<svg" not in compare_view.table(comparison({"builtin": 50, "birefnet": 90, "rmbg-1.4": None}), "builtin")
+    blind = comparison({"builtin": 50, "rmbg-1.4": 52, "birefnet": 90}, blind=True)
+    assert compare_view.plot(blind) == ""
 
 
 def test_estimate_names_the_result_that_differs_from_the_others(comparison):

@@ -8,6 +8,7 @@ import jinja2
 import numpy as np
 import pytest
 
+from rmbg.benchmark.plot import scatter
 from rmbg.billing.cost import Cost
 from rmbg.compare.agreement import agreement
 from rmbg.compare.comparison import Outcome
@@ -44,6 +45,9 @@ def cutout(name: str) -> Cutout:
         compare_view.ratings([Rating(HOSTILE, 1000, 900, 1100, 2, 1)], 2),
         render("compare_grid.html", **GRID, panes=[viewer.PaneContent(HOSTILE, HOSTILE, None, HOSTILE)]),
         render("report_frame.html", report=HOSTILE),
+        render(
+            "plot.html", plot=scatter([(HOSTILE, 1.0, 90.0), (HOSTILE, None, 9.0)], HOSTILE, HOSTILE, HOSTILE, "$"), note=""
+        ),
     ],
 )
 def test_values_are_escaped(markup):

@@ -8,6 +8,8 @@ from datetime import date
 
 import gradio as gr
 
+from rmbg.benchmark.plot import scatter
+from rmbg.benchmark.report import newest_results, provider_title
 from rmbg.billing.cost import dollars
 from rmbg.billing.quote import monthly, projection, quote, read_in
 from rmbg.errors import NotReadyError, RmbgError
@@ -45,8 +47,9 @@ def build(tab: gr.Tab, settings: Settings) -> None:
     table = gr.HTML(networks(settings), elem_classes="bare", elem_id="networks")
     gr.Markdown(f"## {t('Prices')}")
     costs = gr.HTML(prices(settings), elem_classes="bare", elem_id="prices")
-    # Weights may have been downloaded, and prices may have become old.
-    tab.select(lambda: (networks(settings), prices(settings)), None, [table, costs], **INSTANT)
+    plot = gr.HTML("", elem_classes="bare", elem_id="quality")
+    # Weights may have been downloaded, prices may have become old, and a benchmark may have been run.
+    tab.select(lambda: (networks(settings), prices(settings), quality()), None, [table, costs, plot], **INSTANT)
     gr.Markdown(
         render(
             "about.md",
@@ -81,6 +84,23 @@ def prices(settings: Settings, today: date | None = None) -> str:
         builtin=builtin,
         monthly=projection(builtin.cost),
     )
+
+
+def quality() -> str:
+    """Return the plot of the last benchmark in the data folder; empty if there is none, and on a shared server."""
+    settings = Settings.from_environ()
+    results = None if settings.shared else newest_results(settings.data / "benchmarks")
+    if results is None:
+        return ""
+    values = [(provider_title(row["provider"]), row["usd_100000"], row["composite"]) for row in results["leaderboard"]]
+    plot = scatter(values, t("Quality against cost"), t("US dollars for 100,000 pictures"), t("composite"), "$")
+    note = t(
+        "Measured on {made} with the data set {name}. Composite: 0 to 100, higher is better. The Benchmark tab measures other "
+        "providers and pictures.",
+        made=results["made"],
+        name=results["data_set"],
+    )
+    return render("plot.html", plot=plot, note=note) if plot.points else ""
 
 
 def _cells(price: ServicePrice, today: date | None) -> list[str]:

@@ -10,6 +10,7 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
+from rmbg.benchmark.plot import scatter
 from rmbg.billing.cost import Cost, dollars
 from rmbg.compare.agreement import FIRST_COLOR, SECOND_COLOR, Agreement, difference
 from rmbg.compare.comparison import Outcome
@@ -81,7 +82,26 @@ def _layer(comparison: Comparison, provider: str, name: str, original: str) -> v
 
 def table(comparison: Comparison, reference: str) -> str:
     """Render seconds, engine, cost, monthly price and agreement with the reference, one row for each provider."""
-    return table_of(comparison.table(reference), reference, comparison.name_of) + hint(comparison)
+    return table_of(comparison.table(reference), reference, comparison.name_of) + hint(comparison) + plot(comparison)
+
+
+def plot(comparison: Comparison) -> str:
+    """Render the agreement with the other results against the cost of 100,000 pictures.
+
+    Empty while names are hidden, and for fewer than three results: two agree equally with each other.
+    """
+    if comparison.hidden or len(comparison.succeeded) < 3:
+        return ""
+    agreements = comparison.consensus()
+    names = sorted(agreements, key=agreements.__getitem__, reverse=True)
+    costs = {row.outcome.provider: row.usd_100000 for row in comparison.table(comparison.succeeded[0])}
+    values = [(comparison.name_of(name), costs[name], agreements[name]) for name in names]
+    found = scatter(values, t("Agreement against cost"), t("US dollars for 100,000 pictures"), t("Agreement"), "$")
+    note = t(
+        "Agreement is an estimate, no measured quality: the mean IoU with the results of the other providers in percent. The "
+        "Benchmark tab measures quality."
+    )
+    return render("plot.html", plot=found, note=note) if found.points else ""
 
 
 def hint(comparison: Comparison) -> str:
