@@ -30,6 +30,9 @@ seen = "2026-06"
 [removebg]
 usd = 1
 seen = "2026-07"
+["fal-rmbg-2.0"]
+usd = 0.011
+seen = "2026-08"
 """
 
 RUNWARE, HF, REMOVEBG = (PROVIDERS[name].info for name in ("runware-rmbg-2.0", "hf-rmbg-2.0", "removebg"))
@@ -50,7 +53,8 @@ def test_own_prices_are_exact_and_listed(own):
     assert quote(REMOVEBG, {"size": "preview"}, own).reserve == Decimal("0.25")
     assert estimate([(RUNWARE, 2), (HF, 2)], own).usd == Decimal("0.049")
     assert describe(HF, READY, own)["price"] == {"usd": 0.0125, "basis": "listed", "seen": "2026-06"}
-    assert quote(PROVIDERS["fal-rmbg-2.0"].info, {}, own) == quote(PROVIDERS["fal-rmbg-2.0"].info, {}, Settings())
+    other = PROVIDERS["runware-rembg-1.4"].info
+    assert quote(other, {}, own) == quote(other, {}, Settings())
 
 
 def test_the_variable_of_the_credit_precedes_the_file(own):
@@ -71,6 +75,9 @@ def test_costs_and_reserved_amounts_are_those_of_the_owner(own, tmp_path):
         service.reports_cost = False
         cut(service, tmp_path / "other", "Runware", RMBG_PRICES=str(tmp_path / OWN_PRICES))
         assert ledger.of(settings(service, tmp_path / "other")).spent_today() == Decimal("0.012")
+    with PROTOCOLS["fal queue"].server() as service:
+        service.units = None
+        assert cut(service, tmp_path, "fal queue").cost == Cost(Decimal("0.011"), "listed")
     with PROTOCOLS["remove.bg"].server() as service:
         assert cut(service, tmp_path, "remove.bg").cost == Cost(Decimal(1), "charged")
 
