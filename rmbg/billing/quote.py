@@ -43,6 +43,8 @@ class Price:
         Month in which the price was read (YYYY-MM).
     source : str
         URL of the price list.
+    free : str
+        Free tier, such as ``10 pictures a month``; empty if there is none or it is not known.
     counted : Decimal
         Amount that one image counts against the budget until its cost is known.
     setting : str or None
@@ -59,6 +61,7 @@ class Price:
     setting: str | None = None
     units: Callable[[Mapping[str, Any]], Decimal | None] = lambda options: Decimal(1)
     images: Callable[[Mapping[str, Any]], int] = lambda options: 1
+    free: str = ""
 
 
 def _unknown(source: str, counted: str, *, seen: str = "2026-11", **more: Any) -> Price:
@@ -102,11 +105,20 @@ PRICES: dict[str, Price] = {
     "runware-rmbg-2.0": _listed("0.018", "https://runware.ai/docs/models/bria-rmbg-v2-0"),
     "runware-rembg-1.4": _listed("0.0013", "https://runware.ai/docs/models/rembg-v1-4"),
     "runware-ideogram": _listed("0.01", "https://runware.ai/docs/models/ideogram-remove-background"),
-    "bria-rmbg-2.0": _listed("0.018", "https://bria.ai/pricing", seen="2026-09"),
-    "photoroom": _listed("0.02", "https://www.photoroom.com/api/pricing", seen="2026-05", units=_preview_quarter),
+    "bria-rmbg-2.0": _listed("0.018", "https://bria.ai/pricing", seen="2026-09", free="100 pictures"),
+    "photoroom": _listed(
+        "0.02",
+        "https://www.photoroom.com/api/pricing",
+        seen="2026-05",
+        units=_preview_quarter,
+        free="10 pictures a month, tests with a watermark",
+    ),
     # A credit is said to be a fraction of a cent; the price list could not be read.
     "pixian": _unknown(
-        "https://pixian.ai/pricing", "0.01", units=lambda options: Decimal(0) if options.get("test") else Decimal(1)
+        "https://pixian.ai/pricing",
+        "0.01",
+        units=lambda options: Decimal(0) if options.get("test") else Decimal(1),
+        free="tests with a watermark",
     ),
     "recraft": _listed("0.01", "https://www.recraft.ai/docs/api-reference/pricing"),
     # EUR 0.05 to 0.10, depending on the volume, by reports of others.
@@ -114,7 +126,13 @@ PRICES: dict[str, Price] = {
     # Seconds of a GPU; the hardware of the model could not be found.
     "replicate-birefnet": _unknown("https://replicate.com/pricing", "0.01"),
     # $0.02 to $0.05 a credit, depending on the volume; RMBG_REMOVEBG_CREDIT_USD overrides it. A full-size picture takes one.
-    "removebg": _listed("0.05", "https://www.remove.bg/pricing", setting="removebg_credit_usd", units=_preview_quarter),
+    "removebg": _listed(
+        "0.05",
+        "https://www.remove.bg/pricing",
+        setting="removebg_credit_usd",
+        units=_preview_quarter,
+        free="50 previews a month",
+    ),
     # Hugging Face passes on the price of its inference provider, fal, and reports no charge in the response.
     "hf-rmbg-2.0": _unknown("https://huggingface.co/docs/inference-providers/pricing", "0.018"),
     "gigarouter-rmbg-1.4": _listed("0.000047", "https://gigarouter.ai/models", basis="estimated"),
@@ -154,7 +172,7 @@ def _own_prices(path: Path, *, required: bool) -> Mapping[str, Mapping[str, Any]
     try:
         return {name: _own_price(name, entry) for name, entry in read_toml(path).items()}
     except OSError as error:
-        if isinstance(error, FileNotFoundError) and not required:
+        if isinstance(error, (FileNotFoundError, NotADirectoryError)) and not required:
             return {}
         problem = f"cannot be read: {reason(error)}. Correct RMBG_PRICES or make the file readable."
     except OptionError as error:

@@ -47,12 +47,12 @@ def run(arguments: argparse.Namespace, token: CancellationToken) -> None:
 
 def table(prices: Sequence[ServicePrice], today: date | None = None) -> list[tuple[str, ...]]:
     """Return heading and rows of the table; `today` is the current date by default."""
-    heading = ("ID", "A PICTURE", "1,000", "100,000 A MONTH", "AFTER BUILTIN", "BASIS", "MONTH", "SOURCE")
+    heading = ("ID", "A PICTURE", "1,000", "100,000 A MONTH", "AFTER BUILTIN", "BASIS", "MONTH", "FREE", "SOURCE")
     rows: list[tuple[str, ...]] = [heading]
     for price in prices:
         cost, month = price.cost, read_in(price.seen, today)
         usd = (dollars(usd) for usd in (cost.usd, monthly(cost, 1000), monthly(cost), price.after_builtin.usd))
-        rows.append((price.id, *usd, cost.basis, month, price.source))
+        rows.append((price.id, *usd, cost.basis, month, price.free, price.source))
     return rows
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from collections.abc import Sequence
 from datetime import date
+from pathlib import Path
 
 from rmbg.billing.quote import quote, read_in
 from rmbg.cli import output
@@ -48,12 +50,14 @@ def markdown(infos: Sequence[ProviderInfo]) -> str:
     """
     infos = [info for info in infos if info.kind == "remote" or info.id in AUTO]
     # With keys for all services, which a price may depend on.
-    settings = Settings(environ={info.key_name: "key" for info in infos if info.key_name})
+    keys = {info.key_name: "key" for info in infos if info.key_name}
+    settings = Settings(environ=keys, data=Path(os.devnull))  # without the prices of an owner
     rows = ["| id | model | best for | a picture costs | license | your photo |", "|---|---|---|---|---|---|"]
     for info in infos:
         seen = f", seen {info.price_seen}" if info.price_seen else ""
+        free = f"; free: {info.price.free}" if info.price and info.price.free else ""
         license = f"{info.license} [License]({info.license_url})" if info.license_url else info.license
-        cells = f"`{info.id}`", info.model, info.best_for, f"{price(info, settings)}{seen}", license, info.pixels
+        cells = f"`{info.id}`", info.model, info.best_for, f"{price(info, settings)}{seen}{free}", license, info.pixels
         rows.append(f"| {' | '.join(cells)} |")
     return "\n".join(rows)
 

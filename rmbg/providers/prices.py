@@ -25,6 +25,8 @@ class ServicePrice:
         Expected cost in a cascade that sends a photo to the service only if the result of the built-in network is doubtful.
     seen, source : str
         Month in which the price was read (YYYY-MM), or empty, and its price list.
+    free : str
+        Free tier, or empty.
     """
 
     id: str
@@ -33,6 +35,7 @@ class ServicePrice:
     after_builtin: Cost
     seen: str
     source: str
+    free: str
 
     def fields(self) -> dict[str, Decimal | str | None]:
         """Return the fields of the JSON and CSV output; None for what is unknown."""
@@ -47,6 +50,7 @@ class ServicePrice:
             "basis": self.cost.basis,
             "seen": self.seen or None,
             "source": self.source,
+            "free": self.free or None,
         }
 
 
@@ -59,5 +63,5 @@ def service_prices(settings: Settings) -> list[ServicePrice]:
             quoted = quote(info, {}, settings)
             usd = quoted.cost.usd
             after = Cost(None, "unknown") if usd is None else Cost(doubtful_share(THRESHOLD) * usd, "estimated")
-            found.append(ServicePrice(info.id, info.title, quoted.cost, after, quoted.seen, price.source))
+            found.append(ServicePrice(info.id, info.title, quoted.cost, after, quoted.seen, price.source, price.free))
     return sorted(found, key=lambda row: (row.cost.usd is None, row.cost.usd or 0, row.id))

@@ -51,9 +51,13 @@ def test_price_after_the_builtin_network_is_that_of_a_cascade():
 def test_tables_show_old_prices_as_those_of_their_month(own):
     rows = {row[0]: row for row in table(service_prices(own), date(2026, 12, 1))}
     assert rows["fal-rmbg-2.0"][1:] == (
-        "$0.001", "$1.00", "$100", "$0.00026", "listed", "price of 2026-05", "contract"
+        "$0.001", "$1.00", "$100", "$0.00026", "listed", "price of 2026-05", "", "contract"
     )  # fmt: skip
-    assert rows["removebg"][6] == "seen 2026-11" and rows["hf-rmbg-2.0"][1:7] == (*"––––", "unknown", "")
+    assert rows["removebg"][6:8] == ("seen 2026-11", "50 previews a month") and rows["hf-rmbg-2.0"][1:7] == (
+        *"––––",
+        "unknown",
+        "",
+    )
     assert dated_price(PROVIDERS["fal-rmbg-2.0"].info, own, date(2026, 12, 1)) == "$0.001 listed, price of 2026-05"
     assert dated_price(PROVIDERS["removebg"].info, own, date(2026, 12, 1)) == "$0.05 listed, seen 2026-11"
     assert dated_price(PROVIDERS["builtin"].info, own) == "own hardware"

@@ -164,4 +164,4 @@ def test_offers_of_a_second_provider_state_download_and_license():
     assert len(texts) == providers.OFFERED
     assert all("MB on first use" in text and ("commercial use" in text) for text in texts)
     note, _ = providers.refresh_second_provider(Settings.from_environ({}))
-    assert "Runware: RemBG 1.4 costs $0.0013 listed a picture" in note
+    assert "Runware: BiRefNet costs $0.0006 listed a picture" in note

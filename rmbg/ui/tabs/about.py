@@ -104,12 +104,16 @@ def quality() -> str:
 
 
 def _cells(price: ServicePrice, today: date | None) -> list[str]:
-    """Amounts of a service, and the basis of its price with the month."""
+    """Amounts of a service, the basis of its price with the month, and its free tier."""
     cost = price.cost
     basis: str = Message(cost.basis)
     if price.seen:
         basis = Message("{basis}, {month}", basis=basis, month=read_in(price.seen, today))
-    return [*map(dollars, (cost.usd, monthly(cost, 1000), monthly(cost), price.after_builtin.usd)), basis]
+    return [
+        *map(dollars, (cost.usd, monthly(cost, 1000), monthly(cost), price.after_builtin.usd)),
+        basis,
+        Message(price.free) if price.free else "–",
+    ]
 
 
 def _host(source: str) -> str:
