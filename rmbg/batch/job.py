@@ -23,7 +23,7 @@ from rmbg.batch.sources import Entry, FileSource, FolderSource, PathList, Source
 from rmbg.batch.worker import NO_HOOKS, Hooks, Worker
 from rmbg.billing.quote import Estimate, own_hardware
 from rmbg.errors import InputError, NotReadyError, OptionError
-from rmbg.providers import Provider, find
+from rmbg.providers import CASCADE, Provider, find
 from rmbg.providers.base import READY, never_cancelled
 from rmbg.runtime import files
 from rmbg.runtime.messages import Message
@@ -171,7 +171,9 @@ class Job:
     mattes: MatteCache | None = None  # by default one beside the manifest, and one in the data folder
 
     def provider(self, name: str, options: Mapping[str, Any] | None = None) -> Provider:
-        """Return the provider with an id and options; ``auto`` is the same provider in all runs for this output.
+        """Return the provider with an id and options.
+
+        ``auto`` is the same provider in all runs for this output, and ``cascade`` has the same steps.
 
         Raises
         ------
@@ -182,6 +184,9 @@ class Job:
         provider = find(previous or name, self.settings, options)
         if name == "auto":
             self.manifest.set_fact("auto", provider.info.id)
+        steps = self.manifest.fact(CASCADE.info.id)
+        if steps and provider.info.id == CASCADE.info.id:
+            provider = CASCADE.fixed(CASCADE.parse_steps(steps))
         status = provider.status(self.settings)
         if not status.usable:
             raise NotReadyError(f"{provider.info.title} is not ready: {status.text}.")
@@ -218,7 +223,7 @@ class Job:
         if max_cost is not None:
             left = max(Decimal(0), max_cost - self.manifest.spent()[0])
             usd, most = min(usd, left), min(most, left)
-        return Estimate(usd, most=most if most > usd else None)
+        return Estimate(usd, most=most if most > usd else None, steps=(price.steps,) if price.steps else ())
 
     def run(
         self,
@@ -268,6 +273,8 @@ class Job:
             If the manifest or the output cannot be written.
         """
         self.manifest.set_fact("edges", json.dumps(recipe.edge_facts))
+        if recipe.provider.info.id == CASCADE.info.id:
+            self.manifest.set_fact(CASCADE.info.id, recipe.options["steps"])
         run = self._open_run(plan, recipe, jobs, ray, exclusive=hooks.device is not NO_HOOKS.device)
         spent, highest = self.manifest.spent()
         limit = SpendingLimit(max_cost, spent, recipe.quote(self.settings).reserve, highest)

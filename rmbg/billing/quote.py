@@ -274,8 +274,8 @@ class Quote:
         Month in which the price was read (YYYY-MM), the first one of several prices, or empty.
     most : Decimal or None
         Highest price in dollars, if it depends on the photo.
-    recipients : str
-        Services to which the photo may be sent, if they depend on it.
+    steps : str
+        Providers that are called in turn, each with its price; empty for a single one.
     """
 
     cost: Cost
@@ -284,17 +284,23 @@ class Quote:
     local: bool = False
     seen: str = ""
     most: Decimal | None = None
-    recipients: str = ""
+    steps: str = ""
 
     def __str__(self) -> str:
         """Return a text such as ``$0.018 listed``, ``$0.00003 estimated`` or ``price unknown``."""
         return Message("price unknown") if self.cost.usd is None else _at_most(str(self.cost), self.most)
 
+    def brief(self) -> str:
+        """Return the price alone: ``$0.018``, ``free`` for a local provider, or ``price unknown``."""
+        return Message("free") if self.local else Message("price unknown") if self.cost.usd is None else dollars(self.cost.usd)
+
     def details(self, today: date | None = None) -> str:
-        """Return the price, its basis, its month (see `read_in`) and the cost of a month.
+        """Return the steps, the price, its basis, its month (see `read_in`) and the cost of a month.
 
         Such as ``$0.018 a picture (listed, seen 2026-11), $1,800 for 100,000 a month``.
         """
+        if self.steps:
+            return Message("{title}: {text}", title=self.steps, text=replace(self, steps="").details(today))
         if self.cost.usd is None:
             return Message("price unknown before the call")
         usd = dollars(self.cost.usd)
@@ -344,11 +350,14 @@ class Estimate:
         Titles of the services whose price is unknown.
     most : Decimal or None
         Highest possible sum of the known prices, if they depend on the photos.
+    steps : tuple of str
+        For each provider that calls others, those and their prices.
     """
 
     usd: Decimal = Decimal(0)
     unknown: tuple[str, ...] = ()
     most: Decimal | None = None
+    steps: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
         return bool(self.usd or self.most or self.unknown)
@@ -364,19 +373,21 @@ class Estimate:
 
 def estimate(calls: Iterable[tuple[Priced, int]], settings: Settings) -> Estimate:
     """Estimate the charge of a number of calls of each provider with default options; local calls are free."""
-    usd, most, unknown = Decimal(0), Decimal(0), []
+    usd, most, unknown, steps = Decimal(0), Decimal(0), [], []
     for info, count in calls:
         if info.kind == "local" or not count:
             continue
         price = quote(info, {}, settings)
         if price.local:
             continue
+        if price.steps:
+            steps.append(price.steps)
         if price.cost.usd is None:
             unknown.append(info.title)
         else:
             usd += count * price.cost.usd
             most += count * (price.cost.usd if price.most is None else price.most)
-    return Estimate(usd, tuple(unknown), most if most > usd else None)
+    return Estimate(usd, tuple(unknown), most if most > usd else None, tuple(steps))
 
 
 def projection(cost: Cost, images: int = 1) -> str:

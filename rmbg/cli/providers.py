@@ -12,7 +12,7 @@ from pathlib import Path
 from rmbg.billing.quote import quote, read_in
 from rmbg.cli import output
 from rmbg.cli.terminal import print_table
-from rmbg.providers import AUTO, PROVIDERS, add_own_models, load_plugins
+from rmbg.providers import AUTO, PROVIDERS, add_own_models, find, load_plugins
 from rmbg.providers.base import ProviderInfo, describe
 from rmbg.runtime.cancellation import CancellationToken
 from rmbg.settings import Settings
@@ -31,14 +31,18 @@ def run(arguments: argparse.Namespace, token: CancellationToken) -> None:
     settings = Settings.from_environ()
     add_own_models(settings)
     failures = load_plugins()
-    entries = [(provider.info, provider.status(settings)) for provider in PROVIDERS.values()]
+    found = [find(name, settings) for name in PROVIDERS]
+    entries = [(provider.info, provider.status(settings)) for provider in found]
     if arguments.json:
         output.write_text(f"{json.dumps([describe(*pair, settings) for pair in entries], indent=2)}\n")
         for failure in failures:
             output.report(failure)
         return
     rows = [("ID", "STATUS", "PRICE", "MODEL")]
-    rows += [(info.id, status.text, dated_price(info, settings), info.model) for info, status in entries]
+    rows += [
+        (info.id, status.text, dated_price(info, settings), quote(info, {}, settings).steps or info.model)
+        for info, status in entries
+    ]
     print_table(rows)
     output.write_text("".join(f"{failure}\n" for failure in failures))
 
@@ -49,9 +53,9 @@ def markdown(infos: Sequence[ProviderInfo]) -> str:
     It does not depend on the machine and its plug-ins.
     """
     infos = [info for info in infos if info.kind == "remote" or info.id in AUTO]
-    # With keys for all services, which a price may depend on.
+    # With keys for all services, and without weights, which a price may depend on.
     keys = {info.key_name: "key" for info in infos if info.key_name}
-    settings = Settings(environ=keys, data=Path(os.devnull))  # without the prices of an owner
+    settings = Settings(environ={**keys, "HF_HOME": os.devnull}, data=Path(os.devnull))  # without the prices of an owner
     rows = ["| id | model | best for | a picture costs | license | your photo |", "|---|---|---|---|---|---|"]
     for info in infos:
         seen = f", seen {info.price_seen}" if info.price_seen else ""

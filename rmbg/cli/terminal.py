@@ -88,8 +88,9 @@ def confirm(charge: Estimate, *, yes: bool) -> None:
     """
     if not charge or yes:
         return
+    steps = "".join(f" Cascade: {steps}." for steps in charge.steps)
     if sys.stdin is None or not sys.stdin.isatty():
-        raise OptionError(f"This is expected to cost {charge}; add --yes to accept the cost.")
-    output.write_error(f"This is expected to cost {charge}. Continue? [y/N] ")
+        raise OptionError(f"This is expected to cost {charge}; add --yes to accept the cost.{steps}")
+    output.write_error(f"This is expected to cost {charge}.{steps} Continue? [y/N] ")
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
         raise CancelledError("Cancelled. Nothing was sent.")

@@ -49,14 +49,15 @@ PROVIDERS: dict[str, Provider] = {
     "finegrain-box": BoxNetwork(MODELS["finegrain-box"]),
     **{provider.info.id: provider for provider in (*FAL, *RUNWARE, *SERVICES, HuggingFace())},
 }
-CASCADE = Cascade(PROVIDERS)
+
+#: Free providers in order of quality; ``auto`` selects the first that is ready.
+AUTO = ("rmbg-2.0", "birefnet", "rmbg-1.4", "birefnet-lite", "builtin")
+
+CASCADE = Cascade(PROVIDERS, ranking=AUTO)
 PROVIDERS[CASCADE.info.id] = CASCADE
 
 #: Ids of the providers of this package; the others in `PROVIDERS` are own models and plug-ins.
 PACKAGED = frozenset(PROVIDERS)
-
-#: Free providers in order of quality; ``auto`` selects the first that is ready.
-AUTO = ("rmbg-2.0", "birefnet", "rmbg-1.4", "birefnet-lite", "builtin")
 
 #: Models that this process has opened with `open_model`, by id. The page does not list them, but finds them.
 OPENED: dict[str, Provider] = {}
@@ -93,7 +94,8 @@ def list_providers() -> list[ProviderInfo]:
 def find(name: str, settings: Settings | None = None, options: Mapping[str, Any] | None = None) -> Provider:
     """Return the provider with the id `name`; ``auto`` selects the best free one that is ready.
 
-    ``cascade:A,B`` is a cascade of these providers; the option ``steps`` of `options` selects them as well.
+    ``cascade:A,B`` is a cascade of these providers; the option ``steps`` of `options` selects them as well. ``cascade`` has the
+    steps that are the cheapest ones with these settings.
 
     Raises
     ------
@@ -111,7 +113,7 @@ def find(name: str, settings: Settings | None = None, options: Mapping[str, Any]
     ids = re.split("[:,+]", f"{name},{(options or {}).get('steps', '')}") if cascade else [name]
     failures = load_plugins() if any(id.strip() not in PROVIDERS for id in ids if id.strip()) else ()
     if cascade:
-        return CASCADE.select(name, options or {})
+        return CASCADE.select(name, options or {}, settings or Settings.from_environ())
     if name not in PROVIDERS:
         known = alternatives(name, ["auto", *PROVIDERS])
         text = f"There is no provider {printable(name, 60)!r}; choose from {known}. rmbg providers lists all."

@@ -117,6 +117,10 @@ class ProviderInfo(Priced):
     options : tuple of Option
     key_name : str
         Environment variable of the API key; empty if no key is required.
+    network : str
+        For a service that the default cascade may call: the network in `AUTO` that it runs or that is closest in quality, or
+        ``own`` for one of its own that is not worse than these. Empty for others, such as services of unknown quality, or that
+        are announced or generative, or that return masks of low resolution.
     """
 
     model: str
@@ -128,6 +132,7 @@ class ProviderInfo(Priced):
     supports: tuple[str, ...] = ()
     options: tuple[Option, ...] = ()
     key_name: str = ""
+    network: str = ""
 
     def parse_options(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Return the value of every option: validated from `given`, otherwise the default.

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import reduce
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -59,23 +60,43 @@ STEP_ERRORS = (NoSubjectError, ServiceError, ModelError, NotReadyError, InputErr
 
 ID = "cascade"
 
-#: Providers of the cascade without a list, cheapest first.
-DEFAULT_STEPS = ("builtin", "runware-rembg-1.4", "fal-rmbg-2.0")
+#: First step of the cascade without a list.
+FIRST = "builtin"
+
+#: Largest number of services of the cascade without a list. In `benchmarks.cascade`, a third one raises the bill by 40 to 110 %
+#: and the IoU by .002 to .007.
+MAX_SERVICES = 2
+
+#: Model and license of the cascade without a list before its steps are chosen, for tables.
+UNFIXED_MODEL = "builtin, then the best free network that is ready, then services by price"
+UNFIXED_LICENSE = "The terms of its providers apply."
+
+STEPS_HELP = "Ids, separated by commas. If empty: free ones that are ready, then services by price."
 
 #: Estimated IoU from which an answer is accepted; ``python -m benchmarks.cascade`` measures the choice.
 THRESHOLD = HIGH_CONFIDENCE
 
-#: Default limit of the charges for one photo in dollars; the default steps cost less together.
+#: Default limit of the charges for one photo in dollars; the services of the cascade without a list cost less together.
 MAX_COST = 0.05
 
 #: Shares of the photos whose built-in result is below a threshold, as (threshold, share); ``python -m benchmarks.cascade``.
 BUILTIN_SHARES = (
-    (0.0, 0.0), (0.3, 0.0), (0.5, 0.06), (0.6, 0.08), (0.7, 0.13), (0.75, 0.18), (0.8, 0.22), (0.85, 0.26), (0.9, 0.33),
-    (0.94, 0.52), (0.96, 0.79), (1.0, 1.0),
+    (0.0, 0.0), (0.3, 0.0), (0.5, 0.01), (0.6, 0.03), (0.7, 0.08), (0.75, 0.11), (0.8, 0.15), (0.85, 0.22), (0.9, 0.36),
+    (0.94, 0.65), (0.96, 0.84), (1.0, 1.0),
 )  # fmt: skip
 
 #: The same for the next answer on these photos, whose quality is estimated.
-FURTHER_SHARES = ((0.0, 0.0), (0.8, 0.12), (0.85, 0.35), (0.9, 0.82), (0.95, 1.0), (1.0, 1.0))
+FURTHER_SHARES = (
+    (0.0, 0.0),
+    (0.7, 0.0),
+    (0.75, 0.01),
+    (0.8, 0.08),
+    (0.85, 0.23),
+    (0.9, 0.58),
+    (0.94, 0.98),
+    (0.96, 1.0),
+    (1.0, 1.0),
+)
 
 
 def quote_steps(providers: Iterable[Provider], threshold: float, limit: Decimal, settings: Settings) -> Quote:
@@ -94,9 +115,9 @@ def quote_steps(providers: Iterable[Provider], threshold: float, limit: Decimal,
     settings : Settings
     """
     expected, most, own, reached = Decimal(0), Decimal(0), Decimal(0), Decimal(1)
-    services: list[str] = []
+    steps: list[str] = []
     months: list[str] = []
-    first, unknown = "", False
+    services, unknown = False, False
     for provider in providers:
         info = provider.info
         price = quote(info, info.parse_options({}), settings)
@@ -105,21 +126,21 @@ def quote_steps(providers: Iterable[Provider], threshold: float, limit: Decimal,
         usd = reached * (price.cost.usd or Decimal(0))
         if info.kind == "local":
             own += usd
-            first = first or ("" if services else info.title)
         else:
-            services.append(info.title)
+            services = True
             months += [price.seen] if price.seen else []
             unknown |= price.cost.usd is None
             # A failed step costs nothing, so that a later one may be within the limit although the sum is not.
             expected += usd if most + price.reserve <= limit else 0
             most += price.reserve
+        steps.append(Message("{title} ({price})", title=info.title, price=price.brief()))
         reached *= doubtful_share(threshold, BUILTIN_SHARES if info.id == "builtin" else FURTHER_SHARES)
+    listed = reduce(_then, steps, "")
     if not services:
-        return Quote(Cost(own, "estimated"), Decimal(0), local=True)
+        return Quote(Cost(own, "estimated"), Decimal(0), local=True, steps=listed)
     most = min(most, limit)
-    recipients = ", then ".join(services) + (f", if the result of {first} is doubtful" if first else "")
     cost = Cost(None, "unknown") if unknown else Cost(expected, "estimated")
-    return Quote(cost, most, seen=min(months, default=""), most=None if unknown else most, recipients=recipients)
+    return Quote(cost, most, seen=min(months, default=""), most=None if unknown else most, steps=listed)
 
 
 def doubtful_share(threshold: float, table: Sequence[tuple[float, float]] = BUILTIN_SHARES) -> Decimal:
@@ -339,11 +360,53 @@ def _charges(errors: list[RmbgError]) -> Cost | None:
     return total(costs) if costs else None
 
 
+def cheapest_services(
+    registry: Mapping[str, Provider], names: Iterable[str], ranking: Sequence[str], best: str, state: str, settings: Settings
+) -> tuple[str, ...]:
+    """Return services by quoted price, each of which runs a better network than `best` and the services before it.
+
+    A network of equal or lower quality would cost money and hardly improve a doubtful result. A service's own network counts as
+    better than those in `ranking`. At most `MAX_SERVICES` are returned, which cost at most `MAX_COST` together.
+
+    Parameters
+    ----------
+    registry : mapping of id to Provider
+    names : iterable of str
+        Ids of the providers that may be returned; those without ``ProviderInfo.network`` or with an unknown price are not.
+    ranking : sequence of str
+        Ids of networks in order of quality.
+    best : str
+        The best network so far, one of `ranking`.
+    state : str
+        Required state of the services.
+    settings : Settings
+    """
+    priced = []
+    for name in names:
+        info = registry[name].info
+        price = quote(info, info.parse_options({}), settings)
+        if info.network and price.cost.usd is not None and registry[name].status(settings).state == state:
+            priced.append((price.reserve, name))
+    chosen: list[str] = []
+    left, rank = dollars_of(MAX_COST), ranking.index(best)
+    for usd, name in sorted(priced, key=lambda entry: entry[0]):
+        network = registry[name].info.network
+        own = ranking.index(network) if network in ranking else -1
+        if own < rank and usd <= left and len(chosen) < MAX_SERVICES:
+            chosen.append(name)
+            left, rank = left - usd, own
+    return tuple(chosen)
+
+
 class Cascade(Provider):
     """Calls providers in turn, and the next one only if no answer so far is accepted.
 
     The confidence of an answer is the IoU that its network predicts, or else the estimate of `estimate_iou`. Only providers
     that are ready are called. Services use the keys of the environment.
+
+    Without a list, the steps are the built-in provider, the best free network that is ready, and `cheapest_services` that are
+    ready. They are chosen for the settings of each call, among the providers in `registry` when the cascade is created, which
+    are those of this package.
 
     Parameters
     ----------
@@ -351,6 +414,8 @@ class Cascade(Provider):
         May be changed later.
     steps : tuple of str
         Ids of the providers.
+    ranking : tuple of str
+        Free providers in order of quality, for the cascade without a list.
     """
 
     composite = True
@@ -358,13 +423,13 @@ class Cascade(Provider):
     #: Paid steps are recorded and resumed one by one; see ``RequestContext.run_paid``.
     resumes = "by id"
 
-    def __init__(self, registry: Mapping[str, Provider], steps: tuple[str, ...] = DEFAULT_STEPS) -> None:
-        self._registry = registry
-        self.steps = steps
+    def __init__(self, registry: Mapping[str, Provider], steps: tuple[str, ...] = (), ranking: tuple[str, ...] = ()) -> None:
+        self._registry, self._names = registry, tuple(registry)
+        self.steps, self._ranking = steps, ranking
         self.info = self._describe()
 
-    def select(self, name: str, options: Mapping[str, Any]) -> Cascade:
-        """Return the cascade of ``cascade:A,B`` or of the option ``steps``; by default this one.
+    def select(self, name: str, options: Mapping[str, Any], settings: Settings) -> Cascade:
+        """Return the cascade of ``cascade:A,B`` or of the option ``steps``; by default this one with its present steps.
 
         Raises
         ------
@@ -375,8 +440,28 @@ class Cascade(Provider):
         given = str(options.get("steps") or "")
         if colon and given and self.parse_steps(given) != self.parse_steps(listed):
             raise OptionError("The providers of the cascade are given twice. Omit the option steps.")
-        steps = self.parse_steps(listed) if colon else self.parse_steps(given) if given else self.steps
-        return self if steps == self.steps else Cascade(self._registry, steps)
+        if colon or given:
+            return Cascade(self._registry, self.parse_steps(listed if colon else given))
+        return self.fixed(self.current_steps(settings))
+
+    def fixed(self, steps: tuple[str, ...]) -> Cascade:
+        """Return the cascade without a list with these steps, whatever the settings are later."""
+        return Cascade(self._registry, steps, self._ranking)
+
+    def current_steps(self, settings: Settings) -> tuple[str, ...]:
+        """Return the ids of the providers with these settings.
+
+        If there is only one, the services follow that need no more than a key, so that the status names them.
+        """
+        if self.steps:
+            return self.steps
+        free = (name for name in self._ranking if name != FIRST and self._registry[name].status(settings).state == "ready")
+        steps = (FIRST, *islice(free, 1))
+        for state in ("ready", "key"):
+            steps += cheapest_services(self._registry, self._names, self._ranking, steps[-1], state, settings)
+            if len(steps) > 1:
+                break
+        return steps
 
     def parse_steps(self, text: str) -> tuple[str, ...]:
         """Parse ids separated by commas or plus signs.
@@ -405,7 +490,7 @@ class Cascade(Provider):
         return names
 
     def status(self, settings: Settings) -> Status:
-        states = [(self._registry[name].info, self._registry[name].status(settings)) for name in self.steps]
+        states = [(self._registry[name].info, self._registry[name].status(settings)) for name in self.current_steps(settings)]
         missing = [(info.title, status) for info, status in states if status.state != "ready"]
         if not missing:
             return READY
@@ -418,7 +503,8 @@ class Cascade(Provider):
         return Status("unavailable", reduce(lambda text, other: Message("{first}; {second}", first=text, second=other), texts))
 
     def executions(self, settings: Settings) -> tuple[Execution, ...]:
-        ready = [self._registry[name] for name in self.steps if self._registry[name].status(settings).state == "ready"]
+        steps = [self._registry[name] for name in self.current_steps(settings)]
+        ready = [provider for provider in steps if provider.status(settings).state == "ready"]
         return tuple(execution for provider in ready for execution in provider.executions(settings))
 
     def checksums(self, options: Mapping[str, Any], settings: Settings) -> tuple[str, ...]:
@@ -430,7 +516,7 @@ class Cascade(Provider):
             raise OptionError("The cascade uses the keys of the environment. Omit the key, or choose a single service.")
         run = Run(self.info, self._registry, photo, options, context)
         try:
-            for name in self.parse_steps(options["steps"]):
+            for name in self._steps_of(options, context.settings):
                 run.call(self._registry[name])
                 if run.steps[-1].state == "accepted":
                     break
@@ -447,30 +533,36 @@ class Cascade(Provider):
     def quote(self, options: Mapping[str, Any], settings: Settings) -> Quote:
         """Return the price of one photo with these options; missing ones have their defaults."""
         given = {option.name: options.get(option.name, option.default) for option in self.info.options}
-        providers = [self._registry[name] for name in self.parse_steps(given["steps"])]
+        providers = [self._registry[name] for name in self._steps_of(given, settings)]
         return quote_steps(providers, float(given["threshold"]), dollars_of(given["max_cost"]), settings)
 
+    def _steps_of(self, options: Mapping[str, Any], settings: Settings) -> tuple[str, ...]:
+        return self.parse_steps(options["steps"]) if options["steps"] else self.current_steps(settings)
+
     def _describe(self) -> ProviderInfo:
-        infos = [self._registry[name].info for name in self.steps]
+        infos = [self._registry[name].info for name in self.steps or (FIRST,)]
         services = [info for info in infos if info.kind == "remote"]
-        pixels = "The photo stays on this machine."
-        if services:
+        pixels, model, license = "The photo stays on this machine.", UNFIXED_MODEL, UNFIXED_LICENSE
+        if services or not self.steps:
             text = "The photo is processed on this machine, and is sent to a further service only if the result is doubtful."
             if infos[0].kind == "remote":
                 text = "The photo is sent to {title}, and is sent to a further service only if the result is doubtful."
             pixels = joined(Message(text, title=infos[0].title), _of_each(services, "pixels"))
+        if self.steps:
+            model, license = reduce(_then, self.steps), _of_each(infos, "license")
         return ProviderInfo(
-            id=ID if self.steps == DEFAULT_STEPS else f"{ID}:{'+'.join(self.steps)}",
-            title="Cascade" if self.steps == DEFAULT_STEPS else f"Cascade of {', '.join(info.title for info in infos)}",
-            kind="remote" if services else "local",
-            model=reduce(lambda first, second: Message("{first}, then {second}", first=first, second=second), self.steps),
-            license=_of_each(infos, "license"),
+            id=ID if self._ranking else f"{ID}:{'+'.join(self.steps)}",
+            title="Cascade" if self._ranking else f"Cascade of {', '.join(info.title for info in infos)}",
+            # The kind of the cascade without a list is constant, as callers find the provider of an earlier result by its id.
+            kind="remote" if services or self._ranking else "local",
+            model=model,
+            license=license,
             license_url="",
             pixels=pixels,
             seconds=infos[0].seconds,
             supports=("soft alpha",),
             options=(
-                Option("steps", "Providers, cheapest first", ",".join(self.steps), "Ids, separated by commas."),
+                Option("steps", "Providers, cheapest first", ",".join(self.steps), STEPS_HELP),
                 Option(
                     "threshold",
                     "Required confidence",
@@ -483,6 +575,11 @@ class Cascade(Provider):
             ),
             pricing=self.quote,
         )
+
+
+def _then(first: str, second: str) -> str:
+    """Return two steps in turn as a text; the first may be empty."""
+    return Message("{first}, then {second}", first=first, second=second) if first else second
 
 
 def _of_each(infos: list[ProviderInfo], name: str) -> str:

@@ -335,6 +335,7 @@ FAL = (
     Fal(
         "fal-rmbg-2.0",
         title="fal: RMBG 2.0",
+        network="rmbg-2.0",
         model="fal-ai/bria/background/remove",
         license="BRIA's RMBG 2.0, trained on licensed pictures; the price includes commercial use.",
     ),
@@ -364,6 +365,7 @@ FAL = (
         ),
         {"output_format": "png"},
         title="fal: BiRefNet",
+        network="birefnet",
         model="fal-ai/birefnet/v2",
         license="The network is MIT; the terms of the service apply as well.",
         input_size="1024 to 2304 pixels",

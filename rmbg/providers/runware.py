@@ -305,6 +305,7 @@ RUNWARE = (
         "runware-birefnet",
         BIREFNET,
         title="Runware: BiRefNet",
+        network="birefnet",
         model="runware:112",
         license="The network is MIT; the terms of the service apply as well.",
         license_url="https://runware.ai/docs/models/birefnet-matting",
@@ -314,6 +315,7 @@ RUNWARE = (
         "runware-rmbg-2.0",
         BRIA,
         title="Runware: RMBG 2.0",
+        network="rmbg-2.0",
         model="bria:2@1",
         license="BRIA's RMBG 2.0; the price includes commercial use.",
         license_url="https://runware.ai/docs/models/bria-rmbg-v2-0",
@@ -323,6 +325,7 @@ RUNWARE = (
         "runware-rembg-1.4",
         REMBG,
         title="Runware: RemBG 1.4",
+        network="rmbg-1.4",  # assumed from the name: Runware does not publish the network
         model="runware:109@1",
         license="Runware's terms; the price includes commercial use.",
         license_url="https://runware.ai/docs/models/rembg-v1-4",

@@ -162,6 +162,7 @@ class Photoroom(Service):
             *CHANNELS,
         ),
         key_name="PHOTOROOM_API_KEY",
+        network="own",
     )
 
     body = RemoveBgProtocol.body
@@ -262,6 +263,7 @@ class Bria(Service):
             ),
         ),
         key_name="BRIA_API_TOKEN",
+        network="rmbg-2.0",
     )
 
     def body(self, encoded_photo: EncodedPhoto, options: Mapping[str, Any]) -> dict[str, Any]:

@@ -135,7 +135,7 @@ class Consent:
 def charge_of(info: ProviderInfo, options: Mapping[str, Any], settings: Settings) -> Charge:
     """Return the charge of one call of a service with these options."""
     price = quote(info, info.parse_options(options), settings)
-    title = f"{info.title} ({price.recipients})" if price.recipients else info.title
+    title = Message("{title}: {text}", title=info.title, text=price.steps) if price.steps else info.title
     return Charge(info.id, title, price.cost.usd, price.most)
 
 
@@ -163,7 +163,7 @@ def times(charge: Charge, count: int) -> Charge:
 
 def describe(charges: Sequence[Charge], count: int = 1) -> str:
     """Return recipients and expected cost of `count` photos in two sentences."""
-    services, price = ", ".join(charge.title for charge in charges), str(total(charges))
+    services, price = ", ".join(t(charge.title) for charge in charges), str(total(charges))
     if count == 1:
         return Message("This sends your photo to {services}. Expected charge: {price}.", services=services, price=price)
     return Message(

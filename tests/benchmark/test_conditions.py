@@ -19,7 +19,7 @@ from rmbg.benchmark.summary import summarize, unknown_charges
 from rmbg.billing.quote import Estimate
 from rmbg.errors import CancelledError
 from rmbg.net.client import ServiceClient
-from rmbg.providers import CASCADE, PROVIDERS
+from rmbg.providers import PROVIDERS, find
 from rmbg.providers.base import Execution, Option, Status
 from rmbg.settings import Settings
 from rmbg.ui.languages import speaking, t
@@ -202,7 +202,7 @@ def test_executions_of_a_network_follow_weights_and_settings(tmp_path):
 
 
 def test_executions_of_a_cascade_are_those_of_its_ready_steps(near, far):
-    cascade = CASCADE.select("cascade:near+far", {})
+    cascade = find("cascade:near+far")
     assert cascade.executions(SETTINGS) == (HERE, Execution("none"))
     far._status = Status("key", "needs a key")
     assert cascade.executions(SETTINGS) == (HERE,)

@@ -51,7 +51,7 @@ def test_price_after_the_builtin_network_is_that_of_a_cascade():
 def test_tables_show_old_prices_as_those_of_their_month(own):
     rows = {row[0]: row for row in table(service_prices(own), date(2026, 12, 1))}
     assert rows["fal-rmbg-2.0"][1:] == (
-        "$0.001", "$1.00", "$100", "$0.00026", "listed", "price of 2026-05", "", "contract"
+        "$0.001", "$1.00", "$100", "$0.00022", "listed", "price of 2026-05", "", "contract"
     )  # fmt: skip
     assert rows["removebg"][6:8] == ("seen 2026-11", "50 previews a month") and rows["hf-rmbg-2.0"][1:7] == (
         *"––––",
@@ -69,7 +69,7 @@ def test_formats(own, rmbg):
     assert (status, error) == (0, "") and {line.split()[0] for line in lines[1:-2]} == SERVICES
     assert lines[-1].startswith("builtin: about $0.0000") and lines[-1].endswith(" for 100,000 a month.")
     data = json.loads(rmbg("prices", "--json")[1])
-    assert data["doubtful_share"] == 0.26 and data["builtin"]["usd"] > 0
+    assert data["doubtful_share"] == 0.22 and data["builtin"]["usd"] > 0
     rows = list(csv.DictReader(io.StringIO(rmbg("prices", "--csv")[1])))
     assert [row["id"] for row in rows] == [service["id"] for service in data["services"]]
     for row, service in zip(rows, data["services"], strict=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -16,18 +17,18 @@ from rmbg import remove_background
 from rmbg.batch.paid import LimitReachedError, SpendingLimit
 from rmbg.billing import ledger
 from rmbg.billing.cost import Cost
-from rmbg.billing.quote import estimate, quote
+from rmbg.billing.quote import Price, estimate, quote
 from rmbg.cutout import Cutout
 from rmbg.errors import CancelledError, NoSubjectError, OptionError, OutputError, ServiceError
-from rmbg.providers import PROVIDERS, find
-from rmbg.providers.base import Provider, ProviderInfo
+from rmbg.providers import AUTO, PROVIDERS, find
+from rmbg.providers.base import READY, Provider, ProviderInfo, Status
 from rmbg.providers.cascade import Cascade, doubtful_share
 from rmbg.providers.fal import Fal as FalProvider
 from rmbg.settings import Settings
 from rmbg.ui.consent import charges_of, describe, total
 from tests.disc import results, save_photos
 from tests.processes import python
-from tests.remote import environment, picture, short_delays  # noqa: F401
+from tests.remote import KEY, environment, picture, short_delays  # noqa: F401
 from tests.sentences import sentence
 from tests.servers.fal import Fal
 from tests.servers.runware import Runware
@@ -270,12 +271,12 @@ def test_invalid_lists_of_providers(rmbg, tmp_path, name, words):
     assert status == 2 and words in sentence(err.strip().removeprefix("rmbg: ")) and not (tmp_path / "out.png").exists()
 
 
-def test_names_of_cascades():
-    default = PROVIDERS["cascade"]
-    assert find("cascade") is default and find("cascade:builtin, runware-rembg-1.4,fal-rmbg-2.0") is default
+def test_names_of_cascades(env):
+    default = find("cascade", Settings.from_environ(env))
+    assert find("cascade:builtin, runware-rembg-1.4,fal-rmbg-2.0").info.id == f"cascade:builtin+{RUNWARE}+{FAL}"
     other = find("cascade:builtin,rmbg-1.4")
     assert other.info.id == "cascade:builtin+rmbg-1.4" and find(other.info.id).info.id == other.info.id
-    assert other.info.kind == "local" and default.info.kind == "remote"
+    assert other.info.kind == "local" and default.info.kind == PROVIDERS["cascade"].info.kind == "remote"
     assert find("cascade", options={"steps": "builtin,rmbg-1.4"}).info.id == other.info.id
     with pytest.raises(OptionError, match="given twice"):
         find("cascade:builtin,rmbg-1.4", options={"steps": "builtin,birefnet"})
@@ -284,7 +285,7 @@ def test_names_of_cascades():
 
 
 def test_status_depends_on_the_steps(env):
-    cascade = PROVIDERS["cascade"]
+    cascade = find(f"cascade:builtin+{RUNWARE}+{FAL}")
     assert cascade.status(Settings.from_environ(env)).text == "ready"
     partly = cascade.status(Settings.from_environ({**env, "FAL_KEY": ""}))
     assert partly.state == "ready" and partly.text == "ready, without fal: RMBG 2.0"
@@ -293,7 +294,7 @@ def test_status_depends_on_the_steps(env):
 
 
 def test_price_is_expected_and_at_most(env):
-    info, settings = PROVIDERS["cascade"].info, Settings.from_environ(env)
+    info, settings = find(f"cascade:builtin+{RUNWARE}+{FAL}").info, Settings.from_environ(env)
     price = quote(info, {}, settings)
     assert price.most == price.reserve == Decimal("0.0193") and not price.local
     assert Decimal("0.0003") < price.cost.usd < Decimal("0.002") and str(price).endswith(" estimated, at most $0.02")
@@ -303,7 +304,11 @@ def test_price_is_expected_and_at_most(env):
     assert quote(info, {}, Settings()).local and not estimate([(info, 1000)], Settings())
     assert ", at most $20.00" in str(estimate([(info, 1000)], settings))
     (charge,) = charges_of(info, {}, "", settings)
-    assert "Runware: RemBG 1.4, then fal: RMBG 2.0, if the result of Built-in is doubtful" in describe([charge])
+    steps = "Built-in (free), then Runware: RemBG 1.4 ($0.0013), then fal: RMBG 2.0 ($0.018)"
+    assert f"This sends your photo to {info.title}: {steps}." in describe([charge]) and price.details().startswith(
+        f"{steps}: $"
+    )
+    assert estimate([(info, 1), (PROVIDERS[FAL].info, 1)], settings).steps == (steps,)
     assert "at most $0.02" in describe([charge]) and charges_of(info, {}, "", Settings()) == ()
     assert charges_of(info, {"threshold": 1.0}, "", settings) != (charge,)
     (unlikely,) = charges_of(info, {"threshold": 0.0}, "", settings)  # still sent if no subject is found
@@ -312,6 +317,94 @@ def test_price_is_expected_and_at_most(env):
     assert quote(unknown, {}, Settings(environ={"HF_TOKEN": "hf_1"})).cost == Cost(None, "unknown")
     shares = [doubtful_share(threshold / 10) for threshold in range(11)]
     assert shares == sorted(shares) and (shares[0], shares[10]) == (0, 1)
+
+
+# Steps of the cascade without a list
+
+
+class Other(Guess):
+    """`Guess` in the place of another provider."""
+
+    def __init__(self, id: str, **fields: object) -> None:
+        super().__init__()
+        self.info = dataclasses.replace(self.info, id=id, title=id, **fields)
+
+    def status(self, settings: Settings) -> Status:
+        return READY if self.info.kind == "local" or settings.environ.get("KEY") else Status("key", "needs a key")
+
+
+@pytest.fixture
+def default(monkeypatch):
+    """Return the steps of the cascade without a list, of services by (price, network), with keys and free networks by id."""
+
+    def steps(services: dict[str, tuple[str | None, str]], *free: str, keys: tuple[str, ...] = ("KEY",)) -> tuple[str, ...]:
+        registry: dict[str, Provider] = {name: PROVIDERS[name] for name in AUTO}
+        for name, (usd, network) in services.items():
+            price = Price(None if usd is None else Decimal(usd), "listed", "2026-11", "", Decimal(usd or 1))
+            registry[name] = Other(name, kind="remote", network=network, price=price)
+        cascade = Cascade(registry, ranking=AUTO)
+        registry["plugin"] = Other(
+            "plugin", kind="remote", network="own", price=Price(Decimal(0), "listed", "", "", Decimal(0))
+        )
+        for name in free:
+            registry[name] = Other(name)
+        return cascade.current_steps(Settings(environ={key: "k" for key in keys} | {"HF_HOME": os.devnull}))
+
+    return steps
+
+
+def only(*keys: str) -> dict[str, str]:
+    """Return environment variables with these keys of services alone, and without downloaded weights."""
+    names = {provider.info.key_name for provider in PROVIDERS.values()} - {""}
+    return {"HF_HOME": os.devnull} | {name: KEY if name in keys else "" for name in names}
+
+
+def test_default_steps_are_the_cheapest_services_with_a_better_network(default):
+    services = {"dear": ("0.018", "rmbg-2.0"), "matting": ("0.0006", "birefnet"), "old": ("0.0013", "rmbg-1.4")}
+    assert default(services) == ("builtin", "matting", "dear")
+    assert default(services, "rmbg-1.4") == ("builtin", "rmbg-1.4", "matting", "dear")
+    assert default(services, "birefnet", "rmbg-1.4") == ("builtin", "birefnet", "dear")
+    assert default(services, "rmbg-2.0", "birefnet") == ("builtin", "rmbg-2.0")
+    # A service's own network follows all others, and of two with the same network the cheaper one is called.
+    assert default({**services, "own": ("0.02", "own")}, "birefnet") == ("builtin", "birefnet", "dear", "own")
+    assert default({"b": ("0.01", "own"), "a": ("0.001", "own")}) == ("builtin", "a")
+
+
+def test_default_steps_are_few_and_within_the_limit(default):
+    services = {"a": ("0.001", "birefnet-lite"), "b": ("0.002", "rmbg-1.4"), "c": ("0.003", "birefnet"), "d": ("0.06", "own")}
+    assert default(services) == ("builtin", "a", "b")
+    assert default({"d": ("0.06", "own"), "c": ("0.049", "rmbg-2.0")}) == ("builtin", "c")
+    assert default({"c": ("0.049", "rmbg-2.0"), "e": ("0.0491", "own")}) == ("builtin", "c")
+
+
+def test_default_steps_without_a_ready_service(default):
+    services = {"unpriced": (None, "rmbg-2.0"), "announced": ("0.0001", ""), "dear": ("0.018", "rmbg-2.0")}
+    assert default(services) == ("builtin", "dear")
+    assert default(services, keys=()) == ("builtin", "dear")  # the status states the missing key
+    assert default(services, "birefnet", keys=()) == ("builtin", "birefnet")
+
+
+def test_default_steps_follow_the_settings(env, monkeypatch, guess, runware, fal):
+    settings = Settings.from_environ({**env, **only("RUNWARE_API_KEY", "FAL_KEY")})
+    assert find("cascade", settings).steps == ("builtin", "runware-birefnet", FAL)
+    monkeypatch.setitem(PROVIDERS, "builtin", guess)
+    network, guess.info = Other("birefnet"), dataclasses.replace(guess.info, id="builtin")
+    monkeypatch.setitem(PROVIDERS, "birefnet", network)
+    network.confidence = 0.9
+    cascade = PROVIDERS["cascade"]
+    assert find("cascade", settings).steps == ("builtin", "birefnet", FAL) and cascade.status(settings) == READY
+    assert quote(cascade.info, {}, settings).steps == "Guess (free), then birefnet (free), then fal: RMBG 2.0 ($0.018)"
+    cutout = remove_background(picture(), "cascade", settings=settings)
+    assert states(cutout) == ["doubtful", "accepted"] and cutout.provider == "cascade" and not fal.jobs
+    assert find("cascade", Settings()).info.pixels == "The photo stays on this machine."  # no service has a key
+
+
+def test_networks_of_services_are_ranked():
+    networks = {name: provider.info.network for name, provider in PROVIDERS.items() if provider.info.network}
+    assert set(networks.values()) <= {*AUTO, "own"}
+    for name in networks:
+        info = PROVIDERS[name].info
+        assert info.kind == "remote" and not {"announced", "generative"} & set(info.supports)
 
 
 # Command line, comparison, benchmark
@@ -376,6 +469,24 @@ def test_batch_pays_for_doubtful_photos_once(batch, runware, fal, guess, tmp_pat
     status, _, err = batch("--option", "threshold=0.7", "--yes")
     assert status == 0 and len(runware.jobs) == 4 and guess.calls == calls + 4
     assert batch(provider=RUNWARE)[0] == 2
+
+
+def test_steps_of_a_batch_stay_the_same(batch, monkeypatch, guess, runware, fal, tmp_path):
+    guess.info = dataclasses.replace(guess.info, id="builtin")
+    monkeypatch.setitem(PROVIDERS, "builtin", guess)
+    for name, value in only("FAL_KEY").items():
+        monkeypatch.setenv(name, value)
+    status, _, err = batch(provider="cascade")
+    assert status == 2 and "Cascade: Guess (free), then fal: RMBG 2.0 ($0.018)." in err and "add --yes" in err
+    assert batch("--yes", "--max-cost", "0.001", provider="cascade")[0] == 0 and not fal.jobs
+    # A cheaper service has a key now, which another batch would call first.
+    monkeypatch.setenv("RUNWARE_API_KEY", KEY)
+    assert find("cascade").steps == ("builtin", "runware-birefnet", FAL)
+    status, figures, _ = batch("--yes", provider="cascade")
+    assert status == 0 and len(fal.jobs) == 4 and not runware.jobs and figures["provider"] == "cascade"
+    assert batch(provider="cascade")[1]["kept"] == 4
+    monkeypatch.setenv("FAL_KEY", "")
+    assert "needs a key for fal: RMBG 2.0" in batch(provider="cascade")[2]
 
 
 def test_batch_stops_paying_at_the_limit(batch, runware, tmp_path):

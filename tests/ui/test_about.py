@@ -84,10 +84,10 @@ def test_about_lists_the_prices_of_services(tmp_path):
     ids = list(rows)
     assert ids[0] == "gigarouter-rmbg-1.4" and ids.index("removebg") < ids.index("hf-rmbg-2.0")
     cells = [cell.strip() for cell in re.findall("<td[^>]*>(.*?)</td>", rows["removebg"])]
-    assert cells[:4] == ["$2.00", "$2,000", "$200,000", "$0.52"]
+    assert cells[:4] == ["$2.00", "$2,000", "$200,000", "$0.44"]
     assert cells[4:] == ["Listenpreis, Preis von 2026-05", "50 Vorschaubilder im Monat", "javascript:alert(1)"]
     assert ">Listenpreis, Stand 2026-11<" in rows["fal-rmbg-2.0"] and 'href="https://a.example/p"' in rows["fal-rmbg-2.0"]
-    assert ">unbekannt<" in rows["hf-rmbg-2.0"] and "$0" not in rows["hf-rmbg-2.0"] and "26 % der Fotos" in table
+    assert ">unbekannt<" in rows["hf-rmbg-2.0"] and "$0" not in rows["hf-rmbg-2.0"] and "22 % der Fotos" in table
 
 
 def test_about_plots_the_last_benchmark_of_a_private_server(tmp_path, monkeypatch):

@@ -18,7 +18,7 @@ from rmbg.providers import PROVIDERS
 from rmbg.settings import Settings
 from tests.browser import Chromium
 from tests.conftest import open_app
-from tests.providers.test_cascade import Guess
+from tests.providers.test_cascade import Guess, only
 from tests.remote import PROTOCOLS, environment, picture, short_delays  # noqa: F401
 from tests.servers.fal import FAL_FAULTS, Fal
 from tests.servers.runware import Runware
@@ -283,10 +283,10 @@ def test_cascade_names_its_services_and_the_costs_of_its_steps(page, photo, tmp_
     doubtful = Guess()
     doubtful.info = PROVIDERS["builtin"].info
     monkeypatch.setitem(PROVIDERS, "builtin", doubtful)
-    pattern = r"Runware: RemBG 1\.4: (\d+) picture"
+    pattern = r"Runware: BiRefNet: (\d+) picture"
     before = spent(page, pattern)
     with Runware() as service:
-        point_to(service, tmp_path / "data", monkeypatch, FAL_KEY="")
+        point_to(service, tmp_path / "data", monkeypatch, **only("RUNWARE_API_KEY"))
         upload(page, photo)
         page.click("#provider input")
         page.click("#provider li:has-text('Cascade')")
@@ -295,10 +295,11 @@ def test_cascade_names_its_services_and_the_costs_of_its_steps(page, photo, tmp_
         page.click("#start")
         page.wait_for_selector("#remove-yes", timeout=WAIT)
         text = page.inner_text("#message")
-        assert "Cascade (Runware: RemBG 1.4, if the result of Built-in is doubtful)" in text and "at most $0.0013" in text
+        steps = "Built-in (free), then Runware: BiRefNet ($0.0006), then Runware: RMBG 2.0 ($0.018)"
+        assert f"to Cascade: {steps}." in text and "at most $0.019" in text
         page.click("#remove-yes")
         page.wait_for_selector("#result .stage", timeout=WAIT)
         facts = page.inner_text("#facts")
-        assert "Answered by Runware: RemBG 1.4. Built-in: confidence 0.40" in facts and "$0.0013 charged" in facts
+        assert "Answered by Runware: BiRefNet. Built-in: confidence 0.40" in facts and "$0.0006 charged" in facts
         assert spent(page, pattern) == before + 1
         assert len(service.jobs) == 1

@@ -75,7 +75,7 @@ async def providers(values: Mapping[str, Any], caller: Caller) -> list[dict[str,
     """
     settings = Settings.from_environ()
     rows = []
-    for provider in PROVIDERS.values():
+    for provider in [find(name, settings) for name in PROVIDERS]:
         info, status = provider.info, provider.status(settings)
         row = describe(info, status, settings)
         row["status"]["text"] = status_text(status)

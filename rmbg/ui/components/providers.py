@@ -177,8 +177,7 @@ def cards(settings: Settings) -> str:
     groups = ["On this server" if _shared(settings) else "On this computer", "Services", "Own models and plug-ins"]
     rows = [
         (replace(p.info, pixels=data_use(p.info, settings)), _shown(p.status(settings)), expected(p.info, settings))
-        for name, p in PROVIDERS.items()
-        if name not in MODELS
+        for p in (find(name, settings) for name in PROVIDERS if name not in MODELS)
     ]
     return render(
         "providers.html", groups=[(name, [row for row in rows if _group(row[0]) == i]) for i, name in enumerate(groups)]

@@ -183,12 +183,13 @@ def _begin(session: Session, batch: Batch, request: Request, key: str, doubtful:
     if not request.tasks:
         text = "All these photos have a result of this provider with these settings. Choose another provider or other settings."
         return viewer.notice(text, "info"), gr.update(visible=False), *page(batch, doubtful)
-    if request.estimate and charges_of(info, request.recipe.options, key, Settings.from_environ()):
+    charges = charges_of(info, request.recipe.options, key, Settings.from_environ()) if request.estimate else ()
+    if charges:
         batch.pending = request
         text = t(
             "This sends {count} photos to {service}. Expected charge for all: {price}.",
             count=request.photos,
-            service=info.title,
+            service=charges[0].title,
             price=t(str(request.estimate)),
         )
         return viewer.notice(text, "info"), gr.update(visible=True), *page(batch, doubtful)
