@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import date
 from typing import Any
 
 from rmbg.billing.cost import Cost
@@ -93,7 +94,9 @@ class RemoveBg(RemoveBgProtocol):
         status = super().status(settings)
         if settings.environ.get("RMBG_REMOVEBG_URL"):
             return status
-        notice = Message("remove.bg's self-service API ends {date}", date=END_OF_SERVICE)
+        ended = date.today().isoformat() >= END_OF_SERVICE
+        text = "remove.bg's self-service API ended {date}" if ended else "remove.bg's self-service API ends {date}"
+        notice = Message(text, date=END_OF_SERVICE)
         text = "ready; {notice}" if status.usable else "needs a key; {notice}"
         return Status(status.state, Message(text, notice=notice))
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import io
 import json
+from datetime import date
 from decimal import Decimal
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,7 +19,7 @@ from rmbg.billing.quote import PRICED_VARIANTS, PRICES, quote
 from rmbg.cutout import Cutout
 from rmbg.errors import NotReadyError, OptionError, RmbgError, ServiceError
 from rmbg.images.photo import Photo, open_photo
-from rmbg.providers import PROVIDERS
+from rmbg.providers import PROVIDERS, services
 from rmbg.providers.base import PaidJob, RequestContext
 from rmbg.providers.remote import LOSSLESS_PIXELS, EncodedPhoto, encode_photo
 from rmbg.providers.runware import task
@@ -205,6 +207,13 @@ def test_model_of_each_birefnet_variant_at_runware(tmp_path):
     assert all("settings" not in task and "providerSettings" not in task for task in tasks)
 
 
+def test_ideogram_at_runware(tmp_path):
+    with Runware() as service:
+        cutout = remove_background(picture(), "runware-ideogram", settings=settings(service, tmp_path))
+        assert service.jobs[0]["task"]["model"] == "ideogram:remove-background@0" and "settings" not in service.jobs[0]["task"]
+    assert cutout.cost == Cost(Decimal("0.01"), "charged")
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -277,9 +286,11 @@ def test_remove_bg_form_fields_follow_the_options(tmp_path):
     assert np.abs(cutout.matte - expected_matte(picture())).max() < 0.01
 
 
-def test_remove_bg_status_names_its_end_of_service():
+@pytest.mark.parametrize(("today", "text"), [(date(2026, 11, 30), "ends 2026-12-01"), (date(2026, 12, 1), "ended 2026-12-01")])
+def test_remove_bg_status_names_its_end_of_service(today, text, monkeypatch):
+    monkeypatch.setattr(services, "date", SimpleNamespace(today=lambda: today))
     status = PROVIDERS["removebg"].status(Settings.from_environ({}))
-    assert status.state == "key" and "2026-12-01" in status.text
+    assert status.state == "key" and text in status.text
     compatible = PROVIDERS["removebg"].status(
         Settings.from_environ({"RMBG_REMOVEBG_URL": "https://x.example", "REMOVEBG_API_KEY": "k"})
     )
