@@ -16,9 +16,8 @@ from tests.servers.web import Exchange
 
 Task = dict[str, Any]
 
-PRICES = {"bria:2@1": 0.018, "runware:109@1": 0.0013} | {
-    f"runware:112@{number}": 0.0006 for number in (1, 2, 3, 5, 6, 7, 8, 9, 10)
-}
+PRICES = {"bria:2@1": 0.018, "runware:109@1": 0.0013, "ideogram:remove-background@0": 0.01}
+PRICES |= {f"runware:112@{number}": 0.0006 for number in (1, 2, 3, 5, 6, 7, 8, 9, 10)}
 
 
 class Runware(Service):
