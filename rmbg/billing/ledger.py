@@ -1,7 +1,7 @@
 """Ledger of paid calls: a write-ahead record of each call in an SQLite file, settled when the outcome is known.
 
 A missing file means a first start. An empty, damaged or foreign file is an error, because replacing it with a new ledger would
-reset the daily budget.
+reset the daily budget. The tables of ``rmbg/billing/client_keys.py`` are in the same file.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from rmbg.runtime.messages import Message, OwnerMessage
 from rmbg.settings import Settings
 
 #: Schema version, stored in the file as ``user_version``.
-VERSION = 2
+VERSION = 3
 
 #: For visitors, in the place of messages about the ledger's file.
 NO_LEDGER = Message("The ledger of this server cannot be used. Choose a free provider.")
@@ -44,6 +44,31 @@ CREATE TABLE calls (
 CREATE INDEX calls_at ON calls (at);
 """
 
+# `full_at` is the time at which all calls of a minute are available again.
+_CLIENT_TABLES = """
+CREATE TABLE client_keys (
+    name TEXT PRIMARY KEY,
+    digest BLOB NOT NULL,
+    credits INTEGER CHECK (credits IS NULL OR typeof(credits) = 'integer' AND credits >= 0),
+    rate INTEGER,
+    providers TEXT NOT NULL,
+    budget INTEGER,
+    created REAL NOT NULL,
+    used REAL,
+    revoked INTEGER NOT NULL DEFAULT 0,
+    full_at REAL NOT NULL DEFAULT 0
+);
+CREATE TABLE client_days (
+    name TEXT NOT NULL,
+    day INTEGER NOT NULL,
+    calls INTEGER NOT NULL DEFAULT 0,
+    pictures INTEGER NOT NULL DEFAULT 0,
+    usd INTEGER NOT NULL DEFAULT 0 CHECK (typeof(usd) = 'integer'),
+    open_usd INTEGER NOT NULL DEFAULT 0 CHECK (typeof(open_usd) = 'integer'),
+    PRIMARY KEY (name, day)
+);
+"""
+
 # The table is rebuilt, because DROP COLUMN requires SQLite 3.35.
 _FROM_1 = f"""
 ALTER TABLE calls RENAME TO calls_1;
@@ -53,6 +78,9 @@ INSERT INTO calls (id, at, expires, provider, owners, state, images, counted, us
     SELECT id, at, at, provider, owners, state, 1, counted, usd FROM calls_1;
 DROP TABLE calls_1;
 """
+
+#: Statements that upgrade a ledger from the schema version that is the key to the next one.
+_UPGRADES = {1: _FROM_1, 2: _CLIENT_TABLES}
 
 
 @contextlib.contextmanager
@@ -118,7 +146,7 @@ def _size(path: Path) -> int:
 
 def _new(name: str) -> sqlite3.Connection:
     db = sqlite3.connect(name, isolation_level=None)
-    db.executescript(f"BEGIN; {_TABLE} PRAGMA user_version = {VERSION}; COMMIT;")
+    db.executescript(f"BEGIN; {_TABLE} {_CLIENT_TABLES} PRAGMA user_version = {VERSION}; COMMIT;")
     return db
 
 
@@ -172,13 +200,15 @@ def _check(db: sqlite3.Connection, path: Path, *, write: bool) -> None:
         raise NotReadyError(f"The ledger {path} is from a newer version of this program. Update the program.")
     if version < 1:
         raise damaged(path, "it is not a ledger")
-    if version == 1 and write:
+    if version < VERSION and write:
         db.execute("BEGIN IMMEDIATE")
-        if db.execute("PRAGMA user_version").fetchone()[0] == 1:
-            for statement in _FROM_1.split(";"):
+        for step in range(db.execute("PRAGMA user_version").fetchone()[0], VERSION):
+            for statement in _UPGRADES[step].split(";"):
                 db.execute(statement)
-            db.execute(f"PRAGMA user_version = {VERSION}")
+            db.execute(f"PRAGMA user_version = {step + 1}")
         db.execute("COMMIT")
+    elif version < VERSION:  # an older ledger that is only read has no clients
+        db.executescript(_CLIENT_TABLES.replace("CREATE TABLE", "CREATE TEMP TABLE"))
 
 
 def _database_error(path: Path, error: sqlite3.Error, *, write: bool) -> NotReadyError:
@@ -289,7 +319,7 @@ class Ledger:
                     cursor = db.execute(
                         "INSERT INTO calls (at, expires, provider, owners, state, images, counted) "
                         "VALUES (?, ?, ?, ?, 'pending', ?, ?)",
-                        (moment, moment + seconds + GRACE_SECONDS, provider, owners, images, _units(reserve)),
+                        (moment, moment + seconds + GRACE_SECONDS, provider, owners, images, units(reserve)),
                     )
                     db.execute("COMMIT")
                     assert cursor.lastrowid is not None
@@ -300,7 +330,7 @@ class Ledger:
     def settle(self, id: int, cost: Cost | None) -> None:
         """Record the outcome of call `id`; a cost of None means that nothing was charged."""
         state = "nothing" if cost is None else cost.basis
-        usd = None if cost is None or cost.usd is None else _units(cost.usd)
+        usd = None if cost is None or cost.usd is None else units(cost.usd)
         with connection(self.path, write=True) as db:
             db.execute("UPDATE calls SET state = ?, usd = ? WHERE id = ?", (state, usd, id))
 
@@ -363,7 +393,8 @@ def of(settings: Settings) -> Ledger:
     return Ledger(settings.data / "ledger.sqlite3")
 
 
-def _units(usd: Decimal) -> int:
+def units(usd: Decimal) -> int:
+    """Return an amount as the integer that is stored, see `UNITS_PER_USD`."""
     return int((usd * UNITS_PER_USD).to_integral_value())
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from decimal import Decimal, InvalidOperation
 
 from tqdm import tqdm
 
@@ -14,7 +13,7 @@ from rmbg.batch.manifest import Outcome
 from rmbg.batch.plan import Plan, Recipe
 from rmbg.billing.cost import dollars
 from rmbg.cli import output
-from rmbg.cli.options import parse_alpha_matting, parse_background_or_preset, parse_edges, parse_finishing
+from rmbg.cli.options import parse_alpha_matting, parse_amount, parse_background_or_preset, parse_edges, parse_finishing
 from rmbg.cli.remove import add_result_arguments, open_provider, parse_options
 from rmbg.cli.terminal import confirm
 from rmbg.errors import OptionError, RmbgError, printable
@@ -58,7 +57,7 @@ def run(arguments: argparse.Namespace, token: CancellationToken) -> None:
     options = parse_options(arguments.option)
     background, finishing = parse_background_or_preset(arguments, settings), parse_finishing(arguments)
     edges, alpha_matting = parse_edges(arguments), parse_alpha_matting(arguments)
-    max_cost = _amount(arguments.max_cost)
+    max_cost = parse_amount(arguments.max_cost, "--max-cost")
     if arguments.jobs is not None and not 1 <= arguments.jobs <= MAX_JOBS:
         raise OptionError(f"--jobs is {arguments.jobs}; it must be between 1 and {MAX_JOBS}.")
     check_alpha_matting(alpha_matting, settings)
@@ -151,15 +150,3 @@ def _failure_message(progress: Progress, table: str) -> str:
     if progress.left:
         parts.append(f"{progress.left:,} photos are left. Run the same command again to continue.")
     return " ".join(parts)
-
-
-def _amount(text: str | None) -> Decimal | None:
-    if text is None:
-        return None
-    try:
-        value = Decimal(text.strip().lstrip("$"))
-    except InvalidOperation:
-        value = Decimal("NaN")
-    if not value.is_finite() or not 0 <= value <= 10**9:
-        raise OptionError(f"--max-cost is {printable(text, 40)!r}; it must be an amount of US dollars such as 0.50.")
-    return value

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import fields
+from decimal import Decimal, InvalidOperation
 
-from rmbg.errors import OptionError
+from rmbg.errors import OptionError, printable
 from rmbg.inference.catalog import VITMATTE
 from rmbg.matting.edges import METHODS, AlphaMatting, EdgeSettings
 from rmbg.render.backgrounds import Background, parse_background, place_picture
@@ -113,3 +114,16 @@ def parse_background_or_preset(arguments: argparse.Namespace, settings: Settings
     else:
         background = parse_background(arguments.background or "", settings=settings)
     return place_picture(background, arguments.background_fit or "", arguments.background_position or "")
+
+
+def parse_amount(text: str | None, option: str, expected: str = "an amount of US dollars such as 0.50") -> Decimal | None:
+    """Return the number of an option, None if it is not given; raises OptionError with what is `expected`."""
+    if text is None:
+        return None
+    try:
+        value = Decimal(text.strip().lstrip("$"))
+    except InvalidOperation:
+        value = Decimal("NaN")
+    if not value.is_finite() or not 0 <= value <= 10**9:
+        raise OptionError(f"{option} is {printable(text, 40)!r}; it must be {expected}.")
+    return value

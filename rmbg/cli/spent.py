@@ -1,4 +1,4 @@
-"""List the spending by remote provider and project it to a month."""
+"""List the spending by remote provider and by key of a client, and project it to a month."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 from rmbg.billing import ledger
+from rmbg.billing.client_keys import ClientKey, ClientKeys
 from rmbg.billing.cost import dollars
 from rmbg.billing.ledger import DAY, Total
 from rmbg.billing.quote import MONTHLY_IMAGES
@@ -29,18 +30,20 @@ def run(arguments: argparse.Namespace, token: CancellationToken) -> None:
     if not 0 < arguments.days <= 36_500:
         raise OptionError(f"--days is {arguments.days:g}; it must be a number of days such as 30.")
     book = ledger.of(settings)
-    totals = book.totals(time.time() - arguments.days * DAY)
+    since = time.time() - arguments.days * DAY
+    totals, keys = book.totals(since), [key for key in ClientKeys(settings).list(since) if key.calls]
     today, limit = book.spent_today(), settings.daily_budget_usd
     if arguments.json:
         result = {
             "days": arguments.days,
             "providers": [as_json(total) for total in totals],
+            "keys": [key_as_json(key) for key in keys],
             "today_usd": float(today),
             "daily_budget_usd": None if limit is None else float(limit),
         }
         output.write_text(f"{json.dumps(result)}\n")
         return
-    if not totals:
+    if not totals and not keys:
         output.write_text(f"No calls in the last {arguments.days:g} days.\n")
         return
     rows = [("PROVIDER", "CALLS", "USD", "OPEN CALLS", "UP TO", f"{MONTHLY_IMAGES:,} CALLS")]
@@ -56,7 +59,11 @@ def run(arguments: argparse.Namespace, token: CancellationToken) -> None:
                 dollars(month),
             )
         )
-    print_table(rows)
+    if totals:
+        print_table(rows)
+    if keys:
+        cells = [(key.name, str(key.calls), str(key.pictures), dollars(key.usd), dollars(key.open_usd)) for key in keys]
+        print_table([("KEY", "CALLS", "PICTURES", "USD", "UP TO"), *cells])
     of_limit = "" if limit is None else f" of {dollars(limit)}"
     output.write_text(f"Today (UTC), with the keys of this machine: {dollars(today)}{of_limit}.\n")
 
@@ -77,4 +84,15 @@ def as_json(total: Total) -> dict[str, Any]:
         "open_calls": total.open_calls,
         "open_usd": float(total.open_usd),
         "month_usd": None if month is None else float(month),
+    }
+
+
+def key_as_json(key: ClientKey) -> dict[str, Any]:
+    """Return the spending of one key of a client as a JSON object."""
+    return {
+        "name": key.name,
+        "calls": key.calls,
+        "pictures": key.pictures,
+        "usd": float(key.usd),
+        "open_usd": float(key.open_usd),
     }

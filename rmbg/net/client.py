@@ -302,6 +302,7 @@ def redact(text: str, secrets: Iterable[str] = (), limit: int = 160) -> str:
         for part in (secret, *secret.split(":")):
             if len(part) >= 4:
                 text = text.replace(part, "[key]")
+    text = re.sub(r"rmbg_[\w-]{43}", "[key]", text)  # secrets of ``rmbg.billing.client_keys``
     text = re.sub(r"data:[\w/+.-]*[;,][^\s\"'<>]*", "[picture]", text, flags=re.IGNORECASE)
     text = re.sub(r"[A-Za-z0-9+/_=-]{64,}", "[data]", text)
     text = text[: 20 * limit]  # the pattern takes quadratic time on tags that are not closed

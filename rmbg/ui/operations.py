@@ -5,10 +5,11 @@ Logs and metrics contain no pictures and keys; metrics contain neither visitors 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timezone
 from functools import partial
 from typing import Any
@@ -22,10 +23,14 @@ from prometheus_client import (
     ProcessCollector,
     generate_latest,
 )
+from prometheus_client.metrics_core import CounterMetricFamily
+from prometheus_client.registry import Collector
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from rmbg.billing.client_keys import ClientKeys
+from rmbg.errors import NotReadyError
 from rmbg.net.client import redact
 from rmbg.providers import PROVIDERS, load_plugins
 from rmbg.runtime import telemetry
@@ -105,6 +110,24 @@ class CallLog:
 BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 180)
 
 
+class ClientTotals(Collector):
+    """Collector of the totals of the keys of clients, from all processes; there are none while the ledger cannot be read."""
+
+    def __init__(self, keys: ClientKeys) -> None:
+        self._keys = keys
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        calls = CounterMetricFamily("rmbg_client_calls", "Calls of clients, by the name of the key.", labels=["key"])
+        pictures = CounterMetricFamily("rmbg_client_pictures", "Pictures returned to clients.", labels=["key"])
+        usd = CounterMetricFamily("rmbg_client_cost_dollars", "US dollars of clients with a known cost.", labels=["key"])
+        with contextlib.suppress(NotReadyError):
+            for key in self._keys.list():
+                calls.add_metric([key.name], key.calls)
+                pictures.add_metric([key.name], key.pictures)
+                usd.add_metric([key.name], float(key.usd))
+        yield from (calls, pictures, usd)
+
+
 class Metrics:
     """Listener of `telemetry` that counts, and the gauges of one server.
 
@@ -112,9 +135,11 @@ class Metrics:
     ----------
     gauges : mapping of name to (help, callable () -> float)
         Values that are read when the metrics are.
+    keys : ClientKeys
+        Keys of clients, whose totals are read at the same time.
     """
 
-    def __init__(self, gauges: Mapping[str, tuple[str, Callable[[], float]]]) -> None:
+    def __init__(self, gauges: Mapping[str, tuple[str, Callable[[], float]]], keys: ClientKeys) -> None:
         self._registry = CollectorRegistry()
         counter = partial(Counter, registry=self._registry)
         histogram = partial(Histogram, registry=self._registry, buckets=BUCKETS)
@@ -125,6 +150,7 @@ class Metrics:
         self._unknown = counter("rmbg_cost_unknown", "Calls whose charge is unknown.", ["provider"])
         for name, (help, read) in gauges.items():
             Gauge(name, help, registry=self._registry).set_function(read)
+        self._registry.register(ClientTotals(keys))
         ProcessCollector(registry=self._registry)  # memory, CPU seconds and open files, on Linux
 
     def text(self) -> bytes:

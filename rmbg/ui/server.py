@@ -14,6 +14,7 @@ import anyio.to_thread
 import gradio as gr
 from gradio.state_holder import SessionState
 
+from rmbg.billing.client_keys import ClientKeys
 from rmbg.errors import RmbgError
 from rmbg.settings import Settings
 from rmbg.ui import sign_in
@@ -95,7 +96,7 @@ def lifespan(blocks: gr.Blocks, origins: Origins, proxies: Proxies, settings: Se
             proxied=_proxied,
             open_page=visitors.open_page,
         )
-        metrics = Metrics(_gauges(blocks, visitors))
+        metrics = Metrics(_gauges(blocks, visitors), ClientKeys(settings))
         app.middleware_stack = Operations(guard, origins, settings.metrics, guard.ending.is_set, metrics.text)
         loop = asyncio.get_running_loop()
         app.state.end_streams = lambda: loop.call_soon_threadsafe(guard.ending.set)

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import json
 import os
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from rmbg.billing.client_keys import ClientKeys
 from rmbg.cli.app import COMMANDS
+from rmbg.settings import Settings
 from tests.benchmark.fakes import make_dataset
 from tests.command import save_scene
 from tests.remote import environment
@@ -48,7 +51,7 @@ def test_help(rmbg, monkeypatch, command):
 
 
 @pytest.mark.parametrize(
-    "command", ["remove", "compare", "batch", "benchmark", "providers", "models", "prices", "spent", "replace"]
+    "command", ["remove", "compare", "batch", "benchmark", "providers", "models", "prices", "spent", "replace", "keys"]
 )
 def test_json(rmbg, monkeypatch, tmp_path, command):
     (tmp_path / "in").mkdir()
@@ -64,12 +67,17 @@ def test_json(rmbg, monkeypatch, tmp_path, command):
         "prices": [],
         "spent": [],
         "replace": [photo, tmp_path / "out.png", "--prompt", "on a table"],
+        "keys": ["list"],
     }
     with Fal() as service:
         for name, value in environment(service, tmp_path / "data").items():
             monkeypatch.setenv(name, value)
         if command == "spent":
             assert rmbg("replace", *arguments["replace"])[0] == 0
+        if command in ("spent", "keys"):
+            keys = ClientKeys(Settings.from_environ())
+            keys.create("acme", Decimal(10), 60, ("builtin",), Decimal(1))
+            keys.reserve("acme")
         status, printed, error = rmbg(command, *arguments[command], "--json")
     assert status == 0, error
     check(f"{command}.json", json.dumps(fields(json.loads(printed)), indent=2) + "\n")

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import logging
+from decimal import Decimal
 from typing import Any
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
+from rmbg.billing.client_keys import ClientKeys
+from rmbg.billing.cost import Cost
 from rmbg.errors import OptionError
 from rmbg.runtime import telemetry
 from rmbg.settings import Settings
 from rmbg.ui.guard.checks import Origins, Proxies, own_hosts
-from rmbg.ui.operations import Formatter, Operations, configure
+from rmbg.ui.operations import Formatter, Metrics, Operations, configure
 
 SCOPE = {
     "type": "http",
@@ -64,6 +68,28 @@ def test_health_while_stopping():
     assert operations().get("/healthz").json() == {"status": "ok"}
     response = operations(stopping=True).get("/healthz")
     assert response.status_code == 503 and response.headers["cache-control"] == "no-store"
+
+
+def test_metrics_of_clients(tmp_path):
+    keys = ClientKeys(Settings(data=tmp_path))
+    metrics = Metrics({}, keys)
+    assert "rmbg_client_calls_total{" not in metrics.text().decode()
+    secret = keys.create("acme.example")
+    keys.settle(keys.reserve("acme.example", usd=Decimal("0.05")), 2, Cost(Decimal("0.04"), "charged"))
+    keys.reserve("acme.example")
+    text = metrics.text().decode()
+    samples = {sample.name: sample for family in text_string_to_metric_families(text) for sample in family.samples}
+    names = ("rmbg_client_calls_total", "rmbg_client_pictures_total", "rmbg_client_cost_dollars_total")
+    assert [samples[name].value for name in names] == [2, 2, 0.04]
+    assert all(samples[name].labels == {"key": "acme.example"} for name in names) and secret not in text
+    (tmp_path / "ledger.sqlite3").write_bytes(b"")
+    assert "rmbg_removals" in metrics.text().decode(), "a damaged ledger does not prevent the other metrics"
+
+
+def test_log_has_no_keys_of_clients(tmp_path):
+    secret = ClientKeys(Settings(data=tmp_path)).create("acme")
+    record = logging.LogRecord("rmbg.x", logging.ERROR, "", 1, f"X-Api-Key: {secret}, key={secret}", (), None)
+    assert json.loads(Formatter(True, ()).format(record))["message"] == "X-Api-Key: [key], key=[key]"
 
 
 def test_log_has_no_keys_and_pictures():
