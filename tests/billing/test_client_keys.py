@@ -9,13 +9,14 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
-from rmbg.billing import ledger
+from rmbg.billing import client_keys, ledger
 from rmbg.billing.client_keys import ClientKeys, ExhaustedError, RateLimit
 from rmbg.billing.cost import Cost
 from rmbg.billing.ledger import DAY
@@ -98,26 +99,47 @@ def test_revoked_key_is_invalid_in_another_process_at_once(keys, settings):
         keys.reserve("acme")
 
 
-def test_processes_cannot_overspend_the_last_credits(keys, settings):
-    keys.create("acme", Decimal(25))
+def test_processes_cannot_overspend_the_last_credit(keys, settings):
     code = """
 print("ready", flush=True)
-sys.stdin.readline()
-done = 0
-for _ in range(20):
+for name in sys.stdin:
     try:
-        keys.settle(keys.reserve("acme"), 1)
-        done += 1
+        keys.settle(keys.reserve(name.strip()), 1)
+        print(1, flush=True)
     except ExhaustedError:
-        pass
-print(done)
+        print(0, flush=True)
 """
+    names = [f"key-{number}" for number in range(30)]
+    for name in names:
+        keys.create(name, Decimal(1))
     processes = [child(code, settings) for _ in range(2)]
     assert [process.stdout.readline() for process in processes] == ["ready\n"] * 2
-    done = [int(process.communicate("go\n")[0]) for process in processes]
-    assert sum(done) == 25, done
-    key = keys.list()[0]
-    assert (key.credits, key.calls, key.pictures) == (0, 25, 25)
+    for name in names:
+        for process in processes:
+            process.stdin.write(f"{name}\n")
+            process.stdin.flush()
+        assert sorted(process.stdout.readline() for process in processes) == ["0\n", "1\n"]
+    for process in processes:
+        process.communicate()
+    assert {(key.credits, key.calls, key.pictures) for key in keys.list()} == {(0, 1, 1)}
+
+
+def test_credits_are_read_and_taken_in_one_transaction(keys, monkeypatch):
+    """A second call starts after the first has read its credits, and ends after it has taken them."""
+    keys.create("acme", Decimal(1))
+    read, calls = client_keys._decimal, []
+
+    def started(value: int | None) -> Decimal | None:
+        if not calls:
+            calls.append(pool.submit(keys.reserve, "acme"))
+            assert wait(calls, timeout=0.5).not_done
+        return read(value)
+
+    monkeypatch.setattr(client_keys, "_decimal", started)
+    with ThreadPoolExecutor(1) as pool:
+        keys.reserve("acme")
+        with pytest.raises(ExhaustedError):
+            calls[0].result()
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of Unix")
