@@ -219,8 +219,7 @@ def _database_error(path: Path, error: sqlite3.Error, *, write: bool) -> NotRead
         if not write:
             return NotReadyError(f"The ledger {path} cannot be read: {text}. Make the file readable.")
         return NotReadyError(
-            f"The ledger {path} cannot be written: {text}. Nothing was sent, because a paid call must be recorded first. Make "
-            "the file and its folder writable."
+            f"The ledger {path} cannot be written: {text}. Nothing was sent or changed. Make the file and its folder writable."
         )
     return damaged(path, text)
 

@@ -237,8 +237,10 @@ def test_read_only_ledger(fal, photo, tmp_path, unprivileged, folder_too):
         assert status == 0 and "$0.018" in out, err
         words = ["remove", photo, tmp_path / "o.png", "--provider", "fal-rmbg-2.0"]
         status, _, err = run(fal, data, *words, before=unprivileged)
+        key_status, key, key_err = run(fal, data, "keys", "create", "acme", before=unprivileged)
     finally:
         data.chmod(0o755)
+    assert (key_status, key) == (1, "") and key_err.count("\n") == 1 and "Nothing was sent or changed." in key_err, key_err
     assert status == 1 and err.count("\n") == 1 and str(path) in err, err
     assert "RMBG_DATA" not in err and "writable" in err
     assert len(fal.jobs) == 1
