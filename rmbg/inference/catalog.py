@@ -73,6 +73,8 @@ class Model:
         Range of the sides of the input if they are those of the photo, see `input_shape`. `size` has no effect then.
     mean, std : (red, green, blue)
         Normalization after scaling to [0, 1].
+    relative : bool
+        True if the scaling is by the largest value in the photo, as in the training of U2-Net, instead of 255.
     resampling : {"plain", "antialiased", "lanczos"}
         Resizing of the photo to the input, see ``rmbg.inference.preprocess``.
     classes : int
@@ -110,6 +112,7 @@ class Model:
     dynamic: tuple[int, int] | None = None
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
+    relative: bool = False
     resampling: Literal["plain", "antialiased", "lanczos"] = "antialiased"
     classes: int = 1
     letterbox: Literal["center", "corner"] | None = None
@@ -134,7 +137,7 @@ class Model:
         """The model without its description and preprocessing, which the loaded network does not depend on."""
         described: dict[str, Any] = dict.fromkeys(("title", "network", "best_for", "license", "license_url"), "")
         prepared: dict[str, Any] = {"mean": IMAGENET_MEAN, "std": IMAGENET_STD, "resampling": "antialiased"}
-        return replace(self, **described, **prepared, letterbox=None, minmax_normalize=False, seconds=None)
+        return replace(self, **described, **prepared, relative=False, letterbox=None, minmax_normalize=False, seconds=None)
 
     @property
     def input_size(self) -> str:
@@ -432,6 +435,7 @@ _U2NET = Model(
     license_url="https://github.com/xuebinqin/U-2-Net/blob/master/LICENSE",
     architecture="onnx",
     size=320,
+    relative=True,
     resampling="lanczos",
     minmax_normalize=True,
 )
@@ -447,6 +451,7 @@ _U2NET_CLOTH = replace(
     size=768,
     mean=(0.5, 0.5, 0.5),
     std=(0.5, 0.5, 0.5),
+    relative=False,
     minmax_normalize=False,
     classes=4,
 )

@@ -35,7 +35,8 @@ def prepare(model: Model, rgb: np.ndarray) -> np.ndarray:
         pixels = resize_plain(rgb, *size)
     else:
         pixels = np.asarray(Image.fromarray(rgb).resize(size[::-1], FILTERS[model.resampling]))
-    scale = 1 / (255 * np.array(model.std, np.float32))
+    white = max(float(pixels.max()), 1e-6) if model.relative else 255
+    scale = 1 / (white * np.array(model.std, np.float32))
     offset = np.array(model.mean, np.float32) / np.array(model.std, np.float32)
     images = np.zeros((1, 3, height, width), np.float32)
     images[0, :, rows, columns] = (pixels * scale - offset).transpose(2, 0, 1)

@@ -30,6 +30,16 @@ def test_inputs_are_normalized():
     )
 
 
+def test_dark_photos_are_scaled_by_their_largest_value_for_u2net():
+    """As in ``ToTensorLab`` of https://github.com/xuebinqin/U-2-Net/blob/master/data_loader.py."""
+    dark = np.full((20, 30, 3), (30, 60, 120), np.uint8)
+    expected = (np.array([0.25, 0.5, 1]) - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+    for name in ("u2net", "u2netp", "u2net-human-seg", "silueta"):
+        assert np.allclose(preprocess.prepare(MODELS[name], dark)[0, :, 5, 5], expected, atol=1e-5)
+    assert np.isfinite(preprocess.prepare(MODELS["u2net"], np.zeros((20, 30, 3), np.uint8))).all()
+    assert np.allclose(preprocess.prepare(MODELS["u2net-cloth-seg"], dark)[0, 2, 5, 5], 120 / 255 * 2 - 1)
+
+
 def test_minmax_normalization_of_masks():
     mask = np.full((1024, 1024), 0.25, np.float32)
     mask[:, 512:] = 0.75
