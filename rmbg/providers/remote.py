@@ -81,7 +81,8 @@ def http_failure(
     texts, status, lower = {**ERROR_TEXTS, **texts}, response.status, str(code).lower()
     status = next((status for word, status in STATUSES.items() if word in lower), 400 if lower.startswith(INVALID) else status)
     text = texts.get(status) or texts[status // 100 if 300 <= status < 500 else 5]
-    reason = ", ".join(filter(None, ["" if response.ok else f"HTTP {response.status}", client.sanitize(code, 40)]))
+    name = "" if str(code).isdigit() else client.sanitize(code, 40)
+    reason = ", ".join(filter(None, ["" if response.ok else f"HTTP {response.status}", name]))
     values = {"hint": retry_hint(response), "detail": client.error_detail(detail), "account": client.account}
     return ServiceError(Message(text, service=client.name, code=reason, **values))
 

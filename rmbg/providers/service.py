@@ -94,8 +94,6 @@ class Service(Remote):
         Error messages by status, which replace those of `http_failure`.
     no_subject : tuple of str
         Error codes of photos without a subject.
-    billed : tuple of int
-        Statuses below 500 of requests that may be charged.
     reports_failures : bool
         True if an error of any status with an explanation is not charged.
     jobs : Jobs or None
@@ -115,7 +113,6 @@ class Service(Remote):
     details: tuple[Path, ...] = (("message",), ("detail",), ("error",))
     texts: Mapping[int, str] = MappingProxyType({})
     no_subject: tuple[str, ...] = ()
-    billed: tuple[int, ...] = ()
     reports_failures = False
     jobs: Jobs | None = None
     max_side: int | None = None
@@ -164,8 +161,7 @@ class Service(Remote):
         After an error of a gateway in front of the service, the charge is unknown.
         """
         code, detail = str(response.json(*self.code) or ""), self._explanation(response)
-        rejected = 300 <= response.status < 500 and response.status not in self.billed
-        if step == "submit" and (rejected or (self.reports_failures and bool(code or detail))):
+        if step == "submit" and (300 <= response.status < 500 or (self.reports_failures and bool(code or detail))):
             client.mark_rejected()
         if code in self.no_subject:
             return no_subject(client.name)
