@@ -15,6 +15,9 @@ from rmbg.billing.quote import PRICES
 from rmbg.cli.app import COMMANDS, parser
 from rmbg.providers import PROVIDERS
 from rmbg.providers.base import Option
+from rmbg.rest.openapi import FACTS, HEADERS
+from rmbg.rest.parameters import PARAMETERS
+from rmbg.rest.removebg import CODES
 
 FOLDER = Path(__file__).resolve().parent / "reference"
 
@@ -86,7 +89,44 @@ def api() -> str:
     return _page(parts)
 
 
-PAGES = {"command-line.md": command_line, "providers.md": providers, "api.md": api}
+def rest() -> str:
+    """Return the page of remove.bg's API: its parameters, headers and errors."""
+    parts = [
+        "# remove.bg's API",
+        "`POST /v1.0/removebg` takes JSON, urlencoded and multipart bodies. `GET /v1.0/account` returns the credits of the "
+        "key, `POST /v1.0/improve` stores nothing, and `GET /v1.0/openapi.json` describes all of it. "
+        "[How to use it](../how-to/removebg-api.md).",
+    ]
+    groups = (
+        ("Parameters of remove.bg", [p for p in PARAMETERS if p.used and not p.name.startswith("rmbg_")]),
+        ("Parameters without effect", [p for p in PARAMETERS if not p.used]),
+        ("Parameters of this server", [p for p in PARAMETERS if p.name.startswith("rmbg_")]),
+    )
+    for title, parameters in groups:
+        rows = ["| parameter | values | default | meaning |", "|---|---|---|---|"]
+        for p in parameters:
+            default = _cell(f"`{p.default}`") if p.default != "" else "none"
+            rows.append(f"| `{p.name}` | {'file' if p.file else _values(p)} | {default} | {_cell(p.help)} |")
+        parts += [f"## {title}", "\n".join(rows)]
+    parts.append("All other parameters are ignored.")
+    rows = ["| status | code | title |", "|---|---|---|"]
+    rows += [f"| {status} | `{code}` | {title} |" for code, (status, title) in CODES.items()]
+    rows.append("| 400 | `invalid_` and the name | The value of a parameter is invalid |")
+    parts += [
+        "## Response",
+        "The picture, or with `Accept: application/json` an object `data` with the fields `result_b64`, "
+        + ", ".join(f"`{name}`" for name in FACTS)
+        + ". They and the headers `X-Foreground-*` are the bounding box of the subject in the picture at the size of the "
+        "result, before a crop or a new place. The headers:",
+        ", ".join(f"`{name}`" for name in HEADERS) + ".",
+        "## Errors",
+        'The body is `{"errors": [{"title", "code", "detail"}]}`, and `Retry-After` is sent with 429 and 503.',
+        "\n".join(rows),
+    ]
+    return _page(parts)
+
+
+PAGES = {"command-line.md": command_line, "providers.md": providers, "api.md": api, "rest.md": rest}
 
 
 def _values(option: Option) -> str:

@@ -69,6 +69,8 @@ class Settings:
         Limits of a batch of a visitor: photos, and bytes of the upload and of the photos in its archives.
     trusted_proxies : tuple of str
         Addresses and networks of the reverse proxies whose forwarded headers are used; ``private`` stands for all private ones.
+    rest_provider : str
+        Id of the provider of ``/v1.0/removebg``, for requests that do not name one.
     metrics : {"local", "all", "off"}
         Clients that may read ``/metrics``: programs on this machine, all, or none.
     log_level, log_format : str
@@ -106,6 +108,7 @@ class Settings:
     batch_files: int = 100
     batch_bytes: int = 500_000_000
     trusted_proxies: tuple[str, ...] = ("private",)
+    rest_provider: str = "builtin"
     metrics: str = "local"
     log_level: str = "warning"
     log_format: str = "text"
@@ -153,6 +156,7 @@ class Settings:
             batch_files=_positive_int(env, "RMBG_BATCH_FILES", cls.batch_files),
             batch_bytes=_positive_int(env, "RMBG_BATCH_MB", cls.batch_bytes // mega) * mega,
             trusted_proxies=_list(env, "RMBG_TRUSTED_PROXIES", str.lower) or cls.trusted_proxies,
+            rest_provider=env.get("RMBG_REST_PROVIDER", "").strip() or cls.rest_provider,
             metrics=_choice(env, "RMBG_METRICS", cls.metrics, "local", "all", "off"),
             log_level=_choice(env, "RMBG_LOG_LEVEL", cls.log_level, "debug", "info", "warning", "error"),
             log_format=_choice(env, "RMBG_LOG_FORMAT", cls.log_format, "text", "json"),

@@ -24,6 +24,7 @@ LAYERS = (
     {"rmbg.remove", "rmbg.replace", "rmbg.plugins"},
     {"rmbg.compat"},
     {"rmbg.compare", "rmbg.batch", "rmbg.benchmark"},
+    {"rmbg.rest"},
     {"rmbg.ui"},
     {"rmbg.cli"},
     {"rmbg", "rmbg.__main__"},

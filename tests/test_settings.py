@@ -59,6 +59,7 @@ def test_defaults():
         ("RMBG_TRUSTED_PROXIES", "", "trusted_proxies", ("private",)),
         ("RMBG_RESULT_HOSTS", "A.example, 127.0.0.1 ,,", "result_hosts", ("a.example", "127.0.0.1")),
         ("RMBG_PHOTO_HOSTS", "127.0.0.1:8080", "photo_hosts", ("127.0.0.1:8080",)),
+        ("RMBG_REST_PROVIDER", " birefnet ", "rest_provider", "birefnet"),
         ("RMBG_DATA", "/data", "data", Path("/data")),
     ],
 )

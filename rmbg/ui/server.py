@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import os
 import socket
@@ -16,6 +17,10 @@ from gradio.state_holder import SessionState
 
 from rmbg.billing.client_keys import ClientKeys
 from rmbg.errors import RmbgError
+from rmbg.providers.base import ProviderInfo
+from rmbg.rest.app import Api, Machine
+from rmbg.rest.removebg import Answer
+from rmbg.runtime.cancellation import CancellationToken
 from rmbg.settings import Settings
 from rmbg.ui import sign_in
 from rmbg.ui.batch import max_bytes
@@ -26,7 +31,7 @@ from rmbg.ui.guard.checks import Origins, Proxies, is_loopback, own_hosts, parse
 from rmbg.ui.guard.connections import watch
 from rmbg.ui.guard.limits import Limits
 from rmbg.ui.guard.middleware import Guard
-from rmbg.ui.lanes import DEVICE, SERVICES
+from rmbg.ui.lanes import DEVICE, LOCAL, SERVICES, memory_for
 from rmbg.ui.operations import Metrics, Operations
 from rmbg.ui.pages import Pages
 from rmbg.ui.session import Session
@@ -85,7 +90,7 @@ def lifespan(blocks: gr.Blocks, origins: Origins, proxies: Proxies, settings: Se
         plain = app.middleware_stack
         can_sign_in = sign_in.available(settings.environ)
         guard = Guard(
-            Drafts(Pages(SignInPages(plain) if can_sign_in else plain, keep=not can_sign_in)),
+            Api(Drafts(Pages(SignInPages(plain) if can_sign_in else plain, keep=not can_sign_in)), MACHINE),
             origins=origins,
             proxies=proxies,
             limits=Limits(settings.session_bytes, lambda: [call.request.scope for call in queued(blocks)]),
@@ -114,6 +119,15 @@ def lifespan(blocks: gr.Blocks, origins: Origins, proxies: Proxies, settings: Se
             await asyncio.gather(*tasks, return_exceptions=True)
 
     return run
+
+
+async def _run(info: ProviderInfo, token: CancellationToken, work: Callable[[], Answer]) -> Answer:
+    lane = LOCAL if info.kind == "local" else SERVICES
+    return await lane.run(token, work)
+
+
+#: The resources of remove.bg's API are those of the page's; the lane bounds the calls that wait for the device.
+MACHINE = Machine(_run, functools.partial(DEVICE.turn, bounded=False), memory_for)
 
 
 def largest_upload(settings: Settings) -> int:

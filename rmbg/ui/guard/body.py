@@ -13,6 +13,7 @@ import anyio
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import Message, Receive, Send
 
+from rmbg.rest.removebg import RETRY_SECONDS
 from rmbg.runtime.messages import megabytes
 from rmbg.ui.guard.checks import Refused
 from rmbg.ui.guard.connections import GRACE_SECONDS, MINIMUM_RATE
@@ -23,6 +24,10 @@ DISCARD_SECONDS = 10
 
 #: Origins of the pages that embed a Space in a frame.
 HUB = "https://huggingface.co https://*.hf.space"
+
+
+#: Codes of remove.bg for the statuses of refused requests.
+CODES = {413: "file_too_large", 429: "rate_limit_exceeded"}
 
 
 class GuardedResponse:
@@ -73,7 +78,7 @@ class GuardedResponse:
             await self({"type": "http.response.body", "body": b""})
 
     async def refuse(self, status: int, message: str, receive: Receive | None = None) -> None:
-        """Send an error in the formats of FastAPI and of Gradio, which Gradio's clients read.
+        """Send an error in the formats of FastAPI and of Gradio, which Gradio's clients read, and of remove.bg.
 
         With `receive`, the rest of the body is discarded before the connection is closed: clients and proxies that are still
         sending it would lose the answer otherwise.
@@ -81,10 +86,13 @@ class GuardedResponse:
         if self._started or self._refused:
             self._refused = True
             return
-        body = json.dumps({"detail": t(message), "error": t(message)}).encode()
+        errors = [{"title": t(message), "code": CODES.get(status, "invalid_request")}]
+        body = json.dumps({"detail": t(message), "error": t(message), "errors": errors}).encode()
         headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
         if status in (408, 413):
             headers.append((b"connection", b"close"))
+        if status == 429:
+            headers.append((b"retry-after", str(RETRY_SECONDS).encode()))
         await self({"type": "http.response.start", "status": status, "headers": headers})
         await self({"type": "http.response.body", "body": body, "more_body": receive is not None})
         if receive is not None:

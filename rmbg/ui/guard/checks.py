@@ -13,6 +13,7 @@ from starlette.datastructures import Headers
 from starlette.types import Scope
 
 from rmbg.errors import OptionError, printable
+from rmbg.rest.app import route_of
 
 _LABEL = "[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _NETLOC = re.compile(rf"({_LABEL}(?:\.{_LABEL}){{0,30}}|\[[0-9a-f:.]{{2,45}}\])(?::([0-9]{{1,5}}))?")
@@ -281,11 +282,19 @@ def check_origin(origins: Origins, scope: Scope, headers: Headers, *, embeddable
 
 
 def check_route(scope: Scope, *, sign_in: bool = False) -> str:
-    """Return the part of the path after `PREFIX`, empty for the page's own files; raises Refused for routes not in use."""
+    """Return the part of the path after `PREFIX`, the route of remove.bg's API, or an empty text for the page's own files.
+
+    Raises
+    ------
+    Refused
+        For routes not in use.
+    """
     method, path = scope["method"], scope["path"]
     _, found, route = path.partition(PREFIX)
     if method == "OPTIONS":
         return route
+    if not found and route_of(path):
+        return route_of(path)
     if not found:
         if method not in ("GET", "HEAD"):
             raise Refused(405, "Method not allowed.")
@@ -303,9 +312,10 @@ def check_route(scope: Scope, *, sign_in: bool = False) -> str:
 def check_content_type(scope: Scope, headers: Headers, route: str) -> None:
     """Raise Refused for bodies that a form of another site could send.
 
-    Browsers send JSON to other origins only after a preflight request.
+    Browsers send JSON to other origins only after a preflight request. The forms of remove.bg's API, which has no sessions, are
+    protected by the check of the origin.
     """
-    if scope["method"] != "POST":
+    if scope["method"] != "POST" or route == route_of(scope["path"]):
         return
     required = "multipart/form-data" if route.rstrip("/") == "upload" else "application/json"
     if headers.get("content-type", "").partition(";")[0].strip().lower() != required:

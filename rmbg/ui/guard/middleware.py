@@ -17,6 +17,7 @@ from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from rmbg.rest.app import route_of
 from rmbg.ui.guard.body import GuardedResponse, LimitedBody, body_limit
 from rmbg.ui.guard.checks import DRAFT, FORWARDED, Origins, Proxies, Refused, check_content_type, check_origin, check_route
 from rmbg.ui.guard.connections import CLIENT, address_of
@@ -109,6 +110,7 @@ class Guard:
             with contextlib.ExitStack() as stack:
                 stack.enter_context(self.limits.request(address_of(scope)))
                 is_upload = scope["method"] == "POST" and route.rstrip("/") == "upload"
+                is_rest = scope["method"] == "POST" and route == route_of(scope["path"])
                 largest = self.max_upload if is_upload else self.max_bytes
                 ending = self.ending if scope["method"] == "GET" else None
                 body = LimitedBody(receive, body_limit(route, largest), largest, headers, response, ending)
@@ -117,6 +119,9 @@ class Guard:
                     body.completed.enter_context(self.limits.unfinished(address_of(scope)))
                 if is_upload:  # Gradio writes it to files while it arrives
                     self.limits.count_upload(address_of(scope), int(headers.get("content-length", self.max_upload)))
+                    await self.app(scope, body, response)
+                elif is_rest:  # read after the check of the client's key
+                    self.limits.count_call(address_of(scope))
                     await self.app(scope, body, response)
                 else:
                     if MCP.fullmatch(route):

@@ -1,0 +1,1 @@
+"""The HTTP API of remove.bg, version 1.0."""
