@@ -50,6 +50,8 @@ BLOCKS = {
     ("docs/how-to/api.md", "python"): 2,
     ("docs/how-to/api.md", "sh"): 1,
     ("docs/how-to/api.md", "js"): 1,
+    ("docs/how-to/removebg-api.md", "sh"): 1,
+    ("docs/how-to/removebg-api.md", "python"): 1,
     ("docs/how-to/mcp.md", "python"): 1,
     ("docs/how-to/mcp.md", "json"): 1,
     ("docs/how-to/many-machines.md", "yaml"): 1,
@@ -143,6 +145,22 @@ def test_curl(app, folder):
     (script,) = examples("docs/how-to/api.md", "sh", app)
     run(["bash", "-euo", "pipefail"], script)
     with Image.open("cutout.webp") as cutout:
+        assert cutout.size == (160, 120) and cutout.mode == "RGBA"
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
+def test_curl_for_remove_bg(app, folder):
+    (script,) = examples("docs/how-to/removebg-api.md", "sh", app)
+    run(["bash", "-euo", "pipefail"], script)
+    with Image.open("cutout.png") as cutout:
+        assert cutout.size == (160, 120) and cutout.mode == "RGBA"
+
+
+def test_package_for_remove_bg(app, folder):
+    pytest.importorskip("removebg")
+    (script,) = examples("docs/how-to/removebg-api.md", "python", app)
+    run([sys.executable, "-"], script)
+    with Image.open("photo.jpg_no_bg.png") as cutout:
         assert cutout.size == (160, 120) and cutout.mode == "RGBA"
 
 

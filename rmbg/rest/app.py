@@ -108,11 +108,11 @@ class Api:
             await self._app(scope, receive, send)
             return
         method, handle = self._routes[route]
-        request, settings = Request(scope, receive), Settings.from_environ()
+        request = Request(scope, receive)
         try:
             if request.method != method:
                 raise Failure("method_not_allowed", f"Use {method}.")
-            made = await handle(request, settings)
+            made = await handle(request, Settings.from_environ())
         except Failure as failure:
             made = failure.answer()
         except ClientDisconnect:

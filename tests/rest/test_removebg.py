@@ -13,8 +13,10 @@ from PIL import Image
 
 from rmbg import remove_background
 from rmbg.images.encode import FORMATS, encode
+from rmbg.images.photo import Photo
 from rmbg.rest.parameters import PARAMETERS
 from rmbg.rest.removebg import CODES
+from rmbg.rest.result import resized
 from rmbg.settings import Settings
 from tests.remote import picture
 from tests.rest.conftest import BOX, HEIGHT, PHOTO, WIDTH, error, pixels
@@ -94,6 +96,11 @@ def test_size(remove, size, most):
     height, width = pixels(remove({"image_file": photo.getvalue()}, size=size, format="webp")).shape[:2]
     assert most * 0.99e6 < width * height <= most * 1e6
     assert abs(width / height - 2999 / 1999) < 0.01
+
+
+def test_preview_is_not_larger_by_rounding():
+    sized = resized(Photo(np.zeros((777, 721, 3), np.uint8)), "preview")
+    assert 0.99 * 250_000 < sized.width * sized.height <= 250_000
 
 
 def test_small_photos_are_not_enlarged(remove):

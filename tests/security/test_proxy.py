@@ -139,6 +139,7 @@ def test_visitors_are_not_the_owner(proxied, client, tmp_path):
 
 def test_urls_have_the_root_path_and_the_name_of_the_proxy(proxied):
     with proxied.client() as http:
+        assert http.get("/studio/v1.0/openapi.json").raise_for_status().json()["openapi"] == "3.1.0"
         config = http.get("/studio/config").raise_for_status().json()
         assert config["root"] == proxied.page.rstrip("/")
         # Under https the links are https ones.
