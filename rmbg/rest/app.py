@@ -6,9 +6,10 @@ import asyncio
 import json
 import logging
 import re
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from functools import partial
 from typing import Any
 
@@ -21,12 +22,15 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from rmbg.billing.client_keys import MAX_CREDITS, ClientKey
+from rmbg.billing.cost import Cost
 from rmbg.errors import NotReadyError, RmbgError
 from rmbg.images.photo import Photo
 from rmbg.net.download import fetch
 from rmbg.providers.base import DeviceTurn, ProviderInfo
 from rmbg.remove import keep_if_paid, remove_background
 from rmbg.render import backgrounds
+from rmbg.rest.clients import authorize, charged, settings_for, take
 from rmbg.rest.openapi import document
 from rmbg.rest.removebg import Answer, Failure, Removal, failure_of, parse
 from rmbg.rest.result import answer, cropped, read_photo, region, resized, restored
@@ -44,29 +48,14 @@ DOWNLOADS_AT_ONCE = 8
 #: Limits of a body in parts; that of all bytes is the server's.
 MAX_FILES, MAX_FIELDS, MAX_FIELD_BYTES = 4, 200, 200_000_000
 
-NO_KEYS = "This server is shared, and its API is for clients with a key, of which it has none."
-
-#: Response of /account to a client without a key, whose calls cost no credits.
-ACCOUNT = {
-    "data": {
-        "attributes": {
-            "credits": {"total": 0, "subscription": 0, "payg": 0, "enterprise": 0},
-            "api": {"free_calls": 0, "sizes": "all"},
-        }
-    }
-}
+#: Credits that /account reports for a key without a limit.
+UNLIMITED = MAX_CREDITS
 
 
 def route_of(path: str) -> str:
     """Return the route of the API in the path of a request, such as ``v1.0/removebg``; empty for other paths."""
     match = _PATH.fullmatch(path)
     return match[1] if match else ""
-
-
-def authorize(headers: Mapping[str, str], settings: Settings) -> None:
-    """Raise Failure unless a client may use the API: there are no keys of clients, so that a shared server refuses all."""
-    if settings.shared:
-        raise Failure("auth_failed", NO_KEYS)
 
 
 @dataclass(frozen=True)
@@ -87,6 +76,17 @@ class Machine:
     run: Callable[[ProviderInfo, CancellationToken, Callable[[], Answer]], Awaitable[Answer]]
     device: DeviceTurn
     memory: Callable[[Photo, Callable[[], None]], AbstractContextManager[None]]
+
+
+@dataclass(frozen=True, eq=False)
+class Call:
+    """A validated request and its client."""
+
+    removal: Removal
+    client: ClientKey | None
+    settings: Settings
+    as_json: bool
+    token: CancellationToken = field(default_factory=CancellationToken)
 
 
 class Api:
@@ -115,6 +115,8 @@ class Api:
             made = await handle(request, Settings.from_environ())
         except Failure as failure:
             made = failure.answer()
+        except RmbgError as error:
+            made = failure_of(error, shared=True).answer()
         except ClientDisconnect:
             raise
         except Exception:
@@ -124,46 +126,48 @@ class Api:
         await Response(made.body, made.status, headers, made.media_type)(scope, receive, send)
 
     async def _removebg(self, request: Request, settings: Settings) -> Answer:
-        authorize(request.headers, settings)
-        removal = await anyio.to_thread.run_sync(parse, await fields_of(request), settings)
-        token = CancellationToken()
-        as_json = "application/json" in request.headers.get("accept", "")
-        return await _while_connected(request.receive, token, self._remove(removal, settings, token, as_json))
-
-    async def _remove(self, removal: Removal, settings: Settings, token: CancellationToken, as_json: bool) -> Answer:
-        data = await self._content(removal.source, "failed_image_download", settings, token)
-        backdrop = None
-        if removal.backdrop is not None:
-            backdrop = await self._content(removal.backdrop, "failed_bg_download", settings, token)
-        work = partial(_answer, data, backdrop, removal, settings, token, self._machine, as_json)
+        client = await anyio.to_thread.run_sync(authorize, request.headers, settings)
+        wait, limits = await anyio.to_thread.run_sync(take, client, settings)
         try:
-            return await self._machine.run(removal.provider.info, token, work)
+            if wait:
+                raise Failure("rate_limit_exceeded", f"The next call of this key is possible in {wait} s.", retry=wait)
+            removal = await anyio.to_thread.run_sync(parse, await fields_of(request), settings)
+            settings = settings_for(client, removal.provider.info, settings)
+            call = Call(removal, client, settings, "application/json" in request.headers.get("accept", ""))
+            made = await _while_connected(request.receive, call.token, self._answer(call))
+        except Failure as failure:
+            made = failure.answer()
+        return replace(made, headers={**made.headers, **limits})
+
+    async def _answer(self, call: Call) -> Answer:
+        removal, backdrop = call.removal, None
+        data = await self._content(removal.source, "failed_image_download", call)
+        if removal.backdrop is not None:
+            backdrop = await self._content(removal.backdrop, "failed_bg_download", call)
+        work = partial(_made, data, backdrop, call, self._machine)
+        try:
+            return await self._machine.run(removal.provider.info, call.token, work)
         except NotReadyError as error:
             raise Failure("rate_limit_exceeded", str(error)) from None
 
-    async def _content(self, source: bytes | str, code: str, settings: Settings, token: CancellationToken) -> bytes:
+    async def _content(self, source: bytes | str, code: str, call: Call) -> bytes:
         """Return the content of a picture, which is downloaded if `source` is a URL."""
         if isinstance(source, bytes):
             return source
+        settings = call.settings
         limits: dict[str, Any] = {"max_bytes": settings.max_bytes, "loopback_hosts": settings.photo_hosts}
-        load = partial(fetch, source, plain_http=True, cancelled=token.cancelled, **limits)
+        load = partial(fetch, source, plain_http=True, cancelled=call.token.cancelled, **limits)
         try:
             return await anyio.to_thread.run_sync(load, limiter=self._downloads)
         except RmbgError as error:
             raise Failure(code, public_text(str(error), shared=settings.shared)) from None
 
 
-def _answer(
-    data: bytes,
-    backdrop: bytes | None,
-    removal: Removal,
-    settings: Settings,
-    token: CancellationToken,
-    machine: Machine,
-    as_json: bool,
-) -> Answer:
-    """Return the response to a request whose pictures are loaded; called in a thread. Errors are responses as well."""
-    try:
+def _made(data: bytes, backdrop: bytes | None, call: Call, machine: Machine) -> Answer:
+    """Return the response to a call whose pictures are loaded, in a thread. Errors are responses as well."""
+    removal, settings, token = call.removal, call.settings, call.token
+
+    def work() -> tuple[Answer, Cost]:
         photo = read_photo(data, settings)
         picture = None if backdrop is None else backgrounds.picture(read_photo(backdrop, settings))
         with machine.memory(photo, token.check):
@@ -179,13 +183,16 @@ def _answer(
                 device=machine.device,
             )
             with keep_if_paid([cutout], settings):
-                made = answer(restored(cutout, sized, rows, columns), removal, picture, as_json=as_json)
+                made = answer(restored(cutout, sized, rows, columns), removal, picture, as_json=call.as_json)
                 token.check()  # what a client that has disconnected has paid for is kept
-                return made
+                return made, cutout.cost
+
+    try:
+        return charged(call.client, removal, settings, work)
     except Failure as failure:
         return failure.answer()
     except RmbgError as error:
-        return failure_of(error, settings).answer()
+        return failure_of(error, shared=settings.shared).answer()
 
 
 async def fields_of(request: Request) -> dict[str, Any]:
@@ -233,15 +240,17 @@ async def _while_connected(receive: Receive, token: CancellationToken, call: Cor
 
 async def _improve(request: Request, settings: Settings) -> Answer:
     """Discard the picture: there is no program that collects any."""
-    authorize(request.headers, settings)
+    await anyio.to_thread.run_sync(authorize, request.headers, settings)
     async for _ in request.stream():
         pass
     return _json({"id": "", "detail": "Thank you. This server collects no pictures; nothing was stored."})
 
 
 async def _account(request: Request, settings: Settings) -> Answer:
-    authorize(request.headers, settings)
-    return _json(ACCOUNT)
+    client = await anyio.to_thread.run_sync(authorize, request.headers, settings)
+    left = Decimal(0) if client is None else UNLIMITED if client.credits is None else client.credits
+    credits = {"total": float(left), "subscription": 0, "payg": float(left), "enterprise": 0}
+    return _json({"data": {"attributes": {"credits": credits, "api": {"free_calls": 0, "sizes": "all"}}}})
 
 
 async def _openapi(request: Request, settings: Settings) -> Answer:

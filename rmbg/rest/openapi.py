@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from rmbg.rest.clients import RATE_HEADERS
 from rmbg.rest.parameters import PARAMETERS, Parameter
 from rmbg.rest.removebg import CODES
 from rmbg.version import __version__
@@ -15,6 +16,7 @@ HEADERS = {
     "X-Type": "string",
     "X-Credits-Charged": "number",
     **{f"X-Foreground-{name}": "integer" for name in ("Top", "Left", "Width", "Height")},
+    **dict.fromkeys(RATE_HEADERS, "integer"),
 }
 
 MEDIA_TYPES = ("image/png", "image/jpeg", "image/webp", "application/zip")

@@ -12,7 +12,7 @@ from rmbg.errors import InputError, NoSubjectError, NotReadyError, OptionError, 
 from rmbg.matting.edges import AlphaMatting, EdgeSettings
 from rmbg.net import download
 from rmbg.providers import Provider, find
-from rmbg.rest.parameters import PARAMETERS, Parameter
+from rmbg.rest.parameters import PARAMETERS, SIZES, Parameter
 from rmbg.runtime.messages import public_text
 from rmbg.settings import Settings
 
@@ -43,9 +43,6 @@ CODES = {
 #: Seconds after which a request that was refused because of the load may be repeated.
 RETRY_SECONDS = 10
 
-#: Credits that a call without an API key is charged.
-FREE = "0"
-
 
 @dataclass(frozen=True)
 class Answer:
@@ -60,20 +57,20 @@ class Answer:
 class Failure(Exception):  # noqa: N818
     """An error response with a code of `CODES`."""
 
-    def __init__(self, code: str, detail: str = "") -> None:
+    def __init__(self, code: str, detail: str = "", retry: int = RETRY_SECONDS) -> None:
         super().__init__(detail)
-        self.code, self.detail = code, detail
+        self.code, self.detail, self.retry = code, detail, retry
 
     def answer(self) -> Answer:
         """Return the response in the format of remove.bg."""
         status, title = CODES.get(self.code, (400, f"The parameter {self.code.partition('_')[2]} is invalid"))
         error = {"title": title, "code": self.code} | ({"detail": self.detail} if self.detail else {})
-        headers = {"Retry-After": str(RETRY_SECONDS)} if status in (429, 503) else {}
+        headers = {"Retry-After": str(self.retry)} if status in (429, 503) else {}
         return Answer(status, json.dumps({"errors": [error]}).encode(), headers=headers)
 
 
-def failure_of(error: RmbgError, settings: Settings) -> Failure:
-    """Return the failure that reports an error of the package."""
+def failure_of(error: RmbgError, *, shared: bool) -> Failure:
+    """Return the failure that reports an error of the package, without advice for the owner if the server is shared."""
     kinds = (
         (NoSubjectError, "unknown_foreground"),
         (InputError, "invalid_request"),
@@ -81,7 +78,7 @@ def failure_of(error: RmbgError, settings: Settings) -> Failure:
         (ServiceError, "provider_failed"),
     )
     code = next((code for kind, code in kinds if isinstance(error, kind)), "internal_error")
-    return Failure(code, public_text(str(error), shared=settings.shared))
+    return Failure(code, public_text(str(error), shared=shared))
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,6 +104,11 @@ class Removal:
     provider: Provider
     edges: EdgeSettings
     alpha_matting: AlphaMatting | None
+
+    @property
+    def is_preview(self) -> bool:
+        """True if the result has the size of a preview, which takes a quarter of a credit."""
+        return SIZES.get(self.values["size"]) == SIZES["preview"]
 
 
 def parse(given: Mapping[str, Any], settings: Settings) -> Removal:

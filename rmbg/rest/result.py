@@ -26,7 +26,7 @@ from rmbg.render.canvas import Canvas
 from rmbg.render.finishing import ContactShadow, Finishing, Shadow, composite
 from rmbg.render.notation import Length
 from rmbg.rest.parameters import SIZES
-from rmbg.rest.removebg import FREE, Answer, Failure, Removal
+from rmbg.rest.removebg import Answer, Failure, Removal
 from rmbg.runtime.messages import megabytes, public_text
 from rmbg.settings import Settings
 
@@ -149,7 +149,7 @@ def answer(cutout: Cutout, removal: Removal, backdrop: Background | None, *, as_
         "width": columns.stop - columns.start,
         "height": rows.stop - rows.start,
     }
-    headers = {"X-Width": str(pixels.shape[1]), "X-Height": str(pixels.shape[0]), "X-Credits-Charged": FREE}
+    headers = {"X-Width": str(pixels.shape[1]), "X-Height": str(pixels.shape[0])}
     headers |= {f"X-Foreground-{name.capitalize()}": str(value) for name, value in foreground.items()}
     if values["type_level"] != "none":
         headers["X-Type"] = "other" if values["type"] == "auto" else values["type"]

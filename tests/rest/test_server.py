@@ -18,9 +18,10 @@ from PIL import Image
 from rmbg import remove_background
 from rmbg.errors import ServiceError
 from rmbg.matting.matte import to_bytes
+from rmbg.rest import app
+from rmbg.rest.app import Call, Machine
 from rmbg.rest.removebg import Answer
 from rmbg.rest.result import answer
-from rmbg.runtime.cancellation import CancellationToken
 from rmbg.settings import Settings
 from rmbg.ui.lanes import LOCAL
 from tests.remote import environment
@@ -214,20 +215,19 @@ def test_paid_provider_uses_the_owners_key_and_keeps_its_result(client, remove, 
 
 
 def test_paid_result_of_a_client_that_has_disconnected_is_kept(client, tmp_path, monkeypatch):
-    tokens, rendering = [], threading.Event()
+    tokens, rendering, original = [], threading.Event(), app._made
 
-    class Token(CancellationToken):
-        def __init__(self) -> None:
-            super().__init__()
-            tokens.append(self)
+    def made(data: bytes, backdrop: bytes | None, call: Call, machine: Machine) -> Answer:
+        tokens.append(call.token)
+        return original(data, backdrop, call, machine)
 
     def late(*arguments: Any, **options: Any) -> Answer:
         rendering.set()
         assert until(tokens[0].cancelled, 60)
         return answer(*arguments, **options)
 
-    monkeypatch.setattr("rmbg.rest.app.CancellationToken", Token)
-    monkeypatch.setattr("rmbg.rest.app.answer", late)
+    monkeypatch.setattr(app, "_made", made)
+    monkeypatch.setattr(app, "answer", late)
     with RemoveBg() as service:
         for name, value in environment(service, tmp_path).items():
             monkeypatch.setenv(name, value)
