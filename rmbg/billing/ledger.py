@@ -111,12 +111,17 @@ def connection(path: Path, *, write: bool) -> Iterator[sqlite3.Connection]:
         text = f"The ledger {path} cannot be {verb}: {error.strerror or error}."
         # Another folder is recommended on a first start only: later, it would hide the spending so far.
         advice = f"Make {path.parent} {state}." if path.parent.is_dir() else "Set RMBG_DATA to a folder that can be created."
-        raise NotReadyError(OwnerMessage(f"{text} {advice}", NO_LEDGER)) from None
+        raise unusable(f"{text} {advice}") from None
+
+
+def unusable(text: str) -> NotReadyError:
+    """Return the error with a message for the owner, which has a path that visitors of a server do not read."""
+    return NotReadyError(OwnerMessage(text, NO_LEDGER))
 
 
 def damaged(path: Path, reason: str) -> NotReadyError:
     """Return the error for a ledger with missing or invalid entries."""
-    return NotReadyError(
+    return unusable(
         f"The ledger {path} is damaged: {reason}. Restore it from a backup. Moving it away creates a new "
         "ledger and resets today's budget."
     )
@@ -197,7 +202,7 @@ def _check(db: sqlite3.Connection, path: Path, *, write: bool) -> None:
     """Check the schema version, and upgrade an older ledger; NotReadyError for any other database."""
     version = db.execute("PRAGMA user_version").fetchone()[0]
     if version > VERSION:
-        raise NotReadyError(f"The ledger {path} is from a newer version of this program. Update the program.")
+        raise unusable(f"The ledger {path} is from a newer version of this program. Update the program.")
     if version < 1:
         raise damaged(path, "it is not a ledger")
     if version < VERSION and write:
@@ -214,11 +219,11 @@ def _check(db: sqlite3.Connection, path: Path, *, write: bool) -> None:
 def _database_error(path: Path, error: sqlite3.Error, *, write: bool) -> NotReadyError:
     text = str(error)
     if "locked" in text:
-        return NotReadyError(f"The ledger {path} is in use by another process. Try again.")
+        return unusable(f"The ledger {path} is in use by another process. Try again.")
     if isinstance(error, sqlite3.OperationalError) and "no such" not in text:
         if not write:
-            return NotReadyError(f"The ledger {path} cannot be read: {text}. Make the file readable.")
-        return NotReadyError(
+            return unusable(f"The ledger {path} cannot be read: {text}. Make the file readable.")
+        return unusable(
             f"The ledger {path} cannot be written: {text}. Nothing was sent or changed. Make the file and its folder writable."
         )
     return damaged(path, text)

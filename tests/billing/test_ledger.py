@@ -17,6 +17,7 @@ import pytest
 from rmbg.billing.cost import Cost
 from rmbg.billing.ledger import DAY, Ledger
 from rmbg.errors import NotReadyError
+from rmbg.runtime.messages import public_text
 
 ROOT = Path(__file__).resolve().parents[2]
 PRICE = Decimal("0.018")
@@ -111,8 +112,10 @@ def test_unwritable_ledger_rejects_the_call(tmp_path):
     with pytest.raises(NotReadyError, match="RMBG_DATA"):
         Ledger(tmp_path / "file" / "ledger.sqlite3").begin("fal", PRICE, owners=True)
     (tmp_path / "ledger.sqlite3").write_bytes(b"not a database, but longer than a header" * 20)
-    with pytest.raises(NotReadyError, match="is damaged"):
+    with pytest.raises(NotReadyError, match="is damaged") as caught:
         Ledger(tmp_path / "ledger.sqlite3").begin("fal", PRICE, owners=True)
+    assert str(tmp_path) in str(caught.value)
+    assert public_text(str(caught.value), shared=True) == "The ledger of this server cannot be used. Choose a free provider."
 
 
 def test_first_calls_may_create_the_ledger_at_the_same_time(tmp_path):
