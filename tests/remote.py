@@ -15,7 +15,7 @@ from PIL import Image
 from rmbg import remove_background
 from rmbg.cutout import Cutout
 from rmbg.net import client
-from rmbg.providers import PROVIDERS, runware, services
+from rmbg.providers import PROVIDERS, remote, runware, services
 from rmbg.providers import service as service_module
 from rmbg.settings import Settings
 from tests.servers.fal import FAL_FAULTS, Fal
@@ -121,7 +121,9 @@ def cut(
 
 @pytest.fixture
 def short_delays(monkeypatch):
-    """Short delays between retries and polls."""
+    """Short delays between retries and polls, and few retries."""
+    for module in (client, remote):
+        monkeypatch.setattr(module, "RESULT_ATTEMPTS", 4)
     monkeypatch.setattr(client, "BACKOFF", 0.01)
     monkeypatch.setattr(client, "MAX_BACKOFF", 0.02)
     monkeypatch.setattr(client, "MAX_RETRY_AFTER", 0.5)

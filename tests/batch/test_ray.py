@@ -24,7 +24,6 @@ from rmbg.settings import Settings
 from tests.batch.test_paid import SlowRunware
 from tests.batch.test_resume import kill, lines, rows
 from tests.disc import Disc, results, save_photo, save_photos
-from tests.pictures import examples
 from tests.processes import python
 from tests.remote import environment
 from tests.sentences import sentence
@@ -122,15 +121,6 @@ def test_killed_node_and_killed_driver_repeat_no_result(cluster, nodes, batch, t
     assert not list(out.rglob("*.part"))
     assert batch(photos, tmp_path / "local")[0] == 1
     assert contents(out) == contents(tmp_path / "local")
-
-
-def test_results_of_the_built_in_provider_are_those_of_one_machine(cluster, nodes, rmbg, tmp_path):
-    folder = examples()[0].parent
-    driver = start(cluster, folder, tmp_path / "out", "--provider", "builtin")
-    err = driver.communicate(timeout=600)[1].decode()
-    assert driver.returncode == 0, err
-    assert rmbg("batch", folder, tmp_path / "local", "--provider", "builtin")[0] == 0
-    assert contents(tmp_path / "out") == contents(tmp_path / "local") != {}
 
 
 @pytest.mark.parametrize(("count", "seconds"), COUNTS)

@@ -127,3 +127,47 @@ def test_first_calls_may_create_the_ledger_at_the_same_time(tmp_path):
         ready = threading.Barrier(8)
         with ThreadPoolExecutor(8) as pool:
             assert len(set(pool.map(begin, [number] * 8))) == 8
+
+
+def execute(path: Path, *statements: str) -> None:
+    with sqlite3.connect(path) as db:
+        for statement in statements:
+            db.execute(statement)
+    db.close()
+
+
+def foreign(path: Path) -> None:
+    path.unlink()
+    execute(path, "CREATE TABLE notes (text)")
+
+
+def write(path: Path, column: str, value: str) -> None:
+    execute(path, "PRAGMA ignore_check_constraints = ON", f"UPDATE calls SET {column} = {value}")
+
+
+DAMAGE = {
+    "first page only": lambda path: path.write_bytes(path.read_bytes()[:4096]),
+    "100 bytes": lambda path: path.write_bytes(path.read_bytes()[:100]),
+    "text": lambda path: path.write_bytes(b"no database at all, but long enough to be read as one\n" * 200),
+    "another database": foreign,
+    "table gone": lambda path: execute(path, "DROP TABLE calls"),
+    "0 bytes and its version": lambda path: (path.unlink(), execute(path, "PRAGMA user_version = 1")),
+    "text in an amount": lambda path: write(path, "usd", "'a lot'"),
+    "text as reservation": lambda path: write(path, "counted", "'a lot'"),
+    "a negative amount": lambda path: write(path, "usd", "-1000000000000"),
+    "a fraction": lambda path: write(path, "usd", "0.5"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_ledger_without_its_history_is_rejected(ledger, damage):
+    ledger.settle(ledger.begin("fal", PRICE, owners=True).id, Cost(PRICE, "charged"))
+    for name in ("-wal", "-shm"):
+        ledger.path.with_name(ledger.path.name + name).unlink(missing_ok=True)
+    DAMAGE[damage](ledger.path)
+    before = ledger.path.read_bytes()
+    for use in (ledger.totals, lambda: ledger.begin("fal", PRICE, owners=True, budget=Decimal("0.10"))):
+        with pytest.raises(NotReadyError, match=r"is damaged: .* Restore it from a backup\.") as caught:
+            use()
+        assert str(ledger.path) in str(caught.value) and "RMBG_DATA" not in str(caught.value)
+    assert ledger.path.read_bytes() == before

@@ -74,10 +74,9 @@ def difference(model, settings, precision):
     [
         replace(MODELS["rmbg-1.4"], size=128),
         replace(MODELS["birefnet-lite"], size=192),
-        replace(MODELS["birefnet-lite"], size=64, patch_order="colors"),
-        replace(MODELS["birefnet-lite"], size=96, width=224),
+        replace(MODELS["birefnet-lite"], size=96, width=224, patch_order="colors"),
     ],
-    ids=["isnet", "birefnet", "colors", "wide"],
+    ids=["isnet", "birefnet", "wide, colors"],
 )
 def test_graph_matches_torch(settings, model):
     mean, largest = difference(model, settings, "fp32")

@@ -71,6 +71,16 @@ def test_confidence_decides_between_a_white_plate_and_a_ring():
         assert iou(corrected(logits(plate, strength=strength), photo), truth) > 0.97
 
 
+def test_a_white_shirt_at_the_border_is_not_a_gap():
+    """The white part has the color of the wall, and a visible edge; the picture's border cuts it."""
+    y, x = np.mgrid[:240, :320]
+    distance = np.hypot(y - 240, x - 160)
+    person = (distance < 100).astype(np.float32)
+    photo = np.where(((distance < 100) & (distance > 70))[..., None], (30.0, 40.0, 120.0), 220.0)
+    photo = np.clip(photo + np.random.default_rng(4).normal(0, 1.5, photo.shape), 0, 255).astype(np.uint8)
+    assert iou(corrected(logits(person), photo), person) > 0.97
+
+
 def test_dark_joints_of_a_white_wall_stay_background():
     """The joints have the color of the dark coat in front of the wall, but the network rejects them with high confidence."""
     alpha = np.zeros((240, 320), np.float32)

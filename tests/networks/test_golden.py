@@ -29,8 +29,9 @@ CASES = {
     "birefnet_seed1_256x256": 1e-3,
 }
 
-#: The case of 256x320 tests the same network as that of 256x256, with sides that differ.
-PARAMETERS = [pytest.param(case, marks=pytest.mark.long if case == "rmbg-2.0_seed1_256x256" else ()) for case in CASES]
+#: Cases of networks that another case tests: with sides that are equal, and with other weights.
+REPEATED = ("rmbg-2.0_seed1_256x256", "rmbg-1.4_seed2_256x256")
+PARAMETERS = [pytest.param(case, marks=pytest.mark.long if case in REPEATED else ()) for case in CASES]
 
 
 @cache

@@ -48,14 +48,14 @@ def test_logits_match_the_published_network(architecture):
     assert (logits[..., ::8, ::8] - golden(architecture)).abs().max() < 1e-4
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", ["u2netp", "u2net-cloth"])
 def test_mask_matches_the_published_network_on_torch(architecture):
     ours = synthetic(architecture)(network_input(1, SIZE, SIZE)).sigmoid().numpy()
     assert ours.shape == (1, 1, SIZE, SIZE)
     assert np.abs(ours[..., ::8, ::8] - mask(architecture)).max() < 1e-4
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", ["u2netp", "u2net-cloth"])
 def test_mask_matches_the_published_network_on_openvino(architecture):
     pytest.importorskip("rmbg.inference.openvino_import")
     from rmbg.inference.openvino_graph import build_graph

@@ -74,9 +74,9 @@ def test_fault_is_one_error_with_charge_and_without_token(router, step, name, tm
 def test_pending_job_ends_at_the_deadline_or_by_cancellation(router, tmp_path):
     router.polls = 10_000
     started = time.monotonic()
-    with pytest.raises(ServiceError, match=r"did not answer within 10 seconds\. You may have been charged"):
-        cut(router, tmp_path / "a", RMBG_REMOTE_SECONDS="10")
-    assert time.monotonic() - started < 30
+    with pytest.raises(ServiceError, match=r"did not answer within 4 seconds\. You may have been charged"):
+        cut(router, tmp_path / "a", RMBG_REMOTE_SECONDS="4")
+    assert time.monotonic() - started < 24
     with pytest.raises(CancelledError, match="You may have been charged"):
         cut(router, tmp_path / "b", cancelled=lambda: len(router.jobs) == 2)
     requests = len(router.seen)

@@ -1,21 +1,27 @@
-"""Remote providers against loopback services: results, cost, and every fault of every protocol."""
+"""Remote providers against loopback services: results, cost, and every fault of every wire format."""
 
 from __future__ import annotations
 
 import base64
+import io
 import re
 import shutil
 import sqlite3
+from dataclasses import replace
 from decimal import Decimal
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from rmbg.billing import ledger
 from rmbg.billing.cost import Cost
 from rmbg.billing.quote import PRICES
 from rmbg.errors import CancelledError, NoSubjectError, NotReadyError, OptionError, RmbgError, ServiceError
+from rmbg.images.photo import open_photo
 from rmbg.net import transport
+from rmbg.providers import PROVIDERS
+from rmbg.providers.base import PaidJob, RequestContext, run_directly
 from tests.remote import JOB_PROTOCOLS, KEY_NAMES, PATHS, PROTOCOLS, cut, debug_log, picture, settings, short_delays  # noqa: F401
 from tests.servers.service import KEY, PICTURE_FAULTS, Service, cut_out, once
 from tests.servers.web import Web, tls_contexts, until
@@ -27,11 +33,13 @@ CHARGE_SENTENCE = re.compile(r"(Nothing was charged|You may have been charged \$
 
 def expected_matte(data: bytes) -> np.ndarray:
     """Return the matte that the loopback services produce for a photo."""
-    import io
-
-    from PIL import Image
-
     return np.asarray(Image.open(io.BytesIO(cut_out(data))))[..., 3] / np.float32(255)
+
+
+def png(image: Image.Image) -> bytes:
+    out = io.BytesIO()
+    image.save(out, "PNG")
+    return out.getvalue()
 
 
 def ledger_row(folder) -> tuple[str, int | None]:
@@ -43,24 +51,30 @@ def ledger_row(folder) -> tuple[str, int | None]:
     return rows[0]
 
 
-@pytest.fixture(params=list(PROTOCOLS))
-def protocol(request):
-    return request.param
+#: One protocol of each wire format: picture in the body, JSON, job, fal's queue, and Runware. All faults run against them.
+WIRE_FORMATS = ("remove.bg", "Recraft", "Replicate", "fal queue", "Runware")
 
-
-@pytest.fixture
-def service(protocol):
-    with PROTOCOLS[protocol].server() as server:
-        yield server
+#: Error responses, which each service reads by its own code, attributes or messages.
+ERROR_RESPONSES = ("401", "no balance", "422 with the picture", "500", "error without code", "no subject")
 
 
 # Results and cost
 
 
-def test_photo_is_cut_out(protocol, service, tmp_path):
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_photo_is_cut_out_with_the_key_of_the_request(protocol, tmp_path):
     messages = []
-    cutout = cut(service, tmp_path, protocol, progress=lambda fraction, text: messages.append(text))
-    assert len(service.jobs) == 1 and cutout.provider == PROTOCOLS[protocol].provider
+    with PROTOCOLS[protocol].server() as service:
+        service.key = "visitors-own-key"
+        cutout = cut(
+            service,
+            tmp_path,
+            protocol,
+            key=" visitors-own-key\n",
+            progress=lambda fraction, text: messages.append(text),
+        )
+        assert len(service.jobs) == 1 and cutout.provider == PROTOCOLS[protocol].provider
+        assert ledger.of(settings(service, tmp_path)).spent_today() == 0
     assert np.abs(cutout.matte - expected_matte(picture())).max() < 0.01
     assert ledger_row(tmp_path)[0] == cutout.cost.basis
     assert any("Sending" in text or "processing" in text for text in messages) and not cutout.notes
@@ -87,57 +101,62 @@ def test_cost_and_basis_of_each_protocol(tmp_path):
     }
 
 
-def test_result_of_another_size_is_resized_to_the_photo(protocol, service, tmp_path):
-    for size in ((48, 32), (192, 128), (64, 64)):
-        service.size = size
-        data = picture(96 + len(service.jobs), 64)
-        cutout = cut(service, tmp_path, protocol, data=data)
-        assert cutout.matte.shape == (64, cutout.width) and cutout.width == 95 + len(service.jobs)
-        assert f"{size[0]} x {size[1]} pixels" in cutout.notes[0]
-        assert np.abs(cutout.matte - expected_matte(data)).mean() < 0.06
-
-
-def test_key_of_the_request_overrides_the_environment(protocol, service, tmp_path):
-    service.key = "visitors-own-key"
-    assert cut(service, tmp_path, protocol, key=" visitors-own-key\n").cost
-    assert ledger.of(settings(service, tmp_path)).spent_today() == 0
+@pytest.mark.parametrize("protocol", ["remove.bg", "withoutBG"])  # whose results are masks
+def test_result_of_another_size_is_resized_to_the_photo(protocol, tmp_path):
+    with PROTOCOLS[protocol].server() as service:
+        for width, size in ((96, (48, 32)), (97, (192, 128)), (98, (64, 64))):
+            service.size = size
+            data = picture(width, 64)
+            cutout = cut(service, tmp_path, protocol, data=data)
+            assert cutout.matte.shape == (64, width)
+            assert f"{size[0]} x {size[1]} pixels" in cutout.notes[0]
+            assert np.abs(cutout.matte - expected_matte(data)).mean() < 0.06
 
 
 # Keys and budget
 
 
-def test_nothing_is_sent_without_a_key(protocol, service, tmp_path):
+def test_nothing_is_sent_without_a_key(tmp_path):
     none = dict.fromkeys(KEY_NAMES, "")
-    with pytest.raises(NotReadyError, match=r"needs a key\. Enter your own\. On the command line, set"):
-        cut(service, tmp_path, protocol, **none)
-    with pytest.raises(NotReadyError, match=r"is not a valid .* API key"):
-        cut(service, tmp_path, protocol, key="two words")
-    assert not service.seen
+    for protocol in PROTOCOLS:
+        with PROTOCOLS[protocol].server() as service:
+            with pytest.raises(NotReadyError, match=r"needs a key\. Enter your own\. On the command line, set"):
+                cut(service, tmp_path, protocol, **none)
+            with pytest.raises(NotReadyError, match=r"is not a valid .* API key"):
+                cut(service, tmp_path, protocol, key="two words")
+            assert not service.seen
 
 
-def test_server_keys_are_refused_to_visitors_unless_enabled(protocol, service, tmp_path):
-    with pytest.raises(NotReadyError, match="needs your own key here"):
-        cut(service, tmp_path, protocol, RMBG_SHARED="1")
-    with pytest.raises(NotReadyError, match="needs your own key here"):
-        cut(service, tmp_path, protocol, SPACE_ID="user/rmbg")
-    assert not service.seen
-    assert cut(service, tmp_path, protocol, RMBG_SHARED="1", RMBG_SERVER_KEYS="1").cost
-    with pytest.raises(NotReadyError, match=r"limit of \$0\.001 a day .* midnight UTC"):
-        cut(service, tmp_path, protocol, RMBG_SHARED="1", RMBG_SERVER_KEYS="1", RMBG_DAILY_BUDGET_USD="0.001")
-    assert len(service.jobs) == 1
-    assert cut(service, tmp_path, protocol, key=KEY, RMBG_SHARED="1", RMBG_DAILY_BUDGET_USD="0.001").cost
+@pytest.mark.parametrize("protocol", ["fal queue", "remove.bg"])
+def test_server_keys_are_refused_to_visitors_unless_enabled(protocol, tmp_path):
+    with PROTOCOLS[protocol].server() as service:
+        with pytest.raises(NotReadyError, match="needs your own key here"):
+            cut(service, tmp_path, protocol, RMBG_SHARED="1")
+        with pytest.raises(NotReadyError, match="needs your own key here"):
+            cut(service, tmp_path, protocol, SPACE_ID="user/rmbg")
+        assert not service.seen
+        assert cut(service, tmp_path, protocol, RMBG_SHARED="1", RMBG_SERVER_KEYS="1").cost
+        with pytest.raises(NotReadyError, match=r"limit of \$0\.001 a day .* midnight UTC"):
+            cut(service, tmp_path, protocol, RMBG_SHARED="1", RMBG_SERVER_KEYS="1", RMBG_DAILY_BUDGET_USD="0.001")
+        assert len(service.jobs) == 1
+        assert cut(service, tmp_path, protocol, key=KEY, RMBG_SHARED="1", RMBG_DAILY_BUDGET_USD="0.001").cost
 
 
-def test_plain_http_address_is_rejected_before_sending(protocol, service, tmp_path):
+@pytest.mark.parametrize("protocol", [*WIRE_FORMATS, "fal direct"])
+def test_plain_http_address_is_rejected_before_sending(protocol, tmp_path):
     where = dict.fromkeys(PATHS, "http://example.com")
-    with pytest.raises(OptionError, match=r"is not an https address.* Nothing was charged"):
+    refused = pytest.raises(OptionError, match=r"is not an https address.* Nothing was charged")
+    with PROTOCOLS[protocol].server() as service, refused:
         cut(service, tmp_path, protocol, **where)
 
 
 # Faults: one message with fault and charge, and no photo is paid for twice
 
 CASES = [
-    (protocol, step, name) for protocol in PROTOCOLS for step in ("submit", "stored") for name in PROTOCOLS[protocol].faults
+    (protocol, step, name)
+    for protocol in PROTOCOLS
+    for name in PROTOCOLS[protocol].faults
+    for step in (("submit", "stored") if protocol in WIRE_FORMATS else ("stored",) * (name in ERROR_RESPONSES))
 ]
 
 
@@ -189,25 +208,31 @@ def test_fault_is_one_error_with_charge_and_without_key(protocol, step, name, tm
         assert not any(seen.path == "/secret" for seen in service.seen)
 
 
-@pytest.mark.parametrize("protocol", ["Runware", "Runware async"])
 @pytest.mark.parametrize("name", ["429 with seconds", "429 with a date"])
-def test_request_is_retried_after_429(protocol, name, tmp_path, monkeypatch):
+def test_request_is_retried_after_429(name, tmp_path, monkeypatch):
     monkeypatch.setattr("rmbg.net.transport.Exchange.sleep", lambda self, seconds: None)
     monkeypatch.setattr("rmbg.net.client.MAX_RETRY_AFTER", 30)
-    with PROTOCOLS[protocol].server() as service:
-        service.faults["submit"] = once(PROTOCOLS[protocol].faults[name], "submit")
-        assert cut(service, tmp_path, protocol).cost.usd
+    with PROTOCOLS["Runware"].server() as service:
+        service.faults["submit"] = once(PROTOCOLS["Runware"].faults[name], "submit")
+        assert cut(service, tmp_path, "Runware").cost.usd
         assert len(service.jobs) == 1
 
 
-@pytest.mark.parametrize("protocol", ["Runware", "Runware async"])
-@pytest.mark.parametrize("step", ["submit", "stored"])
-@pytest.mark.parametrize("name", ["dropped connection", "truncated body", "gateway error page", "503"])
-@pytest.mark.parametrize("keeps_history", [True, False])
+@pytest.mark.parametrize(
+    ("protocol", "step", "name", "keeps_history"),
+    [
+        ("Runware", "submit", "dropped connection", True),
+        ("Runware", "submit", "503", True),
+        ("Runware", "stored", "truncated body", True),
+        ("Runware", "stored", "dropped connection", False),
+        ("Runware", "stored", "gateway error page", False),
+        ("Runware async", "stored", "dropped connection", True),
+    ],
+)
 def test_runware_task_is_repeated_after_a_lost_response(protocol, step, name, keeps_history, tmp_path):
     """The same task is sent again; if the first one was accepted, its result is requested by its id."""
     with PROTOCOLS[protocol].server() as service:
-        service.keeps_history = keeps_history or "async" in protocol
+        service.keeps_history = keeps_history
         service.faults[step] = once(PROTOCOLS[protocol].faults[name], step)
         cutout = cut(service, tmp_path, protocol)
         assert cutout.cost.basis == "charged" and len(service.jobs) == 1
@@ -219,7 +244,7 @@ JOB_CASES = [
     (protocol, step, name)
     for protocol in JOB_PROTOCOLS
     for step in (("status", "result") if protocol == "fal queue" else ("status",))
-    for name in PROTOCOLS[protocol].faults
+    for name in (("hang", "503") if protocol == "BRIA job" else PROTOCOLS[protocol].faults)  # which cannot be cancelled
     if name != "422 with the picture"
 ]
 
@@ -251,8 +276,13 @@ def test_failed_job_has_an_unknown_charge(protocol, tmp_path):
         assert "could not process the photo: It failed." in str(outcome) and outcome.cost == Cost(None, "unknown")
 
 
-@pytest.mark.parametrize("protocol", ["fal queue", "fal direct", "Runware", "Runware async", "BRIA", "BRIA job", "Replicate"])
-@pytest.mark.parametrize("name", PICTURE_FAULTS)
+@pytest.mark.parametrize(
+    ("protocol", "name"),
+    [
+        *(("Replicate", name) for name in PICTURE_FAULTS),
+        *((protocol, name) for protocol in ("fal queue", "Runware", "BRIA") for name in ("not found", "truncated body")),
+    ],
+)
 def test_fault_while_the_result_is_downloaded(protocol, name, tmp_path):
     url = {"fal": {"sync_mode": False}, "Runware": {"outputType": "URL"}}.get(protocol.split()[0], {})
     with PROTOCOLS[protocol].server() as service:
@@ -266,18 +296,17 @@ def test_fault_while_the_result_is_downloaded(protocol, name, tmp_path):
         assert all("authorization" not in seen.headers for seen in service.seen if seen.path.startswith("/files"))
 
 
-URL_RESULTS = (("fal queue", {"sync_mode": False}), ("Runware", {"outputType": "URL"}), ("BRIA", {}), ("Replicate", {}))
+URL_RESULTS = (("fal queue", {"sync_mode": False}), ("Runware", {"outputType": "URL"}), ("Replicate", {}))
 
 
-@pytest.mark.parametrize(("protocol", "url"), URL_RESULTS)
-def test_result_on_a_private_host_is_not_downloaded(protocol, url, tmp_path):
-    with Web() as other, PROTOCOLS[protocol].server() as service:
+def test_result_on_a_private_host_is_not_downloaded(tmp_path):
+    with Web() as other, PROTOCOLS["Replicate"].server() as service:
         for number, host in enumerate((f"127.0.0.2:{other.port}", f"localhost:{service.port}", "10.0.0.1", "169.254.169.254")):
             for scheme, reason in (("http", "is not encrypted"), ("https", "in a private network or on this machine")):
                 service.jobs.clear()
                 service.picture_host, service.picture_scheme = host, scheme
                 folder = tmp_path / f"{number} {scheme}"
-                outcome = attempt(service, folder, protocol, **url)
+                outcome = attempt(service, folder, "Replicate")
                 check_fault(service, folder, outcome)
                 assert reason in str(outcome) and not other.seen
 
@@ -316,23 +345,37 @@ def test_key_is_not_sent_to_urls_of_jobs_on_a_foreign_host(protocol, tmp_path):
         assert not other.seen
 
 
-def test_result_without_transparency_or_without_subject(protocol, service, tmp_path):
-    if protocol != "withoutBG":  # whose results are masks
-        service.picture = cut_out(picture(), form="JPEG")
+def test_key_is_not_sent_to_urls_above_the_base_url(tmp_path):
+    with PROTOCOLS["fal queue"].server() as service:
+        service.host_of_urls = f"127.0.0.1:{service.port}/queue/.."
+        outcome = attempt(service, tmp_path, "fal queue")
+        assert "key is not sent there" in str(outcome) and not any(".." in seen.path for seen in service.seen)
+
+
+def test_fault_of_a_resumed_job_has_an_unknown_charge(tmp_path):
+    provider, photo, handles = PROVIDERS["fal-rmbg-2.0"], open_photo(picture()), []
+    with PROTOCOLS["fal queue"].server() as service:
+        context = RequestContext(settings(service, tmp_path), job=PaidJob("id", "", handles.append))
+        assert run_directly(provider, photo, provider.info.parse_options({}), context).cost
+        service.faults["status"] = PROTOCOLS["fal queue"].faults["401"]
+        context = replace(context, job=PaidJob("id", handles[0], handles.append))
+        with pytest.raises(ServiceError, match="may have been charged") as caught:
+            run_directly(provider, photo, provider.info.parse_options({}), context)
+        assert caught.value.cost == Cost(None, "unknown") and len(service.jobs) == 1
+
+
+@pytest.mark.parametrize("protocol", ["remove.bg", "Replicate", "withoutBG"])  # the last one returns masks
+def test_result_without_transparency_or_without_subject(protocol, tmp_path):
+    with PROTOCOLS[protocol].server() as service:
+        service.picture = png(Image.new("L", (96, 64), 255)) if protocol == "withoutBG" else cut_out(picture(), form="JPEG")
         outcome = attempt(service, tmp_path / "a", protocol)
         assert "without transparency" in str(outcome) and outcome.cost
         check_fault(service, tmp_path / "a", outcome)
-    import io
-
-    from PIL import Image
-
-    empty = io.BytesIO()
-    Image.new("RGBA", (96, 64)).save(empty, "PNG")
-    service.jobs.clear()
-    service.picture = empty.getvalue()
-    outcome = attempt(service, tmp_path / "b", protocol)
-    assert isinstance(outcome, NoSubjectError) and "found no subject" in str(outcome)
-    check_fault(service, tmp_path / "b", outcome)
+        service.jobs.clear()
+        service.picture = png(Image.new("RGBA", (96, 64)))
+        outcome = attempt(service, tmp_path / "b", protocol)
+        assert isinstance(outcome, NoSubjectError) and "found no subject" in str(outcome)
+        check_fault(service, tmp_path / "b", outcome)
 
 
 @pytest.mark.parametrize(
@@ -355,18 +398,24 @@ def test_failed_fal_job_and_its_charge(protocol, error, charge, tmp_path):
 @pytest.mark.parametrize("protocol", ["Runware", "Runware async"])
 def test_runware_error_with_status_200(protocol, tmp_path):
     with PROTOCOLS[protocol].server() as service:
-        service.job_error = {"code": "inferenceError"}
-        outcome = attempt(service, tmp_path, protocol)
-        check_fault(service, tmp_path, outcome)
-        assert "inferenceError" in str(outcome) and outcome.cost == Cost(None, "unknown")
+        for code, text in (
+            ("inferenceError", "failed (inferenceError)"),
+            ("invalidImage", "rejected the photo or the options"),
+        ):
+            service.jobs.clear()
+            service.job_error = {"code": code}
+            outcome = attempt(service, tmp_path / code, protocol)
+            check_fault(service, tmp_path / code, outcome)
+            assert text in str(outcome)
+            accepted = protocol == "Runware async" or code == "inferenceError"
+            assert (outcome.cost == Cost(None, "unknown")) == accepted
 
 
-@pytest.mark.parametrize("protocol", ["Runware", "Runware async"])
-def test_runware_result_with_an_additional_error_is_used(protocol, tmp_path):
-    with PROTOCOLS[protocol].server() as service:
+def test_runware_result_with_an_additional_error_is_used(tmp_path):
+    with PROTOCOLS["Runware"].server() as service:
         made = service._outcome
         service._outcome = lambda job: (made(job)[0], [{"code": "webhookFailed", "message": "The webhook did not answer."}])
-        assert cut(service, tmp_path, protocol).cost.basis == "charged" and len(service.jobs) == 1
+        assert cut(service, tmp_path, "Runware").cost.basis == "charged" and len(service.jobs) == 1
 
 
 def test_missing_cost_is_not_zero(tmp_path):
@@ -412,7 +461,7 @@ def test_invalid_cost_is_unknown_and_the_result_is_kept(reported, tmp_path):
 
 @pytest.mark.parametrize(
     ("protocol", "step"),
-    [*((protocol, "submit") for protocol in PROTOCOLS), *((name, "status") for name in (*JOB_PROTOCOLS, "Runware async"))],
+    [*((protocol, "submit") for protocol in WIRE_FORMATS), *((name, "status") for name in (*JOB_PROTOCOLS, "Runware async"))],
 )
 def test_cancellation_leaves_the_charge_unknown(protocol, step, tmp_path):
     with PROTOCOLS[protocol].server() as service:

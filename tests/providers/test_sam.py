@@ -109,8 +109,9 @@ def photo():
     return Photo(np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8))
 
 
-@pytest.mark.parametrize("options", [{"point": "0.5, 0.5"}, {"box": "0.2,0.2,0.8,0.9"}])
-def test_provider_with_a_prompt(name, settings, photo, options):
+def test_provider_with_a_prompt(name, settings, photo):
+    """Points of SAM 2 and boxes of SAM are in other tests."""
+    options = {"point": "0.5, 0.5"} if name == "sam" else {"box": "0.2,0.2,0.8,0.9"}
     cutout = remove_background(photo, name, options, settings=settings)
     assert cutout.matte.shape == (40, 60) and (cutout.engine, cutout.device) == ("torch", "cpu")
 
@@ -161,8 +162,7 @@ def test_published_configurations_have_the_parameters_of_sam_base_and_sam2_small
 
 
 @pytest.mark.parametrize("name", ["sam"], indirect=True)
-@pytest.mark.parametrize("box", [None, (0.2, 0.25, 0.75, 0.9)])
-@pytest.mark.parametrize(("height", "width"), [(600, 800), (801, 405)])
+@pytest.mark.parametrize(("height", "width", "box"), [(600, 800, None), (801, 405, (0.2, 0.25, 0.75, 0.9))])
 def test_sam_matches_the_pipeline_of_transformers(settings, small, height, width, box):
     from transformers import SamImageProcessorPil, SamProcessor
 

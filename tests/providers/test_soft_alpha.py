@@ -54,8 +54,10 @@ def saved_alpha(alpha: np.ndarray, kind: str, folder) -> np.ndarray:
         return np.asarray(image)[..., 3] / 255
 
 
-@pytest.mark.parametrize("kind", ["rgba", "alpha"])
-@pytest.mark.parametrize("scale, tolerance", [(1, EXACT), (0.5, RESAMPLED), (0.25, RESAMPLED), (2, RESAMPLED)])
+@pytest.mark.parametrize(
+    ("kind", "scale", "tolerance"),
+    [("rgba", 1, EXACT), ("alpha", 1, EXACT), ("rgba", 0.5, RESAMPLED), ("rgba", 0.25, RESAMPLED), ("rgba", 2, RESAMPLED)],
+)
 def test_constants_and_ramps_of_a_service_are_kept(kind, scale, tolerance, tmp_path):
     size = round(WIDTH * scale), round(HEIGHT * scale)
     for level in LEVELS:

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.ndimage import grey_erosion
 
 from rmbg.billing.cost import Cost
 from rmbg.cutout import Cutout
@@ -74,6 +75,12 @@ def test_blurred_background_has_no_color_of_the_subject():
     difference = np.abs(result.astype(int) - background).max(axis=2)
     assert difference[alpha < 0.5].max() <= 4
     assert result.shape == photo.shape and result.dtype == np.uint8
+
+
+def test_blur_beside_a_matte_that_is_too_small():
+    photo, alpha, foreground, background = scene()
+    result = backgrounds.blurred(photo, grey_erosion(alpha, (3, 3)), foreground)
+    assert np.abs(result.astype(int) - background)[alpha < 0.5].max() <= 12
 
 
 def test_hidden_colors_of_a_photo_do_not_appear_in_the_blur():

@@ -51,7 +51,7 @@ def spent(data: Path) -> Decimal:
     return Decimal(sum(usd or 0 for _, usd in calls(data))) / 10**12
 
 
-@pytest.mark.parametrize("price", ["0.018", "0.03", "0.05", "0.099"])
+@pytest.mark.parametrize("price", ["0.03", "0.099"])
 def test_eight_concurrent_calls_above_the_listed_price(fal, photo, tmp_path, price):
     fal.unit_price = float(price)
     fal.polls = 2
@@ -115,54 +115,20 @@ def full_ledger(fal: Fal, photo: Path, data: Path) -> Path:
     return data / "ledger.sqlite3"
 
 
-def foreign(path: Path) -> None:
-    path.unlink()
-    with sqlite3.connect(path) as db:
-        db.execute("CREATE TABLE notes (text)")
-    db.close()
-
-
-DAMAGE: dict[str, Any] = {
-    "0 bytes": lambda path: path.write_bytes(b""),
-    "first page only": lambda path: path.write_bytes(path.read_bytes()[:4096]),
-    "100 bytes": lambda path: path.write_bytes(path.read_bytes()[:100]),
-    "text": lambda path: path.write_bytes(b"no database at all, but long enough to be read as one\n" * 200),
-    "another database": foreign,
-    "table gone": lambda path: _execute(path, "DROP TABLE calls"),
-    "0 bytes and its version": lambda path: (path.unlink(), _execute(path, "PRAGMA user_version = 1")),
-    "text in an amount": lambda path: _write(path, "usd", "'a lot'"),
-    "text as reservation": lambda path: _write(path, "counted", "'a lot'"),
-    "a negative amount": lambda path: _write(path, "usd", "-1000000000000"),
-    "a fraction": lambda path: _write(path, "usd", "0.5"),
-}
-
-
-def _execute(path: Path, *statements: str) -> None:
-    with sqlite3.connect(path) as db:
-        for statement in statements:
-            db.execute(statement)
-    db.close()
-
-
-def _write(path: Path, column: str, value: str) -> None:
-    _execute(path, "PRAGMA ignore_check_constraints = ON", f"UPDATE calls SET {column} = {value}")
-
-
-@pytest.mark.parametrize("damage", DAMAGE)
-def test_ledger_without_its_history_is_rejected(fal, photo, tmp_path, damage):
+def test_ledger_without_its_history_is_rejected(fal, photo, tmp_path):
+    """tests/billing/test_ledger.py has other damage."""
     data = tmp_path / "data"
     path = full_ledger(fal, photo, data)
     for name in ("-wal", "-shm"):
         path.with_name(path.name + name).unlink(missing_ok=True)
-    DAMAGE[damage](path)
-    before = path.read_bytes()
+    path.write_bytes(b"")
     out = tmp_path / "o.png"
     for words in (["remove", photo, out, "--provider", "fal-rmbg-2.0"], ["spent"]):
         status, printed, err = run(fal, data, *words, RMBG_DAILY_BUDGET_USD="0.10")
         assert status == 1 and not printed, (words, printed, err)
         assert err.count("\n") == 1 and str(path) in err and "Traceback" not in err, err
         assert "RMBG_DATA" not in err, "another data folder has another ledger"
-    assert len(fal.jobs) == 1 and path.read_bytes() == before
+    assert len(fal.jobs) == 1 and path.read_bytes() == b""
 
 
 def test_ledger_file_missing_beside_its_log(fal, photo, tmp_path):
@@ -183,6 +149,13 @@ def test_first_start_creates_the_ledger(fal, photo, tmp_path):
     ends = [(process.communicate(timeout=LIMIT)[1], process.returncode) for process in processes]
     assert [code for _, code in ends] == [0] * 4, ends
     assert len(calls(data)) == 4
+
+
+def _execute(path: Path, *statements: str) -> None:
+    with sqlite3.connect(path) as db:
+        for statement in statements:
+            db.execute(statement)
+    db.close()
 
 
 def old_ledger(path: Path) -> None:
@@ -249,7 +222,7 @@ def test_read_only_ledger(fal, photo, tmp_path, unprivileged, folder_too):
 # Settings and start
 
 
-@pytest.mark.parametrize("value", ["1e30", "1e999999", "10001", "1" * 4000])
+@pytest.mark.parametrize("value", ["1e999999", "10001"])
 def test_invalid_hourly_price_is_one_sentence(fal, photo, tmp_path, value):
     words = ["remove", photo, tmp_path / "o.png", "--provider", "builtin"]
     status, _, err = run(fal, tmp_path / "data", *words, RMBG_HOURLY_USD=value)
@@ -262,9 +235,8 @@ def test_amounts_above_the_maximum_are_rejected(fal, photo, tmp_path, name):
     assert status == 2 and err.startswith(f"rmbg: {name} is ") and err.count("\n") == 1, err
 
 
-@pytest.mark.parametrize("budget", [None, "5"])
-def test_start_warns_of_keys_without_a_budget(fal, tmp_path, budget):
-    more = {"RMBG_SERVER_KEYS": "1", "RMBG_SHARED": "1"} | ({"RMBG_DAILY_BUDGET_USD": budget} if budget else {})
+def test_start_warns_of_keys_without_a_budget(fal, tmp_path):
+    more = {"RMBG_SERVER_KEYS": "1", "RMBG_SHARED": "1"}
     process = start(fal, tmp_path, "serve", "--port", free_port(), **more, stdout=subprocess.PIPE)
     try:
         for line in process.stdout:
@@ -274,7 +246,7 @@ def test_start_warns_of_keys_without_a_budget(fal, tmp_path, budget):
         process.terminate()
         err = process.communicate(timeout=LIMIT)[1]
     warned = [line for line in err.splitlines() if "RMBG_DAILY_BUDGET_USD" in line]
-    assert len(warned) == (0 if budget else 1), err
+    assert len(warned) == 1, err
 
 
 # Consistent prices

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -13,10 +12,10 @@ import pytest
 
 from rmbg.errors import CancelledError
 from rmbg.providers import PROVIDERS
-from tests.benchmark.fakes import Fake, make_dataset
+from tests.benchmark.fakes import Fake
 from tests.browser import Chromium
 from tests.command import save_scene
-from tests.conftest import launched, open_app, select_providers, upload_archive
+from tests.conftest import launched, open_app, select_providers
 from tests.servers.web import until
 
 pytestmark = pytest.mark.browser
@@ -61,12 +60,6 @@ def blocking() -> Iterator[Blocking]:
 def own_app(own_data: None, blocking: Blocking) -> Iterator[str]:
     with launched() as url:
         yield url
-
-
-@pytest.fixture(autouse=True)
-def own_measurements(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Store benchmark results in a folder of the test: a run does not call a provider for a picture that has a result."""
-    monkeypatch.setenv("RMBG_DATA", str(tmp_path / "data"))
 
 
 @pytest.fixture(scope="module")
@@ -138,64 +131,27 @@ def test_cancelled_removal_is_discarded(page, blocking, photos):
     assert page.locator("#strip img").count() <= results + 1, "one result of one run"
 
 
-def test_removal_cancelled_before_it_joins_the_queue(page, blocking, photos):
-    """With a slow queue request, a run cancelled before it joins is not executed after the next click."""
-    held: list[Any] = []
-    upload(page, "photo", photos[0])
-    choose_provider(page)
-    blocking.blocks = False
-    page.route("**/queue/join*", lambda route: held.append(route) if not held else route.continue_())
-    page.click("#start")
-    for _ in range(1200):
-        if not held:
-            page.wait_for_timeout(100)  # routes are processed only while Playwright waits
-    assert len(held) == 1
-    page.click("#cancel")
-    page.wait_for_selector("#start", timeout=WAIT)
-    page.click("#start")
-    page.wait_for_timeout(500)
-    held[0].continue_()
-    page.wait_for_selector("#result .stage", timeout=WAIT)
-    page.wait_for_selector("#start", timeout=WAIT)
-    page.wait_for_timeout(1500)
-    assert len(blocking.runs) == 1, "one click, one run"
-
-
-def prepare(page: Any, tab: str, photo: Path) -> str:
-    """Select the blocking provider, in Compare beside another one; return the prefix of the tab's element ids."""
-    prefix = {"compare": "compare", "benchmark": "measure"}[tab]
-    chosen = ("near", "builtin") if tab == "compare" else ("near",)
-    page.click(f"button[role=tab]:has-text('{tab.title()}')")
-    page.wait_for_selector(f"#{prefix}-start", timeout=WAIT)
-    if tab == "compare":
-        upload(page, "compare-photo", photo)
-    else:
-        folder = make_dataset(photo.parent / "set", categories=("shop",), count=2)
-        archive = shutil.make_archive(str(photo.parent / "pictures"), "zip", folder)
-        upload_archive(page, Path(archive))
-    select_providers(page, prefix, *chosen)
-    return prefix
-
-
-@pytest.mark.parametrize("tab", ["compare", "benchmark"])
-def test_cancelled_run_in_other_tabs(page, blocking, photos, tab):
-    """Their start button is hidden until the run has ended, so the second click is made by a script."""
-    prefix = prepare(page, tab, photos[0])
-    page.click(f"#{prefix}-start")
+def test_cancelled_comparison_is_discarded(page, blocking, photos):
+    """The start button is hidden until the run has ended, so the second click is made by a script."""
+    page.click("button[role=tab]:has-text('Compare')")
+    page.wait_for_selector("#compare-start", timeout=WAIT)
+    upload(page, "compare-photo", photos[0])
+    select_providers(page, "compare", "near", "builtin")
+    page.click("#compare-start")
     assert until(lambda: len(blocking.runs) == 1, WAIT / 1000)
-    page.click(f"#{prefix}-cancel")
+    page.click("#compare-cancel")
     page.wait_for_timeout(500)
-    page.evaluate(f"document.querySelector('#{prefix}-start') && document.querySelector('#{prefix}-start').click()")
+    page.evaluate("document.querySelector('#compare-start') && document.querySelector('#compare-start').click()")
     page.wait_for_timeout(1000)
     blocking.runs[0]["go"].set()
     assert until(lambda: blocking.runs[0]["cancelled"] is not None, WAIT / 1000)
     assert blocking.runs[0]["cancelled"] is True
-    page.wait_for_selector(f"#{prefix}-start", timeout=WAIT)
+    page.wait_for_selector("#compare-start", timeout=WAIT)
     known = len(blocking.runs)
     blocking.blocks = False
     time.sleep(0.5)
-    page.click(f"#{prefix}-start")
+    page.click("#compare-start")
     assert until(lambda: len(blocking.runs) > known, WAIT / 1000), "the click after the cancelled run begins a new one"
-    page.wait_for_selector({"compare": "#figures th:has-text('Near')", "benchmark": "#report iframe"}[tab], timeout=WAIT)
-    page.wait_for_selector(f"#{prefix}-start", timeout=WAIT)
+    page.wait_for_selector("#figures th:has-text('Near')", timeout=WAIT)
+    page.wait_for_selector("#compare-start", timeout=WAIT)
     assert all(run["cancelled"] is False for run in blocking.runs[known:]) and len(blocking.runs) > known

@@ -12,11 +12,10 @@ from tests.command import PATIENCE, message, save_scene, start
 from tests.networks.rule import rule_weights
 
 #: Tensor, its new value, and the engines that detect it. OpenVINO computes with 0 instead of NaN, so an overflow during
-#: inference is detected on torch only.
+#: inference is detected on torch only. The check of the weights is the same for both.
 CASES = {
-    "NaN": ("conv_in.weight", float("nan"), ("torch", "openvino")),
-    "infinity": ("conv_in.weight", float("inf"), ("torch", "openvino")),
-    "NaN after folding": ("stage1.rebnconvin.bn_s1.running_var", -1.0, ("torch", "openvino")),
+    "infinity": ("conv_in.weight", float("inf"), ("openvino",)),
+    "NaN after folding": ("stage1.rebnconvin.bn_s1.running_var", -1.0, ("torch",)),
     "overflow": ("conv_in.weight", 3e38, ("torch",)),
 }
 
@@ -38,7 +37,7 @@ def test_damaged_weights_are_an_error(tensors, tmp_path: Path, case, engine):
         pytest.importorskip("rmbg.inference.engines")
     name, value, _ = CASES[case]
     spoiled = {**tensors, name: tensors[name].clone()}
-    spoiled[name].view(-1)[3 if case in ("NaN", "infinity") else slice(None)] = value
+    spoiled[name].view(-1)[3 if case == "infinity" else slice(None)] = value
     save_file(spoiled, tmp_path / "rmbg-1.4.safetensors")
     photo, out = save_scene(tmp_path / "photo.png"), tmp_path / "out.png"
     more = {"RMBG_WEIGHTS": str(tmp_path), "RMBG_DATA": str(tmp_path / "data"), "RMBG_ENGINE": engine, "RMBG_DEVICE": "cpu"}

@@ -24,7 +24,7 @@ from tests.sentences import sentence
 from tests.servers.fal import Fal
 from tests.servers.removebg import RemoveBg
 from tests.servers.runware import Runware
-from tests.servers.service import FAULTS, KEY
+from tests.servers.service import KEY
 from tests.servers.web import until
 
 FULL = Path("/dev/full")
@@ -40,12 +40,11 @@ def error_line(error: str) -> str:
 # Before the payment
 
 
-@pytest.mark.parametrize("form", ["webp", "webp-lossy"])
-def test_remove_checks_the_format_limit_before_paying(fal, tmp_path, form):
+def test_remove_checks_the_format_limit_before_paying(fal, tmp_path):
     (tmp_path / "long.png").write_bytes(strip())
     out = tmp_path / "out.webp"
     status, _, err = run(
-        fal, tmp_path / "data", "remove", tmp_path / "long.png", out, "--format", form, "--provider", "fal-rmbg-2.0"
+        fal, tmp_path / "data", "remove", tmp_path / "long.png", out, "--format", "webp-lossy", "--provider", "fal-rmbg-2.0"
     )
     assert status == 2 and "16383 pixels" in error_line(err), err
     assert not fal.seen and not out.exists()
@@ -271,14 +270,12 @@ def test_page_shows_and_saves_results_when_the_disk_is_full(shared_page, visitor
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of Unix")
-@pytest.mark.parametrize("command", ["remove", "remove direct", "replace", "compare", "benchmark"])
+@pytest.mark.parametrize("command", ["remove", "compare", "benchmark"])
 def test_interrupt_reports_the_charge(fal, photo, tmp_path, command):
     fal.polls = 1_000_000
     out, data = tmp_path / "out.png", tmp_path / "data"
     words = {
         "remove": ["remove", photo, out, "--provider", "fal-rmbg-2.0"],
-        "remove direct": ["remove", photo, out, "--provider", "fal-rmbg-2.0", "--option", "mode=direct"],
-        "replace": ["replace", photo, out, "--prompt", "a wall"],
         "compare": ["compare", photo, "--providers", "fal-rmbg-2.0,removebg", "--out", tmp_path / "folder", "--yes"],
         "benchmark": ["benchmark", tmp_path / "set", "--providers", "fal-rmbg-2.0", "--out", tmp_path / "folder", "--yes"],
     }[command]
@@ -293,7 +290,6 @@ def test_interrupt_reports_the_charge(fal, photo, tmp_path, command):
         process = start(fal, data, *words, RMBG_REMOVEBG_URL=f"{other.url}/v1.0")
         # A job is polled after the command has received its id.
         awaited = [lambda: bool(fal.jobs), lambda: any("/status" in seen.path for seen in list(fal.seen))]
-        awaited = awaited[:1] if command == "remove direct" else awaited
         if command == "compare":
             awaited.append(lambda: bool(other.jobs))
         assert until(lambda: all(condition() for condition in awaited), LIMIT), process.stderr.read()
@@ -301,15 +297,13 @@ def test_interrupt_reports_the_charge(fal, photo, tmp_path, command):
         err = process.communicate(timeout=LIMIT)[1]
     assert process.returncode == 130, err
     assert "Traceback" not in err and "may have been charged" in err, err
-    price = "$0.023" if command == "replace" else "$0.018"
-    assert price in err
+    assert "$0.018" in err
     if command == "compare":
         assert "$0.05" in err and err.count("may have been charged") == 2
     else:
         error_line(err)
     assert {state for state, _ in calls(data)} == {"unknown"}
-    if command != "remove direct":
-        assert until(lambda: len(fal.cancelled) == 1)
+    assert until(lambda: len(fal.cancelled) == 1)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of Unix")
@@ -352,9 +346,6 @@ def test_second_interrupt_exits_immediately(fal, photo, tmp_path):
 # Retries of result requests
 
 
-#: The client treats every status from 500 on alike; `tests/net/test_client.py` has the others.
-GATEWAY_FAULTS = [500, 504]
-
 #: Short delays between retries and polls.
 QUICK = {
     "net__client__BACKOFF": 0.05,
@@ -363,23 +354,22 @@ QUICK = {
 }
 
 
-def times(number: int, step: str, status: int):
-    """Return a fault that ends after `number` requests."""
+def times(number: int, step: str):
+    """Return a fault that ends after `number` requests; `tests/net/test_client.py` has other statuses than 500."""
     left = [number]
 
     def fault(service, exchange):
         left[0] -= 1
         if left[0] <= 0:
             del service.faults[step]
-        exchange.send(status, b"<html>Bad gateway</html>", "text/html")
+        exchange.send(500, b"<html>Bad gateway</html>", "text/html")
 
     return fault
 
 
-@pytest.mark.parametrize("status", GATEWAY_FAULTS)
-@pytest.mark.parametrize("step", ["status", "result", "picture"])
-def test_result_request_to_fal_is_retried(fal, photo, tmp_path, step, status):
-    fal.faults[step] = times(3, step, status)
+@pytest.mark.parametrize("step", ["result", "picture"])
+def test_result_request_to_fal_is_retried(fal, photo, tmp_path, step):
+    fal.faults[step] = times(3, step)
     words = ["remove", photo, tmp_path / "o.png", "--provider", "fal-rmbg-2.0", "--option", "sync_mode=false"]
     code, _, err = run(fal, tmp_path / "data", *words, constants=QUICK)
     assert code == 0, err
@@ -389,7 +379,7 @@ def test_result_request_to_fal_is_retried(fal, photo, tmp_path, step, status):
 @pytest.mark.parametrize("step", ["status", "picture"])
 def test_result_request_to_runware_is_retried(photo, tmp_path, step):
     with Runware() as service:
-        service.faults[step] = times(3, step, 500)
+        service.faults[step] = times(3, step)
         words = ["remove", photo, tmp_path / "o.png", "--provider", "runware-rmbg-2.0"]
         words += ["--option", "deliveryMethod=async", "--option", "outputType=URL"]
         code, _, err = run(service, tmp_path / "data", *words, constants=QUICK)
@@ -397,50 +387,34 @@ def test_result_request_to_runware_is_retried(photo, tmp_path, step):
         assert len(service.jobs) == 1
 
 
-@pytest.mark.parametrize("step", ["status", "result", "picture"])
+@pytest.mark.parametrize("step", ["status", "result"])
 def test_result_request_to_hugging_face_is_retried(photo, tmp_path, step):
     from tests.servers.huggingface import TOKEN, Router
 
     with Router() as service:
-        service.faults[step] = times(2, step, 500)
+        service.faults[step] = times(2, step)
         words = ["remove", photo, tmp_path / "o.png", "--provider", "hf-rmbg-2.0"]
-        code, _, err = run(service, tmp_path / "data", *words, RMBG_HF_URL=service.url, HF_TOKEN=TOKEN)
-        assert code == 0, err
-        assert len(service.jobs) == 1
-
-
-def test_result_request_to_hugging_face_is_retried_after_a_lost_connection(photo, tmp_path):
-    from tests.servers.huggingface import TOKEN, Router
-
-    def fault(service, exchange):
-        del service.faults["result"]
-        FAULTS["dropped connection"](service, exchange)
-
-    with Router() as service:
-        service.faults["result"] = fault
-        words = ["remove", photo, tmp_path / "o.png", "--provider", "hf-rmbg-2.0"]
-        code, _, err = run(service, tmp_path / "data", *words, RMBG_HF_URL=service.url, HF_TOKEN=TOKEN)
+        more = {"RMBG_HF_URL": service.url, "HF_TOKEN": TOKEN, "constants": QUICK}
+        code, _, err = run(service, tmp_path / "data", *words, **more)
         assert code == 0, err
         assert len(service.jobs) == 1
 
 
 @pytest.mark.parametrize("mode", ["queue", "direct"])
-@pytest.mark.parametrize("status", GATEWAY_FAULTS)
-def test_price_request_to_fal_is_retried(fal, photo, tmp_path, mode, status):
-    fal.faults["price"] = times(1, "price", status)
+def test_price_request_to_fal_is_retried(fal, photo, tmp_path, mode):
+    fal.faults["price"] = times(1, "price")
     words = ["remove", photo, tmp_path / "o.png", "--provider", "fal-rmbg-2.0", "--option", f"mode={mode}"]
     code, _, err = run(fal, tmp_path / "data", *words, constants=QUICK)
     assert code == 0, err
     assert [state for state, _ in calls(tmp_path / "data")] == ["charged"]
 
 
-@pytest.mark.parametrize("status", [500, 503])
-def test_error_of_a_job_that_is_gone_at_the_next_request_is_not_its_result(fal, photo, tmp_path, status):
+def test_error_of_a_job_that_is_gone_at_the_next_request_is_not_its_result(fal, photo, tmp_path):
     """The result request of a complete job gets the response of a failed job once."""
 
     def fault(service, exchange):
         del service.faults["result"]
-        service.refuse(exchange, status, "Internal error", "internal_error")
+        service.refuse(exchange, 500, "Internal error", "internal_error")
 
     fal.faults["result"] = fault
     words = ["remove", photo, tmp_path / "o.png", "--provider", "fal-rmbg-2.0"]
@@ -456,18 +430,13 @@ def test_result_of_a_failed_job_is_not_retried(fal, photo, tmp_path):
     assert len([seen for seen in fal.seen if seen.path.rpartition("/")[2].startswith("00000000")]) == 1
 
 
-@pytest.mark.parametrize("mode", ["queue", "direct"])
-def test_fal_request_is_retried_after_429(fal, photo, tmp_path, mode):
-    left = [2]
-
+def test_fal_request_is_retried_after_429(fal, photo, tmp_path):
     def busy(service, exchange):
-        left[0] -= 1
-        if not left[0]:
-            del service.faults["submit"]
+        del service.faults["submit"]
         service.refuse(exchange, 429, "Too many requests", Retry_After="1")
 
     fal.faults["submit"] = busy
-    words = ["remove", photo, tmp_path / "o.png", "--provider", "fal-rmbg-2.0", "--option", f"mode={mode}"]
+    words = ["remove", photo, tmp_path / "o.png", "--provider", "fal-rmbg-2.0"]
     status, _, err = run(fal, tmp_path / "data", *words)
     assert status == 0, err
     assert len(fal.jobs) == 1 and [state for state, _ in calls(tmp_path / "data")] == ["charged"]

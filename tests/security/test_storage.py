@@ -46,20 +46,20 @@ def outputs(visitor: Visitor, message: dict) -> dict[str, str]:
 
 def test_oldest_results_of_a_visitor_are_removed_at_its_limit(server):
     with Visitor(server.url, "greedy") as visitor:
-        for number in range(7):
+        for number in range(5):
             message = visitor.remove(server.upload(picture(*SIZE), f"{number}.png"), f"{number}.png")
             assert message["success"], message
             assert used(server) < 25 * MB, number
         page = outputs(visitor, message)
         assert "removed" in page["total"] and "15 MB" in page["total"], page["total"]
-        assert len(page["strip"]["value"]) < 7
+        assert len(page["strip"]["value"]) < 5
         download = visitor.download()
         assert download["success"], "the newest result is complete"
     assert used(server) < 19 * MB
 
 
 def test_results_are_evicted_at_the_limit_of_the_server(server):
-    visitors = [Visitor(server.url, f"one-of-many-{number}") for number in range(4)]
+    visitors = [Visitor(server.url, f"one-of-many-{number}") for number in range(3)]
     try:
         for visitor in visitors:
             visitor.__enter__()

@@ -115,9 +115,9 @@ def in_seconds(seconds: int) -> str:
 
 
 def bomb() -> bytes:
-    """Return a small PNG file of 30000 x 30000 pixels."""
+    """Return a small PNG file of 20000 x 10000 pixels."""
     out = io.BytesIO()
-    Image.new("1", (30_000, 30_000)).save(out, "PNG")
+    Image.new("1", (20_000, 10_000)).save(out, "PNG")
     return out.getvalue()
 
 

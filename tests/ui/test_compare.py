@@ -203,6 +203,19 @@ def test_results_figures_and_downloads(page, photo, fakes, tmp_path):
     assert [line["provider"] for line in lines] == ["builtin", "near", "far", "down"]
     assert [len(fakes[name].calls) for name in ("near", "far", "down")] == [1, 1, 1]
 
+    open_ratings(page)
+    is_accessible(page)
+    with dark_phone(page):
+        is_accessible(page)
+
+
+def is_accessible(page: Any) -> None:
+    """Check the tab with axe-core after a comparison; test_theme.py checks it before."""
+    assert violations(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), "the page scrolls sideways"
+    wide, shown = page.evaluate("(e => [e.scrollWidth, e.clientWidth])(document.querySelector('#figures .scroll'))")
+    assert wide <= shown, "all figures are visible"
+
 
 def test_declined_consent_runs_no_provider(page, photo, fakes):
     upload(page, photo)
@@ -473,19 +486,3 @@ def test_missing_photo_and_missing_selection_are_reported(page, photo):
     select_providers(page, "compare")
     page.click("#compare-start")
     page.wait_for_function("document.querySelector('#compare-message').innerText.includes('at least two')", timeout=WAIT)
-
-
-def is_accessible(page: Any) -> None:
-    """Check the tab with axe-core after a comparison; test_theme.py checks it before."""
-    assert violations(page) == []
-    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), "the page scrolls sideways"
-    wide, shown = page.evaluate("(e => [e.scrollWidth, e.clientWidth])(document.querySelector('#figures .scroll'))")
-    assert wide <= shown, "all figures are visible"
-
-
-def test_results_are_accessible_in_light_mode_and_on_a_dark_phone(page, photo):
-    compare(page, photo, "builtin", "near")
-    open_ratings(page)
-    is_accessible(page)
-    with dark_phone(page):
-        is_accessible(page)

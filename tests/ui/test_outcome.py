@@ -113,6 +113,15 @@ def test_result_of_a_photo_that_was_replaced_meanwhile_is_in_the_strip_only(sess
     assert len(gallery["value"]) == 1
 
 
+def test_unexpected_exception_is_reported_without_details(session, tmp_path, monkeypatch):
+    def fail(*arguments: Any) -> Cutout:
+        raise ZeroDivisionError("secret detail")
+
+    monkeypatch.setattr(builtin.Builtin, "cut", fail)
+    _, _, message, *_ = run(session, picture(tmp_path, "any"))
+    assert "internal error" in message and "secret" not in message and "ZeroDivision" not in message
+
+
 def test_low_confidence_is_said_above_the_result(session, tmp_path, monkeypatch):
     alpha = scene(60, 80)[1]
     monkeypatch.setattr(
@@ -289,9 +298,10 @@ def test_field_keeps_the_focus_and_a_message_leaves_with_its_photo(phone, tmp_pa
 
 
 @pytest.mark.browser
-def test_strip_is_downloaded_and_deleted(phone, tmp_path, monkeypatch):
+def test_strip_is_downloaded_and_deleted(phone, tmp_path, monkeypatch, request):
     page = phone
     blocking = BlockingProvider()
+    request.addfinalizer(blocking.release.set)  # a failure must not block the other tests
     monkeypatch.setitem(PROVIDERS, "builtin", blocking)
     first, second = (Path(picture(tmp_path, name, 60, 80).path) for name in ("first", "second"))
     upload(page, first)

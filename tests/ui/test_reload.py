@@ -135,7 +135,7 @@ def tokens_of(page: Any) -> list[str]:
 
 
 @pytest.mark.browser
-def test_photo_and_results_survive_reloads_until_they_are_deleted(chromium, app, tmp_path, monkeypatch):
+def test_photo_and_results_survive_reloads_until_they_are_deleted(chromium, app, tmp_path, monkeypatch, request):
     paths = [tmp_path / "first.png", tmp_path / "second.png"]
     Image.fromarray(scene(300, 400)[0]).save(paths[0])
     Image.fromarray(scene(320, 420)[0]).save(paths[1])
@@ -170,6 +170,7 @@ def test_photo_and_results_survive_reloads_until_they_are_deleted(chromium, app,
 
         # The result of a run that is active during a reload is shown as well.
         blocking = BlockingProvider()
+        request.addfinalizer(blocking.release.set)  # a failure must not block the other tests
         monkeypatch.setitem(PROVIDERS, "builtin", blocking)
         page.click("#start")
         assert blocking.started.wait(120)
