@@ -38,6 +38,7 @@ def examples(page: str, language: str, url: str = "") -> list[str]:
 #: plug-in, which ``tests/providers/test_plugins.py`` installs and runs.
 BLOCKS = {
     ("README.md", "python"): 1,
+    ("README.md", "sh"): 1,
     ("docs/tutorial.md", "python"): 1,
     ("docs/tutorial-plugin.md", "toml"): 1,
     ("docs/tutorial-plugin.md", "python"): 1,
@@ -149,8 +150,9 @@ def test_curl(app, folder):
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
-def test_curl_for_remove_bg(app, folder):
-    (script,) = examples("docs/how-to/removebg-api.md", "sh", app)
+@pytest.mark.parametrize("page", ["README.md", "docs/how-to/removebg-api.md"])
+def test_curl_for_remove_bg(page, app, folder):
+    (script,) = examples(page, "sh", app)
     run(["bash", "-euo", "pipefail"], script)
     with Image.open("cutout.png") as cutout:
         assert cutout.size == (160, 120) and cutout.mode == "RGBA"
