@@ -40,7 +40,8 @@ from rmbg.settings import Settings
 
 log = logging.getLogger(__name__)
 
-_PATH = re.compile(r".*/(v1\.0/(?:removebg|account|improve|openapi\.json))")
+#: Below Gradio's prefix are no routes of the API: the guard would take them for others, with other limits.
+_PATH = re.compile(r"(?!.*/gradio_api/).*/(v1\.0/(?:removebg|account|improve|openapi\.json))")
 
 #: Concurrent downloads; a slow server may block one until its deadline.
 DOWNLOADS_AT_ONCE = 8

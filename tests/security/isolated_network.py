@@ -6,6 +6,7 @@ the previous one. `test_addresses.py` starts it under ``unshare --net``.
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import socket
@@ -18,11 +19,14 @@ from collections.abc import Callable
 from typing import Any
 
 from tests.security.gradio_requests import FILE, App
+from tests.security.server import picture
 
 #: Addresses of the machine: a public one of its own, the provider's inner network, and ways to write the first in IPv6.
 ADDRESSES = ("11.22.33.44/32", "100.64.7.7/32", "2002:b16:212c::1/128", "64:ff9b::b16:212c/128", "2a00:1450::77/128")
 
 HOSTS = ("11.22.33.44", "100.64.7.7", "[2002:b16:212c::1]", "[64:ff9b::b16:212c]", "[2a00:1450::77]", "127.0.0.1", "localhost")
+
+PHOTO = base64.b64encode(picture()).decode()
 
 
 class Listener:
@@ -53,6 +57,8 @@ def ways(app: App, url: str) -> dict[str, Callable[[], Any]]:
         "page": lambda: app.queue("photo.upload", [{"path": url, "meta": FILE}]),
         "file": lambda: app.http.get(f"/gradio_api/file={url}").text,
         "box": lambda: app.queue("load.click", [url]),
+        "image_url": lambda: app.http.post("/v1.0/removebg", data={"image_url": url}).text,
+        "bg_image_url": lambda: app.http.post("/v1.0/removebg", data={"image_file_b64": PHOTO, "bg_image_url": url}).text,
     }
 
 

@@ -65,3 +65,9 @@ def test_all_references_to_urls_get_the_same_message(requests):
 def test_address_field_rejects_private_and_own_addresses(requests):
     answers = {name: seen["data"] for name, seen in requests.items() if name.startswith("box")}
     assert answers and all("private network" in answer for answer in answers.values()), answers
+
+
+@pytest.mark.parametrize(("field", "code"), [("image_url", "failed_image_download"), ("bg_image_url", "failed_bg_download")])
+def test_rest_api_rejects_private_and_own_addresses(requests, field, code):
+    answers = {name: seen["message"] for name, seen in requests.items() if name.split()[0] == field}
+    assert answers and all(code in answer for answer in answers.values()), answers

@@ -110,7 +110,7 @@ class Guard:
             with contextlib.ExitStack() as stack:
                 stack.enter_context(self.limits.request(address_of(scope)))
                 is_upload = scope["method"] == "POST" and route.rstrip("/") == "upload"
-                is_rest = scope["method"] == "POST" and route == route_of(scope["path"])
+                is_rest = route != "" and route == route_of(scope["path"])
                 largest = self.max_upload if is_upload else self.max_bytes
                 ending = self.ending if scope["method"] == "GET" else None
                 body = LimitedBody(receive, body_limit(route, largest), largest, headers, response, ending)
