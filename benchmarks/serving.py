@@ -50,10 +50,15 @@ def start(folder: Path, port: int, **variables: str) -> subprocess.Popen[bytes]:
     words = [sys.executable, "-m", "rmbg", "serve", "--port", str(port)]
     with open(log, "wb") as output:
         process = subprocess.Popen(words, cwd=ROOT, env=environment, stdout=output, stderr=output)
+    return answering(process, f"http://127.0.0.1:{port}", log)
+
+
+def answering(process: subprocess.Popen[bytes], url: str, log: Path) -> subprocess.Popen[bytes]:
+    """Return the process of a server when it has answered a request for `url`; raises SystemExit if it ends before."""
     limit = time.monotonic() + LIMIT
     while process.poll() is None and time.monotonic() < limit:
         with contextlib.suppress(httpx.HTTPError):
-            httpx.get(f"http://127.0.0.1:{port}", trust_env=False, timeout=10).raise_for_status()
+            httpx.get(url, trust_env=False, timeout=10).raise_for_status()
             return process
         time.sleep(INTERVAL)
     process.kill()
