@@ -27,7 +27,7 @@ from rmbg.billing.cost import Cost
 from rmbg.errors import NotReadyError, RmbgError
 from rmbg.images.photo import Photo
 from rmbg.net.download import fetch
-from rmbg.providers.base import DeviceTurn, ProviderInfo
+from rmbg.providers.base import DeviceTurn
 from rmbg.remove import keep_if_paid, remove_background
 from rmbg.render import backgrounds
 from rmbg.rest.clients import authorize, charged, settings_for, take
@@ -65,16 +65,16 @@ class Machine:
 
     Attributes
     ----------
-    run : async callable (info, token, work) -> Answer
+    run : async callable (call, work) -> Answer
         Calls `work` in a thread once there is a slot for a call of the provider. Raises NotReadyError at once if too many calls
-        wait. If its task is cancelled, it leaves the queue or cancels `token`.
+        wait. If its task is cancelled, it leaves the queue or cancels the token of the call.
     device : callable (check) -> context manager
         Held while a local network runs.
     memory : callable (photo, check) -> context manager
         Held while a photo is processed.
     """
 
-    run: Callable[[ProviderInfo, CancellationToken, Callable[[], Answer]], Awaitable[Answer]]
+    run: Callable[[Call, Callable[[], Answer]], Awaitable[Answer]]
     device: DeviceTurn
     memory: Callable[[Photo, Callable[[], None]], AbstractContextManager[None]]
 
@@ -147,7 +147,7 @@ class Api:
             backdrop = await self._content(removal.backdrop, "failed_bg_download", call)
         work = partial(_made, data, backdrop, call, self._machine)
         try:
-            return await self._machine.run(removal.provider.info, call.token, work)
+            return await self._machine.run(call, work)
         except NotReadyError as error:
             raise Failure("rate_limit_exceeded", str(error)) from None
 

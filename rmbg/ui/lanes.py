@@ -21,6 +21,7 @@ from rmbg.errors import NotReadyError
 from rmbg.images.photo import Photo
 from rmbg.runtime import telemetry
 from rmbg.runtime.cancellation import CancellationToken
+from rmbg.runtime.threads import cpu_count
 from rmbg.ui.guard.connections import CLIENT, network_of, shared
 from rmbg.ui.storage import visitor
 
@@ -104,16 +105,16 @@ class _Ticket:
 class Lane:
     """Fair semaphore with a bounded queue; waiting can be cancelled.
 
-    On a shared server one network holds at most half of the slots.
-
     Parameters
     ----------
     slots : int
         Concurrent holders.
+    reserve : bool
+        On a shared server one network holds at most half of the slots. False for work so short that the others need not wait.
     """
 
-    def __init__(self, slots: int) -> None:
-        self._slots = slots
+    def __init__(self, slots: int, *, reserve: bool = True) -> None:
+        self._slots, self._reserve = slots, reserve
         self._changed = threading.Condition()
         self._holding: list[_Ticket] = []
         self._waiting: FairQueue[_Ticket] = FairQueue(lambda ticket: ticket.client)
@@ -183,6 +184,12 @@ class Lane:
             raise
 
     @property
+    def busy(self) -> bool:
+        """True if there is more than one request, with those that wait."""
+        with self._changed:
+            return len(self._holding) + len(self._waiting) > 1
+
+    @property
     def waiting(self) -> int:
         """Number of requests that wait for a slot."""
         with self._changed:
@@ -210,7 +217,7 @@ class Lane:
             if len(self._holding) == self._slots:
                 return
             same = sum(other.client.network == ticket.client.network for other in self._holding)
-            if 2 * same < self._slots or same == 0 or not shared():
+            if not self._reserve or 2 * same < self._slots or same == 0 or not shared():
                 self._waiting.remove(ticket)
                 self._holding.append(ticket)
                 ticket.holds_slot = True
@@ -221,6 +228,9 @@ DEVICE = Lane(1)
 
 #: API calls with local providers only. They hold the decoded photo while they wait for the device.
 LOCAL = Lane(4)
+
+#: Requests of remove.bg's API for small networks: one on each core.
+CORES = Lane(cpu_count(), reserve=False)
 
 #: Photos of the API with more than `LARGE_PIXELS`, one at a time: rendering and encoding take gigabytes.
 LARGE, LARGE_PIXELS = Lane(1), 16_000_000

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import logging
 import os
 import socket
@@ -17,10 +16,9 @@ from gradio.state_holder import SessionState
 
 from rmbg.billing.client_keys import ClientKeys
 from rmbg.errors import RmbgError
-from rmbg.providers.base import ProviderInfo
-from rmbg.rest.app import Api, Machine
+from rmbg.rest.app import Api, Call, Machine
 from rmbg.rest.removebg import Answer
-from rmbg.runtime.cancellation import CancellationToken
+from rmbg.runtime.threads import on_one_core, one_core
 from rmbg.settings import Settings
 from rmbg.ui import sign_in
 from rmbg.ui.batch import max_bytes
@@ -28,10 +26,10 @@ from rmbg.ui.components.inputs import DECODED
 from rmbg.ui.drafts import Drafts
 from rmbg.ui.gradio_overrides import Visitors, page_files, queued
 from rmbg.ui.guard.checks import Origins, Proxies, is_loopback, own_hosts, parse_hosts, public_hosts
-from rmbg.ui.guard.connections import watch
+from rmbg.ui.guard.connections import CLIENT, watch
 from rmbg.ui.guard.limits import Limits
 from rmbg.ui.guard.middleware import Guard
-from rmbg.ui.lanes import DEVICE, LOCAL, SERVICES, memory_for
+from rmbg.ui.lanes import CORES, DEVICE, LOCAL, SERVICES, memory_for
 from rmbg.ui.operations import Metrics, Operations
 from rmbg.ui.pages import Pages
 from rmbg.ui.session import Session
@@ -121,13 +119,27 @@ def lifespan(blocks: gr.Blocks, origins: Origins, proxies: Proxies, settings: Se
     return run
 
 
-async def _run(info: ProviderInfo, token: CancellationToken, work: Callable[[], Answer]) -> Answer:
-    lane = LOCAL if info.kind == "local" else SERVICES
-    return await lane.run(token, work)
+async def _run(call: Call, work: Callable[[], Answer]) -> Answer:
+    provider = call.removal.provider
+    if call.client is not None:
+        CLIENT.set(f"key {call.client.name}")  # in the task of this call, for all of its queues
+    if provider.small_network and call.removal.alpha_matting is None:
+        return await CORES.run(call.token, _on_one_core, work)
+    return await (LOCAL if provider.info.kind == "local" else SERVICES).run(call.token, work)
 
 
-#: The resources of remove.bg's API are those of the page's; the lane bounds the calls that wait for the device.
-MACHINE = Machine(_run, functools.partial(DEVICE.turn, bounded=False), memory_for)
+def _on_one_core(work: Callable[[], Answer]) -> Answer:
+    """Call `work` on one core, or on all of them if it is the only request."""
+    with on_one_core() if CORES.busy else contextlib.nullcontext():
+        return work()
+
+
+def _device(check: Callable[[], None]) -> contextlib.AbstractContextManager[None]:
+    return contextlib.nullcontext() if one_core() else DEVICE.turn(check, bounded=False)
+
+
+#: The resources of remove.bg's API are those of the page's; its lanes bound the calls that wait for the device.
+MACHINE = Machine(_run, _device, memory_for)
 
 
 def largest_upload(settings: Settings) -> int:

@@ -35,7 +35,7 @@ IDLE_PER_NETWORK = 150
 #: The limits of an IPv6 /48 are those of a /64 times this.
 SITE_FACTOR = 2
 
-#: The address of the client whose request or event is being handled.
+#: The address of the client whose request or event is being handled, or the name of its key.
 CLIENT: ContextVar[str] = ContextVar("client", default="")
 
 
