@@ -111,7 +111,7 @@ def connection(path: Path, *, write: bool) -> Iterator[sqlite3.Connection]:
         text = f"The ledger {path} cannot be {verb}: {error.strerror or error}."
         # Another folder is recommended on a first start only: later, it would hide the spending so far.
         advice = f"Make {path.parent} {state}." if path.parent.is_dir() else "Set RMBG_DATA to a folder that can be created."
-        raise unusable(f"{text} {advice}") from None
+        raise NotReadyError(OwnerMessage(f"{text} {advice}", NO_LEDGER)) from None
 
 
 def unusable(text: str) -> NotReadyError:

@@ -203,7 +203,7 @@ PARAMETERS = (
     ),
     parameter("bg_image_url", "", "Background: a picture at a public http or https URL, scaled to cover."),
     parameter("bg_image_file", "", "Background: a picture as a file, scaled to cover.", file=True),
-    parameter("rmbg_provider", "", "Id of a provider; by default that of RMBG_REST_PROVIDER."),
+    parameter("rmbg_provider", "", "Id of a provider; by default that of the server."),
     parameter(
         "rmbg_background",
         "",

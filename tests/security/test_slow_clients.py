@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -170,7 +171,8 @@ def test_body_without_a_length_is_limited():
         body = LimitedBody(receive, 100, 100, Headers({}), GuardedResponse(send, False), None)
         return [(await body())["type"] for _ in range(2)]
 
-    assert asyncio.run(read()) == ["http.request", "http.disconnect"]
+    with ThreadPoolExecutor() as pool:  # Playwright runs an event loop in this thread
+        assert pool.submit(asyncio.run, read()).result() == ["http.request", "http.disconnect"]
     assert sent[0]["status"] == 413 and not parts, "the rest is discarded"
 
 
