@@ -123,7 +123,7 @@ def failure(client: ServiceClient, response: Response, *, step: str) -> ServiceE
     failed = step in ("run", "result") and kind.startswith(JOB_FAILURES)
     if status != 422 and (rejected or failed):
         client.mark_rejected()
-    if status == 403 and "locked" in detail:
+    if status == 403 and any(word in detail.lower() for word in ("balance", "locked")):
         kind = "balance"  # an account without balance is locked
     return http_failure(client, response, detail, code=kind)
 

@@ -116,6 +116,14 @@ def test_arguments_of_each_fal_endpoint(provider, tmp_path):
         assert cost == (Cost(None, "unknown") if listed is None else Cost(listed, "listed"))
 
 
+@pytest.mark.parametrize("detail", ["User is Locked.", "Exhausted balance. Top up your balance."])
+def test_locked_fal_account_has_no_credits(detail, tmp_path):
+    with Fal() as fal:
+        fal.faults["submit"] = lambda service, exchange: exchange.send_json(403, {"detail": detail})
+        with pytest.raises(ServiceError, match=r"has no credits left\. .*Nothing was charged"):
+            cut(fal, tmp_path, "fal queue")
+
+
 def test_sam_3_needs_a_prompt(tmp_path):
     with Fal() as fal:
         with pytest.raises(OptionError, match=r"needs the option prompt: what to keep"):
