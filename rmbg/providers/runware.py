@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
-from decimal import Decimal
 from typing import Any
 
 from rmbg.billing.cost import Cost
-from rmbg.billing.quote import amount
+from rmbg.billing.quote import amount, quote
 from rmbg.errors import InputError, OptionError, ServiceError, printable
 from rmbg.images.photo import Photo
 from rmbg.net.client import Request, Response, ServiceClient
@@ -96,12 +95,12 @@ def failure(client: ServiceClient, response: Response, error: Mapping[str, Any],
     return http_failure(client, response, error.get("message"), code=code)
 
 
-def cost_of(item: Mapping[str, Any], options: Mapping[str, Any], listed: Decimal) -> Cost:
-    """Return the cost of a result: as reported, unknown if the requested report is missing, otherwise the listed price."""
+def cost_of(item: Mapping[str, Any], options: Mapping[str, Any], quoted: Cost) -> Cost:
+    """Return the cost of a result: as reported, unknown if the requested report is missing, otherwise the quoted one."""
     cost = amount(item.get("cost"))
     if cost is not None:
         return Cost(cost, "charged")
-    return Cost(None, "unknown") if options["includeCost"] else Cost(listed, "listed")
+    return Cost(None, "unknown") if options["includeCost"] else quoted
 
 
 def _items(body: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
@@ -219,7 +218,7 @@ class Runware(Remote):
         response = call.send(Request("POST", url, headers, json=body, pays=True, repeatable=True))
         item, _ = read_response(call, response, task_id, accepted=False)
         item = item or self._poll(call, url, headers, task_id)
-        call.cost = cost_of(item, options, call.price.counted)
+        call.cost = cost_of(item, options, quote(self.info, options, call.settings).cost)
         mask = options.get("returnOnlyMask", False)
         return ProviderResult(
             picture(call, next(item[name] for name in PICTURES if item.get(name))),

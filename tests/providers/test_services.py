@@ -215,6 +215,16 @@ def test_model_of_each_birefnet_variant_at_runware(tmp_path):
     assert all("settings" not in task and "providerSettings" not in task for task in tasks)
 
 
+@pytest.mark.parametrize(("variant", "usd"), [("matting", Decimal("0.0006")), ("cod", None)])
+def test_cost_that_runware_does_not_report_is_the_quoted_one(variant, usd, tmp_path):
+    with Runware() as service:
+        made = service._outcome
+        service._outcome = lambda job: ([{k: v for k, v in item.items() if k != "cost"} for item in made(job)[0]], [])
+        options = {"variant": variant, "includeCost": False}
+        cutout = remove_background(picture(), "runware-birefnet", options, settings=settings(service, tmp_path))
+    assert cutout.cost == Cost(usd, "unknown" if usd is None else "listed")
+
+
 def test_ideogram_at_runware(tmp_path):
     with Runware() as service:
         cutout = remove_background(picture(), "runware-ideogram", settings=settings(service, tmp_path))
